@@ -5,7 +5,7 @@ is what conjugate means, so it is in the signatures. Adding a family is one new 
 ``families/``; it is found by discovery and the contract suite tests it without being asked.
 
 Shapes: ``J`` stores, ``G`` pools (a pool is the set of stores that share one prior, usually a
-chain), ``D`` coordinates of the optimiser, ``E`` events.
+chain), ``D`` coordinates of the optimiser, ``E`` events, ``Q`` quantile levels.
 
 Everything is batched over pools. ``log_marginal`` takes the coordinates of all pools at once and
 gives all their likelihoods, because a night fits thousands of small chains and a Python loop
@@ -15,9 +15,9 @@ one pool never depend on which other pools are in the batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +29,27 @@ Statistics: TypeAlias = Mapping[str, NDArray[Any]]
 Hyperparameters: TypeAlias = Mapping[str, Any]
 #: Parameters of a prior, or of a posterior: the same names, the same meaning.
 Prior: TypeAlias = dict[str, Array]
-#: Sufficient for the likelihood of G pools; opaque to everything but its family.
-Sketch: TypeAlias = Any
+#: Value (G,), gradient (G, D) and Hessian (G, D, D) of one function of the coordinates.
+Derivatives: TypeAlias = tuple[Array, Array, Array]
+
+
+class Sketch(Protocol):
+    """Sufficient for the likelihood of ``G`` pools; its content is its family's business.
+
+    A sketch is additive over disjoint stores (``Family.merge_sketches``) and a sketch of some
+    of its pools is cut out with ``select``, so that pools whose fit is done stop costing time.
+    """
+
+    @property
+    def n_pools(self) -> int:
+        """The number of pools, ``G``."""
+
+    @property
+    def n_groups(self) -> NDArray[np.int64]:
+        """Stores with data in each pool, (G,)."""
+
+    def select(self, pools: Codes) -> Sketch:
+        """Return the sketch of the pools with these ascending numbers, renumbered from 0."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +58,19 @@ class Statistic:
 
     ``merge`` is the rule for two parts of one store: ``sum``; ``moments`` (n, mean, m2 by Chan,
     Golub and LeVeque 1983); ``precision`` (estimates weighted by inverse variance).
+    ``lowest``, ``exclusive`` and ``at_most`` are as in :class:`Role`. ``absent`` is the value
+    that says "this store has no data" and may be the only infinite one. ``needs`` names another
+    statistic without which this one must be zero (no count without exposure).
     """
 
     name: str
     dtype: Literal["int64", "float64"]
     merge: Literal["sum", "moments", "precision"]
+    lowest: float | None = None
+    exclusive: bool = False
+    at_most: str | None = None
+    absent: float = 0.0
+    needs: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,23 +93,61 @@ class Role:
 class Coordinate:
     """One axis of the optimiser, bounded so that "no spread" is an ordinary point.
 
-    ``spread`` marks the coordinate whose lower bound means that all stores are alike.
+    ``hyperparameter`` is the named one that this axis alone determines; holding it holds the
+    axis, and a fit on the axis' bound reports it by that name. ``spread`` marks the coordinate
+    whose lower bound means that all stores are alike.
     """
 
     name: str
     lower: float
     upper: float
+    hyperparameter: str
     spread: bool = False
 
 
 @dataclass(frozen=True)
+class Degeneracy:
+    """A shape of the data that leaves some coordinates without an interior estimate.
+
+    Parameters
+    ----------
+    status
+        The word that a fit of such a pool reports.
+    pools
+        Which pools are concerned, (G,) bool.
+    limit
+        (G, D): the coordinates at which the likelihood attains or approaches its supremum, NaN
+        where the data determine the coordinate as usual.
+    identified
+        Whether that limit is the only one. If not, the data say nothing about these coordinates
+        and the limit is merely a representative that must not pass for an estimate.
+    found, remedy
+        What the reader is told.
+    unless
+        Hyperparameters; holding any one of them makes the rest estimable, and nothing is wrong.
+    """
+
+    status: str
+    pools: NDArray[np.bool_]
+    limit: Array
+    identified: bool
+    found: str
+    remedy: str
+    unless: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Description:
-    """Summary of ``J`` posteriors: mean and sd (J,), quantiles (J, Q), and cdf as a function."""
+    """Summary of posteriors of any shape (J, ...).
+
+    ``mean`` and ``sd`` have the posteriors' shape, ``quantiles`` one more axis (..., Q), and
+    ``cdf`` takes points that broadcast against that shape.
+    """
 
     mean: Array
     sd: Array
     quantiles: Array
-    cdf: Callable[[Array], Array]
+    cdf: Callable[[Any], Array]
 
 
 @dataclass(frozen=True)
@@ -94,6 +159,7 @@ class Family:
     kernel_version: int
     roles: tuple[Role, ...]
     statistics: tuple[Statistic, ...]
+    #: Names that ``from_coordinates`` gives and ``fixed`` may hold.
     hyperparameters: tuple[str, ...]
     coordinates: tuple[Coordinate, ...]
 
@@ -102,27 +168,46 @@ class Family:
     #: (statistics (R, ...), codes (R,), n_stores) -> rows with equal code merged, in row order.
     fold: Callable[[Statistics, Codes, int], dict[str, NDArray[Any]]]
     #: (statistics, pools (J,), n_pools) -> lossless sketch, additive over disjoint stores.
-    compress: Callable[[Statistics, Codes, int], Sketch]
+    compress: Callable[[Statistics, Codes, int], Any]
     #: Sketches of disjoint stores -> the sketch of all of them.
-    merge_sketches: Callable[[Any], Sketch]
-    #: sketch -> moments start, (G, D).
-    start: Callable[[Sketch], Array]
+    merge_sketches: Callable[[Sequence[Any]], Any]
+    #: name -> (sketch, held (G, D), NaN where free) -> coordinates (G, D) by the method of
+    #: moments, the spread not truncated at its bound; the first is the default.
+    moments: Mapping[str, Callable[[Any, Array], Array]]
+    #: sketch -> the size of a sensible step along each coordinate, (G, D), in its units.
+    scale: Callable[[Any], Array]
+    #: sketch -> the shapes of data it finds in it, those that matter most first.
+    degeneracies: Callable[[Any], tuple[Degeneracy, ...]]
     #: (sketch, coordinates (G, D)) -> value (G,), gradient (G, D), Hessian (G, D, D); all
     #: constants included.
-    log_marginal: Callable[[Sketch, Array], tuple[Array, Array, Array]]
-    #: coordinates (..., D) -> hyperparameters by name, and back.
+    log_marginal: Callable[[Any, Array], Derivatives]
+    #: coordinates (..., D) -> hyperparameters by name.
     from_coordinates: Callable[[Array], dict[str, Array]]
+    #: hyperparameters -> coordinates (..., D); NaN for what the given names leave open.
     to_coordinates: Callable[[Hyperparameters], Array]
     #: (statistics, hyperparameters) -> posterior, the same type as the prior.
     update: Callable[[Statistics, Hyperparameters], Prior]
-    #: prior -> A, so that log marginal = A(posterior) − A(prior) + constants of the data.
+    #: hyperparameters -> the prior: the posterior of a store without data.
+    prior: Callable[[Hyperparameters], Prior]
+    #: prior -> A, so that log marginal = A(posterior) − A(prior) + log base measure.
     log_normaliser: Callable[[Prior], Array]
+    #: (statistics, hyperparameters) -> (J,) the part of the log marginal that no prior changes.
+    log_base_measure: Callable[[Statistics, Hyperparameters], Array]
     #: (posterior, quantile levels (Q,)) -> Description.
-    describe: Callable[[Prior, Array], Description]
-    #: (posterior, exposure, hyperparameters, quantile levels) -> posterior predictive.
-    predict: Callable[..., Description]
-    #: (rng, hyperparameters, n_stores, ...) -> events by role, codes, and the true θ.
-    simulate: Callable[..., Any]
+    describe: Callable[[Prior, Any], Description]
+    #: (posterior, exposure, hyperparameters, quantile levels (Q,)) -> posterior predictive.
+    predict: Callable[[Prior, Any, Hyperparameters, Any], Description]
+    #: (rng, hyperparameters, n_stores, size) -> events by role, codes (E,), true θ (n_stores,);
+    #: ``size`` events per store, one number or (n_stores,).
+    simulate: Callable[..., tuple[dict[str, NDArray[Any]], NDArray[np.int64], Array]]
+    #: (sketch, coordinates) -> what REML adds to ``log_marginal``; None where there is no REML.
+    log_restriction: Callable[[Any, Array], Derivatives] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by name: workers import the family instead of receiving its functions."""
+        from hbpipe.model.families import get_family
+
+        return get_family, (self.name,)
 
     def combine(self, left: Statistics, right: Statistics) -> dict[str, NDArray[Any]]:
         """Merge two parts of the same ``J`` stores; an absent store is the identity."""
@@ -130,3 +215,24 @@ class Family:
         stores = len(left[names[0]])
         both = {name: np.concatenate([left[name], right[name]]) for name in names}
         return self.fold(both, np.tile(np.arange(stores), 2), stores)
+
+    def start(self, sketch: Any, held: Array | None = None) -> Array:
+        """Moments start, (G, D): the default of ``moments``, inside the bounds."""
+        if held is None:
+            held = np.full((sketch.n_pools, len(self.coordinates)), np.nan)
+        estimate = next(iter(self.moments.values()))(sketch, held)
+        lower, upper = self.bounds
+        return np.clip(np.where(np.isnan(held), estimate, held), lower, upper)
+
+    @property
+    def bounds(self) -> tuple[Array, Array]:
+        """Lower and upper bounds of the coordinates, (D,) each."""
+        return (
+            np.array([axis.lower for axis in self.coordinates]),
+            np.array([axis.upper for axis in self.coordinates]),
+        )
+
+    @property
+    def spread(self) -> int:
+        """The number of the coordinate whose lower bound means that all stores are alike."""
+        return next(i for i, axis in enumerate(self.coordinates) if axis.spread)

@@ -1,0 +1,92 @@
+# Everything starts from Python 3.11 or newer and make; each target prepares what it needs.
+
+# The first of these that is new enough, unless the caller names one.
+PYTHON ?= $(or $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,\
+  $(shell $(name) -c 'import sys; sys.version_info < (3, 11) or print("$(name)")' 2>/dev/null))),\
+  python3)
+REFERENCE ?= ../shared/reference
+REPLICATES ?= 400
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check
+INSTALLED := $(VENV)/installed
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install demo retail test test-reference coverage lint format bench lock clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED)  ## Make .venv from the hash-locked dependencies (PYTHON=python3.12 to choose)
+
+# Made again when the lock changes; nothing comes from outside the lock, the build tool included.
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "hbpipe needs Python 3.11 or newer, found: $$($(PYTHON) --version 2>/dev/null || echo none)." >&2; \
+	  echo "Name one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "This Python has no venv module. Debian and Ubuntu: apt install python3-venv." >&2; \
+	  echo "Or name another: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  $(PYTHON) -m venv --clear $(VENV)
+	@echo "Installing the packages of requirements.lock into $(VENV); once, about a minute."
+	@if [ -t 1 ]; then terminal=1; else terminal=0; fi; \
+	  { $(PIP) --require-hashes --requirement requirements.lock 2>&1 || echo 'pip failed'; } | \
+	  tee $(VENV)/install.log | awk -v terminal=$$terminal -v total=$$(grep -c == requirements.lock) '\
+	    /^(Collecting|Processing|Requirement)/ && terminal { \
+	      printf "\r  %d of about %d packages", ++n, total; fflush() } \
+	    /^Installing collected/ && terminal { printf "\r  unpacking them            "; fflush() } \
+	    { last = $$0; if (/^ERROR|^error/) print > "/dev/stderr" } \
+	    END { if (terminal) printf "\r%30s\r", ""; if (last == "pip failed") { \
+	      print "pip failed; all it said is in $(VENV)/install.log" > "/dev/stderr"; exit 1 } }'
+	@$(PIP) --quiet --no-deps --no-build-isolation --no-index --editable .
+	@touch $@
+
+demo: $(INSTALLED) demo/truth/days.parquet  ## Run one night on simulated events: Prefect flow, local Dask cluster
+	@env -u PREFECT_API_URL PREFECT_HOME=$(CURDIR)/demo/.prefect \
+	  $(BIN)/python -m flows.nightly --config configs/demo.yaml
+
+# Simulated once: the second demo finds the same files, and so nothing to do.
+demo/truth/days.parquet: | $(INSTALLED)
+	@rm -rf demo/events demo/truth
+	$(BIN)/hbpipe simulate demo --first-day 2026-01-01 --late 0.01 --bad 0.002 --repeated 0.01
+
+retail: $(INSTALLED) retail/events/cheese.parquet  ## Run one night on real weekly cheese sales of 88 retailers
+	$(BIN)/hbpipe run --config configs/retail.yaml
+
+retail/events/cheese.parquet: tests/golden/cheese/data.csv configs/retail_events.py | $(INSTALLED)
+	$(BIN)/python configs/retail_events.py $< $@
+
+test: $(INSTALLED)  ## Run the tests
+	$(BIN)/python -m pytest
+
+test-reference: $(INSTALLED)  ## Compare with other software's answers (REFERENCE=folder)
+	@test -d '$(REFERENCE)' || { \
+	  echo "No reference folder $(REFERENCE); name it: make test-reference REFERENCE=folder" >&2; exit 1; }
+	REFERENCE=$(abspath $(REFERENCE)) $(BIN)/python -m pytest -m reference
+
+coverage: $(INSTALLED)  ## Measure how often intervals hold the truth (REPLICATES=4000 for the record)
+	$(BIN)/python -m hbpipe.model.coverage --groups 10,50,200 --ratios 0.05,0.25,1,4 \
+	  --replicates $(REPLICATES) --seed 1
+
+lint: $(INSTALLED)  ## Check style, types and layout
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(INSTALLED)  ## Mend style where that is safe
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(INSTALLED)  ## Time a night against DuckDB on the same files
+	$(BIN)/python -m pytest -m '' tests/bench
+
+lock: $(INSTALLED)  ## Resolve requirements.lock anew (needs uv)
+	uv pip compile --universal --python-version 3.11 --fork-strategy fewest --extra dev \
+	  --generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
+	  --upgrade --quiet --output-file requirements.lock pyproject.toml
+
+clean:  ## Remove what demo, retail and the tools left; .venv stays
+	rm -rf demo retail build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

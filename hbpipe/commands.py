@@ -1,0 +1,270 @@
+"""What each verb of the command line does: settings in, work done, a result printed.
+
+Every function takes the parsed arguments and returns the exit code. Results go to standard
+output, as text or as one JSON object; progress goes to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from collections.abc import Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hbpipe.config import Settings, json_schema, load_settings, resolved_view
+from hbpipe.errors import ConfigError, HbpipeError
+from hbpipe.report.console import ConsoleObserver
+from hbpipe.report.status import describe_status, status_text
+from hbpipe.report.tables import text_table
+from hbpipe.run.doctor import examine
+from hbpipe.run.engine import open_engine
+from hbpipe.run.night import open_lake
+from hbpipe.run.nightly import run_night
+from hbpipe.run.plan import Plan, make_plan
+from hbpipe.run.releases import read as read_release
+from hbpipe.run.verify import verify as verify_lake
+
+WORK = 10
+
+
+def _settings(arguments: Namespace) -> Settings:
+    return load_settings(arguments.config, arguments.env, arguments.overrides)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, date | datetime):
+        return value.isoformat()
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def suggest(arguments: Namespace) -> int:
+    """Print a drafted configuration."""
+    from hbpipe.data.suggest import suggest as draft
+
+    text = draft(arguments.events)
+    if arguments.json:
+        _print_json({"config": text})
+    else:
+        print(text)
+    return 0
+
+
+def simulate(arguments: Namespace) -> int:
+    """Write simulated events and say what was written."""
+    from hbpipe.run.simulate import simulate_events
+
+    with ConsoleObserver(arguments.quiet) as console:
+        console.stage_started("simulate")
+        done = 0
+
+        def on_day(_: date, __: int) -> None:
+            nonlocal done
+            done += 1
+            console.progress("simulate", done, arguments.days)
+
+        summary = simulate_events(
+            Path(arguments.out),
+            first_day=arguments.first_day,
+            days=arguments.days,
+            chains=arguments.chains,
+            stores=arguments.stores,
+            events_per_day=arguments.events_per_day,
+            seed=arguments.seed,
+            layout=arguments.layout,
+            late=arguments.late,
+            bad=arguments.bad,
+            repeated=arguments.repeated,
+            on_day=on_day,
+        )
+    facts = {
+        "events": str(summary.events_path),
+        "truth": str(summary.truth_path),
+        "files": summary.files,
+        "rows": summary.rows,
+        "late": summary.late,
+        "repeated": summary.repeated,
+        "faults": summary.faults,
+    }
+    if arguments.json:
+        _print_json(facts)
+    else:
+        print(f"{summary.rows:,} events in {summary.files} files under {summary.events_path}")
+    return 0
+
+
+def plan(arguments: Namespace) -> int:
+    """Print the plan; 10 when there is work."""
+    settings = _settings(arguments)
+    with open_engine(settings.cluster.model_copy(update={"kind": "serial"})) as engine:
+        found = make_plan(
+            settings,
+            open_lake(settings),
+            engine,
+            as_of=arguments.as_of,
+            full_scan=arguments.full_scan,
+        )
+    if arguments.json:
+        _print_json(found.to_dict())
+    else:
+        print(_plan_text(found))
+    return WORK if found.work else 0
+
+
+def _plan_text(found: Plan) -> str:
+    described = found.to_dict()
+    lines = [f"As of {described['as_of']}, window {' to '.join(described['window'])}"]
+    lines += [
+        f"  {day['day']}  {day['rows']:>12,} rows from {len(day['files'])} file(s)  {day['reason']}"
+        for day in described["days"]
+    ]
+    verb = "Release" if found.release_due else "Nothing to do"
+    lines += [f"{verb}: {found.release_reason}", *(f"Note: {note}" for note in found.notes)]
+    return "\n".join(lines)
+
+
+def run(arguments: Namespace) -> int:
+    """Run one night and print its report."""
+    settings = _settings(arguments)
+    with ConsoleObserver(arguments.quiet or arguments.json) as observer:
+        report = run_night(
+            settings, as_of=arguments.as_of, observer=observer, full_scan=arguments.full_scan
+        )
+    if arguments.json:
+        _print_json(report.to_dict())
+    else:
+        print(report.text())
+    return 0
+
+
+def status(arguments: Namespace) -> int:
+    """Print the current release and the state of the days."""
+    settings = _settings(arguments)
+    found = describe_status(open_lake(settings), settings.environment)
+    if arguments.json:
+        _print_json(found)
+    else:
+        print(status_text(found))
+    return 0
+
+
+def verify(arguments: Namespace) -> int:
+    """Check conservation; 3 when something does not add up."""
+    settings = _settings(arguments)
+    findings = verify_lake(
+        settings,
+        open_lake(settings),
+        full=arguments.full or arguments.sample is not None,
+        days=_day_range(arguments.days),
+        sample=arguments.sample,
+    )
+    failed = [finding for finding in findings if not finding.fine]
+    if arguments.json:
+        _print_json({"fine": not failed, "findings": [vars(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            print(f"{'ok  ' if finding.fine else 'FAIL'}  {finding.name}: {finding.message}")
+    return 3 if failed else 0
+
+
+def _day_range(text: str | None) -> tuple[date, date] | None:
+    if text is None:
+        return None
+    first, _, last = text.partition("..")
+    try:
+        return date.fromisoformat(first), date.fromisoformat(last or first)
+    except ValueError:
+        raise ConfigError(f"--days {text!r}", expected="2026-01-01..2026-01-31") from None
+
+
+def config(arguments: Namespace) -> int:
+    """Print every setting with its origin, or the JSON Schema."""
+    if arguments.schema:
+        print(json.dumps(json_schema(), indent=2))
+        return 0
+    view = resolved_view(_settings(arguments))
+    if arguments.json:
+        _print_json({key: {"value": value, "origin": origin} for key, value, origin in view})
+    else:
+        rows = [
+            {"setting": key, "value": json.dumps(value), "from": origin}
+            for key, value, origin in view
+        ]
+        print(text_table(rows))
+    return 0
+
+
+def doctor(arguments: Namespace) -> int:
+    """Print what stands in the way of a run; 1 when something does."""
+    findings = examine(_settings(arguments))
+    if arguments.json:
+        _print_json({"findings": [vars(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            print(f"{'ok  ' if finding.fine else 'FAIL'}  {finding.name}: {finding.message}")
+    return 0 if all(finding.fine for finding in findings) else 1
+
+
+def read(arguments: Namespace) -> int:
+    """Print or write a table of a release."""
+    settings = _settings(arguments)
+    columns = arguments.columns.split(",") if arguments.columns else None
+    table = read_release(
+        open_lake(settings),
+        arguments.table,
+        environment=settings.environment,
+        release=arguments.release,
+    )
+    table = _filter(table, arguments.where)
+    if columns is not None:
+        _require(table, columns)
+        table = table.select(columns)
+    if arguments.limit is not None:
+        table = table.slice(0, arguments.limit)
+    if arguments.out:
+        _write(table, Path(arguments.out))
+    elif arguments.json:
+        _print_json({"table": arguments.table, "rows": table.to_pylist()})
+    else:
+        print(text_table(table.to_pylist()))
+    return 0
+
+
+def _filter(table: pa.Table, conditions: Sequence[str]) -> pa.Table:
+    for condition in conditions:
+        column, found, value = condition.partition("=")
+        if not found:
+            raise ConfigError(f"--where {condition!r}", expected="COLUMN=VALUE")
+        _require(table, [column])
+        table = table.filter(pc.equal(table[column].cast(pa.string()), value))
+    return table
+
+
+def _require(table: pa.Table, columns: Sequence[str]) -> None:
+    from hbpipe.data.quantities import nearest
+
+    for name in columns:
+        if name not in table.column_names:
+            raise ConfigError(f"no column {name!r}{nearest(name, table.column_names)}")
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    import pyarrow.csv as pacsv
+    import pyarrow.parquet as pq
+
+    writers = {".parquet": pq.write_table, ".csv": pacsv.write_csv}
+    if path.suffix not in writers:
+        raise HbpipeError(f"cannot write {path.name}", expected="a name in .parquet or .csv")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writers[path.suffix](table, str(path))
+    print(f"{table.num_rows:,} rows written to {path}")

@@ -1,0 +1,289 @@
+"""One piece of events to statistics per business day and unit: the hot kernel.
+
+One thread reads the needed columns once and measures every metric on them. Sums go by integer
+code in row order, so they have the same bits wherever and whenever they are computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from hbpipe.data.clock import business_days
+from hbpipe.data.events import EventFormat, Piece, read_piece
+from hbpipe.data.measure import Batch, Mask, Measured, measure
+from hbpipe.data.quantities import Metric
+from hbpipe.data.rejections import Rejection, reject
+from hbpipe.data.repeats import Repeats, find_repeats
+from hbpipe.data.units import Encoded, Units, compact, encode, find_units
+from hbpipe.model.families import get_family
+
+
+@dataclass
+class Account:
+    """Where the rows of one file and day went; every row goes to exactly one of three places.
+
+    ``conflicting`` counts the repeated rows that differ from the copy that counts. ``metrics``
+    holds, per metric, how the accepted rows split: used, skipped, excluded, rejected.
+    """
+
+    accepted: int = 0
+    rejected: int = 0
+    repeated: int = 0
+    conflicting: int = 0
+    metrics: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """Return all rows of the day."""
+        return self.accepted + self.rejected + self.repeated
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one piece gives: statistics per (day, unit), rows ordered by day.
+
+    ``days`` (U,), ``keys`` one array (U,) per level, ``n_events`` (U,), ``statistics`` metric ->
+    name -> (U, ...); ``accounts`` by day; ``ids`` where repeats may lie in other pieces.
+    """
+
+    piece: Piece
+    days: NDArray[np.int32]
+    keys: tuple[pa.Array, ...]
+    n_events: NDArray[np.int64]
+    statistics: dict[str, dict[str, NDArray[Any]]]
+    accounts: dict[int, Account]
+    rejections: tuple[Rejection, ...]
+    ids: pa.Table | None
+
+
+def summarise_piece(
+    form: EventFormat,
+    piece: Piece,
+    metrics: tuple[Metric, ...],
+    days: tuple[int, ...],
+    keep_ids: bool = False,
+    *,
+    repeated_rows: NDArray[np.int64] | None = None,
+) -> Part:
+    """Summarise the rows of a piece that fall on the given days.
+
+    Parameters
+    ----------
+    days
+        The business days wanted; other rows are left for their own day.
+    keep_ids
+        Return the event ids, because other pieces feed the same days.
+    repeated_rows
+        Rows of the piece known to repeat an event of an earlier piece.
+
+    Raises
+    ------
+    EventsError
+        When the file is damaged or has changed.
+    StatisticsError
+        When a sum of whole numbers would overflow.
+    """
+    table = read_piece(form, piece, form.columns(metrics))
+    row_days, faults = business_days(table.column(form.time), form.calendar)
+    wanted = _wanted(row_days, faults, days)
+    levels = [encode(table.column(name)) for name in form.levels]
+    bad, rejections = _check_keys(form, piece, table, levels, row_days, wanted)
+    valid = wanted & ~bad
+    repeats = _repeats(form, table, row_days, valid, repeated_rows)
+    accepted = valid & ~repeats.rows
+    accounts = _accounts(row_days, wanted, bad, repeats)
+    cells = _cells(find_units(levels, accepted), row_days, accepted)
+    batch = Batch(table)
+    statistics = {}
+    for metric in metrics:
+        found = measure(batch, metric, get_family(metric.family), accepted)
+        statistics[metric.name] = _summarise(metric, found, cells)
+        _account(accounts, metric, found, row_days)
+        rejections += _refused(form, piece, table, metric, found, row_days)
+    return Part(
+        piece=piece,
+        days=cells.days,
+        keys=cells.keys,
+        n_events=np.bincount(cells.codes[accepted], minlength=cells.n).astype(np.int64),
+        statistics=statistics,
+        accounts=accounts,
+        rejections=tuple(rejections),
+        ids=_kept_ids(form, table, row_days, valid) if keep_ids else None,
+    )
+
+
+def _wanted(row_days: NDArray[np.int32], faults: NDArray[np.int8], days: tuple[int, ...]) -> Mask:
+    if len(days) == 1:
+        return np.asarray((row_days == days[0]) & (faults == 0))
+    return np.isin(row_days, np.array(days, np.int32)) & (faults == 0)
+
+
+def _check_keys(
+    form: EventFormat,
+    piece: Piece,
+    table: pa.Table,
+    levels: list[Encoded],
+    row_days: NDArray[np.int32],
+    wanted: Mask,
+) -> tuple[Mask, list[Rejection]]:
+    """Find rows without a level or an event id; the first fault of a row counts."""
+    bad = np.zeros(len(wanted), np.bool_)
+    rejections: list[Rejection] = []
+
+    def refuse(column: str, reason: str, fault: Mask) -> None:
+        rows = np.flatnonzero(fault & wanted & ~bad)
+        bad[rows] = True
+        rejections.extend(
+            reject(
+                file=piece.file.path,
+                day=int(day),
+                metric="",
+                column=column,
+                reason=reason,
+                values=table.column(column),
+                rows=rows[row_days[rows] == day],
+                piece=piece,
+            )
+            for day in np.unique(row_days[rows])
+        )
+
+    for name, level in zip(form.levels, levels, strict=True):
+        if (missing := level.codes < 0).any():
+            refuse(name, "missing level", missing)
+        if pa.types.is_string(level.values.type) and pc.any(pc.equal(level.values, "")).as_py():
+            blank = np.append(pc.equal(level.values, "").to_numpy(zero_copy_only=False), False)
+            refuse(name, "empty level", blank[level.codes])
+    for name in form.event_id:
+        if table.column(name).null_count:
+            refuse(name, "missing event id", table.column(name).is_null().to_numpy())
+    return bad, rejections
+
+
+def _repeats(
+    form: EventFormat,
+    table: pa.Table,
+    row_days: NDArray[np.int32],
+    valid: Mask,
+    known: NDArray[np.int64] | None,
+) -> Repeats:
+    repeats = find_repeats(table, form.event_id, row_days, valid)
+    if known is not None:
+        repeats.rows[known] = True
+        repeats.conflicting[known] = False  # compared with the copy in the earlier piece
+    return repeats
+
+
+def _kept_ids(
+    form: EventFormat, table: pa.Table, row_days: NDArray[np.int32], valid: Mask
+) -> pa.Table:
+    """Return day, id and row of every valid row, for the search across pieces."""
+    rows = np.flatnonzero(valid)
+    ids = table.select(list(form.event_id)).take(pa.array(rows))
+    return ids.append_column("__day", pa.array(row_days[rows])).append_column(
+        "__row", pa.array(rows)
+    )
+
+
+def _accounts(
+    row_days: NDArray[np.int32], wanted: Mask, bad: Mask, repeats: Repeats
+) -> dict[int, Account]:
+    accounts = {}
+    for day in _distinct(row_days, wanted):
+        on_day = wanted & (row_days == day)
+        rejected = int((bad & on_day).sum())
+        repeated = int((repeats.rows & on_day).sum())
+        accounts[int(day)] = Account(
+            accepted=int(on_day.sum()) - rejected - repeated,
+            rejected=rejected,
+            repeated=repeated,
+            conflicting=int((repeats.conflicting & on_day).sum()),
+        )
+    return accounts
+
+
+def _distinct(row_days: NDArray[np.int32], wanted: Mask) -> NDArray[np.int32]:
+    days = row_days[wanted]
+    if len(days) and days.min() == days.max():
+        return days[:1]
+    return np.unique(days)
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """The (day, unit) pairs of a piece as codes (E,), with day and levels of each cell."""
+
+    codes: NDArray[np.int64]
+    days: NDArray[np.int32]
+    keys: tuple[pa.Array, ...]
+
+    @property
+    def n(self) -> int:
+        return len(self.days)
+
+
+def _cells(units: Units, row_days: NDArray[np.int32], accepted: Mask) -> _Cells:
+    days = _distinct(row_days, accepted)
+    if not len(days):
+        none = tuple(key.slice(0, 0) for key in units.keys)
+        return _Cells(np.zeros(len(row_days), np.int64), days, none)
+    offsets = np.clip(np.searchsorted(days, row_days), 0, len(days) - 1)
+    joint = units.codes if len(days) == 1 else offsets * units.n + units.codes
+    codes, present = compact(joint, len(days) * units.n, accepted)
+    keys = tuple(key.take(pa.array(present % units.n)) for key in units.keys)
+    return _Cells(codes, days[present // units.n], keys)
+
+
+def _summarise(metric: Metric, found: Measured, cells: _Cells) -> dict[str, NDArray[Any]]:
+    codes, values = cells.codes[found.rows], dict(found.values)
+    if metric.calendar is not None:
+        values["exposure"] = np.zeros(len(codes))
+    statistics = get_family(metric.family).summarise(values, codes, cells.n)
+    if metric.calendar == "active_days":
+        statistics["exposure"] = (np.bincount(codes, minlength=cells.n) > 0).astype(np.float64)
+    return statistics
+
+
+def _account(
+    accounts: Mapping[int, Account], metric: Metric, found: Measured, row_days: NDArray[np.int32]
+) -> None:
+    refused = [refusal.rows for refusal in found.refusals]
+    rejected = np.concatenate(refused) if refused else np.empty(0, np.int64)
+    for day, account in accounts.items():
+        single = len(accounts) == 1
+        account.metrics[metric.name] = {
+            "used": len(found.rows) if single else int((row_days[found.rows] == day).sum()),
+            "skipped": int((found.skipped & (row_days == day)).sum()),
+            "excluded": int((found.excluded & (row_days == day)).sum()),
+            "rejected": int((row_days[rejected] == day).sum()),
+        }
+
+
+def _refused(
+    form: EventFormat,
+    piece: Piece,
+    table: pa.Table,
+    metric: Metric,
+    found: Measured,
+    row_days: NDArray[np.int32],
+) -> list[Rejection]:
+    return [
+        reject(
+            file=piece.file.path,
+            day=int(day),
+            metric=metric.name,
+            column=refusal.column,
+            reason=refusal.reason,
+            values=table.column(refusal.column) if refusal.column in table.column_names else None,
+            rows=refusal.rows[row_days[refusal.rows] == day],
+            piece=piece,
+        )
+        for refusal in found.refusals
+        for day in np.unique(row_days[refusal.rows])
+    ]

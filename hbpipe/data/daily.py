@@ -1,0 +1,234 @@
+"""The parts of one business day merged in a fixed order, and written as the day's statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from hbpipe.data.aggregate import Account, Part, summarise_piece
+from hbpipe.data.events import EventFormat, read_piece
+from hbpipe.data.parts import Receipt, write_part
+from hbpipe.data.quantities import Metric
+from hbpipe.data.rejections import Rejection, merge_rejections
+from hbpipe.data.repeats import first_rows, rows_differ
+from hbpipe.data.schemas import Table
+from hbpipe.data.units import count_shards, encode, find_units, shard_of, shared_ids
+from hbpipe.model.families import get_family
+
+
+@dataclass(frozen=True)
+class DayOrder:
+    """What a worker must know to finish one day."""
+
+    form: EventFormat
+    metrics: tuple[Metric, ...]
+    day: int
+    label: str  # the ISO date, the partition
+    rows: int
+    table: Table
+    run_id: str
+
+
+@dataclass(frozen=True)
+class DayResult:
+    """The receipt of one day: where its statistics lie and where every row went."""
+
+    day: int
+    receipts: tuple[Receipt, ...]
+    accounts: dict[str, Account]
+    rejections: tuple[Rejection, ...]
+    units: int
+    shared_ids: int
+    shards: int
+    n_events: int
+
+
+@dataclass(frozen=True)
+class DayStatistics:
+    """Statistics of one day: ``keys`` one array (U,) per level, the rest (U, ...)."""
+
+    keys: tuple[pa.Array, ...]
+    n_events: NDArray[np.int64]
+    statistics: dict[str, dict[str, NDArray[Any]]]
+
+
+def finish_day(storage: Any, order: DayOrder, parts: Sequence[Part]) -> DayResult:
+    """Settle repeats across parts, merge the parts, write the day's files."""
+    ordered = sorted(parts, key=lambda part: part.piece.key)
+    ordered = _settle_repeats(order, ordered)
+    merged = merge_day(order.metrics, order.day, ordered)
+    receipts = _write(storage, order, merged)
+    accounts: dict[str, Account] = {}
+    for part in ordered:
+        if order.day in part.accounts:
+            account = part.accounts[order.day]
+            file = part.piece.file.path
+            accounts[file] = add_accounts(accounts.get(file), account)
+    rejections = [r for part in ordered for r in part.rejections if r.day == order.day]
+    return DayResult(
+        day=order.day,
+        receipts=receipts,
+        accounts=accounts,
+        rejections=tuple(merge_rejections(rejections)),
+        units=len(merged.n_events),
+        shared_ids=shared_ids(merged.keys),
+        shards=count_shards(order.rows),
+        n_events=int(merged.n_events.sum()),
+    )
+
+
+def add_accounts(left: Account | None, right: Account) -> Account:
+    """Add two accounts of the same file and day."""
+    if left is None:
+        return right
+    metrics = {
+        name: {key: split[key] + right.metrics[name][key] for key in split}
+        for name, split in left.metrics.items()
+    }
+    return Account(
+        left.accepted + right.accepted,
+        left.rejected + right.rejected,
+        left.repeated + right.repeated,
+        left.conflicting + right.conflicting,
+        metrics,
+    )
+
+
+def merge_day(metrics: tuple[Metric, ...], day: int, parts: Sequence[Part]) -> DayStatistics:
+    """Merge the parts' rows of one day, in the order of the parts.
+
+    One fold over all rows in a fixed order: the bits depend on the pieces alone.
+    """
+    rows = [np.flatnonzero(part.days == day) for part in parts]
+    keys = tuple(
+        pa.chunked_array(
+            [part.keys[level].take(pa.array(at)) for part, at in zip(parts, rows, strict=True)]
+        )
+        for level in range(len(parts[0].keys))
+    )
+    n_events = np.concatenate([part.n_events[at] for part, at in zip(parts, rows, strict=True)])
+    statistics = {
+        metric.name: {
+            name: np.concatenate(
+                [
+                    part.statistics[metric.name][name][at]
+                    for part, at in zip(parts, rows, strict=True)
+                ]
+            )
+            for name in parts[0].statistics[metric.name]
+        }
+        for metric in metrics
+    }
+    if len(parts) == 1:
+        return DayStatistics(tuple(k.combine_chunks() for k in keys), n_events, statistics)
+    units = find_units([encode(key) for key in keys], np.ones(len(n_events), np.bool_))
+    total = np.zeros(units.n, np.int64)
+    np.add.at(total, units.codes, n_events)
+    folded = {
+        metric.name: get_family(metric.family).fold(statistics[metric.name], units.codes, units.n)
+        for metric in metrics
+    }
+    for metric in metrics:
+        if metric.calendar == "active_days":
+            exposure = folded[metric.name]["exposure"]
+            folded[metric.name]["exposure"] = np.minimum(exposure, 1.0)  # one day, however cut
+    return DayStatistics(units.keys, total, folded)
+
+
+def _settle_repeats(order: DayOrder, parts: list[Part]) -> list[Part]:
+    """Find events repeated across parts and summarise again the parts that hold a repeat."""
+    if not order.form.event_id or len(parts) < 2:
+        return parts
+    tables = [_ids_of_day(part, order.day) for part in parts]
+    everything = pa.concat_tables(tables, promote_options="permissive")
+    owner = np.repeat(np.arange(len(parts)), [table.num_rows for table in tables])
+    days = np.full(everything.num_rows, order.day, np.int32)
+    first = first_rows(everything.select(list(order.form.event_id)), days)
+    rows = everything.column("__row").to_numpy()
+    across = np.flatnonzero(owner[first] != owner)
+    settled = list(parts)
+    for index in np.unique(owner[across]):
+        mine = across[owner[across] == index]
+        conflicts = _conflicts(order, parts, owner, rows, mine, first[mine])
+        again = summarise_piece(
+            order.form,
+            parts[index].piece,
+            order.metrics,
+            (order.day,),
+            repeated_rows=rows[mine],
+        )
+        again.accounts[order.day].conflicting += conflicts
+        settled[index] = replace(again, ids=None)
+    return settled
+
+
+def _ids_of_day(part: Part, day: int) -> pa.Table:
+    assert part.ids is not None
+    at = np.flatnonzero(part.ids.column("__day").to_numpy() == day)
+    return part.ids.take(pa.array(at))
+
+
+def _conflicts(
+    order: DayOrder,
+    parts: list[Part],
+    owner: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    repeats: NDArray[np.int64],
+    firsts: NDArray[np.int64],
+) -> int:
+    """Count the repeats of one part that differ from the first copy in another part."""
+    columns = order.form.columns(order.metrics)
+    mine = read_piece(order.form, parts[owner[repeats[0]]].piece, columns)
+    differing = 0
+    for other in np.unique(owner[firsts]):
+        theirs = read_piece(order.form, parts[other].piece, columns)
+        pairs = owner[firsts] == other
+        left = mine.take(pa.array(rows[repeats[pairs]]))
+        right = theirs.take(pa.array(rows[firsts[pairs]]))
+        differing += int(rows_differ(left, right).sum())
+    return differing
+
+
+def _write(storage: Any, order: DayOrder, merged: DayStatistics) -> tuple[Receipt, ...]:
+    shards = shard_of(merged.keys[-1], count_shards(order.rows))
+    return tuple(
+        write_part(
+            storage,
+            "statistics",
+            _metric_tables(order, merged, shards, np.flatnonzero(shards == shard)),
+            schema=order.table.data_schema,
+            run_id=order.run_id,
+            partition={"day": order.label},
+            dictionary=["metric", *order.form.levels[:-1]],
+            statistics=["metric", "shard"],
+        )
+        for shard in np.unique(shards)
+    )
+
+
+def _metric_tables(
+    order: DayOrder, merged: DayStatistics, shards: NDArray[np.int32], rows: NDArray[np.int64]
+) -> Iterator[pa.Table]:
+    """Give one table per metric, each a row group, so that a reader of one decodes no other."""
+    schema = order.table.data_schema
+    at = pa.array(rows)
+    shared = {name: key.take(at) for name, key in zip(order.form.levels, merged.keys, strict=True)}
+    shared["shard"] = pa.array(shards[rows], pa.int32())
+    shared["n_events"] = pa.array(merged.n_events[rows])
+    for metric in order.metrics:
+        found = merged.statistics[metric.name]
+        columns = {
+            "metric": pa.array([metric.name] * len(rows), pa.string()),
+            **shared,
+            **{name: pa.array(values[rows]) for name, values in found.items()},
+        }
+        arrays = [
+            columns[field.name] if field.name in columns else pa.nulls(len(rows), field.type)
+            for field in schema
+        ]
+        yield pa.table(arrays, names=schema.names).cast(schema)

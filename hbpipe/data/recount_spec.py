@@ -1,0 +1,68 @@
+"""What the recount is told: columns, calendar and metrics, as they stand in the YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Literal
+
+CALENDAR = ("days", "active_days")  # exposures that no row carries
+
+
+@dataclass(frozen=True)
+class RecountMetric:
+    """One metric, its quantities and conditions exactly as in the YAML.
+
+    ``roles`` maps a role to a column name, ``rows``, ``days``, ``active_days``,
+    ``{"column": ..., "transform": ...}`` or ``{"where": [...]}``; ``transform`` is the metric's
+    own and applies to the role ``value``.
+    """
+
+    name: str
+    family: str
+    roles: Mapping[str, Any]
+    where: Sequence[Sequence[Any]] = ()
+    transform: str | None = None
+
+
+@dataclass(frozen=True)
+class RecountSpec:
+    """Columns, calendar and metrics; ``day_start_minutes`` after midnight, bounds included."""
+
+    time: str
+    time_kind: Literal["timestamp", "day"]
+    timezone: str
+    day_start_minutes: int
+    levels: tuple[str, ...]
+    event_id: tuple[str, ...]
+    earliest: date
+    latest: date
+    metrics: tuple[RecountMetric, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that is read, each once."""
+        names = [self.time, *self.levels, *self.event_id]
+        for metric in self.metrics:
+            names += [condition[0] for condition in metric.where]
+            for quantity in map(as_mapping, metric.roles.values()):
+                names += [condition[0] for condition in quantity.get("where", ())]
+                names += [quantity["column"]] if "column" in quantity else []
+        return tuple(dict.fromkeys(names))
+
+
+class RefusedError(Exception):
+    """A row, or its measure for one metric, cannot be used."""
+
+    def __init__(self, column: str, reason: str) -> None:
+        super().__init__(column, reason)
+        self.column = column
+        self.reason = reason
+
+
+def as_mapping(quantity: Any) -> dict[str, Any]:
+    """Return a quantity of the YAML as a mapping; empty where no column is measured."""
+    if isinstance(quantity, Mapping):
+        return dict(quantity)
+    return {} if quantity in ("rows", *CALENDAR) else {"column": quantity}

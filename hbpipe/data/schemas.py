@@ -1,0 +1,282 @@
+"""One Arrow schema per table. Column names here are promises to every reader of the lake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from hbpipe.model.families import get_family
+
+_DAY = pa.date32()
+_TIME = pa.timestamp("us", tz="UTC")
+_TEXT, _INT, _FLOAT, _FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table's schema, its partition columns, and the columns that identify a row."""
+
+    schema: pa.Schema
+    partition_by: tuple[str, ...]
+    key: tuple[str, ...]
+
+    @property
+    def data_schema(self) -> pa.Schema:
+        """The columns inside the files: all but the partition columns."""
+        return pa.schema([f for f in self.schema if f.name not in self.partition_by])
+
+
+def quantile_name(level: float) -> str:
+    """Return the column of a quantile level: 0.05 -> ``q0.05``."""
+    return f"q{level:g}"
+
+
+def _table(
+    columns: Mapping[str, pa.DataType], key: Sequence[str], partition_by: Sequence[str] = ()
+) -> Table:
+    return Table(pa.schema(list(columns.items())), tuple(partition_by), tuple(key))
+
+
+def _records(**columns: pa.DataType) -> pa.DataType:
+    return pa.list_(pa.struct(list(columns.items())))
+
+
+#: One row per input file; ``rows = accepted + rejected + repeated + pending``, always.
+FILES = _table(
+    {
+        "path": _TEXT,
+        "state": _TEXT,  # read, duplicate (same bytes as duplicate_of), gone
+        "duplicate_of": _TEXT,
+        "size": _INT,
+        "modified_ns": _INT,
+        "sha256": _TEXT,
+        "format": _TEXT,
+        "level_types": pa.list_(_TEXT),
+        "rows": _INT,
+        "accepted": _INT,
+        "rejected": _INT,
+        "repeated": _INT,
+        "pending": _INT,
+        "days": _records(
+            day=_DAY, rows=_INT, accepted=_INT, rejected=_INT, repeated=_INT, conflicting=_INT
+        ),
+        "row_groups": _records(
+            index=_INT, first_row=_INT, rows=_INT, bytes=_INT, first_day=_INT, last_day=_INT
+        ),
+        "rejections": _records(day=_DAY, metric=_TEXT, column=_TEXT, reason=_TEXT, rows=_INT),
+        "run_id": _TEXT,
+    },
+    key=["path"],
+)
+
+#: One row per business day that was ever processed.
+DAYS = _table(
+    {
+        "day": _DAY,
+        "state": _TEXT,  # complete, empty, held, gone
+        "reason": _TEXT,
+        "input": _TEXT,
+        "kernel": _TEXT,
+        "settings": _TEXT,
+        "files": _INT,
+        "rows": _INT,
+        "accepted": _INT,
+        "rejected": _INT,
+        "repeated": _INT,
+        "conflicting": _INT,
+        "units": _INT,
+        "shared_ids": _INT,
+        "shards": _INT,
+        "metrics": _records(metric=_TEXT, used=_INT, skipped=_INT, excluded=_INT, rejected=_INT),
+        "statistics_version": _INT,
+        "run_id": _TEXT,
+        "processed_at": _TIME,
+    },
+    key=["day"],
+)
+
+#: Up to a thousand examples of each rejection; the exact counts are in ``files``.
+QUARANTINE = _table(
+    {
+        "file": _TEXT,
+        "row_group": _INT,
+        "row": _INT,
+        "day": _DAY,
+        "metric": _TEXT,
+        "column": _TEXT,
+        "value": _TEXT,
+        "reason": _TEXT,
+        "remedy": _TEXT,
+        "run_id": _TEXT,
+    },
+    key=["file", "row", "metric", "column", "reason"],
+)
+
+AUDITS = _table(
+    {
+        "as_of": _DAY,
+        "gate": _TEXT,
+        "name": _TEXT,
+        "subject": _TEXT,
+        "status": _TEXT,  # pass, warn, fail
+        "value": _FLOAT,
+        "threshold": _FLOAT,
+        "message": _TEXT,
+        "run_id": _TEXT,
+        "checked_at": _TIME,
+    },
+    key=["run_id", "gate", "name", "subject"],
+)
+
+RELEASES = _table(
+    {
+        "release": _TEXT,
+        "environment": _TEXT,
+        "as_of": _DAY,
+        "run_id": _TEXT,
+        "released_at": _TIME,
+        "pipeline": _TEXT,
+        "hbpipe": _TEXT,
+        "versions": pa.map_(_TEXT, _INT),
+        "input": _TEXT,
+        "settings": _TEXT,
+        "kernel": _TEXT,
+        "days": _INT,
+        "rows": _INT,
+        "accepted": _INT,
+        "rejected": _INT,
+        "repeated": _INT,
+        "units": _INT,
+        "pools": _INT,
+    },
+    key=["release"],
+)
+
+
+def statistics_table(levels: Mapping[str, pa.DataType], families: Iterable[str]) -> Table:
+    """One row per metric, day and unit; a statistic that a family lacks is null."""
+    types = {"int64": _INT, "float64": _FLOAT}
+    measured = {
+        statistic.name: types[statistic.dtype]
+        for family in sorted(set(families))
+        for statistic in get_family(family).statistics
+    }
+    return _table(
+        {
+            "day": _DAY,
+            "metric": _TEXT,
+            **levels,
+            "shard": pa.int32(),
+            "n_events": _INT,
+            **measured,
+        },
+        key=["day", "metric", *levels],
+        partition_by=["day"],
+    )
+
+
+def hyperparameters_table(pool_levels: Mapping[str, pa.DataType]) -> Table:
+    """One row per as-of day, metric, pool and parameter."""
+    return _table(
+        {
+            "as_of": _DAY,
+            "metric": _TEXT,
+            **pool_levels,
+            "pool": _TEXT,
+            "family": _TEXT,
+            "parameter": _TEXT,
+            "value": _FLOAT,
+            "sd": _FLOAT,
+            "run_id": _TEXT,
+        },
+        key=["as_of", "metric", "pool", "parameter"],
+        partition_by=["as_of"],
+    )
+
+
+def fits_table(pool_levels: Mapping[str, pa.DataType]) -> Table:
+    """One row per as-of day, metric and pool: the story of the fit."""
+    return _table(
+        {
+            "as_of": _DAY,
+            "metric": _TEXT,
+            **pool_levels,
+            "pool": _TEXT,
+            "family": _TEXT,
+            "estimator": _TEXT,
+            "n_groups": _INT,
+            "log_marginal_likelihood": _FLOAT,
+            "start_log_marginal_likelihood": _FLOAT,
+            "iterations": _INT,
+            "gradient_norm": _FLOAT,
+            "converged": _FLAG,
+            "boundary": _FLAG,
+            "at_bound": _TEXT,
+            "status": _TEXT,
+            "method": _TEXT,
+            "drift": _FLOAT,
+            "run_id": _TEXT,
+        },
+        key=["as_of", "metric", "pool"],
+        partition_by=["as_of"],
+    )
+
+
+def _posterior_columns(quantiles: Sequence[float]) -> dict[str, pa.DataType]:
+    return {
+        "mean": _FLOAT,
+        "sd": _FLOAT,
+        "sd_plug_in": _FLOAT,
+        **{quantile_name(level): _FLOAT for level in quantiles},
+    }
+
+
+def posteriors_table(levels: Mapping[str, pa.DataType], quantiles: Sequence[float]) -> Table:
+    """One row per as-of day, metric, unit and term."""
+    return _table(
+        {
+            "as_of": _DAY,
+            "metric": _TEXT,
+            **levels,
+            "level": _TEXT,
+            "term": _TEXT,
+            "pool": _TEXT,
+            "n_events": _INT,
+            "n": _INT,
+            "n_effective": _FLOAT,
+            "raw": _FLOAT,
+            **_posterior_columns(quantiles),
+            "weight": _FLOAT,
+            "prior_mean": _FLOAT,
+            "method": _TEXT,
+            "predictive_mean": _FLOAT,
+            "predictive_sd": _FLOAT,
+            "p_below_target": _FLOAT,
+            "silent": _FLAG,
+            "run_id": _TEXT,
+        },
+        key=["as_of", "metric", *levels, "term"],
+        partition_by=["as_of"],
+    )
+
+
+def new_stores_table(pool_levels: Mapping[str, pa.DataType], quantiles: Sequence[float]) -> Table:
+    """One row per as-of day, metric, pool and term: what to expect of a store never seen."""
+    return _table(
+        {
+            "as_of": _DAY,
+            "metric": _TEXT,
+            **pool_levels,
+            "pool": _TEXT,
+            "term": _TEXT,
+            "mean": _FLOAT,
+            "sd": _FLOAT,
+            **{quantile_name(level): _FLOAT for level in quantiles},
+            "method": _TEXT,
+            "run_id": _TEXT,
+        },
+        key=["as_of", "metric", "pool", "term"],
+        partition_by=["as_of"],
+    )

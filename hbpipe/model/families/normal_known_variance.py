@@ -1,0 +1,257 @@
+"""Normal estimates with known sampling variances: est_j ~ N(θ_j, v_j), θ_j ~ N(μ, τ²).
+
+The model of eight schools and of meta-analysis. Coordinates (μ, τ²), so that τ² = 0 is an
+ordinary point. A store without an estimate has variance ∞.
+
+Log marginal (Rubin 1981; Gelman et al., BDA3, eq. 5.17): Σ log N(est_j; μ, v_j + τ²).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hbpipe.model.family import (
+    Array,
+    Codes,
+    Coordinate,
+    Degeneracy,
+    Derivatives,
+    Description,
+    Family,
+    Hyperparameters,
+    Prior,
+    Role,
+    Statistic,
+    Statistics,
+)
+from hbpipe.model.gaussian import (
+    LOG_2PI,
+    RowVariance,
+    describe_normal,
+    location_moments,
+    log_density_of_means,
+    log_normaliser_normal,
+    log_restriction_of_means,
+    mean_rows,
+    merge_mean_rows,
+    update_normal,
+)
+from hbpipe.model.grouped import Rows, fold_precision
+from hbpipe.model.moments import (
+    dersimonian_laird,
+    hedges,
+    lesson,
+    paule_mandel,
+)
+
+
+@dataclass(frozen=True)
+class EstimateSketch:
+    """Estimates by pool and distinct sampling variance; lossless."""
+
+    rows: Rows
+
+    @property
+    def n_pools(self) -> int:
+        """The number of pools."""
+        return self.rows.n_pools
+
+    @property
+    def n_groups(self) -> NDArray[np.int64]:
+        """Stores with an estimate in each pool, (G,)."""
+        return self.rows.sum(self.rows["n"]).astype(np.int64)
+
+    def select(self, pools: Codes) -> EstimateSketch:
+        """Return the sketch of some pools."""
+        return EstimateSketch(self.rows.select(pools))
+
+
+def summarise(
+    events: Mapping[str, NDArray[Any]], codes: Codes, n_stores: int
+) -> dict[str, NDArray[Any]]:
+    """Merge the estimates of each store by precision."""
+    return fold_precision(events, codes, n_stores)
+
+
+def compress(statistics: Statistics, pools: Codes, n_pools: int) -> EstimateSketch:
+    """Group stores of equal variance; stores without an estimate drop out."""
+    variance = np.asarray(statistics["variance"], np.float64)
+    known = np.isfinite(variance)
+    estimate = np.asarray(statistics["estimate"], np.float64)[known]
+    return EstimateSketch(mean_rows(np.asarray(pools)[known], variance[known], estimate, n_pools))
+
+
+def merge_sketches(sketches: Sequence[EstimateSketch]) -> EstimateSketch:
+    """Add up sketches of disjoint stores."""
+    return EstimateSketch(merge_mean_rows([sketch.rows for sketch in sketches]))
+
+
+def _variance(sketch: EstimateSketch, coordinates: Array) -> RowVariance:
+    rows = sketch.rows
+    total = rows["size"] + coordinates[rows.pool, 1]
+    return RowVariance(total, {1: np.ones(len(total))}, {})
+
+
+def log_marginal(sketch: EstimateSketch, coordinates: Array) -> Derivatives:
+    """Log density of the estimates, −½ log 2π per store included."""
+    variance = _variance(sketch, coordinates)
+    value, gradient, hessian = log_density_of_means(
+        sketch.rows, 1.0, coordinates[:, 0], variance
+    )
+    return value - 0.5 * LOG_2PI * sketch.n_groups, gradient, hessian
+
+
+def log_restriction(sketch: EstimateSketch, coordinates: Array) -> Derivatives:
+    """Turn the likelihood into the restricted one."""
+    return log_restriction_of_means(sketch.rows, 1.0, _variance(sketch, coordinates))
+
+
+def _moments(
+    estimator: Callable[[Rows, Array], tuple[Array, Array]], sketch: EstimateSketch, held: Array
+) -> Array:
+    """Put an estimator of (μ, τ²) into coordinates; held values do not change its weights."""
+    return np.stack(estimator(sketch.rows, sketch.rows["size"]), axis=-1)
+
+
+def scale(sketch: EstimateSketch) -> Array:
+    """Sd and variance of a typical estimate, both sources of spread together."""
+    rows = sketch.rows
+    together = location_moments(rows)
+    stores = np.maximum(together["n"], 1)
+    size = (together["m2"] + rows.sum(rows["n"] * rows["size"])) / stores
+    size = np.where(size > 0, size, 1.0)
+    return np.stack([np.sqrt(size), size], axis=-1)
+
+
+def degeneracies(sketch: EstimateSketch) -> tuple[Degeneracy, ...]:
+    """No store at all; a single store, which cannot differ from others."""
+    together = location_moments(sketch.rows)
+    nothing = np.zeros((sketch.n_pools, 2))
+    alone = np.stack([together["mean"], np.zeros(sketch.n_pools)], axis=-1)
+    return (
+        Degeneracy(
+            "no_data", together["n"] == 0, nothing, identified=False,
+            found="no store has an estimate",
+            remedy="leave this pool out, or fix mu and tau",
+        ),
+        Degeneracy(
+            "one_store", together["n"] == 1, alone, identified=True,
+            found="a single store has an estimate, so the spread between stores is unknown",
+            remedy="pool it with other stores, fix tau, or give a proper hyperprior for tau",
+            unless=("mu",),
+        ),
+    )
+
+
+def from_coordinates(coordinates: Array) -> dict[str, Array]:
+    """(μ, τ²) → mu, tau."""
+    return {"mu": coordinates[..., 0], "tau": np.sqrt(coordinates[..., 1])}
+
+
+def to_coordinates(hyperparameters: Hyperparameters) -> Array:
+    """Mu, tau → (μ, τ²), NaN for the one that is missing."""
+    mu = np.asarray(hyperparameters.get("mu", np.nan), np.float64)
+    tau = np.asarray(hyperparameters.get("tau", np.nan), np.float64)
+    return np.stack(np.broadcast_arrays(mu, np.square(tau)), axis=-1)
+
+
+def prior(hyperparameters: Hyperparameters) -> Prior:
+    """N(mu, tau²) as mean and sd."""
+    return {
+        "mean": np.asarray(hyperparameters["mu"], np.float64),
+        "sd": np.asarray(hyperparameters["tau"], np.float64),
+    }
+
+
+def update(statistics: Statistics, hyperparameters: Hyperparameters) -> Prior:
+    """Posterior N(mean, sd²) of each store: precision weighting (BDA3, eq. 5.17)."""
+    variance = np.asarray(statistics["variance"], np.float64)
+    return update_normal(
+        np.asarray(statistics["estimate"], np.float64),
+        1.0 / variance,
+        hyperparameters["mu"],
+        hyperparameters["tau"],
+    )
+
+
+def log_base_measure(statistics: Statistics, hyperparameters: Hyperparameters) -> Array:
+    """log N(est; 0, v), which is 0 for an absent store."""
+    variance = np.asarray(statistics["variance"], np.float64)
+    known = np.isfinite(variance)
+    finite = np.where(known, variance, 1.0)
+    density = -0.5 * (LOG_2PI + np.log(finite) + statistics["estimate"] ** 2 / finite)
+    return np.where(known, density, 0.0)
+
+
+def describe(posterior: Prior, quantiles: Any) -> Description:
+    """Mean, sd, quantiles and cdf of the store's θ."""
+    return describe_normal(posterior["mean"], posterior["sd"], quantiles)
+
+
+def predict(
+    posterior: Prior, exposure: Any, hyperparameters: Hyperparameters, quantiles: Any
+) -> Description:
+    """Predict a new estimate of the store; ``exposure`` is its sampling variance."""
+    sd = np.sqrt(np.square(posterior["sd"]) + np.asarray(exposure, np.float64))
+    return describe_normal(posterior["mean"], sd, quantiles)
+
+
+def simulate(
+    rng: np.random.Generator,
+    hyperparameters: Hyperparameters,
+    n_stores: int,
+    size: int | NDArray[Any],
+    variance: float = 1.0,
+) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64], Array]:
+    """Draw ``size`` independent estimates per store, each with the given sampling variance."""
+    theta = rng.normal(hyperparameters["mu"], hyperparameters["tau"], n_stores)
+    codes = np.repeat(np.arange(n_stores), size)
+    estimate = rng.normal(theta[codes], np.sqrt(variance))
+    return {"estimate": estimate, "variance": np.full(len(codes), variance)}, codes, theta
+
+
+FAMILY = Family(
+    name="normal_known_variance",
+    kernel_version=1,
+    roles=(Role("estimate"), Role("variance", lowest=0.0, exclusive=True)),
+    statistics=(
+        Statistic("estimate", "float64", "precision"),
+        Statistic(
+            "variance", "float64", "precision", lowest=0.0, exclusive=True, absent=float("inf")
+        ),
+    ),
+    hyperparameters=("mu", "tau"),
+    coordinates=(
+        Coordinate("mu", -np.inf, np.inf, "mu"),
+        Coordinate("tau_squared", 0.0, np.inf, "tau", spread=True),
+    ),
+    summarise=summarise,
+    fold=fold_precision,
+    compress=compress,
+    merge_sketches=merge_sketches,
+    moments={
+        "paule_mandel": partial(_moments, paule_mandel),
+        "hedges": partial(_moments, hedges),
+        "dersimonian_laird": partial(_moments, dersimonian_laird),
+        "lesson": partial(_moments, lesson),
+    },
+    scale=scale,
+    degeneracies=degeneracies,
+    log_marginal=log_marginal,
+    from_coordinates=from_coordinates,
+    to_coordinates=to_coordinates,
+    update=update,
+    prior=prior,
+    log_normaliser=log_normaliser_normal,
+    log_base_measure=log_base_measure,
+    describe=describe,
+    predict=predict,
+    simulate=simulate,
+    log_restriction=log_restriction,
+)

@@ -1,0 +1,166 @@
+"""What a fit gives: hyperparameters, and the story of how they were found, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hbpipe.model.families import get_family
+from hbpipe.model.family import Array, Family
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Estimated hyperparameters of one pool.
+
+    Parameters
+    ----------
+    family, estimator
+        Names.
+    hyperparameters
+        name -> value; every name of the family, finite also on a bound.
+    log_marginal_likelihood
+        At these values, all constants included; under ``reml`` the restricted one, in lme4's
+        convention.
+    coordinates
+        The optimiser's coordinates, name -> value, in the order of ``covariance``.
+    covariance
+        (D, D) inverse of the negative Hessian of what was maximised; zero rows for coordinates
+        that are held or on a bound.
+    boundary, at_bound
+        Whether a hyperparameter is at the edge of what is possible, and the names of those.
+    converged
+        Whether the gradient vanishes, inside the bounds, at a proper maximum.
+    gradient_norm
+        Distance to the maximum in standard errors.
+    iterations
+        Evaluations of the likelihood from the start that won.
+    status
+        One word: ``ok``, ``fixed``, ``no_spread``, ``at_bound``, ``not_converged``, or the
+        family's name for the shape of the data.
+    n_groups
+        Stores with data.
+    pools
+        The same fit as a batch of one, with the sketch that posteriors need.
+    """
+
+    family: str
+    estimator: str
+    hyperparameters: dict[str, float]
+    log_marginal_likelihood: float
+    coordinates: dict[str, float]
+    covariance: Array
+    boundary: bool
+    at_bound: tuple[str, ...]
+    converged: bool
+    gradient_norm: float
+    iterations: int
+    status: str
+    n_groups: int
+    pools: PoolFits = field(repr=False)
+
+    @property
+    def sketch(self) -> Any:
+        """What the likelihood depends on, lossless."""
+        return self.pools.sketch
+
+
+@dataclass(frozen=True)
+class PoolFits:
+    """Estimated hyperparameters of ``G`` pools; the fields of :class:`Fit` with a leading axis.
+
+    Parameters
+    ----------
+    coordinates
+        (G, D).
+    identified
+        (G,) False where the data do not determine the estimate: the numbers are then merely
+        finite, must not be published, and ``status`` says why.
+    start_log_marginal_likelihood
+        (G,) at the moments start (or the given one).
+    eigenvalues
+        (G, D) of the negative Hessian with its diagonal scaled to 1; zero for coordinates held or
+        on a bound.
+    start_values
+        (S, G) the maximised objective from each start; ``starts_agree`` (G,) whether all climbs
+        ended on the same summit.
+    held
+        (G, D) fixed coordinates, NaN where estimated.
+    fixed, hyperprior
+        As given to the fit.
+    """
+
+    family: str
+    estimator: str
+    coordinates: Array
+    hyperparameters: dict[str, Array]
+    log_marginal_likelihood: Array
+    start_log_marginal_likelihood: Array
+    covariance: Array
+    gradient_norm: Array
+    eigenvalues: Array
+    iterations: NDArray[np.int64]
+    converged: NDArray[np.bool_]
+    boundary: NDArray[np.bool_]
+    at_bound: tuple[tuple[str, ...], ...]
+    status: tuple[str, ...]
+    identified: NDArray[np.bool_]
+    n_groups: NDArray[np.int64]
+    start_values: Array
+    starts_agree: NDArray[np.bool_]
+    held: Array
+    fixed: Mapping[str, Any]
+    hyperprior: Any
+    sketch: Any
+
+    @property
+    def model(self) -> Family:
+        """The family."""
+        return get_family(self.family)
+
+    def pool(self, number: int) -> Fit:
+        """Return the fit of one pool."""
+        g = number
+        names = [axis.name for axis in self.model.coordinates]
+        return Fit(
+            family=self.family,
+            estimator=self.estimator,
+            hyperparameters={name: float(v[g]) for name, v in self.hyperparameters.items()},
+            log_marginal_likelihood=float(self.log_marginal_likelihood[g]),
+            coordinates=dict(zip(names, self.coordinates[g].tolist(), strict=True)),
+            covariance=self.covariance[g],
+            boundary=bool(self.boundary[g]),
+            at_bound=self.at_bound[g],
+            converged=bool(self.converged[g]),
+            gradient_norm=float(self.gradient_norm[g]),
+            iterations=int(self.iterations[g]),
+            status=self.status[g],
+            n_groups=int(self.n_groups[g]),
+            pools=self if len(self.status) == 1 else self.select([g]),
+        )
+
+    def select(self, pools: Any) -> PoolFits:
+        """Return the fits of some pools, in ascending order."""
+        at = np.asarray(pools, np.int64)
+        parts: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            if name in ("status", "at_bound"):
+                parts[name] = tuple(value[g] for g in at)
+            elif name == "start_values":
+                parts[name] = value[:, at]
+            elif isinstance(value, np.ndarray):
+                parts[name] = value[at]
+            else:
+                parts[name] = value
+        parts["hyperparameters"] = {name: v[at] for name, v in self.hyperparameters.items()}
+        parts["sketch"] = self.sketch.select(at)
+        if hasattr(self.hyperprior, "select"):
+            parts["hyperprior"] = self.hyperprior.select(at)
+        parts["fixed"] = {
+            name: np.asarray(v)[at] if np.ndim(v) else v for name, v in self.fixed.items()
+        }
+        return PoolFits(**parts)

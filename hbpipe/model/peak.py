@@ -1,0 +1,69 @@
+"""The joint mode of a pool's hyperparameters, in working variables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hbpipe.model.family import Array, Codes
+from hbpipe.model.geometry import SPREAD
+from hbpipe.model.target import ROUGH, Target, climb
+
+_SCAN = np.linspace(-7.0, 7.0, 8)
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Where the posterior of the hyperparameters lies.
+
+    ``point`` (G, V) is the joint mode in the working variables; ``covariance`` (G, V, V) the
+    inverse of the negative Hessian over the free ones, zero elsewhere; ``regular`` (G,) whether
+    that Hessian is negative definite.
+    """
+
+    point: Array
+    covariance: Array
+    regular: NDArray[np.bool_]
+
+    def select(self, pools: Codes) -> Peak:
+        """Return the peaks of some pools."""
+        return Peak(self.point[pools], self.covariance[pools], self.regular[pools])
+
+    @property
+    def curvature(self) -> Array:
+        """κ = −d² log p/d(log τ)², (G,); zero where the mode is not regular."""
+        variance = self.covariance[:, SPREAD, SPREAD]
+        usable = self.regular & (variance > 0)
+        return np.where(usable, 4.0 / np.where(usable, variance, 1.0), 0.0)
+
+
+def find_peak(target: Target, start: Array) -> Peak:
+    """Find the joint mode, from the better of ``start`` (G, V) and a scan over the spread."""
+    point = _best_of_scan(target, start) if SPREAD in target.free else start
+    point, jet = climb(target, point, target.free)
+    places = list(target.free)
+    negative = -jet.hessian[:, places][:, :, places]
+    eigenvalues = np.linalg.eigvalsh(negative)
+    regular = np.all(eigenvalues > 1e-10 * np.maximum(eigenvalues[:, -1:], 1e-300), axis=1)
+    safe = np.where(regular[:, None, None], negative, np.eye(len(places)))
+    covariance = np.zeros_like(jet.hessian)
+    covariance[np.ix_(range(len(point)), places, places)] = np.linalg.inv(safe)
+    return Peak(point, covariance, regular)
+
+
+def _best_of_scan(target: Target, start: Array) -> Array:
+    """Return the best point of a coarse scan in log A, other variables at conditional modes."""
+    centre = -np.log(target.geometry.median_size(target.sketch))
+    others = tuple(place for place in target.free if place != SPREAD)
+    candidates = [start[:, SPREAD], *(centre + 2.0 * offset for offset in _SCAN)]
+    best, best_value = start, np.full(target.n_pools, -np.inf)
+    for candidate in candidates:
+        point = start.copy()
+        point[:, SPREAD] = candidate
+        point, jet = climb(target, point, others, ROUGH)
+        better = jet.value > best_value
+        best = np.where(better[:, None], point, best)
+        best_value = np.where(better, jet.value, best_value)
+    return best

@@ -1,0 +1,237 @@
+"""Posteriors of many stores in many pools, in blocks of bounded memory.
+
+This is what a worker runs on its shard: the nodes of each whole pool come in, the shard's
+statistics are updated with the whole pool's uncertainty. A row's numbers depend on that row and
+its pool alone, so any split into blocks or shards gives the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hbpipe.errors import FitError
+from hbpipe.model.family import Array, Codes, Family, Hyperparameters, Statistics
+from hbpipe.model.geometry import Geometry, geometry_of
+from hbpipe.model.nodes import Nodes
+from hbpipe.model.shrink import NodeRows, StoreMoments, store_mixture, store_moments
+
+UNCERTAINTIES = ("auto", "plug_in", "first_order", "integrated")
+#: Numbers that one array of a block may hold.
+_BLOCK = 2**19
+
+
+@dataclass(frozen=True)
+class PosteriorColumns:
+    """Posteriors of ``J`` stores, one row per store.
+
+    ``quantiles`` is (J, Q), ``method`` (J,) text, the others (J,). ``sd_plug_in`` takes the
+    hyperparameters as known; ``weight`` is the share of the store's own data in its mean,
+    ``prior_mean`` what it is shrunk to. ``predictive_mean`` and ``predictive_sd`` are those of
+    the next observation of the given exposure; None unless asked for.
+    """
+
+    mean: Array
+    sd: Array
+    sd_plug_in: Array
+    quantiles: Array
+    weight: Array
+    prior_mean: Array
+    method: NDArray[np.str_]
+    predictive_mean: Array | None = None
+    predictive_sd: Array | None = None
+
+
+def update_pools(
+    family: Family,
+    nodes: Nodes,
+    hyperparameters: Hyperparameters,
+    statistics: Statistics,
+    pools: Codes,
+    *,
+    quantiles: tuple[float, ...],
+    exposure: Array | float | None = None,
+) -> PosteriorColumns:
+    """Update stores with the uncertainty of their pools.
+
+    Parameters
+    ----------
+    family
+        The family.
+    nodes
+        Posterior of the hyperparameters of ``G`` pools.
+    hyperparameters
+        Point estimates, name -> (G,), for ``sd_plug_in`` and pools whose method is ``plug_in``.
+    statistics
+        name -> (J,).
+    pools
+        (J,) the pool of each store.
+    quantiles
+        Levels strictly between 0 and 1.
+    exposure
+        Size of the next observation (trials, exposure, values; for known variances the
+        sampling variance), one number or (J,).
+
+    Returns
+    -------
+    PosteriorColumns
+    """
+    pools = np.asarray(pools)
+    geometry, levels = geometry_of(family.name), _levels(quantiles)
+    size, raw = geometry.sizes(statistics)
+    out = _empty(len(pools), len(levels))
+    noise = np.empty(len(pools))
+    for rows, part, full in _blocks(nodes, pools):
+        moments = store_moments(geometry, part, size[rows], raw[rows])
+        _write(out, rows, moments)
+        noise[rows] = np.sum(part.weight * part.noise, axis=1)
+        if len(levels):
+            out["quantiles"][rows] = limits(geometry, full, part, moments, size[rows], raw[rows], levels)
+    _plug_in(family, nodes, hyperparameters, statistics, pools, levels, out)
+    predictive = (None, None)
+    if exposure is not None:
+        predictive = _predict(geometry, out["mean"], out["sd"] ** 2, noise, exposure)
+    return PosteriorColumns(**out, method=nodes.method[pools], predictive_mean=predictive[0], predictive_sd=predictive[1])
+
+
+def _levels(quantiles: tuple[float, ...]) -> Array:
+    levels = np.asarray(quantiles, dtype=float).reshape(-1)
+    if not np.all((levels > 0) & (levels < 1)):
+        raise FitError(
+            f"the quantile levels are {tuple(levels.tolist())}",
+            expected="numbers strictly between 0 and 1",
+            remedy="write 0.025 for 2.5 %",
+        )
+    return levels
+
+
+def _empty(stores: int, levels: int) -> dict[str, Array]:
+    names = ("mean", "sd", "sd_plug_in", "weight", "prior_mean")
+    return {name: np.empty(stores) for name in names} | {"quantiles": np.empty((stores, levels))}
+
+
+def _write(out: dict[str, Array], rows: NDArray[np.int64], moments: StoreMoments) -> None:
+    out["mean"][rows] = moments.mean
+    out["sd"][rows] = np.sqrt(moments.variance)
+    out["weight"][rows] = moments.weight
+    out["prior_mean"][rows] = moments.prior_mean
+
+
+def limits(
+    geometry: Geometry,
+    full: NodeRows | None,
+    part: NodeRows,
+    moments: StoreMoments,
+    size: Array,
+    raw: Array,
+    levels: Array,
+) -> Array:
+    """Quantiles (J, Q) of the mixture over all nodes.
+
+    ``part`` has the inner nodes collapsed, ``full`` all of them or None. The quantiles of the
+    small mixture are those of the large one to 0.05 posterior sd, where its search begins.
+    """
+    found = store_mixture(geometry, part, moments).quantiles(levels)
+    if full is None:
+        return found
+    mixture = store_mixture(geometry, full, store_moments(geometry, full, size, raw))
+    return mixture.quantiles(levels, start=found)
+
+
+def _blocks(
+    nodes: Nodes, pools: Codes
+) -> Iterator[tuple[NDArray[np.int64], NodeRows, NodeRows | None]]:
+    """Yield rows that share their nodes' shape: row numbers, collapsed nodes, all nodes.
+
+    Pools with a single node are gathered; an integrated pool is taken by itself, so that its
+    nodes broadcast over its stores and no other pool's padding touches its sums.
+    """
+    collapsed = nodes.collapse()
+    single = np.flatnonzero(nodes.method[pools] != "integrated")
+    for rows in _split(single, 1):
+        yield rows, gather(collapsed, pools[rows]), None
+    rest = np.flatnonzero(nodes.method[pools] == "integrated")
+    rest = rest[np.argsort(pools[rest], kind="stable")]
+    present, begins = np.unique(pools[rest], return_index=True)
+    for pool, members in zip(present, np.split(rest, begins[1:]), strict=True):
+        part, full = pool_rows(collapsed, int(pool)), None
+        if not nodes.is_large[pool]:
+            full = pool_rows(nodes, int(pool))
+        width = (part if full is None else full).weight.shape[1]
+        for rows in _split(members, width):
+            yield rows, part, full
+
+
+def _split(rows: NDArray[np.int64], width: int) -> Iterator[NDArray[np.int64]]:
+    length = max(1, _BLOCK // width)
+    for begin in range(0, len(rows), length):
+        yield rows[begin : begin + length]
+
+
+def gather(collapsed: Nodes, pools: Codes) -> NodeRows:
+    """Take the only node of each row's pool, (J, 1) each."""
+    return NodeRows(
+        weight=collapsed.weight[pools, :1, 0],
+        spread=collapsed.spread[pools, :1, 0],
+        location=collapsed.location[pools, :1, 0],
+        location_variance=collapsed.location_variance[pools, :1, 0],
+        noise=collapsed.noise[pools, :1, 0],
+        spread_variance=collapsed.spread_variance[pools, None],
+        covariance=collapsed.covariance[pools, None],
+    )
+
+
+def pool_rows(nodes: Nodes, pool: int) -> NodeRows:
+    """Take the nodes of one pool that carry weight, (1, K) each."""
+    weight = nodes.weight[pool].ravel()
+    kept = np.flatnonzero(weight > 1e-10 * np.max(weight))
+    return NodeRows(
+        weight=(weight[kept] / np.sum(weight[kept]))[None, :],
+        spread=nodes.spread[pool].ravel()[kept][None, :],
+        location=nodes.location[pool].ravel()[kept][None, :],
+        location_variance=nodes.location_variance[pool].ravel()[kept][None, :],
+        noise=nodes.noise[pool].ravel()[kept][None, :],
+        spread_variance=nodes.spread_variance[[pool], None],
+        covariance=nodes.covariance[[pool], None],
+    )
+
+
+def _plug_in(
+    family: Family,
+    nodes: Nodes,
+    hyperparameters: Hyperparameters,
+    statistics: Statistics,
+    pools: Codes,
+    levels: Array,
+    out: dict[str, Array],
+) -> None:
+    """Fill ``sd_plug_in``, and everything where the method is ``plug_in``."""
+    for rows in _split(np.arange(len(pools)), 1):
+        at = {name: np.asarray(value)[pools[rows]] for name, value in hyperparameters.items()}
+        some = {name: np.asarray(values)[rows] for name, values in statistics.items()}
+        posterior = family.update(some, at)
+        plain = nodes.method[pools[rows]] == "plug_in"
+        out["sd_plug_in"][rows] = family.describe(posterior, levels[:0]).sd
+        if plain.any():
+            chosen = {name: values[plain] for name, values in posterior.items()}
+            described = family.describe(chosen, levels)
+            out["mean"][rows[plain]] = described.mean
+            out["sd"][rows[plain]] = described.sd
+            out["quantiles"][rows[plain]] = described.quantiles
+
+
+def _predict(
+    geometry: Geometry, mean: Array, variance: Array, noise: Array, exposure: Any
+) -> tuple[Array, Array]:
+    """Moments of the next observation: E and Var of N successes, a count, or a mean of N."""
+    amount = np.broadcast_to(np.asarray(exposure, dtype=float), mean.shape)
+    v0, v1, v2 = geometry.variance
+    if geometry.law.name == "normal":
+        own = noise / amount if geometry.has_noise else amount
+        return mean, np.sqrt(variance + own)
+    within = v0 * noise + v1 * mean + v2 * (mean**2 + variance)
+    return amount * mean, np.sqrt(amount * within + amount**2 * variance)

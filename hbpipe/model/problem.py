@@ -1,0 +1,191 @@
+"""One estimation problem: what is maximised, over which coordinates, and what data cannot tell."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hbpipe.errors import FitError
+from hbpipe.model.family import Array, Codes, Degeneracy, Derivatives, Family
+
+ESTIMATORS = ("ml", "reml", "map", "moments")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The objective of ``G`` pools and the coordinates it is maximised over.
+
+    Parameters
+    ----------
+    held
+        (G, D) fixed by the user, NaN elsewhere.
+    pinned
+        (G, D) determined by a degeneracy of the data, NaN elsewhere.
+    status
+        (G,) the degeneracy's word, "" where there is none.
+    identified
+        (G,) False where the data leave an estimate open.
+    restricted
+        Whether the likelihood is REML's.
+    prior
+        None, or log density of the hyperparameters with derivatives in the coordinates.
+    """
+
+    family: Family
+    sketch: Any
+    held: Array
+    pinned: Array
+    status: NDArray[np.str_]
+    identified: NDArray[np.bool_]
+    restricted: bool
+    prior: Any = None
+    _cut: dict[bytes, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def free(self) -> NDArray[np.bool_]:
+        """Coordinates to estimate, (G, D)."""
+        return np.isnan(self.held) & np.isnan(self.pinned)
+
+    def settle(self, coordinates: Array) -> Array:
+        """Put held and pinned coordinates at their values and the others inside the bounds."""
+        lower, upper = self.family.bounds
+        inside = np.clip(coordinates, lower, upper)
+        inside = np.where(np.isnan(self.pinned), inside, self.pinned)
+        return np.where(np.isnan(self.held), inside, self.held)
+
+    def log_likelihood(self, coordinates: Array, pools: Codes) -> Derivatives:
+        """Log marginal likelihood of some pools (restricted under REML)."""
+        sketch = self._sketch_of(pools)
+        terms = [self.family.log_marginal(sketch, coordinates)]
+        if self.restricted and self.family.log_restriction is not None:
+            terms.append(self.family.log_restriction(sketch, coordinates))
+        return _add(terms)
+
+    def objective(self, coordinates: Array, pools: Codes) -> Derivatives:
+        """What is maximised: the log likelihood, plus the log hyperprior under MAP."""
+        likelihood = self.log_likelihood(coordinates, pools)
+        if self.prior is None:
+            return likelihood
+        prior = self.prior if len(pools) == len(self.held) else self.prior.select(pools)
+        return _add([likelihood, prior(coordinates)])
+
+    def _sketch_of(self, pools: Codes) -> Any:
+        """Cut the sketch, and keep the last cut: rounds with the same pools repeat."""
+        if len(pools) == len(self.held):
+            return self.sketch
+        key = np.asarray(pools).tobytes()
+        if key not in self._cut:
+            self._cut.clear()
+            self._cut[key] = self.sketch.select(pools)
+        return self._cut[key]
+
+
+def _add(terms: list[Derivatives]) -> Derivatives:
+    value, gradient, hessian = (sum(part[1:], part[0]) for part in zip(*terms, strict=True))
+    return value, gradient, hessian
+
+
+def read_estimator(family: Family, estimator: str) -> tuple[str, str]:
+    """Split "moments:hedges" into kind and variant.
+
+    Raises
+    ------
+    FitError
+        For an unknown estimator, or one that the family does not have.
+    """
+    kind, _, variant = str(estimator).partition(":")
+    if kind not in ESTIMATORS or (variant and kind != "moments"):
+        raise _unknown("estimator", estimator, ESTIMATORS)
+    if kind == "reml" and family.log_restriction is None:
+        raise FitError(
+            f"{family.name} has no restricted likelihood",
+            expected="reml with the normal families only",
+            remedy="use estimator='ml' or 'map'",
+        )
+    if kind == "moments":
+        variant = variant or next(iter(family.moments))
+        if variant not in family.moments:
+            raise _unknown("moment estimator", variant, tuple(family.moments))
+    return kind, variant
+
+
+def hold(family: Family, fixed: Mapping[str, Any], n_pools: int) -> Array:
+    """Turn fixed hyperparameters into held coordinates, (G, D) with NaN where free.
+
+    Raises
+    ------
+    FitError
+        For unknown names, values outside their range, and values that contradict each other.
+    """
+    for name in fixed:
+        if name not in family.hyperparameters:
+            raise _unknown("hyperparameter", name, family.hyperparameters)
+    shape = (n_pools, len(family.coordinates))
+    if not fixed:
+        return np.full(shape, np.nan)
+    values = {name: np.asarray(value, np.float64) for name, value in fixed.items()}
+    with np.errstate(all="ignore"):
+        held = np.broadcast_to(family.to_coordinates(values), shape).copy()
+        implied = family.from_coordinates(held)
+    lower, upper = family.bounds
+    for name, value in values.items():
+        outside = np.any((held < lower) | (held > upper)) or not np.all(np.isfinite(value))
+        # A value that comes back changed lies outside the range of the coordinates, or was
+        # given together with others that say something else.
+        if outside or not np.allclose(implied[name], value, rtol=1e-6, atol=1e-300):
+            raise FitError(
+                f"{name} cannot be held at {value.tolist()}",
+                where={"family": family.name},
+                expected="possible values that do not contradict the other fixed ones",
+                remedy="correct the value, or hold fewer hyperparameters",
+            )
+    return held
+
+
+def diagnose(
+    family: Family, sketch: Any, held: Array, *, kind: str
+) -> tuple[Array, NDArray[np.str_], NDArray[np.bool_]]:
+    """Find the pools whose data leave something without an interior estimate.
+
+    A hyperprior may well determine it, so under ``map`` only pools without any data count.
+
+    Returns
+    -------
+    Pinned coordinates (G, D), status words (G,) and whether the estimate is identified (G,).
+    """
+    pinned = np.full(held.shape, np.nan)
+    status = np.full(len(held), "", dtype="U32")
+    identified = np.ones(len(held), bool)
+    for case in family.degeneracies(sketch):
+        if kind == "map" and case.status != "no_data":
+            continue
+        concerned = _concerned(family, case, held) & (status == "")
+        status[concerned] = case.status
+        identified[concerned] = case.identified
+        pinned[concerned] = np.where(np.isnan(held), case.limit, np.nan)[concerned]
+    if kind == "reml":
+        # With μ integrated out, one store says nothing about the spread.
+        identified &= (status != "one_store") | ~np.isnan(held[:, family.spread])
+    return pinned, status, identified
+
+
+def _concerned(family: Family, case: Degeneracy, held: Array) -> NDArray[np.bool_]:
+    """Pools of this case in which nothing that was held resolves it."""
+    limits_free = np.any(np.isnan(held) & ~np.isnan(case.limit), axis=1)
+    resolving = [axis.hyperparameter in case.unless for axis in family.coordinates]
+    resolved = np.any(~np.isnan(held[:, resolving]), axis=1)
+    return np.asarray(case.pools & limits_free & ~resolved)
+
+
+def _unknown(what: str, name: Any, known: tuple[str, ...]) -> FitError:
+    nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
+    return FitError(
+        f"there is no {what} {name!r}",
+        expected=f"one of {', '.join(known)}",
+        remedy=f"did you mean {nearest[0]!r}?" if nearest else "choose one of these",
+    )

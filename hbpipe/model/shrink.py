@@ -1,0 +1,91 @@
+"""Posteriors of stores given integration nodes: moments, mixtures, predictive moments.
+
+At one node a store's posterior has mean ``raw + B (μ − raw)`` with B = 1/(1 + n A) and variance
+``A V(mean)/(1 + n A − v₂ A)`` (Morris 1983, section 5; the notation is that of ``geometry``).
+Uncertainty of μ that is left within a node adds B² Var(μ); for a first-order node the delta
+method adds that of log A, along d mean/d log A = B (1 − B)(raw − μ) (Kass and Steffey 1989).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hbpipe.model.family import Array
+from hbpipe.model.geometry import Geometry
+from hbpipe.model.mixture import Mixture
+
+#: A variance on (0, 1) is below mean (1 − mean); first order can overshoot that.
+_LARGEST_SHARE = 0.98
+
+
+@dataclass(frozen=True)
+class NodeRows:
+    """Nodes of ``J`` rows, every array (J, K) or broadcastable to it.
+
+    Fields are those of :class:`hbpipe.model.nodes.Nodes`.
+    """
+
+    weight: Array
+    spread: Array
+    location: Array
+    location_variance: Array
+    noise: Array
+    spread_variance: Array
+    covariance: Array
+
+
+@dataclass(frozen=True)
+class StoreMoments:
+    """Posterior moments of ``J`` stores.
+
+    ``mean`` and ``variance`` (J,), ``weight`` (J,) the share of the store's own data,
+    ``prior_mean`` (J,); ``node_mean`` and ``node_variance`` (J, K) by node.
+    """
+
+    mean: Array
+    variance: Array
+    weight: Array
+    prior_mean: Array
+    node_mean: Array
+    node_variance: Array
+
+
+def store_moments(geometry: Geometry, nodes: NodeRows, size: Array, raw: Array) -> StoreMoments:
+    """Posterior moments of stores of given size and raw estimate, (J,) each."""
+    size, raw = size[:, None], raw[:, None]
+    total = 1.0 + size * nodes.spread
+    shrink = 1.0 / total
+    own = size * nodes.spread / total
+    mean = raw + shrink * (nodes.location - raw)
+    mean = np.where(size > 0, mean, nodes.location)
+    v0, v1, v2 = geometry.variance
+    location_variance = shrink**2 * nodes.location_variance
+    expected = v0 * nodes.noise + v1 * mean + v2 * (mean**2 + location_variance)
+    slope = shrink * own * (raw - nodes.location)
+    variance = (
+        nodes.spread * expected / (total - v2 * nodes.spread)
+        + location_variance
+        + slope**2 * nodes.spread_variance
+        + 2.0 * shrink * slope * nodes.covariance
+    )
+    if v2 < 0:
+        variance = np.minimum(variance, _LARGEST_SHARE * mean * (1.0 - mean))
+    centre = np.sum(nodes.weight * mean, axis=1)
+    spread = np.sum(nodes.weight * (variance + (mean - centre[:, None]) ** 2), axis=1)
+    return StoreMoments(
+        mean=centre,
+        variance=spread,
+        weight=np.sum(nodes.weight * own, axis=1),
+        prior_mean=np.sum(nodes.weight * np.broadcast_to(nodes.location, own.shape), axis=1),
+        node_mean=mean,
+        node_variance=variance,
+    )
+
+
+def store_mixture(geometry: Geometry, nodes: NodeRows, moments: StoreMoments) -> Mixture:
+    """Return the mixture of conjugate laws that these moments belong to."""
+    first, second = geometry.law.from_moments(moments.node_mean, moments.node_variance)
+    weight = np.broadcast_to(nodes.weight, first.shape)
+    return Mixture(geometry.law, weight, first, second)

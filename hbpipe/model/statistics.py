@@ -1,0 +1,116 @@
+"""Checks of statistics at the library's door."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hbpipe.errors import StatisticsError
+from hbpipe.model.family import Family, Statistic
+
+
+def check_statistics(family: Family, statistics: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """Return the statistics as arrays of their declared types, or say what is wrong with them.
+
+    Parameters
+    ----------
+    family : whose statistics these should be.
+    statistics : name -> array-like (J,); names that are not the family's are an error.
+
+    Raises
+    ------
+    StatisticsError
+        For missing or unknown names, other lengths, values that are not numbers, not whole, below
+        their lowest, NaN or infinite, or larger than the statistic that bounds them.
+    """
+    _check_names(family, statistics)
+    arrays = {item.name: _typed(family, item, statistics[item.name]) for item in family.statistics}
+    lengths = {name: len(values) for name, values in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        raise StatisticsError(
+            "statistics have different lengths: "
+            + ", ".join(f"{name} {length}" for name, length in lengths.items()),
+            where={"family": family.name},
+            expected="one value per store in each",
+            remedy="check how these arrays were built",
+        )
+    for item in family.statistics:
+        _check_relations(family, item, arrays)
+    return arrays
+
+
+def _check_names(family: Family, statistics: Mapping[str, Any]) -> None:
+    names = [item.name for item in family.statistics]
+    for name in statistics:
+        if name not in names:
+            nearest = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
+            raise StatisticsError(
+                f"{family.name} has no statistic {name!r}",
+                expected=", ".join(names),
+                remedy=f"did you mean {nearest[0]!r}?" if nearest else "remove it",
+            )
+    missing = [name for name in names if name not in statistics]
+    if missing:
+        raise StatisticsError(
+            f"the statistics of {family.name} lack {', '.join(missing)}",
+            expected=", ".join(names),
+            remedy="pass every statistic of the family, one value per store",
+        )
+
+
+def _typed(family: Family, item: Statistic, given: Any) -> NDArray[Any]:
+    where = {"family": family.name, "statistic": item.name}
+    values = np.asarray(given)
+    if values.ndim != 1 or values.dtype.kind not in "biuf":
+        raise StatisticsError(
+            f"found an array of type {values.dtype} and shape {values.shape}",
+            where=where,
+            expected="numbers, one per store",
+            remedy="pass a one-dimensional array of numbers",
+        )
+    if values.dtype.kind == "f":
+        _refuse(np.isnan(values), values, where, "is not a number", "numbers")
+        infinite = np.isinf(values) & (values != item.absent)
+        _refuse(infinite, values, where, "is infinite", "finite numbers")
+    if item.lowest is not None:
+        low = values <= item.lowest if item.exclusive else values < item.lowest
+        least = f"{'above' if item.exclusive else 'at least'} {item.lowest:g}"
+        _refuse(low, values, where, "is impossible", f"values {least}")
+    if item.dtype == "int64":
+        _refuse(values != np.floor(values), values, where, "is not whole", "whole numbers")
+        _refuse(values.astype(np.float64) >= 2.0**63, values, where, "is too large", "below 9.2e18")
+    return values.astype(item.dtype)
+
+
+def _check_relations(family: Family, item: Statistic, arrays: dict[str, NDArray[Any]]) -> None:
+    values = arrays[item.name]
+    where = {"family": family.name, "statistic": item.name}
+    if item.at_most:
+        _refuse(
+            values > arrays[item.at_most], values, where,
+            f"is more than {item.at_most} of the same store", f"{item.name} ≤ {item.at_most}",
+        )
+    if item.needs:
+        _refuse(
+            (values > 0) & ~(arrays[item.needs] > 0), values, where,
+            f"comes without {item.needs}", f"positive {item.needs} wherever {item.name} is positive",
+        )
+
+
+def _refuse(
+    bad: NDArray[np.bool_], values: NDArray[Any], where: dict[str, Any], problem: str, expected: str
+) -> None:
+    if np.any(bad):
+        store = int(np.flatnonzero(bad)[0])
+        count = int(np.sum(bad))
+        others = f" (and {count - 1} more)" if count > 1 else ""
+        raise StatisticsError(
+            f"{values[store]} {problem}{others}",
+            where={**where, "store": store},
+            expected=expected,
+            remedy="correct or leave out these stores before the fit",
+        )

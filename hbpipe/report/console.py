@@ -1,0 +1,73 @@
+"""Progress on a terminal: one bar per stage, nothing where nobody watches."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+
+class ConsoleObserver:
+    """Shows stages as progress bars on standard error; a log gets one line per stage instead."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._console = Console(stderr=True, quiet=quiet, highlight=False)
+        self._bars = self._console.is_terminal and not quiet
+        self._progress = Progress(
+            TextColumn("{task.description:<10}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self._console,
+            disable=not self._bars,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> ConsoleObserver:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def stage_started(self, stage: str) -> None:
+        """Show a bar."""
+        self._tasks[stage] = self._progress.add_task(stage, total=1)
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Move the bar."""
+        if stage in self._tasks:
+            self._progress.update(self._tasks[stage], completed=done, total=total)
+
+    def stage_finished(self, stage: str, summary: dict[str, Any]) -> None:
+        """Fill the bar, or print a line to the log."""
+        if stage in self._tasks:
+            total = self._progress.tasks[self._tasks[stage]].total or 1
+            self._progress.update(self._tasks[stage], completed=total)
+        if not self._bars:
+            facts = ", ".join(f"{key} {value}" for key, value in summary.items())
+            self._console.print(f"{stage}: {facts}")
+
+    def message(self, text: str) -> None:
+        """Print a line."""
+        self._console.print(text)
+
+
+def is_terminal() -> bool:
+    """Tell whether a person watches standard output."""
+    return sys.stdout.isatty()

@@ -1,0 +1,53 @@
+"""The state of a lake: its current release, and which days are done, held or gone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from hbpipe.data.clock import to_date
+from hbpipe.data.lake import Lake
+from hbpipe.run.ledger import read_days, read_files
+from hbpipe.run.releases import current_release
+
+
+def describe_status(lake: Lake, environment: str) -> dict[str, Any]:
+    """Collect the state of a lake as JSON-like values."""
+    release = current_release(lake, environment)
+    days, files = read_days(lake), read_files(lake)
+    held = [entry for entry in days.values() if entry.state == "held"]
+    return {
+        "lake": lake.uri,
+        "environment": environment,
+        "release": None
+        if release is None
+        else {
+            "release": release["release"],
+            "as_of": release["as_of"].isoformat(),
+            "released_at": release["released_at"].isoformat(),
+            "run_id": release["run_id"],
+        },
+        "days": dict(Counter(entry.state for entry in days.values())),
+        "held": {to_date(entry.day).isoformat(): entry.reason for entry in held},
+        "files": dict(Counter(entry.state for entry in files.values())),
+        "rows": {
+            name: sum(entry.totals()[name] for entry in files.values())
+            for name in ("accepted", "rejected", "repeated", "pending")
+        },
+    }
+
+
+def status_text(found: dict[str, Any]) -> str:
+    """Write the state for a terminal."""
+    release = found["release"]
+    shown = (
+        "no release yet"
+        if release is None
+        else f"release {release['release']} of {release['as_of']}, at {release['released_at']}"
+    )
+    lines = [f"{found['lake']} ({found['environment']}): {shown}"]
+    for name in ("days", "files", "rows"):
+        counts = ", ".join(f"{key} {count:,}" for key, count in sorted(found[name].items()))
+        lines.append(f"{name}: {counts or 'none'}")
+    lines += [f"held {day}: {reason}" for day, reason in sorted(found["held"].items())]
+    return "\n".join(lines)

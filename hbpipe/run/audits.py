@@ -1,0 +1,241 @@
+"""The two gates: checks of each day before its statistics are committed, and of the release.
+
+A check gives a value, a threshold, and a sentence. ``fail`` stops what the gate guards; readers
+stay on the old release. Every result, passed or not, becomes a row of ``audits``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from hbpipe.config import Audits
+from hbpipe.data.aggregate import Account
+from hbpipe.data.clock import to_date
+from hbpipe.data.daily import DayResult
+from hbpipe.data.schemas import AUDITS
+from hbpipe.run.ledger import FileEntry
+
+
+@dataclass(frozen=True)
+class Check:
+    """The result of one check."""
+
+    gate: str  # data, release
+    name: str
+    subject: str
+    status: str  # pass, warn, fail
+    value: float
+    threshold: float
+    message: str
+
+
+def at_most(
+    gate: str, name: str, subject: str, value: float, limit: float, message: str, severity: str
+) -> Check:
+    """Check ``value <= limit``; ``severity`` (warn or fail) is the status where it is not."""
+    status = "pass" if value <= limit else severity
+    return Check(gate, name, subject, status, float(value), float(limit), message)
+
+
+def failures(checks: Iterable[Check]) -> list[Check]:
+    """Return the failed checks."""
+    return [check for check in checks if check.status == "fail"]
+
+
+def to_table(checks: Iterable[Check], as_of: int, run_id: str) -> pa.Table:
+    """Turn checks into rows of ``audits``."""
+    now = datetime.now(UTC)
+    rows = [
+        {**vars(check), "as_of": to_date(as_of), "run_id": run_id, "checked_at": now}
+        for check in checks
+    ]
+    return pa.Table.from_pylist(rows, schema=AUDITS.schema)
+
+
+# --- the data gate ------------------------------------------------------------------------------
+
+
+def check_undated(files: Iterable[FileEntry], limits: Audits) -> Check:
+    """Check the share of rows without a business day in the files that are new."""
+    entries = list(files)
+    rows = sum(entry.rows for entry in entries)
+    undated = sum(entry.undated for entry in entries)
+    share = undated / rows if rows else 0.0
+    return at_most(
+        "data",
+        "undated_share",
+        "new files",
+        share,
+        limits.max_rejected_share,
+        f"{undated} of {rows} rows of new files have no valid business day",
+        "fail",
+    )
+
+
+def check_day(
+    result: DayResult, account: Account, expected_rows: int, limits: Audits
+) -> list[Check]:
+    """Check one day before its statistics are committed."""
+    subject = to_date(result.day).isoformat()
+    rows = max(account.rows, 1)
+
+    def check(name: str, value: float, limit: float, message: str) -> Check:
+        return at_most("data", name, subject, value, limit, message, "fail")
+
+    refused = max([account.rejected, *(split["rejected"] for split in account.metrics.values())])
+    unsplit = [
+        name for name, split in account.metrics.items() if sum(split.values()) != account.accepted
+    ]
+    return [
+        check(
+            "rows_conserved",
+            abs(account.rows - expected_rows),
+            0,
+            f"{account.rows} rows accounted for, {expected_rows} in the files",
+        ),
+        check(
+            "statistics_conserved",
+            abs(result.n_events - account.accepted),
+            0,
+            f"statistics hold {result.n_events} events, {account.accepted} were accepted",
+        ),
+        check(
+            "metrics_conserved",
+            len(unsplit),
+            0,
+            f"accepted rows do not split for {unsplit}" if unsplit else "every metric adds up",
+        ),
+        check(
+            "rejected_share",
+            refused / rows,
+            limits.max_rejected_share,
+            f"{refused} of {account.rows} rows rejected, by row or for one metric",
+        ),
+        check(
+            "repeated_share",
+            account.repeated / rows,
+            limits.max_repeated_share,
+            f"{account.repeated} of {account.rows} rows repeat an event, "
+            f"{account.conflicting} of them with other content",
+        ),
+    ]
+
+
+def total_account(result: DayResult) -> Account:
+    """Add up the accounts of all files of a day."""
+    from hbpipe.data.daily import add_accounts
+
+    total: Account | None = None
+    for account in result.accounts.values():
+        total = add_accounts(total, account)
+    return total or Account()
+
+
+# --- the release gate ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PosteriorTally:
+    """What a worker counts while it writes the posteriors of one shard and metric."""
+
+    metric: str
+    units: int
+    n_events: int
+    not_finite: int
+    zero_width: int
+    disordered: int
+    unusable: int
+
+
+def check_posteriors(tallies: Iterable[PosteriorTally], expected_events: int) -> list[Check]:
+    """Check the posteriors of a release, metric by metric."""
+    by_metric: dict[str, list[PosteriorTally]] = {}
+    for tally in tallies:
+        by_metric.setdefault(tally.metric, []).append(tally)
+    checks = []
+    for metric, parts in sorted(by_metric.items()):
+        total = {
+            name: sum(getattr(part, name) for part in parts)
+            for name in ("n_events", "not_finite", "zero_width", "disordered", "unusable")
+        }
+        units = sum(part.units for part in parts)
+        counted: list[tuple[str, float, str, str]] = [
+            (
+                "posteriors_conserved",
+                abs(total["n_events"] - expected_events),
+                f"posteriors rest on {total['n_events']} events, the window has {expected_events}",
+                "fail",
+            ),
+            (
+                "posteriors_finite",
+                total["not_finite"],
+                f"{total['not_finite']} of {units} posteriors are not finite",
+                "fail",
+            ),
+            (
+                "intervals_open",
+                total["zero_width"],
+                f"{total['zero_width']} of {units} intervals have no width",
+                "fail",
+            ),
+            (
+                "quantiles_ordered",
+                total["disordered"],
+                f"{total['disordered']} of {units} posteriors have quantiles out of order",
+                "fail",
+            ),
+            (
+                "statistics_possible",
+                total["unusable"],
+                f"{total['unusable']} of {units} units have events but no exposure",
+                "warn",
+            ),
+        ]
+        checks += [
+            at_most("release", name, metric, value, 0, message, severity)
+            for name, value, message, severity in counted
+        ]
+    return checks
+
+
+def check_fits(fits: dict[str, Any], limits: Audits) -> list[Check]:
+    """Check the fits of a release: convergence, and what the status of a pool says."""
+    checks = []
+    for metric, fit in sorted(fits.items()):
+        failed = [
+            pool for pool, fine in zip(fit.pool_labels, fit.fits.converged, strict=True) if not fine
+        ]
+        checks.append(
+            at_most(
+                "release",
+                "fits_converged",
+                metric,
+                len(failed) / max(len(fit.pool_labels), 1),
+                limits.max_unconverged_share,
+                f"{len(failed)} of {len(fit.pool_labels)} pools did not converge"
+                + (f", e.g. {failed[0]}" if failed else ""),
+                "fail",
+            )
+        )
+    return checks
+
+
+def check_unique(metric_units: dict[str, int], distinct: dict[str, int]) -> list[Check]:
+    """Check that no unit appears twice."""
+    return [
+        at_most(
+            "release",
+            "keys_unique",
+            metric,
+            metric_units[metric] - distinct[metric],
+            0,
+            f"{metric_units[metric]} rows for {distinct[metric]} units",
+            "fail",
+        )
+        for metric in sorted(metric_units)
+    ]

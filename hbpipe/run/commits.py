@@ -1,0 +1,237 @@
+"""What a night writes to the lake, in the order in which it becomes true.
+
+Statistics first, then the ledger rows that say what they were made from: a day whose ledger row
+does not match its input is done again, so a crash between the two costs time and nothing else.
+The release row comes last.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hbpipe import __version__
+from hbpipe.data import schemas
+from hbpipe.data.clock import to_date
+from hbpipe.data.rejections import REMEDIES, Rejection
+from hbpipe.run import audits
+from hbpipe.run.ledger import DayEntry, write_days, write_files
+from hbpipe.run.night import Night
+from hbpipe.run.plan import release_input
+from hbpipe.run.releases import RELEASED, next_name, publish_release
+
+_TYPES = {"int64": pa.int64(), "string": pa.string()}
+
+
+def level_columns(night: Night) -> dict[str, pa.DataType]:
+    """Return the levels and their Arrow types."""
+    found = zip(night.form.levels, night.plan.level_types, strict=True)
+    return {name: _TYPES[kind] for name, kind in found}
+
+
+def pool_columns(night: Night) -> dict[str, pa.DataType]:
+    """Return the levels that name a pool."""
+    return {name: level_columns(night)[name] for name in night.settings.pool_by}
+
+
+def statistics_table(night: Night) -> schemas.Table:
+    """Return the table of daily statistics."""
+    families = [metric.family for metric in night.metrics]
+    return schemas.statistics_table(level_columns(night), families)
+
+
+def posteriors_table(night: Night) -> schemas.Table:
+    """Return the table of posteriors."""
+    return schemas.posteriors_table(level_columns(night), night.settings.inference.quantiles)
+
+
+def tables(night: Night) -> dict[str, schemas.Table]:
+    """Return every table of the lake."""
+    pools, quantiles = pool_columns(night), night.settings.inference.quantiles
+    return {
+        "files": schemas.FILES,
+        "days": schemas.DAYS,
+        "quarantine": schemas.QUARANTINE,
+        "audits": schemas.AUDITS,
+        "releases": schemas.RELEASES,
+        "statistics": statistics_table(night),
+        "hyperparameters": schemas.hyperparameters_table(pools),
+        "fits": schemas.fits_table(pools),
+        "posteriors": posteriors_table(night),
+        "new_stores": schemas.new_stores_table(pools, quantiles),
+    }
+
+
+def prepare_lake(night: Night) -> None:
+    """Create missing tables and add missing columns, before anything is computed."""
+    for name, table in tables(night).items():
+        night.lake.create(name, table.schema, table.partition_by)
+        night.lake.ensure_schema(name, table.schema)
+
+
+# --- days ---------------------------------------------------------------------------------------
+
+
+def commit_days(night: Night, held: set[int]) -> None:
+    """Commit the statistics of the days that passed, and what the ledger knows now."""
+    version = _commit_statistics(night, held)
+    night.days = dict(night.plan.ledger)
+    files = dict(night.plan.files)
+    for day in night.plan.days:
+        night.days[day.day] = _day_entry(night, day.entry, day.day in held, version)
+        result = night.results.get(day.day)
+        if result is None or day.day in held:
+            continue
+        for path, account in result.accounts.items():
+            refused = [r for r in result.rejections if r.file == path]
+            files[path] = files[path].with_day(day.day, account, refused)
+    _mark_gone(night, files)
+    changed = {path for path in files if files[path] != night.plan.files[path]}
+    _commit_quarantine(night)
+    write_files(night.lake, [files[p] for p in {*changed, *night.plan.changed_files}], night.run_id)
+    altered = [entry for day, entry in night.days.items() if night.plan.ledger.get(day) != entry]
+    write_days(night.lake, altered, night.run_id)
+
+
+def commit_files(night: Night) -> None:
+    """Record files that are new or changed, when no day needs work."""
+    prepare_lake(night)
+    changed = [night.plan.files[path] for path in night.plan.changed_files]
+    write_files(night.lake, changed, night.run_id)
+
+
+def _commit_statistics(night: Night, held: set[int]) -> int | None:
+    done = [day.day for day in night.plan.days if day.day not in held]
+    if not done:
+        return night.lake.version("statistics")
+    receipts = [r for day in done if day in night.results for r in night.results[day].receipts]
+    first, last = to_date(min(done)), to_date(max(done))
+    return night.lake.publish(
+        "statistics",
+        receipts,
+        app_id=f"statistics/{first}..{last}",
+        replaces=[{"day": to_date(day).isoformat()} for day in done],
+        metadata={"run_id": night.run_id, "days": len(done)},
+    )
+
+
+def _day_entry(night: Night, entry: DayEntry, held: bool, version: int | None) -> DayEntry:
+    result = night.results.get(entry.day)
+    if result is None:
+        return replace(entry, state="empty", statistics_version=version)
+    account = audits.total_account(result)
+    failed = [
+        check.name
+        for check in audits.failures(night.checks)
+        if check.subject == to_date(entry.day).isoformat()
+    ]
+    return replace(
+        entry,
+        state="held" if held else "complete",
+        reason=", ".join(failed) if held else entry.reason,
+        files=len(result.accounts),
+        account=account,
+        units=result.units,
+        shared_ids=result.shared_ids,
+        shards=result.shards,
+        statistics_version=None if held else version,
+    )
+
+
+def _mark_gone(night: Night, files: dict[str, Any]) -> None:
+    """Show days whose input has vanished; their statistics stay."""
+    for entry in files.values():
+        if entry.state == "gone":
+            for day in entry.days:
+                if day in night.days and night.days[day].state == "complete":
+                    night.days[day] = replace(night.days[day], state="gone")
+
+
+def _commit_quarantine(night: Night) -> None:
+    """Replace the examples of what was read again by what was met now; keep all others."""
+    found: list[Rejection] = list(night.plan.undated)
+    found += [r for result in night.results.values() for r in result.rejections]
+    surveyed = pa.array(sorted(night.plan.surveyed), pa.string())
+    days = pa.array([to_date(day.day) for day in night.plan.days], pa.date32())
+    kept = night.lake.read("quarantine")
+    again = pc.if_else(
+        pc.is_null(kept["day"]),
+        pc.is_in(kept["file"], surveyed),
+        pc.is_in(kept["day"], days),
+    )
+    if not found and not pc.any(again).as_py():
+        return
+    rows = [
+        {
+            "file": rejection.file,
+            **vars(example),
+            "day": None if rejection.day is None else to_date(rejection.day),
+            "metric": rejection.metric,
+            "column": rejection.column,
+            "reason": rejection.reason,
+            "remedy": REMEDIES.get(rejection.reason, "correct the value at the source"),
+            "run_id": night.run_id,
+        }
+        for rejection in found
+        for example in rejection.examples
+    ]
+    fresh = pa.Table.from_pylist(rows, schema=schemas.QUARANTINE.schema)
+    table = pa.concat_tables([kept.filter(pc.invert(again)), fresh])
+    order = [(name, "ascending") for name in schemas.QUARANTINE.key]
+    night.lake.replace("quarantine", table.sort_by(order), run_id=night.run_id)
+
+
+# --- results ------------------------------------------------------------------------------------
+
+
+def commit_checks(night: Night) -> None:
+    """Record every check of this run so far."""
+    if night.checks:
+        table = audits.to_table(night.checks, night.plan.as_of, night.run_id)
+        night.lake.upsert("audits", table, schemas.AUDITS.key, run_id=night.run_id)
+
+
+def commit_results(night: Night) -> None:
+    """Commit hyperparameters, fits, posteriors and new stores of the as-of day."""
+    label = to_date(night.plan.as_of).isoformat()
+    for name in ("hyperparameters", "fits", "posteriors", "new_stores"):
+        night.lake.publish(
+            name,
+            night.staged[name],
+            app_id=f"{name}/{label}",
+            replaces=[{"as_of": label}],
+            metadata={"run_id": night.run_id},
+        )
+
+
+def commit_release(night: Night) -> dict[str, Any]:
+    """Append the row of ``releases`` that names the version of every table."""
+    plan, as_of = night.plan, to_date(night.plan.as_of)
+    window = [night.days[day] for day in plan.window if day in night.days]
+    totals = {
+        name: sum(getattr(day.account, name) for day in window)
+        for name in ("rows", "accepted", "rejected", "repeated")
+    }
+    row = {
+        "release": next_name(night.lake, as_of),
+        "environment": night.settings.environment,
+        "as_of": as_of,
+        "run_id": night.run_id,
+        "released_at": datetime.now(UTC),
+        "pipeline": night.settings.pipeline,
+        "hbpipe": __version__,
+        "versions": [(name, night.lake.version(name)) for name in RELEASED],
+        "input": release_input(plan.as_of, night.days, night.settings),
+        "settings": plan.settings_digest,
+        "kernel": plan.kernel_digest,
+        "days": len(plan.window),
+        **totals,
+        "units": sum(t.units for t in night.tallies if t.metric == night.metrics[0].name),
+        "pools": len(next(iter(night.fits.values())).pools),
+    }
+    publish_release(night.lake, row)
+    return row

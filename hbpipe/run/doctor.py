@@ -1,0 +1,92 @@
+"""What could stand in the way of a first run, checked one by one."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+
+from hbpipe.config import Settings
+from hbpipe.data.events import find_files
+from hbpipe.data.lake import Lake
+from hbpipe.data.survey import survey_file
+from hbpipe.errors import HbpipeError
+from hbpipe.run.engine import available_cpus, open_engine
+from hbpipe.run.night import open_lake
+from hbpipe.run.plan import event_format
+from hbpipe.run.verify import Finding
+
+_FREE_GIB = 1.0
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Check this machine, the events, the lake and the cluster; nothing is left behind."""
+    checks: list[tuple[str, Callable[[], str]]] = [
+        ("versions", _versions),
+        ("time_zone", lambda: f"{ZoneInfo(settings.events.timezone)} is known here"),
+        ("events", lambda: _events(settings)),
+        ("lake", lambda: _lake(settings)),
+        ("disk", lambda: _disk(settings)),
+        ("cluster", lambda: _cluster(settings)),
+    ]
+    return [_try(name, check) for name, check in checks]
+
+
+def _try(name: str, check: Callable[[], str]) -> Finding:
+    try:
+        return Finding(name, True, check())
+    except HbpipeError as error:
+        return Finding(name, False, str(error))
+
+
+def _versions() -> str:
+    names = ("hbpipe", "numpy", "scipy", "pyarrow", "deltalake", "distributed")
+    found = ", ".join(f"{name} {version(name)}" for name in names)
+    return f"Python {sys.version.split()[0]}, {found}"
+
+
+def _events(settings: Settings) -> str:
+    form = event_format(settings)
+    files = find_files(form)
+    survey_file(form, files[0], settings.parsed_metrics)
+    size = sum(file.size for file in files) / 2**20
+    return f"{len(files)} file(s), {size:.1f} MiB; the first has every column that is needed"
+
+
+def _lake(settings: Settings) -> str:
+    """Prove that a table can be created, once, where the lake will be."""
+    lake = open_lake(settings)
+    if not lake.storage.local:
+        lake.create("doctor", pa.schema([("checked", pa.bool_())]))
+        return f"{lake.uri} creates a file only if it is absent"
+    parent = Path(lake.uri)
+    while not parent.exists():
+        parent = parent.parent
+    with tempfile.TemporaryDirectory(dir=parent, prefix=".hbpipe-doctor-") as folder:
+        Lake(folder).create("doctor", pa.schema([("checked", pa.bool_())]))
+    return f"{lake.uri} can be written, and creates a file only if it is absent"
+
+
+def _disk(settings: Settings) -> str:
+    lake = open_lake(settings)
+    if not lake.storage.local:
+        return "the lake is on an object store"
+    parent = Path(lake.uri)
+    while not parent.exists():
+        parent = parent.parent
+    free = shutil.disk_usage(parent).free / 2**30
+    if free < _FREE_GIB:
+        raise HbpipeError(f"{free:.2f} GiB free at {parent}", expected=f"{_FREE_GIB} GiB or more")
+    return f"{free:.1f} GiB free at {parent}"
+
+
+def _cluster(settings: Settings) -> str:
+    with open_engine(settings.cluster) as engine:
+        answer = engine.gather([engine.submit(available_cpus, label="doctor")])[0]
+        return f"{engine.name} answers with {engine.workers} worker thread(s), {answer} CPU(s)"

@@ -1,0 +1,234 @@
+"""Who does the work: this thread, or Dask. The only module that imports dask.
+
+An engine runs functions that return small or mergeable results; it never decides what comes out.
+A *task* is a promise: it may be an argument of another task, and is forgotten, with its result,
+when nobody holds it any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from hbpipe.config import Cluster
+from hbpipe.errors import EngineError, HbpipeError
+
+Task = Any
+Progress = Callable[[int, int], None]
+
+
+class Engine(Protocol):
+    """The interface that stages see."""
+
+    name: str
+    workers: int
+
+    def submit(
+        self, function: Callable[..., Any], *args: Any, label: str, priority: int = 0
+    ) -> Task:
+        """Promise ``function(*args)``; tasks among the arguments, or in a list, become values.
+
+        Tasks of higher ``priority`` run first, so that a merge frees what it merges.
+        """
+
+    def gather(self, tasks: Sequence[Task], progress: Progress | None = None) -> list[Any]:
+        """Wait for all and return the results in the order of the tasks.
+
+        Raises the first HbpipeError of a task as it is; anything else as EngineError with the
+        task's label.
+        """
+
+
+class _Lazy:
+    """A task of the serial engine: computed when first needed, its arguments then dropped."""
+
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], label: str) -> None:
+        self.function: Callable[..., Any] | None = function
+        self.args, self.label, self.value = args, label, None
+
+    def result(self) -> Any:
+        if self.function is not None:
+            values = [_value(argument) for argument in self.args]
+            try:
+                self.value = self.function(*values)
+            except HbpipeError:
+                raise
+            except Exception as error:
+                raise _unexpected(self.label, error) from error
+            self.function, self.args = None, ()
+        return self.value
+
+
+def _value(argument: Any) -> Any:
+    if isinstance(argument, list):
+        return [_value(item) for item in argument]
+    return argument.result() if isinstance(argument, _Lazy) else argument
+
+
+def _unexpected(label: str, error: BaseException) -> EngineError:
+    return EngineError(
+        f"{label} failed: {type(error).__name__}: {error}",
+        remedy="this is not a fault of the data that hbpipe knows; see the log for the traceback",
+    )
+
+
+class SerialEngine:
+    """Everything in this thread, one task after the other: the reference for every other engine."""
+
+    name = "serial"
+    workers = 1
+
+    def submit(
+        self, function: Callable[..., Any], *args: Any, label: str, priority: int = 0
+    ) -> Task:
+        """Promise a call; see ``Engine``."""
+        return _Lazy(function, args, label)
+
+    def gather(self, tasks: Sequence[Task], progress: Progress | None = None) -> list[Any]:
+        """Compute and return the results; see ``Engine``."""
+        results = []
+        for done, task in enumerate(tasks, start=1):
+            results.append(task.result())
+            if progress is not None:
+                progress(done, len(tasks))
+        return results
+
+
+class DaskEngine:
+    """Tasks on the workers of a ``distributed`` client."""
+
+    name = "dask"
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._labels: dict[str, str] = {}
+
+    @property
+    def workers(self) -> int:
+        """The number of threads of all workers."""
+        return sum(self._client.nthreads().values())
+
+    def submit(
+        self, function: Callable[..., Any], *args: Any, label: str, priority: int = 0
+    ) -> Task:
+        """Promise a call; see ``Engine``."""
+        future = self._client.submit(function, *args, priority=priority, pure=False)
+        self._labels[future.key] = label
+        return future
+
+    def gather(self, tasks: Sequence[Task], progress: Progress | None = None) -> list[Any]:
+        """Wait for all and return the results; see ``Engine``."""
+        from distributed import as_completed
+
+        place = {task.key: index for index, task in enumerate(tasks)}
+        results: list[Any] = [None] * len(tasks)
+        try:
+            for done, task in enumerate(as_completed(list(tasks)), start=1):
+                results[place[task.key]] = self._result(task)
+                if progress is not None:
+                    progress(done, len(tasks))
+        except BaseException:
+            self._client.cancel(list(tasks))
+            raise
+        return results
+
+    def _result(self, task: Any) -> Any:
+        from distributed.client import FutureCancelledError
+        from distributed.scheduler import KilledWorker, NoValidWorkerError
+
+        label = self._labels.pop(task.key, task.key)
+        try:
+            return task.result()
+        except HbpipeError:
+            raise
+        except KilledWorker as error:
+            raise EngineError(
+                f"{label} took its worker down {error.allowed_failures + 1} times",
+                expected="a task that fits into a worker's memory",
+                remedy="look at the worker's log; raise cluster.memory_limit_gib, or use fewer "
+                "workers",
+            ) from None
+        except (NoValidWorkerError, FutureCancelledError) as error:
+            raise EngineError(
+                f"{label} found no worker: {error}",
+                remedy="start workers, or run with cluster.kind: local",
+            ) from None
+        except Exception as error:
+            raise _unexpected(label, error) from error
+
+
+def available_cpus() -> int:
+    """Return the CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def open_engine(cluster: Cluster) -> Iterator[Engine]:
+    """Start what the settings ask for, and stop it at the end."""
+    if cluster.kind == "serial":
+        yield SerialEngine()
+        return
+    import dask
+
+    settings = {
+        "distributed.scheduler.allowed-failures": cluster.allowed_failures,
+        "distributed.scheduler.no-workers-timeout": cluster.no_workers_timeout_s,
+        "distributed.scheduler.worker-ttl": "15 minutes",
+        "distributed.worker.multiprocessing-method": "spawn",
+        "distributed.admin.tick.limit": "1 minute",
+    }
+    with dask.config.set(settings), _client(cluster) as client:
+        yield DaskEngine(client)
+
+
+@contextmanager
+def _client(cluster: Cluster) -> Iterator[Any]:
+    from distributed import Client
+
+    if cluster.kind == "address":
+        with Client(cluster.address, timeout=cluster.no_workers_timeout_s) as client:
+            _check_versions(client)
+            yield client
+        return
+    with _local_cluster(cluster) as local, Client(local) as client:
+        yield client
+
+
+def _local_cluster(cluster: Cluster) -> contextlib.AbstractContextManager[Any]:
+    """Threads of this process, or one process per worker; reachable from this machine only.
+
+    Threads are the default: starting interpreters costs more than a small night, and the
+    decoding of Parquet and the sums of numpy release the interpreter's lock.
+    """
+    from distributed import LocalCluster
+
+    workers = available_cpus() if cluster.workers == "auto" else cluster.workers
+    processes = cluster.processes is True
+    limit = cluster.memory_limit_gib
+    memory: Any = "auto" if limit == "auto" else int(limit * 2**30)
+    return LocalCluster(  # type: ignore[no-any-return, no-untyped-call]
+        n_workers=workers if processes else 1,
+        threads_per_worker=1 if processes else workers,
+        processes=processes,
+        memory_limit=memory if processes else 0,
+        dashboard_address=None,
+        host="127.0.0.1" if processes else None,
+        silence_logs=40,
+    )
+
+
+def _check_versions(client: Any) -> None:
+    """Refuse workers whose libraries would compute something else."""
+    try:
+        client.get_versions(check=True, packages=["numpy", "pyarrow", "scipy", "hbpipe"])
+    except ValueError as error:
+        raise EngineError(
+            f"client, scheduler and workers differ: {error}",
+            expected="the same versions everywhere",
+            remedy="install the lock file on every worker",
+        ) from None

@@ -1,0 +1,114 @@
+"""One run at a time on a lake, so that two do not compute the same night."""
+
+from __future__ import annotations
+
+import datetime as dt
+import fcntl
+import json
+import os
+import socket
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from hbpipe.data.durable import make_folder
+from hbpipe.data.lake import Lake
+from hbpipe.errors import LeaseError
+
+
+class Lease:
+    """The right to run on a lake, held until released or until its process ends.
+
+    On a local disk it is an ``flock`` of ``_hbpipe/lease``, which the kernel drops with the
+    process: a dead holder never blocks the next run. The file's content only names the holder.
+
+    The lease saves work; it guards nothing. Every commit is a compare-and-swap and every run
+    replaces whole partitions, so runs that overlap are still right. On an object store there is
+    no lease: ``acquire`` always succeeds there, and correctness rests on the commits alone.
+
+    Examples
+    --------
+    >>> with Lease(lake).acquire(run_id="2026-01-28T02-00"):  # doctest: +SKIP
+    ...     run()
+    """
+
+    def __init__(self, lake: Lake) -> None:
+        self._lake = lake
+        self._descriptor: int | None = None
+
+    def acquire(self, *, run_id: str) -> Lease:
+        """Take the lease, or say who has it.
+
+        Parameters
+        ----------
+        run_id
+            Shown to whoever else tries.
+
+        Raises
+        ------
+        LeaseError
+            Another run holds it; names its process, host, run and start.
+        """
+        if not self._lake.storage.local:
+            return self
+        path = Path(self._lake.private_path("lease"))
+        make_folder(path.parent)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _name_holder(descriptor, run_id)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise _held(self._lake.uri, path) from error
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+        return self
+
+    def release(self) -> None:
+        """Give the lease back; without effect when it is not held."""
+        if self._descriptor is None:
+            return
+        descriptor, self._descriptor = self._descriptor, None
+        # The file stays: unlinking would let two runs lock two files of one name.
+        try:
+            os.ftruncate(descriptor, 0)
+        finally:
+            os.close(descriptor)
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+def _name_holder(descriptor: int, run_id: str) -> None:
+    holder = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "run_id": run_id,
+        "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+    }
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+
+
+def _held(uri: str, path: Path) -> LeaseError:
+    # The holder may be between taking the lock and writing its name.
+    try:
+        holder: dict[str, Any] = json.loads(path.read_text())
+    except ValueError:
+        holder = {}
+    return LeaseError(
+        "another run holds the lease",
+        where={"lake": uri, **holder},
+        expected="one run on a lake at a time",
+        remedy="wait for that run, or stop its process; the lease ends with it",
+    )

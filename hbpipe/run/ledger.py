@@ -1,0 +1,285 @@
+"""The ledger: what is known of every input file, and which days are done from which input.
+
+The tables ``files`` and ``days`` are small; a run reads them whole, changes entries in memory and
+upserts the changed ones. Every row of a file is accepted, rejected, repeated, or pending (its day
+has not been processed), and the four always add up to the file's rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from hbpipe.config import digest
+from hbpipe.data.aggregate import Account
+from hbpipe.data.clock import to_date, to_number
+from hbpipe.data.events import FileState
+from hbpipe.data.lake import Lake
+from hbpipe.data.rejections import Rejection
+from hbpipe.data.schemas import DAYS, FILES
+from hbpipe.data.survey import RowGroup, Survey
+
+#: Day (None for rows without a business day), metric, column, reason.
+RejectionKey = tuple[int | None, str, str, str]
+
+
+@dataclass(frozen=True)
+class FileDay:
+    """One file's rows on one day; ``account`` is None while the day is pending."""
+
+    rows: int
+    account: Account | None = None
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """What the ledger knows of one file."""
+
+    file: FileState
+    sha256: str
+    format: str
+    level_types: tuple[str, ...]
+    rows: int
+    row_groups: tuple[RowGroup, ...]
+    days: dict[int, FileDay]
+    rejections: dict[RejectionKey, int]
+    state: str = "read"
+    duplicate_of: str | None = None
+
+    @property
+    def path(self) -> str:
+        """The path relative to ``events.path``."""
+        return self.file.path
+
+    @property
+    def undated(self) -> int:
+        """Rows without a business day."""
+        return sum(rows for (day, *_), rows in self.rejections.items() if day is None)
+
+    def totals(self) -> dict[str, int]:
+        """Split the rows of the file."""
+        if self.state == "duplicate":
+            return {"accepted": 0, "rejected": 0, "repeated": self.rows, "pending": 0}
+        done = [day.account for day in self.days.values() if day.account is not None]
+        return {
+            "accepted": sum(account.accepted for account in done),
+            "rejected": sum(account.rejected for account in done) + self.undated,
+            "repeated": sum(account.repeated for account in done),
+            "pending": sum(day.rows for day in self.days.values() if day.account is None),
+        }
+
+    def emptied(self, heir: str) -> FileEntry:
+        """Return the entry of a file that was renamed to ``heir``, which has its rows now."""
+        return replace(
+            self,
+            state="gone",
+            duplicate_of=heir,
+            rows=0,
+            row_groups=(),
+            days={},
+            rejections={},
+        )
+
+    def with_day(self, day: int, account: Account, rejections: Iterable[Rejection]) -> FileEntry:
+        """Return the entry after ``day`` was processed."""
+        kept = {key: rows for key, rows in self.rejections.items() if key[0] != day}
+        kept |= _count(rejections)
+        days = {**self.days, day: FileDay(self.days[day].rows, account)}
+        return replace(self, days=days, rejections=kept)
+
+
+@dataclass(frozen=True)
+class DayEntry:
+    """What the ledger knows of one business day."""
+
+    day: int
+    state: str
+    reason: str
+    input: str
+    kernel: str
+    settings: str
+    files: int = 0
+    account: Account = field(default_factory=Account)
+    units: int = 0
+    shared_ids: int = 0
+    shards: int = 1
+    statistics_version: int | None = None
+
+    @property
+    def fingerprint(self) -> tuple[str, str, str]:
+        """What the day was made from: input, code, settings."""
+        return self.input, self.kernel, self.settings
+
+
+def from_survey(survey: Survey, form_digest: str) -> FileEntry:
+    """Enter a file that has just been surveyed; all its days are pending."""
+    return FileEntry(
+        file=survey.file,
+        sha256=survey.sha256,
+        format=form_digest,
+        level_types=survey.level_types,
+        rows=survey.rows,
+        row_groups=survey.row_groups,
+        days={day: FileDay(rows) for day, rows in survey.days.items()},
+        rejections=_count(survey.undated),
+    )
+
+
+def _count(rejections: Iterable[Rejection]) -> dict[RejectionKey, int]:
+    """Add up the rows of rejections of the same kind."""
+    total: dict[RejectionKey, int] = {}
+    for found in rejections:
+        key = (found.day, found.metric, found.column, found.reason)
+        total[key] = total.get(key, 0) + found.rows
+    return total
+
+
+def input_fingerprint(day: int, files: Iterable[FileEntry]) -> str:
+    """Hash what feeds a day: the content of each file, and its rows on that day."""
+    feeds = [(entry.sha256, entry.days[day].rows) for entry in files if day in entry.days]
+    return digest(sorted(feeds))
+
+
+# --- to and from the tables ---------------------------------------------------------------------
+
+
+def read_files(lake: Lake) -> dict[str, FileEntry]:
+    """Read the table ``files``; empty when there is none yet."""
+    if lake.version("files") is None:
+        return {}
+    return {row["path"]: _file_entry(row) for row in lake.read("files").to_pylist()}
+
+
+def read_days(lake: Lake) -> dict[int, DayEntry]:
+    """Read the table ``days``; empty when there is none yet."""
+    if lake.version("days") is None:
+        return {}
+    return {to_number(row["day"]): _day_entry(row) for row in lake.read("days").to_pylist()}
+
+
+def write_files(lake: Lake, entries: Iterable[FileEntry], run_id: str) -> None:
+    """Upsert entries of ``files``."""
+    rows = [_file_row(entry) | {"run_id": run_id} for entry in entries]
+    if rows:
+        table = pa.Table.from_pylist(rows, schema=FILES.schema)
+        lake.upsert("files", table, FILES.key, run_id=run_id)
+
+
+def write_days(lake: Lake, entries: Iterable[DayEntry], run_id: str) -> None:
+    """Upsert entries of ``days``."""
+    now = datetime.now(UTC)
+    rows = [_day_row(entry) | {"run_id": run_id, "processed_at": now} for entry in entries]
+    if rows:
+        table = pa.Table.from_pylist(rows, schema=DAYS.schema)
+        lake.upsert("days", table, DAYS.key, run_id=run_id)
+
+
+def _file_row(entry: FileEntry) -> dict[str, Any]:
+    return {
+        "path": entry.path,
+        "state": entry.state,
+        "duplicate_of": entry.duplicate_of,
+        "size": entry.file.size,
+        "modified_ns": entry.file.modified_ns,
+        "sha256": entry.sha256,
+        "format": entry.format,
+        "level_types": list(entry.level_types),
+        "rows": entry.rows,
+        **entry.totals(),
+        "days": [_file_day_row(day, entry.days[day]) for day in sorted(entry.days)],
+        "row_groups": [vars(group) for group in entry.row_groups],
+        "rejections": [
+            {
+                "day": None if day is None else to_date(day),
+                "metric": metric,
+                "column": column,
+                "reason": reason,
+                "rows": rows,
+            }
+            for (day, metric, column, reason), rows in sorted(
+                entry.rejections.items(), key=lambda item: (item[0][0] or 0, *item[0][1:])
+            )
+        ],
+    }
+
+
+_COUNTS = ("accepted", "rejected", "repeated", "conflicting")
+
+
+def _file_day_row(day: int, found: FileDay) -> dict[str, Any]:
+    counts = {name: getattr(found.account, name, None) for name in _COUNTS}
+    return {"day": to_date(day), "rows": found.rows, **counts}
+
+
+def _file_entry(row: Mapping[str, Any]) -> FileEntry:
+    days = {}
+    for found in row["days"]:
+        done = found["accepted"] is not None
+        account = Account(*(found[name] for name in _COUNTS)) if done else None
+        days[to_number(found["day"])] = FileDay(found["rows"], account)
+    return FileEntry(
+        file=FileState(row["path"], row["size"], row["modified_ns"]),
+        sha256=row["sha256"],
+        format=row["format"],
+        level_types=tuple(row["level_types"]),
+        rows=row["rows"],
+        row_groups=tuple(RowGroup(**group) for group in row["row_groups"]),
+        days=days,
+        rejections={
+            (
+                None if r["day"] is None else to_number(r["day"]),
+                r["metric"],
+                r["column"],
+                r["reason"],
+            ): r["rows"]
+            for r in row["rejections"]
+        },
+        state=row["state"],
+        duplicate_of=row["duplicate_of"],
+    )
+
+
+def _day_row(entry: DayEntry) -> dict[str, Any]:
+    return {
+        "day": to_date(entry.day),
+        "state": entry.state,
+        "reason": entry.reason,
+        "input": entry.input,
+        "kernel": entry.kernel,
+        "settings": entry.settings,
+        "files": entry.files,
+        "rows": entry.account.rows,
+        **{name: getattr(entry.account, name) for name in _COUNTS},
+        "units": entry.units,
+        "shared_ids": entry.shared_ids,
+        "shards": entry.shards,
+        "metrics": [
+            {"metric": name, **split} for name, split in sorted(entry.account.metrics.items())
+        ],
+        "statistics_version": entry.statistics_version,
+    }
+
+
+def _day_entry(row: Mapping[str, Any]) -> DayEntry:
+    metrics = {
+        split["metric"]: {key: split[key] for key in ("used", "skipped", "excluded", "rejected")}
+        for split in row["metrics"]
+    }
+    return DayEntry(
+        day=to_number(row["day"]),
+        state=row["state"],
+        reason=row["reason"],
+        input=row["input"],
+        kernel=row["kernel"],
+        settings=row["settings"],
+        files=row["files"],
+        account=Account(*(row[name] for name in _COUNTS), metrics=metrics),
+        units=row["units"],
+        shared_ids=row["shared_ids"],
+        shards=row["shards"],
+        statistics_version=row["statistics_version"],
+    )

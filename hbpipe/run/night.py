@@ -1,0 +1,99 @@
+"""One night: what the stages share, and the order in which they run."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Any
+
+from hbpipe.config import Settings, resolve_secrets
+from hbpipe.data.daily import DayResult
+from hbpipe.data.events import EventFormat
+from hbpipe.data.lake import Lake
+from hbpipe.data.parts import Receipt
+from hbpipe.data.quantities import Metric
+from hbpipe.run.audits import Check, PosteriorTally
+from hbpipe.run.engine import Engine, Task, open_engine
+from hbpipe.run.fits import MetricFit
+from hbpipe.run.lease import Lease
+from hbpipe.run.ledger import DayEntry
+from hbpipe.run.observe import Observer, Silent
+from hbpipe.run.plan import Plan, event_format, make_plan
+
+
+@dataclass
+class Night:
+    """The state of one run, filled in by the stages in order.
+
+    Everything before ``results`` is decided when the night opens; each later field belongs to
+    the stage that its comment names.
+    """
+
+    settings: Settings
+    lake: Lake
+    engine: Engine
+    observer: Observer
+    run_id: str
+    form: EventFormat
+    metrics: tuple[Metric, ...]
+    plan: Plan
+
+    results: dict[int, DayResult] = field(default_factory=dict)  # aggregate
+    days: dict[int, DayEntry] = field(default_factory=dict)  # aggregate: the ledger afterwards
+    folded: list[Task] = field(default_factory=list)  # fit: one per shard
+    fits: dict[str, MetricFit] = field(default_factory=dict)  # fit
+    staged: dict[str, list[Receipt]] = field(default_factory=dict)  # fit, update
+    tallies: list[PosteriorTally] = field(default_factory=list)  # update
+    checks: list[Check] = field(default_factory=list)  # aggregate, audit
+    released: dict[str, Any] | None = None  # release
+
+    def progress(self, stage: str) -> Any:
+        """Return a callback that reports progress of a stage."""
+        return lambda done, total: self.observer.progress(stage, done, total)
+
+
+def new_run_id(now: datetime | None = None) -> str:
+    """Name a run: its moment, readable and sortable, and something no other run has."""
+    moment = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%S")
+    return f"{moment}-{uuid.uuid4().hex[:8]}"
+
+
+def open_lake(settings: Settings) -> Lake:
+    """Return the lake of the settings, its secrets resolved."""
+    return Lake(settings.lake.path, resolve_secrets(settings.lake.storage_options))
+
+
+@contextmanager
+def open_night(
+    settings: Settings,
+    *,
+    as_of: date | None = None,
+    observer: Observer | None = None,
+    now: datetime | None = None,
+    full_scan: bool = False,
+) -> Iterator[Night]:
+    """Take the lease, start the engine and make the plan.
+
+    Raises
+    ------
+    LeaseError
+        When another run holds the lease.
+    EventsError, LateError
+        As ``make_plan``.
+    """
+    run_id, lake = new_run_id(now), open_lake(settings)
+    with Lease(lake).acquire(run_id=run_id), open_engine(settings.cluster) as engine:
+        plan = make_plan(settings, lake, engine, as_of=as_of, now=now, full_scan=full_scan)
+        yield Night(
+            settings=settings,
+            lake=lake,
+            engine=engine,
+            observer=observer or Silent(),
+            run_id=run_id,
+            form=event_format(settings),
+            metrics=settings.parsed_metrics,
+            plan=plan,
+        )

@@ -1,0 +1,120 @@
+"""Releases: rows that name one version of every table, so that readers never see half a night."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+import pyarrow as pa
+
+from hbpipe.data.lake import Lake
+from hbpipe.data.schemas import RELEASES
+from hbpipe.errors import LakeError
+
+#: Tables whose versions a release names, in the order in which they are committed.
+RELEASED = (
+    "files",
+    "days",
+    "statistics",
+    "quarantine",
+    "hyperparameters",
+    "fits",
+    "posteriors",
+    "new_stores",
+    "audits",
+)
+#: Of these a release shows its own as-of day only; the others are shown whole.
+_BY_AS_OF = ("hyperparameters", "fits", "posteriors", "new_stores")
+
+
+def releases(lake: Lake, environment: str) -> list[dict[str, Any]]:
+    """List the releases of an environment, oldest first."""
+    if lake.version("releases") is None:
+        return []
+    rows = lake.read("releases").to_pylist()
+    return [row for row in rows if row["environment"] == environment]
+
+
+def current_release(
+    lake: Lake, environment: str, as_of: date | None = None
+) -> dict[str, Any] | None:
+    """Return what readers of an environment see: the newest release of the latest as-of day.
+
+    With ``as_of``, the newest release of that day. None when there is none.
+    """
+    found = [r for r in releases(lake, environment) if as_of is None or r["as_of"] == as_of]
+    return max(found, key=lambda row: (row["as_of"], _number(row)), default=None)
+
+
+def _number(row: dict[str, Any]) -> int:
+    """Return the number of a release among those of its day."""
+    return int(row["release"].rpartition(".")[2])
+
+
+def next_name(lake: Lake, as_of: date) -> str:
+    """Name the next release of a day: ``2026-01-31.2`` is its second."""
+    rows = [] if lake.version("releases") is None else lake.read("releases").to_pylist()
+    count = sum(row["as_of"] == as_of for row in rows)
+    return f"{as_of.isoformat()}.{count + 1}"
+
+
+def publish_release(lake: Lake, row: dict[str, Any]) -> None:
+    """Append one row to ``releases``: the moment at which readers see the night."""
+    table = pa.Table.from_pylist([row], schema=RELEASES.schema)
+    lake.upsert("releases", table, RELEASES.key, run_id=row["run_id"])
+
+
+def read(
+    lake: str | Lake,
+    table: str,
+    *,
+    environment: str = "prod",
+    columns: Sequence[str] | None = None,
+    release: str | None = None,
+) -> pa.Table:
+    """Read a table as a release shows it.
+
+    Parameters
+    ----------
+    lake
+        The lake's path.
+    table
+        ``posteriors``, ``hyperparameters``, ``fits``, ``new_stores``, ``statistics``, ...
+    environment
+        Whose current release to follow.
+    columns
+        Columns to read; by default all.
+    release
+        A release by name instead of the current one.
+
+    Raises
+    ------
+    LakeError
+        When there is no such release, or it names no such table.
+    """
+    store = Lake(lake) if isinstance(lake, str) else lake
+    if table == "releases":
+        return store.read("releases", columns=columns)
+    row = _find(store, environment, release)
+    versions = dict(row["versions"])
+    if table not in versions:
+        raise LakeError(
+            f"release {row['release']} has no table {table!r}",
+            where={"lake": store.uri},
+            expected=f"one of {', '.join(sorted(versions))}",
+        )
+    filters = [("as_of", "==", row["as_of"])] if table in _BY_AS_OF else None
+    return store.read(table, version=versions[table], columns=columns, filters=filters)
+
+
+def _find(lake: Lake, environment: str, release: str | None) -> dict[str, Any]:
+    if release is None:
+        row = current_release(lake, environment)
+        found = f"no release in environment {environment!r}"
+    else:
+        named = [r for r in releases(lake, environment) if r["release"] == release]
+        row, found = (named[0] if named else None), f"no release {release!r} in {environment!r}"
+    if row is None:
+        raise LakeError(found, where={"lake": lake.uri}, remedy="publish one with `hbpipe run`")
+    return row

@@ -1,0 +1,63 @@
+"""The universe of stores: a dimension table beside the units that events have shown."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hbpipe.config import Stores
+from hbpipe.data.events import level_type
+from hbpipe.data.quantities import nearest
+from hbpipe.errors import EventsError
+
+
+def stores_digest(stores: Stores) -> str:
+    """Hash the dimension table's content; empty when there is none."""
+    if stores.path is None or not Path(stores.path).is_file():
+        return ""
+    return hashlib.sha256(Path(stores.path).read_bytes()).hexdigest()[:16]
+
+
+def read_stores(
+    stores: Stores, levels: tuple[str, ...], level_types: tuple[str, ...]
+) -> pa.Table | None:
+    """Read the level columns of the dimension table; None when there is none.
+
+    Raises
+    ------
+    EventsError
+        When it is missing, lacks a level, has nulls, or lists a unit twice.
+    """
+    if stores.path is None:
+        return None
+    where = {"stores.path": stores.path}
+    try:
+        table = pq.read_table(stores.path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise EventsError(
+            f"the table of stores is not readable: {str(error).splitlines()[0]}",
+            where=where,
+            expected="a Parquet file with one row per store",
+        ) from None
+    for name, kind in zip(levels, level_types, strict=True):
+        if name not in table.column_names:
+            raise EventsError(
+                f"the table of stores has no column {name!r}{nearest(name, table.column_names)}",
+                where=where,
+            )
+        found = level_type(table.schema.field(name).type)
+        if str(found) != kind or table.column(name).null_count:
+            raise EventsError(
+                f"level {name!r} of the table of stores is {table.schema.field(name).type}, with "
+                f"{table.column(name).null_count} nulls",
+                where=where,
+                expected=f"{kind} without nulls, as in the events",
+            )
+    chosen = table.select(list(levels))
+    if chosen.group_by(list(levels)).aggregate([]).num_rows < chosen.num_rows:
+        raise EventsError("a store is listed twice", where=where, expected="one row per store")
+    types = [level_type(field.type) for field in chosen.schema]
+    return chosen.cast(pa.schema(list(zip(levels, types, strict=True))))

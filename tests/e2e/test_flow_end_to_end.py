@@ -1,0 +1,74 @@
+"""A real night through Prefect and Dask: the demo, small, as a newcomer runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+import hbpipe
+from hbpipe.run.simulate import simulate_events
+
+#: What differs between two runs of the same night.
+PER_RUN = ["run_id"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder to work in, with a few days of events where the demo expects them."""
+    folder = tmp_path_factory.mktemp("work")
+    simulate_events(
+        folder / "demo",
+        first_day=date(2026, 1, 1),
+        days=4,
+        chains=3,
+        stores=30,
+        events_per_day=800,
+        seed=7,
+        late=0.01,
+        bad=0.01,
+        repeated=0.02,
+    )
+    return folder
+
+
+def run(folder: Path, root: Path, *arguments: str, **variables: str) -> str:
+    """Run a module of the project in ``folder`` and return what it printed."""
+    kept = {name: value for name, value in os.environ.items() if name != "PREFECT_HOME"}
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments, "--config", str(root / "configs" / "demo.yaml")],
+        cwd=folder,
+        env={**kept, "PYTHONPATH": str(root), "HOME": str(folder / "home"), **variables},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_night_through_prefect_is_the_night_without_it(
+    folder: Path, root: Path, prefect_server: str
+) -> None:
+    first = run(folder, root, "flows.nightly")
+    assert "as of 2026-01-04" in first
+    assert "Processed 4 day(s)" in first
+    assert (folder / "demo/lake/.prefect/prefect.db").is_file(), "its own server was used"
+    assert list((folder / "home").rglob("*.db")) == [], "the user's Prefect was left alone"
+
+    second = run(folder, root, "flows.nightly", PREFECT_API_URL=prefect_server)
+    assert "Nothing to do" in second
+
+    run(folder, root, "hbpipe.cli", "run", "--set", "lake.path=demo/plain")
+    for table in ("statistics", "hyperparameters", "posteriors"):
+        here, plain = (
+            hbpipe.read(str(folder / "demo" / lake), table, environment="prod")
+            for lake in ("lake", "plain")
+        )
+        assert here.num_rows > 0
+        same = [name for name in here.column_names if name not in PER_RUN]
+        assert here.select(same).equals(plain.select(same)), table

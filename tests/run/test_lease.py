@@ -1,0 +1,92 @@
+"""The lease: one run at a time, and a dead holder never blocks."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hbpipe.data.lake import Lake
+from hbpipe.errors import LeaseError
+from hbpipe.run.lease import Lease
+
+HOLD = """
+import sys, time
+from hbpipe.data.lake import Lake
+from hbpipe.run.lease import Lease
+Lease(Lake(sys.argv[1])).acquire(run_id="other")
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(str(tmp_path / "lake"))
+
+
+def test_second_run_is_told_who_holds_the_lease(lake: Lake) -> None:
+    with Lease(lake).acquire(run_id="first"), pytest.raises(LeaseError) as caught:
+        Lease(lake).acquire(run_id="second")
+    error = caught.value
+    assert error.exit_code == 4
+    assert error.where["run_id"] == "first"
+    assert error.where["pid"] == os.getpid()
+    assert {"host", "started", "lake"} <= set(error.where)
+    assert "stop its process" in str(error)
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_released_lease_can_be_taken_again(lake: Lake) -> None:
+    with Lease(lake).acquire(run_id="first"):
+        pass
+    with Lease(lake).acquire(run_id="second") as lease:
+        lease.release()
+        lease.release()
+    Lease(lake).acquire(run_id="third").release()
+
+
+def test_lease_ends_with_an_error(lake: Lake) -> None:
+    with pytest.raises(ZeroDivisionError), Lease(lake).acquire(run_id="first"):
+        raise ZeroDivisionError
+    Lease(lake).acquire(run_id="second").release()
+
+
+def test_leases_of_two_lakes_are_independent(tmp_path: Path) -> None:
+    with (
+        Lease(Lake(str(tmp_path / "a"))).acquire(run_id="a"),
+        Lease(Lake(str(tmp_path / "b"))).acquire(run_id="b"),
+    ):
+        pass
+
+
+def test_killed_holder_does_not_block(lake: Lake) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, lake.uri], stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(LeaseError) as caught:
+            Lease(lake).acquire(run_id="mine")
+        assert caught.value.where["pid"] == other.pid
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+    Lease(lake).acquire(run_id="mine").release()
+
+
+def test_holder_that_has_not_yet_written_its_name(lake: Lake) -> None:
+    with Lease(lake).acquire(run_id="first"):
+        Path(lake.private_path("lease")).write_text("")
+        with pytest.raises(LeaseError, match="another run holds the lease"):
+            Lease(lake).acquire(run_id="second")
+
+
+def test_object_store_has_no_lease() -> None:
+    lake = Lake("s3://bucket/lake")
+    with Lease(lake).acquire(run_id="first"), Lease(lake).acquire(run_id="second"):
+        pass
