@@ -60,6 +60,7 @@ def ensure_columns(storage: Storage, name: str, schema: pa.Schema) -> int:
         missing = _new_columns(storage.uri, name, table, schema)
         if not missing:
             return None
+        _check_types({"lake": storage.uri, "table": name}, pa.schema(missing))
         fields = Schema.from_arrow(pa.schema(missing)).fields
         return lambda properties: add_columns(table, fields, properties)
 
@@ -98,15 +99,7 @@ def _check_definition(uri: str, name: str, schema: pa.Schema, partition_by: Sequ
             where=where,
             expected="a lower-case letter, then up to 62 lower-case letters, digits, underscores",
         )
-    kept = pa.schema(Schema.from_arrow(schema))
-    for column in schema:
-        if kept.field(column.name).type != column.type:
-            raise LakeError(
-                f"column {column.name!r} is {column.type}",
-                where=where,
-                expected=f"{kept.field(column.name).type}: Delta has no {column.type}",
-                remedy="declare the column with the expected type",
-            )
+    _check_types(where, schema)
     for column in partition_by:
         if column not in schema.names or schema.field(column).type != pa.date32():
             raise LakeError(
@@ -131,3 +124,31 @@ def _new_columns(uri: str, name: str, table: DeltaTable, wanted: pa.Schema) -> l
                 remedy="a type never changes within a lake: use another column or lake path",
             )
     return missing
+
+
+def _check_types(where: Mapping[str, str], schema: pa.Schema) -> None:
+    for column in schema:
+        kept = _delta_type(column)
+        if kept != column.type:
+            raise LakeError(
+                f"column {column.name!r} is {column.type}, which Delta does not have",
+                where=dict(where),
+                expected="another type" if kept is None else str(kept),
+                remedy="declare the column with a type that every reader of the lake knows",
+            )
+
+
+def _delta_type(column: pa.Field) -> pa.DataType | None:
+    """Return the type that Delta would store, or None when it has nothing like it.
+
+    deltalake takes nanoseconds and nulls, but Delta's timestamps are microseconds and it has no
+    null type, so other readers would refuse the table.
+    """
+    if pa.types.is_null(column.type):
+        return None
+    if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
+        return pa.timestamp("us", column.type.tz)
+    try:
+        return pa.schema(Schema.from_arrow(pa.schema([column]))).field(0).type
+    except Exception:  # deltalake raises a bare Exception here
+        return None

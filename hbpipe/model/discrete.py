@@ -86,22 +86,18 @@ def _cumulative(
 
 
 def negative_binomial_cdf(points: Any, shape: Array, probability: Array) -> Array:
-    """P(Y ≤ point) for Y ~ NegativeBinomial(shape, probability of the Gamma's rate): I_p(r, k+1)."""
+    """P(Y ≤ point) of a negative binomial: the incomplete beta ratio I_p(shape, k + 1)."""
     k = np.floor(np.asarray(points, np.float64))
     return np.where(k < 0, 0.0, special.betainc(shape, np.maximum(k, 0.0) + 1.0, probability))
 
 
-def count_quantiles(
-    levels: Array, cdf: Callable[[Array], Array], mean: Array, sd: Array
-) -> Array:
+def count_quantiles(levels: Array, cdf: Callable[[Array], Array], mean: Array, sd: Array) -> Array:
     """Smallest k with cdf(k) ≥ level, by bracketing and bisection; (J, ..., Q)."""
     columns = [_smallest_count(level * _SLACK, cdf, mean, sd) for level in levels]
     return np.stack(columns, axis=-1)
 
 
-def _smallest_count(
-    level: float, cdf: Callable[[Array], Array], mean: Array, sd: Array
-) -> Array:
+def _smallest_count(level: float, cdf: Callable[[Array], Array], mean: Array, sd: Array) -> Array:
     low = np.full(np.shape(mean), -1.0)
     high = np.ceil(mean + 4.0 * sd)
     while np.any(short := cdf(high) < level):

@@ -202,6 +202,9 @@ class Family:
     simulate: Callable[..., tuple[dict[str, NDArray[Any]], NDArray[np.int64], Array]]
     #: (sketch, coordinates) -> what REML adds to ``log_marginal``; None where there is no REML.
     log_restriction: Callable[[Any, Array], Derivatives] | None = None
+    #: The statistic that counts the observations behind a store's raw value; None where none
+    #: does and the number of events stands in.
+    sample_size: str | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by name: workers import the family instead of receiving its functions."""

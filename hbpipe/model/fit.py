@@ -129,9 +129,7 @@ class _Found:
     start_values: Array
 
 
-def _compile(
-    family: Family, sketch: Any, spec: Any, held: frozenset[str], *, needed: bool
-) -> Any:
+def _compile(family: Family, sketch: Any, spec: Any, held: frozenset[str], *, needed: bool) -> Any:
     """Compile the hyperprior; a wrong specification is an error of every fit that is given one."""
     if callable(spec) or (spec is None and not needed):
         return spec
@@ -150,7 +148,7 @@ def _first_start(problem: Problem, start: Mapping[str, Any] | None) -> Array:
 
 
 def _starts(problem: Problem, first: Array) -> list[Array]:
-    """The first start; the same without spread; the same with a large spread."""
+    """Give the first start, the same without spread, and the same with a large spread."""
     axis = problem.family.spread
     if not problem.free[:, axis].any():
         return [first]
@@ -230,7 +228,7 @@ def _report(
         eigenvalues=curvature.eigenvalues,
         iterations=best.rounds,
         converged=best.converged & identified,
-        boundary=at_bound.any(axis=1),
+        boundary=np.asarray(at_bound.any(axis=1)),
         at_bound=tuple(
             tuple(name for name, on in zip(names, row, strict=True) if on) for row in at_bound
         ),
@@ -259,10 +257,18 @@ def _status(
     """One word per pool; the data's own word comes first."""
     spread = problem.family.spread
     held_all = ~np.isnan(problem.held).any(axis=1)
-    flat = ~best.converged & (best.gradient_norm <= 1e-3) if climbed else np.zeros(len(at_bound), bool)
+    flat = (
+        ~best.converged & (best.gradient_norm <= 1e-3) if climbed else np.zeros(len(at_bound), bool)
+    )
     words = np.select(
-        [problem.status != "", held_all, flat, ~best.converged, at_bound[:, spread],
-         at_bound.any(axis=1)],
+        [
+            problem.status != "",
+            held_all,
+            flat,
+            ~best.converged,
+            at_bound[:, spread],
+            at_bound.any(axis=1),
+        ],
         [problem.status, "fixed", "flat", "not_converged", "no_spread", "at_bound"],
         "ok",
     )

@@ -50,7 +50,7 @@ def merge_mean_rows(tables: Sequence[Rows]) -> Rows:
 
 
 def location_moments(rows: Rows) -> dict[str, NDArray[np.float64]]:
-    """Stores, plain mean and centred sum of squares of all store means by pool, (G,) each."""
+    """Count the store means of each pool, with their plain mean and centred squares, (G,)."""
     columns = {name: rows[name] for name in ("n", "mean", "m2")}
     return fold_moments(columns, rows.pool, rows.n_pools)
 
@@ -161,16 +161,16 @@ def update_normal(
     """
     signal = np.square(tau) * precision
     mean = mu + signal / (1.0 + signal) * (estimate - mu)
-    return {"mean": np.asarray(mean), "sd": np.asarray(tau / np.sqrt(1.0 + signal))}
+    return {"mu": np.asarray(mean), "tau": np.asarray(tau / np.sqrt(1.0 + signal))}
 
 
 def log_normaliser_normal(prior: Mapping[str, Array]) -> Array:
-    """Evaluate A = m²/(2 s²) + log s of N(m, s²), the log normaliser without −½ log 2π.
+    """Evaluate A = μ²/(2 τ²) + log τ of N(μ, τ²), without the constant ½ log 2π.
 
-    It needs s > 0: a prior without spread has no density.
+    It needs τ > 0: a prior without spread has no density.
     """
-    sd = prior["sd"]
-    return np.asarray(0.5 * (prior["mean"] / sd) ** 2 + np.log(sd))
+    tau = prior["tau"]
+    return np.asarray(0.5 * (prior["mu"] / tau) ** 2 + np.log(tau))
 
 
 def describe_normal(mean: Array, sd: Array, quantiles: Any) -> Description:

@@ -29,10 +29,12 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
 from hbpipe.errors import FitError
 from hbpipe.model.family import Array, Statistics
+from hbpipe.model.gaussian import location_moments
 from hbpipe.model.grouped import Rows
 from hbpipe.model.jets import Jet, exp, log, log1p_exp
 from hbpipe.model.mixture import BETA, GAMMA, NORMAL, Law
@@ -46,6 +48,18 @@ LOCATION, SPREAD, NOISE = 0, 1, 2
 _INSIDE = 1e-14
 
 
+def _any_store(sketch: Any) -> NDArray[np.bool_]:
+    return np.asarray(sketch.n_groups > 0)
+
+
+def _any_variation(sketch: Any) -> NDArray[np.bool_]:
+    """Whether σ is kept from 0 and ∞: values differ within stores, or single values differ."""
+    stores = np.asarray(sketch.n_groups)
+    single = sketch.n_values == stores
+    between = location_moments(sketch.rows)["m2"]
+    return np.asarray((sketch.within > 0) | (single & (stores > 1) & (between > 0)))
+
+
 @dataclass(frozen=True)
 class Geometry:
     """One family in working variables.
@@ -53,7 +67,9 @@ class Geometry:
     ``coordinates`` and ``named`` map working variables, as jets, to the family's coordinates
     and to its named hyperparameters; ``named_at`` maps coordinates to the latter.
     ``log_jacobian`` gives, for each name, its part of log |∂ named / ∂ working|: the parts of
-    any one of the ``parametrisations`` add up, because each is triangular.
+    any one of the ``parametrisations`` add up, because each is triangular. ``integrable`` tells
+    for which pools of a sketch (G,) data and a proper prior on the spread give a proper
+    posterior, whatever the spread's prior.
     """
 
     name: str
@@ -69,6 +85,7 @@ class Geometry:
     named_at: Callable[[list[Jet]], Named]
     log_jacobian: Mapping[str, Callable[[list[Jet]], Jet]]
     parametrisations: tuple[tuple[str, ...], ...]
+    integrable: Callable[[Any], NDArray[np.bool_]] = _any_store
 
     @property
     def location_is_analytic(self) -> bool:
@@ -217,6 +234,7 @@ GEOMETRIES: dict[str, Geometry] = {
         named_at=_normal_named_at,
         log_jacobian=_NORMAL_JACOBIAN,
         parametrisations=(("mu", "tau", "sigma"), ("mu", "tau_squared", "sigma")),
+        integrable=_any_variation,
     ),
     "beta_binomial": Geometry(
         name="beta_binomial",

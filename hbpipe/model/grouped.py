@@ -143,18 +143,18 @@ def _centred(
 ) -> tuple[Array, Array]:
     """Weighted mean and centred sum of squares by group; zeros where the weights add to zero."""
     safe = np.where(totals > 0, totals, 1)
-    mean = np.bincount(codes, weights * means, n_groups) / safe
+    mean = float_sums(weights * means, codes, n_groups) / safe
     # One step of refinement. The first mean is within rounding of the right one; the mean of
     # the differences from it is what it lacks.
-    correction = np.bincount(codes, weights * (means - mean[codes]), n_groups) / safe
+    correction = float_sums(weights * (means - mean[codes]), codes, n_groups) / safe
     mean = mean + correction
-    spread = np.bincount(codes, m2 + weights * (means - mean[codes]) ** 2, n_groups)
-    _check_finite(mean, spread)
-    return mean, spread
+    with np.errstate(over="ignore"):
+        squares = m2 + weights * (means - mean[codes]) ** 2
+    return mean, float_sums(squares, codes, n_groups)
 
 
-def _check_finite(*sums: Array) -> None:
-    if not all(np.isfinite(values).all() for values in sums):
+def _check_finite(sums: Array) -> None:
+    if not np.isfinite(sums).all():
         raise StatisticsError(
             "a sum of values, or of their squares, is not a finite number",
             expected="finite values below 1e150 in size",
@@ -185,7 +185,7 @@ class Rows:
 
     def sum(self, values: NDArray[Any]) -> Array:
         """Sum one value per row by pool, in row order, (G,)."""
-        return np.bincount(self.pool, values, self.n_pools)
+        return np.bincount(self.pool, values, self.n_pools).astype(np.float64, copy=False)
 
     def select(self, pools: Codes) -> Rows:
         """Return the rows of some pools (ascending), renumbered from 0."""
@@ -204,9 +204,7 @@ def stack(tables: Sequence[Rows]) -> tuple[NDArray[np.int64], dict[str, NDArray[
     return pool, {name: np.concatenate([table[name] for table in tables]) for name in names}
 
 
-def group(
-    pool: Codes, key: NDArray[Any], n_pools: int
-) -> tuple[Rows, NDArray[np.int64]]:
+def group(pool: Codes, key: NDArray[Any], n_pools: int) -> tuple[Rows, NDArray[np.int64]]:
     """Find the distinct (pool, key) pairs.
 
     Returns

@@ -32,7 +32,7 @@ from hbpipe.model.family import Array, Family
 from hbpipe.model.geometry import Geometry, Named, geometry_of
 from hbpipe.model.jets import Jet
 
-Spec: TypeAlias = "str | Mapping[str, str] | None"
+Spec: TypeAlias = "str | Mapping[str, str] | LogPrior | None"
 
 #: The default's scale in sampling variances of the median store.
 WIDTH = 10.0
@@ -213,6 +213,8 @@ def compile_hyperprior(
         If a name is unknown (the nearest right one is suggested), an argument is missing or out
         of range, or the parameters named are not of one parametrisation.
     """
+    if isinstance(spec, LogPrior):
+        return spec
     geometry = geometry_of(family.name)
     given, width = _read(geometry, spec)
     names = frozenset(given.terms) | given.parameters | held

@@ -7,16 +7,17 @@ update stores with the whole pool's uncertainty.
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hbpipe.errors import FitError
 from hbpipe.model.family import Array, Family
 from hbpipe.model.first_order import first_order_nodes
+from hbpipe.model.fits import PoolFits
 from hbpipe.model.geometry import LOCATION, NOISE, SPREAD, Geometry, geometry_of
-from hbpipe.model.hyperpriors import Spec, compile_hyperprior
+from hbpipe.model.hyperpriors import LogPrior, Spec, compile_hyperprior
 from hbpipe.model.jets import variables
 from hbpipe.model.nodes import Nodes, combine_pools, single_nodes
 from hbpipe.model.peak import Peak, find_peak
@@ -30,6 +31,36 @@ UNCERTAINTIES = ("auto", "plug_in", "first_order", "integrated")
 FIRST_ORDER_CURVATURE = 80.0
 #: A start for an estimate at infinity: logit or logarithm of a mean that is as good as zero.
 _FARTHEST = 12.0
+
+
+def integrate_pools(fits: PoolFits, *, uncertainty: str = "auto") -> Nodes:
+    """Posterior of the hyperparameters of fitted pools, as nodes that a worker can use.
+
+    The point estimates are only a start, except for ``plug_in``. Pools whose data leave the
+    posterior improper under any hyperprior (no data; no variation within stores where σ is
+    estimated) have the method ``unidentified`` and the fit's finite numbers without uncertainty:
+    ``PoolFits.status`` says why, and they should not be published.
+
+    Parameters
+    ----------
+    fits
+        From :func:`hbpipe.model.fit.fit_pools`; its hyperprior and fixed values are used.
+    uncertainty
+        ``auto``, ``plug_in``, ``first_order`` or ``integrated``.
+
+    Raises
+    ------
+    FitError
+        As :func:`hyperposterior`.
+    """
+    return hyperposterior(
+        fits.model,
+        fits.sketch,
+        fits.coordinates,
+        held=fits.held,
+        hyperprior=fits.hyperprior,
+        uncertainty=uncertainty,
+    )
 
 
 def hyperposterior(
@@ -59,7 +90,7 @@ def hyperposterior(
     Returns
     -------
     Nodes
-        With the method of each pool.
+        With the method of each pool, ``unidentified`` where there is none.
 
     Raises
     ------
@@ -75,21 +106,44 @@ def hyperposterior(
             remedy=f"did you mean {nearest[0]!r}?" if nearest else "choose one of these",
         )
     geometry = geometry_of(family.name)
+    plain = plug_in_nodes(geometry, sketch, np.where(np.isnan(held), coordinates, held))
     if uncertainty == "plug_in" or not np.isnan(held).any():
-        return plug_in_nodes(geometry, sketch, np.where(np.isnan(held), coordinates, held))
+        return plain
+    usable = geometry.integrable(sketch)
+    if geometry.has_noise:
+        usable |= ~np.isnan(held[:, NOISE]) & (np.asarray(sketch.n_groups) > 0)
+    chosen, rest = np.flatnonzero(usable), np.flatnonzero(~usable)
+    parts = [(rest, replace(plain.select(rest), method=np.full(len(rest), "unidentified")))]
+    if len(chosen):
+        cut, spec = sketch, hyperprior
+        if len(rest):
+            cut = sketch.select(chosen)
+            spec = spec.select(chosen) if isinstance(spec, LogPrior) else spec
+        target = _target(family, geometry, cut, held[chosen], spec)
+        parts.append((chosen, _infer(target, coordinates[chosen], hyperprior, uncertainty)))
+    return combine_pools(parts, len(coordinates))
+
+
+def _target(
+    family: Family, geometry: Geometry, sketch: Any, held: Array, hyperprior: Spec
+) -> Target:
     fixed = frozenset(
         axis.hyperparameter
         for axis, known in zip(family.coordinates, ~np.isnan(held[0]), strict=True)
         if known
     )
     prior = compile_hyperprior(family, hyperprior, sketch, held=fixed)
-    target = Target(family, geometry, sketch, prior, held)
+    return Target(family, geometry, sketch, prior, held)
+
+
+def _infer(target: Target, coordinates: Array, hyperprior: Spec, uncertainty: str) -> Nodes:
+    start = start_point(target, coordinates)
     if hyperprior is not None:
-        check_proper(target, _start(target, coordinates), hyperprior)
-    peak = find_peak(target, _start(target, coordinates))
+        check_proper(target, start, hyperprior)
+    peak = find_peak(target, start)
     if uncertainty == "first_order":
         return first_order_nodes(target, peak)
-    if uncertainty == "integrated":
+    if uncertainty == "integrated" or SPREAD not in target.free:
         return quadrature(target, locate(target, peak))
     return _automatic(target, peak)
 
@@ -129,7 +183,7 @@ def working_point(geometry: Geometry, coordinates: Array) -> Array:
     return point
 
 
-def _start(target: Target, coordinates: Array) -> Array:
+def start_point(target: Target, coordinates: Array) -> Array:
     """Return a finite start: estimates on a bound or missing are moved inside."""
     geometry = target.geometry
     known = np.where(np.isfinite(coordinates), coordinates, 0.0)
@@ -139,9 +193,3 @@ def _start(target: Target, coordinates: Array) -> Array:
     if not geometry.location_is_analytic:
         point[:, LOCATION] = np.clip(point[:, LOCATION], -_FARTHEST, _FARTHEST)
     return point
-
-
-def method_counts(method: NDArray[np.str_]) -> dict[str, int]:
-    """Count pools by method, for reports."""
-    names, counts = np.unique(method, return_counts=True)
-    return dict(zip(names.tolist(), counts.tolist(), strict=True))

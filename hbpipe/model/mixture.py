@@ -32,13 +32,12 @@ _SAFE_STEPS = 200
 class Law:
     """A two-parameter law and the line on which its quantiles are sought.
 
-    ``parameters`` are their names in a family's posterior. ``cdf``, ``density`` and ``ppf`` take the two parameters, then the argument. ``density`` is
+    ``cdf``, ``density`` and ``ppf`` take the two parameters, then the argument. ``density`` is
     with respect to the line's coordinate ``u``: the value itself for Normal, its logit for Beta,
     its logarithm for Gamma.
     """
 
     name: str
-    parameters: tuple[str, str]
     cdf: Callable[[Array, Array, Array], Array]
     density: Callable[[Array, Array, Array], Array]
     ppf: Callable[[Array, Array, Array], Array]
@@ -78,7 +77,6 @@ def _beta_moments(a: Array, b: Array) -> Pair:
 
 NORMAL = Law(
     name="normal",
-    parameters=("mean", "sd"),
     cdf=lambda mean, sd, x: special.ndtr((x - mean) / sd),
     density=_normal_density,
     ppf=lambda mean, sd, p: mean + sd * special.ndtri(p),
@@ -89,7 +87,6 @@ NORMAL = Law(
 )
 BETA = Law(
     name="beta",
-    parameters=("alpha", "beta"),
     cdf=lambda a, b, x: special.betainc(a, b, np.clip(x, 0.0, 1.0)),
     density=_beta_density,
     ppf=special.betaincinv,
@@ -100,7 +97,6 @@ BETA = Law(
 )
 GAMMA = Law(
     name="gamma",
-    parameters=("shape", "rate"),
     cdf=lambda shape, rate, x: special.gammainc(shape, rate * np.maximum(x, 0.0)),
     density=_gamma_density,
     ppf=lambda shape, rate, p: special.gammaincinv(shape, p) / rate,

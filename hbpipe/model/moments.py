@@ -1,23 +1,18 @@
-"""Method-of-moments estimators of location and spread, by pool.
+"""Method-of-moments estimators of (μ, τ²) from estimates with sampling variances, by pool.
 
-Two kinds. For estimates with sampling variances, (μ, τ²) from rows of equal variance. For rates
-(y/n or y/E), the two sums of squares that every moment estimator of a Beta-Binomial or
-Gamma-Poisson needs; these are additive over disjoint stores, so they travel in the sketch.
-
-Spreads are returned as the formula gives them, negative ones too; only Paule-Mandel's equation
-has no negative solution. A pool whose formula divides by zero (no store, or one) gets spread 0.
+Rows of equal variance carry the stores: ``n`` of them, their ``mean`` and ``m2``. The spread is
+returned as the formula gives it, negative too; only Paule-Mandel's equation has no negative
+solution. A pool whose formula divides by zero (no store, or one) gets spread 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hbpipe.model.family import Array, Codes
+from hbpipe.model.family import Array
 from hbpipe.model.gaussian import location_moments
 from hbpipe.model.grouped import Rows
 
@@ -100,59 +95,3 @@ def paule_mandel(rows: Rows, variance: Array) -> tuple[Array, Array]:
             break
     weight = 1.0 / (variance + spread[rows.pool])
     return weighted_mean(rows, weight)[1], spread
-
-
-@dataclass(frozen=True)
-class RateSums:
-    """What moment estimators need of the rates r = y/n of the stores with n > 0, (G,) each.
-
-    ``stores``, plain ``mean`` and ``m2`` = Σ (r − mean)²; ``size`` = Σ n, ``size_squared`` = Σ n²,
-    ``size_inverse`` = Σ 1/n; ``pooled`` = Σ y/Σ n and ``weighted_m2`` = Σ n (r − pooled)².
-    """
-
-    stores: Array
-    mean: Array
-    m2: Array
-    size: Array
-    size_squared: Array
-    size_inverse: Array
-    pooled: Array
-    weighted_m2: Array
-
-    def select(self, pools: Codes) -> RateSums:
-        """Return the sums of some pools."""
-        return RateSums(**{name: values[pools] for name, values in vars(self).items()})
-
-
-def rate_sums(pool: Codes, count: Array, size: Array, n_pools: int) -> RateSums:
-    """Sum up the rates count/size of stores with size > 0, by pool."""
-    rate = count / size
-    each = Rows(n_pools, np.asarray(pool, np.int64), {
-        "n": np.ones(len(rate)), "mean": rate, "m2": np.zeros(len(rate)),
-    })
-    stores, mean, m2 = weighted_mean(each, np.ones(len(rate)))
-    total, pooled, weighted_m2 = weighted_mean(each, size)
-    return RateSums(
-        stores, mean, m2, total, each.sum(size**2), each.sum(1.0 / size), pooled, weighted_m2
-    )
-
-
-def merge_rate_sums(parts: Sequence[RateSums]) -> RateSums:
-    """Add up the sums of disjoint stores, the centred ones by Chan, Golub and LeVeque (1983)."""
-    columns = {name: np.stack([getattr(part, name) for part in parts]) for name in vars(parts[0])}
-    plain = _merge_centred(columns["stores"], columns["mean"], columns["m2"])
-    weighted = _merge_centred(columns["size"], columns["pooled"], columns["weighted_m2"])
-    return RateSums(
-        *plain,
-        size=weighted[0],
-        size_squared=columns["size_squared"].sum(axis=0),
-        size_inverse=columns["size_inverse"].sum(axis=0),
-        pooled=weighted[1],
-        weighted_m2=weighted[2],
-    )
-
-
-def _merge_centred(weight: Array, mean: Array, m2: Array) -> tuple[Array, Array, Array]:
-    total = weight.sum(axis=0)
-    merged = ratio((weight * mean).sum(axis=0), total)
-    return total, merged, (m2 + weight * (mean - merged) ** 2).sum(axis=0)

@@ -76,7 +76,9 @@ class Curvature:
     vectors: Array
 
     @classmethod
-    def of(cls, hessian: Array, gradient: Array, scale: Array, used: NDArray[np.bool_]) -> Curvature:
+    def of(
+        cls, hessian: Array, gradient: Array, scale: Array, used: NDArray[np.bool_]
+    ) -> Curvature:
         """Decompose −H on the used coordinates (G, D).
 
         Where a diagonal element vanishes, the gradient over ``scale`` takes its place as the
@@ -95,7 +97,7 @@ class Curvature:
         floor = np.maximum(_FLAT * size.max(axis=1, keepdims=True), np.finfo(np.float64).tiny)
         along = np.einsum("gij,gi->gj", self.vectors, gradient * self.unit)
         step = np.einsum("gij,gj->gi", self.vectors, along / np.maximum(size, floor))
-        return step * self.unit
+        return np.asarray(step * self.unit)
 
     def covariance(self) -> Array:
         """|−H|⁻¹ (G, D, D), with zero rows for the coordinates left out."""
@@ -103,14 +105,14 @@ class Curvature:
         above = size > _FLAT
         inverse = np.where(above, 1.0 / np.where(above, size, 1.0), 0.0)
         scaled = np.einsum("gij,gj,gkj->gik", self.vectors, inverse, self.vectors)
-        return scaled * self.unit[:, :, None] * self.unit[:, None, :]
+        return np.asarray(scaled * self.unit[:, :, None] * self.unit[:, None, :])
 
     def definite(self, used: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Whether −H is positive definite on the used coordinates, (G,)."""
         # Zero eigenvalues of the coordinates left out are as many as those coordinates.
         left_out = np.sum(~used, axis=1)
         above = np.sum(self.eigenvalues > _FLAT, axis=1)
-        return above == self.eigenvalues.shape[1] - left_out
+        return np.asarray(above == self.eigenvalues.shape[1] - left_out)
 
 
 def active_bounds(x: Array, gradient: Array, lower: Array, upper: Array) -> NDArray[np.int8]:
@@ -182,12 +184,14 @@ class _Walk:
         remaining = np.sum(left * curvature.solve(left), axis=1)
         near = self.definite[pools] & (self.promised[pools] < 1e-2)
         nearer = near & (remaining < 0.25 * self.promised[pools])
-        return np.isfinite(value) & np.isfinite(gradient).all(axis=1) & (better | nearer)
+        finite = np.isfinite(value) & np.isfinite(gradient).all(axis=1)
+        return np.asarray(finite & (better | nearer))
 
     def done(self, pools: Codes) -> NDArray[np.bool_]:
         """Whether pools have arrived, or cannot move on."""
         arrived = (self.norm[pools] <= TOLERANCE) & self.definite[pools]
-        return arrived | (self.promised[pools] <= 0) | (self.fraction[pools] < _SMALLEST_FRACTION)
+        stuck = (self.promised[pools] <= 0) | (self.fraction[pools] < _SMALLEST_FRACTION)
+        return np.asarray(arrived | stuck)
 
 
 def maximise(
@@ -252,7 +256,14 @@ def _begin(
     value, gradient, hessian = objective(x, pools)
     blank = np.zeros(len(start))
     walk = _Walk(
-        lower, upper, scale, free, x, value.copy(), gradient.copy(), hessian.copy(),
+        lower,
+        upper,
+        scale,
+        free,
+        x,
+        value.copy(),
+        gradient.copy(),
+        hessian.copy(),
         step=np.zeros_like(x),
         promised=blank.copy(),
         fraction=blank.copy(),

@@ -15,12 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.errors import FitError
-from hbpipe.model.family import Array, Codes, Family, Hyperparameters, Statistics
+from hbpipe.model.family import Array, Codes, Family, Hyperparameters, Prior, Statistics
 from hbpipe.model.geometry import Geometry, geometry_of
 from hbpipe.model.nodes import Nodes
-from hbpipe.model.shrink import NodeRows, StoreMoments, store_mixture, store_moments
+from hbpipe.model.shrink import (
+    NodeRows,
+    StoreMoments,
+    gather_rows,
+    pool_rows,
+    store_mixture,
+    store_moments,
+)
 
-UNCERTAINTIES = ("auto", "plug_in", "first_order", "integrated")
+#: Methods that take the hyperparameters as known.
+PLAIN = ("plug_in", "unidentified")
 #: Numbers that one array of a block may hold.
 _BLOCK = 2**19
 
@@ -89,13 +97,22 @@ def update_pools(
         moments = store_moments(geometry, part, size[rows], raw[rows])
         _write(out, rows, moments)
         noise[rows] = np.sum(part.weight * part.noise, axis=1)
-        if len(levels):
-            out["quantiles"][rows] = limits(geometry, full, part, moments, size[rows], raw[rows], levels)
+        spread_out = ~_is_plain(nodes, pools[rows])
+        if len(levels) and spread_out.any():
+            some = part if full is not None or len(part.weight) == 1 else part.take(spread_out)
+            out["quantiles"][rows[spread_out]] = _limits(
+                geometry, full, some, size[rows[spread_out]], raw[rows[spread_out]], levels
+            )
     _plug_in(family, nodes, hyperparameters, statistics, pools, levels, out)
     predictive = (None, None)
     if exposure is not None:
         predictive = _predict(geometry, out["mean"], out["sd"] ** 2, noise, exposure)
-    return PosteriorColumns(**out, method=nodes.method[pools], predictive_mean=predictive[0], predictive_sd=predictive[1])
+    return PosteriorColumns(
+        **out,
+        method=nodes.method[pools],
+        predictive_mean=predictive[0],
+        predictive_sd=predictive[1],
+    )
 
 
 def _levels(quantiles: tuple[float, ...]) -> Array:
@@ -121,11 +138,10 @@ def _write(out: dict[str, Array], rows: NDArray[np.int64], moments: StoreMoments
     out["prior_mean"][rows] = moments.prior_mean
 
 
-def limits(
+def _limits(
     geometry: Geometry,
     full: NodeRows | None,
     part: NodeRows,
-    moments: StoreMoments,
     size: Array,
     raw: Array,
     levels: Array,
@@ -135,6 +151,7 @@ def limits(
     ``part`` has the inner nodes collapsed, ``full`` all of them or None. The quantiles of the
     small mixture are those of the large one to 0.05 posterior sd, where its search begins.
     """
+    moments = store_moments(geometry, part, size, raw)
     found = store_mixture(geometry, part, moments).quantiles(levels)
     if full is None:
         return found
@@ -153,11 +170,13 @@ def _blocks(
     collapsed = nodes.collapse()
     single = np.flatnonzero(nodes.method[pools] != "integrated")
     for rows in _split(single, 1):
-        yield rows, gather(collapsed, pools[rows]), None
+        yield rows, gather_rows(collapsed, pools[rows]), None
     rest = np.flatnonzero(nodes.method[pools] == "integrated")
     rest = rest[np.argsort(pools[rest], kind="stable")]
     present, begins = np.unique(pools[rest], return_index=True)
-    for pool, members in zip(present, np.split(rest, begins[1:]), strict=True):
+    ends = np.append(begins[1:], len(rest))
+    for pool, begin, end in zip(present, begins, ends, strict=False):
+        members = rest[begin:end]
         part, full = pool_rows(collapsed, int(pool)), None
         if not nodes.is_large[pool]:
             full = pool_rows(nodes, int(pool))
@@ -172,32 +191,21 @@ def _split(rows: NDArray[np.int64], width: int) -> Iterator[NDArray[np.int64]]:
         yield rows[begin : begin + length]
 
 
-def gather(collapsed: Nodes, pools: Codes) -> NodeRows:
-    """Take the only node of each row's pool, (J, 1) each."""
-    return NodeRows(
-        weight=collapsed.weight[pools, :1, 0],
-        spread=collapsed.spread[pools, :1, 0],
-        location=collapsed.location[pools, :1, 0],
-        location_variance=collapsed.location_variance[pools, :1, 0],
-        noise=collapsed.noise[pools, :1, 0],
-        spread_variance=collapsed.spread_variance[pools, None],
-        covariance=collapsed.covariance[pools, None],
-    )
+def _is_plain(nodes: Nodes, pools: Codes) -> NDArray[np.bool_]:
+    return np.isin(nodes.method[pools], PLAIN)
 
 
-def pool_rows(nodes: Nodes, pool: int) -> NodeRows:
-    """Take the nodes of one pool that carry weight, (1, K) each."""
-    weight = nodes.weight[pool].ravel()
-    kept = np.flatnonzero(weight > 1e-10 * np.max(weight))
-    return NodeRows(
-        weight=(weight[kept] / np.sum(weight[kept]))[None, :],
-        spread=nodes.spread[pool].ravel()[kept][None, :],
-        location=nodes.location[pool].ravel()[kept][None, :],
-        location_variance=nodes.location_variance[pool].ravel()[kept][None, :],
-        noise=nodes.noise[pool].ravel()[kept][None, :],
-        spread_variance=nodes.spread_variance[[pool], None],
-        covariance=nodes.covariance[[pool], None],
-    )
+def _plain_posterior(
+    family: Family,
+    hyperparameters: Hyperparameters,
+    statistics: Statistics,
+    pools: Codes,
+    rows: NDArray[np.int64],
+) -> Prior:
+    """Posterior of some rows with the hyperparameters taken as known."""
+    at = {name: np.asarray(value)[pools[rows]] for name, value in hyperparameters.items()}
+    some = {name: np.asarray(values)[rows] for name, values in statistics.items()}
+    return family.update(some, at)
 
 
 def _plug_in(
@@ -211,11 +219,9 @@ def _plug_in(
 ) -> None:
     """Fill ``sd_plug_in``, and everything where the method is ``plug_in``."""
     for rows in _split(np.arange(len(pools)), 1):
-        at = {name: np.asarray(value)[pools[rows]] for name, value in hyperparameters.items()}
-        some = {name: np.asarray(values)[rows] for name, values in statistics.items()}
-        posterior = family.update(some, at)
-        plain = nodes.method[pools[rows]] == "plug_in"
+        posterior = _plain_posterior(family, hyperparameters, statistics, pools, rows)
         out["sd_plug_in"][rows] = family.describe(posterior, levels[:0]).sd
+        plain = _is_plain(nodes, pools[rows])
         if plain.any():
             chosen = {name: values[plain] for name, values in posterior.items()}
             described = family.describe(chosen, levels)
@@ -235,3 +241,33 @@ def _predict(
         return mean, np.sqrt(variance + own)
     within = v0 * noise + v1 * mean + v2 * (mean**2 + variance)
     return amount * mean, np.sqrt(amount * within + amount**2 * variance)
+
+
+def cdf_pools(
+    family: Family,
+    nodes: Nodes,
+    hyperparameters: Hyperparameters,
+    statistics: Statistics,
+    pools: Codes,
+    points: Array | float,
+) -> Array:
+    """Posterior probability that each store's θ is at most ``points`` (scalar or (J,)).
+
+    Other parameters are those of :func:`update_pools`; the result is (J,).
+    """
+    pools = np.asarray(pools)
+    geometry = geometry_of(family.name)
+    size, raw = geometry.sizes(statistics)
+    at = np.broadcast_to(np.asarray(points, dtype=float), pools.shape)
+    out = np.empty(len(pools))
+    for rows, part, full in _blocks(nodes, pools):
+        plain = _is_plain(nodes, pools[rows])
+        if plain.any():
+            posterior = _plain_posterior(family, hyperparameters, statistics, pools, rows[plain])
+            out[rows[plain]] = family.describe(posterior, np.empty(0)).cdf(at[rows[plain]])
+        rest = rows[~plain]
+        if len(rest):
+            used = part.take(~plain) if full is None else full
+            moments = store_moments(geometry, used, size[rest], raw[rest])
+            out[rest] = store_mixture(geometry, used, moments).cdf(at[rest])
+    return out

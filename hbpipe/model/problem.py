@@ -67,7 +67,7 @@ class Problem:
         return _add(terms)
 
     def objective(self, coordinates: Array, pools: Codes) -> Derivatives:
-        """What is maximised: the log likelihood, plus the log hyperprior under MAP."""
+        """Evaluate what is maximised: the log likelihood, plus the log hyperprior under MAP."""
         likelihood = self.log_likelihood(coordinates, pools)
         if self.prior is None:
             return likelihood

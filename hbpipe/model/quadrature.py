@@ -34,7 +34,7 @@ _SCAN = np.linspace(-7.0, 7.0, 15)
 _SEARCHES = 8
 #: Outer and inner nodes, doubled while the density is not resolved.
 RULES = ((15, 11), (31, 23), (63, 47))
-_ROUGHNESS = 0.02
+_ROUGHNESS = 0.1
 #: A component is narrow when its variance is below this share of the location's.
 _NARROW = 0.3
 
@@ -95,6 +95,9 @@ def _log_density_of_v(log_density_of_x: Array, log_odds: Array) -> Array:
 
 def locate(target: Target, peak: Peak) -> Range:
     """Find the range of v that holds all but a negligible part of the posterior."""
+    if SPREAD not in target.free:
+        none = np.zeros(target.n_pools)
+        return Range(none, none, none, peak.point)
     typical = -np.log(target.geometry.median_size(target.sketch))
     log_scale = np.maximum(typical, peak.point[:, SPREAD])
     mode = 0.5 * (peak.point[:, SPREAD] - log_scale)

@@ -11,10 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hbpipe.model.family import Array
-from hbpipe.model.geometry import Geometry
+from hbpipe.model.family import Array, Codes
+from hbpipe.model.geometry import Geometry, geometry_of
 from hbpipe.model.mixture import Mixture
+from hbpipe.model.nodes import Nodes
 
 #: A variance on (0, 1) is below mean (1 − mean); first order can overshoot that.
 _LARGEST_SHARE = 0.98
@@ -34,6 +36,10 @@ class NodeRows:
     noise: Array
     spread_variance: Array
     covariance: Array
+
+    def take(self, rows: NDArray[np.bool_]) -> NodeRows:
+        """Return some of ``J`` rows that each have their own nodes."""
+        return NodeRows(**{name: values[rows] for name, values in vars(self).items()})
 
 
 @dataclass(frozen=True)
@@ -89,3 +95,39 @@ def store_mixture(geometry: Geometry, nodes: NodeRows, moments: StoreMoments) ->
     first, second = geometry.law.from_moments(moments.node_mean, moments.node_variance)
     weight = np.broadcast_to(nodes.weight, first.shape)
     return Mixture(geometry.law, weight, first, second)
+
+
+def gather_rows(collapsed: Nodes, pools: Codes) -> NodeRows:
+    """Take the only node of each row's pool, (J, 1) each."""
+    return NodeRows(
+        weight=collapsed.weight[pools, :1, 0],
+        spread=collapsed.spread[pools, :1, 0],
+        location=collapsed.location[pools, :1, 0],
+        location_variance=collapsed.location_variance[pools, :1, 0],
+        noise=collapsed.noise[pools, :1, 0],
+        spread_variance=collapsed.spread_variance[pools, None],
+        covariance=collapsed.covariance[pools, None],
+    )
+
+
+def pool_rows(nodes: Nodes, pool: int) -> NodeRows:
+    """Take the nodes of one pool that carry weight, (1, K) each."""
+    weight = nodes.weight[pool].ravel()
+    kept = np.flatnonzero(weight > 1e-10 * np.max(weight))
+    return NodeRows(
+        weight=(weight[kept] / np.sum(weight[kept]))[None, :],
+        spread=nodes.spread[pool].ravel()[kept][None, :],
+        location=nodes.location[pool].ravel()[kept][None, :],
+        location_variance=nodes.location_variance[pool].ravel()[kept][None, :],
+        noise=nodes.noise[pool].ravel()[kept][None, :],
+        spread_variance=nodes.spread_variance[[pool], None],
+        covariance=nodes.covariance[[pool], None],
+    )
+
+
+def pool_posterior(nodes: Nodes, size: Array, raw: Array) -> tuple[Mixture, Array]:
+    """Posteriors of stores of the only pool of ``nodes``, and noise variances (1, K)."""
+    geometry = geometry_of(nodes.family)
+    rows = pool_rows(nodes.collapse() if nodes.is_large[0] else nodes, 0)
+    mixture = store_mixture(geometry, rows, store_moments(geometry, rows, size, raw))
+    return mixture, rows.noise

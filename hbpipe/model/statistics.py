@@ -91,13 +91,19 @@ def _check_relations(family: Family, item: Statistic, arrays: dict[str, NDArray[
     where = {"family": family.name, "statistic": item.name}
     if item.at_most:
         _refuse(
-            values > arrays[item.at_most], values, where,
-            f"is more than {item.at_most} of the same store", f"{item.name} ≤ {item.at_most}",
+            values > arrays[item.at_most],
+            values,
+            where,
+            f"is more than {item.at_most} of the same store",
+            f"{item.name} ≤ {item.at_most}",
         )
     if item.needs:
         _refuse(
-            (values > 0) & ~(arrays[item.needs] > 0), values, where,
-            f"comes without {item.needs}", f"positive {item.needs} wherever {item.name} is positive",
+            (values > 0) & ~(arrays[item.needs] > 0),
+            values,
+            where,
+            f"comes without {item.needs}",
+            f"positive {item.needs} wherever {item.name} is positive",
         )
 
 

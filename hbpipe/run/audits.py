@@ -208,34 +208,18 @@ def check_fits(fits: dict[str, Any], limits: Audits) -> list[Check]:
     checks = []
     for metric, fit in sorted(fits.items()):
         failed = [
-            pool for pool, fine in zip(fit.pool_labels, fit.fits.converged, strict=True) if not fine
+            label for label, fine in zip(fit.labels, fit.fits.converged, strict=True) if not fine
         ]
         checks.append(
             at_most(
                 "release",
                 "fits_converged",
                 metric,
-                len(failed) / max(len(fit.pool_labels), 1),
+                len(failed) / max(len(fit.labels), 1),
                 limits.max_unconverged_share,
-                f"{len(failed)} of {len(fit.pool_labels)} pools did not converge"
+                f"{len(failed)} of {len(fit.labels)} pools did not converge"
                 + (f", e.g. {failed[0]}" if failed else ""),
                 "fail",
             )
         )
     return checks
-
-
-def check_unique(metric_units: dict[str, int], distinct: dict[str, int]) -> list[Check]:
-    """Check that no unit appears twice."""
-    return [
-        at_most(
-            "release",
-            "keys_unique",
-            metric,
-            metric_units[metric] - distinct[metric],
-            0,
-            f"{metric_units[metric]} rows for {distinct[metric]} units",
-            "fail",
-        )
-        for metric in sorted(metric_units)
-    ]

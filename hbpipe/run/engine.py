@@ -174,6 +174,7 @@ def open_engine(cluster: Cluster) -> Iterator[Engine]:
         yield SerialEngine()
         return
     import dask
+    import distributed  # noqa: F401  (adds its defaults, which leaving the block would undo)
 
     settings = {
         "distributed.scheduler.allowed-failures": cluster.allowed_failures,
@@ -218,7 +219,7 @@ def _local_cluster(cluster: Cluster) -> contextlib.AbstractContextManager[Any]:
         memory_limit=memory if processes else 0,
         dashboard_address=None,
         host="127.0.0.1" if processes else None,
-        silence_logs=40,
+        silence_logs=50,
     )
 
 

@@ -172,7 +172,7 @@ def contradict(rows: Rows) -> Rows:
 
 
 def _sorted_uniforms(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
-    """Order statistics of ``count`` uniforms, without sorting (Devroye 1986, section V.3.1)."""
+    """Order statistics of ``count`` uniforms, without sorting (Devroye 1986, chapter V.3)."""
     arrivals: NDArray[np.float64] = np.cumsum(rng.standard_exponential(count + 1))
     arrivals /= arrivals[-1]
     return arrivals[:-1]

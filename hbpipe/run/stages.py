@@ -22,7 +22,8 @@ from hbpipe.data.window import WindowOrder, fold_window
 from hbpipe.errors import GateError
 from hbpipe.run import audits, commits
 from hbpipe.run.engine import Task
-from hbpipe.run.fits import compress_shard, find_pools, fit_metric, stage_fits
+from hbpipe.run.fit_tables import last_hyperparameters, stage_fits
+from hbpipe.run.fits import compress_shard, find_pools, fit_metric
 from hbpipe.run.night import Night
 from hbpipe.run.plan import needs_history
 from hbpipe.run.universe import read_stores
@@ -172,7 +173,13 @@ def fit(night: Night) -> dict[str, Any]:
                 for folded in night.folded
             ]
         )
-        night.fits[metric.name] = fit_metric(night, metric, sketches, pools)
+        night.fits[metric.name] = fit_metric(
+            metric,
+            sketches,
+            pools,
+            night.settings.inference,
+            last_hyperparameters(night, metric),
+        )
         night.observer.progress("fit", done, len(night.metrics))
     stage_fits(night)
     return {
@@ -253,8 +260,8 @@ def update(night: Night) -> dict[str, Any]:
         pool_levels=night.settings.pool_by,
         pools=next(iter(night.fits.values())).pools,
         nodes={name: found.nodes for name, found in night.fits.items()},
+        hyperparameters={name: found.fits.hyperparameters for name, found in night.fits.items()},
         quantiles=night.settings.inference.quantiles,
-        uncertainty=night.settings.inference.uncertainty,
         table=commits.posteriors_table(night),
         label=to_date(night.plan.as_of).isoformat(),
         run_id=night.run_id,

@@ -184,8 +184,10 @@ def test_weeks_have_a_season_by_weekday_and_hour(tmp_path):
     assert hours[17] > 10 * hours[4] > 0
 
 
-def test_time_of_day_says_nothing_about_the_store(tmp_path):
-    rows = read(simulate(tmp_path, days=1, events_per_day=4000).events_path)
+@pytest.mark.parametrize("row_group_rows", [600, 10_000], ids=["blocks", "one block"])
+def test_time_of_day_says_nothing_about_the_store(tmp_path, row_group_rows):
+    summary = simulate(tmp_path, days=1, events_per_day=4000, row_group_rows=row_group_rows)
+    rows = read(summary.events_path)
     assert rows == sorted(rows, key=lambda row: row["ts"])
     half = len(rows) // 2
     early = Counter(row["store_id"] for row in rows[:half])

@@ -9,8 +9,9 @@ b = (1 − μ)(1 − φ), the log marginal of a store is (Griffiths 1973, *Biome
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from hbpipe.errors import FitError
+from hbpipe.model import rates
 from hbpipe.model.discrete import beta_binomial_cdf, beta_binomial_quantiles
 from hbpipe.model.family import (
     Array,
@@ -33,8 +35,9 @@ from hbpipe.model.family import (
     Statistic,
     Statistics,
 )
-from hbpipe.model.grouped import fold_sums, integer_sums
-from hbpipe.model.moments import RateSums, merge_rate_sums, rate_sums, ratio
+from hbpipe.model.grouped import float_sums, fold_sums, integer_sums
+from hbpipe.model.moments import ratio
+from hbpipe.model.rates import RateSums, merge_rate_sums, rate_sums
 from hbpipe.model.rising import RisingCounts, RisingSums
 
 #: A logit of 30 is a mean of 1e-13: the bound only serves data without a success, or a failure.
@@ -95,7 +98,7 @@ def compress(statistics: Statistics, pools: Codes, n_pools: int) -> BinomialSket
         RisingCounts.of(pool, n - y, n_pools),
         RisingCounts.of(pool, n, n_pools),
         rate_sums(pool, y.astype(np.float64), n.astype(np.float64), n_pools),
-        np.bincount(pool, _log_choose(n, y), n_pools),
+        float_sums(_log_choose(n, y), pool, n_pools),
     )
 
 
@@ -136,7 +139,7 @@ def log_marginal(sketch: BinomialSketch, coordinates: Array) -> Derivatives:
 
 
 def _by_coordinates(sums: RisingSums, mean: Array, rest: Array, phi: Array) -> tuple[Array, Array]:
-    """Derivatives of R(μ(1 − φ), φ) in (logit μ, φ), given those in its two arguments."""
+    """Differentiate R(μ(1 − φ), φ) in (logit μ, φ), given the derivatives in its arguments."""
     slope = mean * rest
     a_logit, a_phi = slope * (1.0 - phi), -mean
     gradient = np.stack([sums.d_a * a_logit, sums.d_phi + sums.d_a * a_phi], axis=-1)
@@ -154,31 +157,11 @@ def _located(mean: Array, phi: Array) -> Array:
     return np.stack([np.clip(logit, -_LOGIT_BOUND, _LOGIT_BOUND), phi], axis=-1)
 
 
-def kleinman(sketch: BinomialSketch, held: Array) -> Array:
-    """Kleinman (1973, *JASA* 68), weights n_j, no iteration."""
-    sums = sketch.rates
-    noise = sums.pooled * (1.0 - sums.pooled)
-    leverage = sums.stores - ratio(sums.size, sums.size)
-    effective = sums.size - ratio(sums.size_squared, sums.size)
-    phi = ratio(sums.weighted_m2 - noise * leverage, noise * (effective - leverage))
-    return _located(sums.pooled, phi)
-
-
-def raw_rates(sketch: BinomialSketch, held: Array) -> Array:
-    """Mean and variance of the raw rates, the binomial noise ignored (BDA3, section 5.3)."""
-    mean, variance = _rate_moments(sketch.rates)
-    return _located(mean, ratio(variance, mean * (1.0 - mean)))
-
-
-def noise_corrected(sketch: BinomialSketch, held: Array) -> Array:
-    """Solve var(r)/(μ(1 − μ)) = k + (1 − k) φ, k = mean of 1/n_j, every store alike."""
-    mean, variance = _rate_moments(sketch.rates)
-    noise = ratio(sketch.rates.size_inverse, sketch.rates.stores)
-    return _located(mean, ratio(ratio(variance, mean * (1.0 - mean)) - noise, 1.0 - noise))
-
-
-def _rate_moments(sums: RateSums) -> tuple[Array, Array]:
-    return sums.mean, ratio(sums.m2, sums.stores - 1.0)
+def _moments(
+    estimator: Callable[[RateSums], tuple[Array, Array]], sketch: BinomialSketch, held: Array
+) -> Array:
+    """Put an estimator of (μ, φ) into coordinates."""
+    return _located(*estimator(sketch.rates))
 
 
 def scale(sketch: BinomialSketch) -> Array:
@@ -195,29 +178,46 @@ def degeneracies(sketch: BinomialSketch) -> tuple[Degeneracy, ...]:
     remedy = "pool these stores with others, or give proper hyperpriors for mean and concentration"
     return (
         Degeneracy(
-            "no_data", stores == 0, np.zeros_like(pooled), identified=False,
+            "no_data",
+            stores == 0,
+            np.zeros_like(pooled),
+            identified=False,
             found="no store has a trial",
             remedy="leave this pool out, or fix mean and concentration",
         ),
         Degeneracy(
-            "no_successes", successes == 0, pooled, identified=True,
+            "no_successes",
+            successes == 0,
+            pooled,
+            identified=True,
             found="there is no success in any store, so the mean is estimated as 0",
-            remedy=remedy, unless=("mean",),
+            remedy=remedy,
+            unless=("mean",),
         ),
         Degeneracy(
-            "no_failures", successes == trials, pooled, identified=True,
+            "no_failures",
+            sketch.failures.total() == 0,
+            pooled,
+            identified=True,
             found="there is no failure in any store, so the mean is estimated as 1",
-            remedy=remedy, unless=("mean",),
+            remedy=remedy,
+            unless=("mean",),
         ),
         Degeneracy(
-            "one_store", stores == 1, pooled, identified=True,
+            "one_store",
+            stores == 1,
+            pooled,
+            identified=True,
             found="a single store has trials, so the spread between stores is unknown",
-            remedy=remedy, unless=("mean",),
+            remedy=remedy,
+            unless=("mean",),
         ),
         Degeneracy(
-            "one_trial_each", trials == stores,
-            np.stack([np.full(sketch.n_pools, np.nan), zero], axis=-1), identified=False,
-            found="no store has more than one trial, so the spread between stores is not identified",
+            "one_trial_each",
+            trials == stores,
+            np.stack([np.full(sketch.n_pools, np.nan), zero], axis=-1),
+            identified=False,
+            found="no store has more than one trial, so their spread is not identified",
             remedy="fix the concentration, give a proper hyperprior for it, or widen the window",
         ),
     )
@@ -274,12 +274,12 @@ def update(statistics: Statistics, hyperparameters: Hyperparameters) -> Prior:
 
 
 def log_normaliser(prior: Prior) -> Array:
-    """log B(alpha, beta)."""
+    """Log of the Beta function: log B(alpha, beta)."""
     return np.asarray(special.betaln(prior["alpha"], prior["beta"]))
 
 
 def log_base_measure(statistics: Statistics, hyperparameters: Hyperparameters) -> Array:
-    """log C(n, y)."""
+    """Log binomial coefficient, log C(n, y)."""
     return _log_choose(np.asarray(statistics["trials"]), np.asarray(statistics["successes"]))
 
 
@@ -358,7 +358,11 @@ FAMILY = Family(
     fold=fold_sums,
     compress=compress,
     merge_sketches=merge_sketches,
-    moments={"kleinman": kleinman, "raw_rates": raw_rates, "noise_corrected": noise_corrected},
+    moments={
+        "kleinman": partial(_moments, rates.kleinman),
+        "raw_rates": partial(_moments, rates.raw_proportions),
+        "noise_corrected": partial(_moments, rates.corrected_proportions),
+    },
     scale=scale,
     degeneracies=degeneracies,
     log_marginal=log_marginal,
@@ -371,4 +375,5 @@ FAMILY = Family(
     describe=describe,
     predict=predict,
     simulate=simulate,
+    sample_size="trials",
 )

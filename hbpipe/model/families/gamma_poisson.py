@@ -9,8 +9,9 @@ of a store (negative binomial; Lawless 1987, *Canadian Journal of Statistics* 15
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from hbpipe.errors import FitError
+from hbpipe.model import rates
 from hbpipe.model.discrete import count_quantiles, negative_binomial_cdf
 from hbpipe.model.family import (
     Array,
@@ -34,7 +36,7 @@ from hbpipe.model.family import (
     Statistics,
 )
 from hbpipe.model.grouped import Rows, float_sums, fold_sums, group, integer_sums, stack
-from hbpipe.model.moments import RateSums, merge_rate_sums, rate_sums, ratio
+from hbpipe.model.rates import RateSums, merge_rate_sums, rate_sums
 from hbpipe.model.rising import RisingCounts, log1p_ratio
 
 #: A log rate of ±230 is a rate of 1e∓100: the bound only serves data without a count.
@@ -107,7 +109,7 @@ def compress(statistics: Statistics, pools: Codes, n_pools: int) -> PoissonSketc
         RisingCounts.of(pool, count, n_pools),
         Rows(n_pools, rows.pool, columns),
         rate_sums(pool, count.astype(np.float64), exposure, n_pools),
-        np.bincount(pool, special.gammaln(count + 1.0), n_pools),
+        float_sums(special.gammaln(count + 1.0), pool, n_pools),
     )
 
 
@@ -163,32 +165,19 @@ def _located(mean: Array, kappa: Array) -> Array:
     return np.stack([np.clip(log_mean, -_LOG_BOUND, _LOG_BOUND), kappa], axis=-1)
 
 
-def exposure_weighted(sketch: PoissonSketch, held: Array) -> Array:
-    """Weights E_j: var θ = (Σ E (r − p)² − (J − 1) p) / (ΣE − ΣE²/ΣE), p = Σy/ΣE."""
-    sums = sketch.rates
-    effective = sums.size - ratio(sums.size_squared, sums.size)
-    variance = ratio(sums.weighted_m2 - (sums.stores - 1.0) * sums.pooled, effective)
-    return _located(sums.pooled, ratio(variance, sums.pooled**2))
-
-
-def raw_rates(sketch: PoissonSketch, held: Array) -> Array:
-    """Mean and variance of the raw rates, the Poisson noise ignored."""
-    sums = sketch.rates
-    return _located(sums.mean, ratio(ratio(sums.m2, sums.stores - 1.0), sums.mean**2))
-
-
-def noise_corrected(sketch: PoissonSketch, held: Array) -> Array:
-    """The variance of the raw rates less m · mean(1/E), every store alike."""
-    sums = sketch.rates
-    noise = sums.mean * ratio(sums.size_inverse, sums.stores)
-    variance = ratio(sums.m2, sums.stores - 1.0) - noise
-    return _located(sums.mean, ratio(variance, sums.mean**2))
+def _moments(
+    estimator: Callable[[RateSums], tuple[Array, Array]], sketch: PoissonSketch, held: Array
+) -> Array:
+    """Put an estimator of (m, κ) into coordinates."""
+    return _located(*estimator(sketch.rates))
 
 
 def scale(sketch: PoissonSketch) -> Array:
-    """One unit of log rate; the squared coefficient of variation of the raw rates, or 1."""
-    kappa = raw_rates(sketch, np.empty(0))[:, 1]
-    return np.stack([np.ones(sketch.n_pools), np.maximum(kappa, 1.0)], axis=-1)
+    """One unit of log rate; the largest moment estimate of κ, or 1."""
+    raw, weighted = (
+        estimate(sketch.rates)[1] for estimate in (rates.raw_intensities, rates.exposure_weighted)
+    )
+    return np.stack([np.ones(sketch.n_pools), np.maximum(1.0, np.maximum(raw, weighted))], axis=-1)
 
 
 def degeneracies(sketch: PoissonSketch) -> tuple[Degeneracy, ...]:
@@ -198,19 +187,30 @@ def degeneracies(sketch: PoissonSketch) -> tuple[Degeneracy, ...]:
     remedy = "pool these stores with others, or give proper hyperpriors for mean and shape"
     return (
         Degeneracy(
-            "no_data", stores == 0, np.zeros_like(pooled), identified=False,
+            "no_data",
+            stores == 0,
+            np.zeros_like(pooled),
+            identified=False,
             found="no store has an exposure",
             remedy="leave this pool out, or fix mean and shape",
         ),
         Degeneracy(
-            "no_counts", counts == 0, pooled, identified=True,
+            "no_counts",
+            counts == 0,
+            pooled,
+            identified=True,
             found="every count is 0, so the mean rate is estimated as 0",
-            remedy=remedy, unless=("mean",),
+            remedy=remedy,
+            unless=("mean",),
         ),
         Degeneracy(
-            "one_store", stores == 1, pooled, identified=True,
+            "one_store",
+            stores == 1,
+            pooled,
+            identified=True,
             found="a single store has an exposure, so the spread between stores is unknown",
-            remedy=remedy, unless=("mean",),
+            remedy=remedy,
+            unless=("mean",),
         ),
     )
 
@@ -257,14 +257,15 @@ def update(statistics: Statistics, hyperparameters: Hyperparameters) -> Prior:
 
 
 def log_normaliser(prior: Prior) -> Array:
-    """log Γ(shape) − shape log rate."""
+    """Log normaliser: log Γ(shape) − shape log rate."""
     return np.asarray(special.gammaln(prior["shape"]) - prior["shape"] * np.log(prior["rate"]))
 
 
 def log_base_measure(statistics: Statistics, hyperparameters: Hyperparameters) -> Array:
-    """y log E − log y!, which is 0 for an absent store."""
+    """Log base measure: y log E − log y!, which is 0 for an absent store."""
     count = np.asarray(statistics["count"], np.float64)
-    return special.xlogy(count, statistics["exposure"]) - special.gammaln(count + 1.0)
+    log_power = special.xlogy(count, statistics["exposure"])
+    return np.asarray(log_power - special.gammaln(count + 1.0))
 
 
 def describe(posterior: Prior, quantiles: Any) -> Description:
@@ -334,9 +335,9 @@ FAMILY = Family(
     compress=compress,
     merge_sketches=merge_sketches,
     moments={
-        "exposure_weighted": exposure_weighted,
-        "raw_rates": raw_rates,
-        "noise_corrected": noise_corrected,
+        "exposure_weighted": partial(_moments, rates.exposure_weighted),
+        "raw_rates": partial(_moments, rates.raw_intensities),
+        "noise_corrected": partial(_moments, rates.corrected_intensities),
     },
     scale=scale,
     degeneracies=degeneracies,

@@ -44,7 +44,7 @@ from hbpipe.model.gaussian import (
     merge_mean_rows,
     update_normal,
 )
-from hbpipe.model.grouped import Rows, fold_moments, moments_of
+from hbpipe.model.grouped import Rows, float_sums, fold_moments, moments_of
 from hbpipe.model.moments import (
     dersimonian_laird,
     hedges,
@@ -103,9 +103,7 @@ def compress(statistics: Statistics, pools: Codes, n_pools: int) -> NormalSketch
     pool = np.asarray(pools)[seen]
     means = np.asarray(statistics["mean"], np.float64)[seen]
     m2 = np.asarray(statistics["m2"], np.float64)[seen]
-    return NormalSketch(
-        mean_rows(pool, size[seen], means, n_pools), np.bincount(pool, m2, n_pools)
-    )
+    return NormalSketch(mean_rows(pool, size[seen], means, n_pools), float_sums(m2, pool, n_pools))
 
 
 def merge_sketches(sketches: Sequence[NormalSketch]) -> NormalSketch:
@@ -147,7 +145,7 @@ def log_restriction(sketch: NormalSketch, coordinates: Array) -> Derivatives:
 
 
 def _sigma_squared(sketch: NormalSketch, held: Array) -> Array:
-    """The held σ², or the mean square within stores."""
+    """Give the held σ², or the mean square within stores."""
     free = np.isnan(held[:, 2])
     within = ratio(sketch.within, sketch.n_values - sketch.n_groups)
     return np.where(free, within, np.exp(2.0 * np.where(free, 0.0, held[:, 2])))
@@ -206,27 +204,41 @@ def degeneracies(sketch: NormalSketch) -> tuple[Degeneracy, ...]:
     mean, between, total = _total_variance(sketch)
     zero, open_ = np.zeros(sketch.n_pools), np.full(sketch.n_pools, np.nan)
     least = np.full(sketch.n_pools, -_LOG_SIGMA_BOUND)
-    remedy = "hold sigma (fixed={'sigma': ...}), give a proper hyperprior for it, or widen the window"
+    remedy = (
+        "hold sigma (fixed={'sigma': ...}), give a proper hyperprior for it, or widen the window"
+    )
     return (
         Degeneracy(
-            "no_data", stores == 0, np.stack([zero, zero, zero], axis=-1), identified=False,
+            "no_data",
+            stores == 0,
+            np.stack([zero, zero, zero], axis=-1),
+            identified=False,
             found="no store has a value",
             remedy="leave this pool out, or fix mu, tau and sigma",
         ),
         Degeneracy(
-            "sigma_unidentified", (freedom == 0) & (stores > 0),
-            np.stack([mean, zero, _log_sigma(total)], axis=-1), identified=False,
+            "sigma_unidentified",
+            (freedom == 0) & (stores > 0),
+            np.stack([mean, zero, _log_sigma(total)], axis=-1),
+            identified=False,
             found="no store has two values, so sigma and tau cannot be told apart",
-            remedy=remedy, unless=("tau", "sigma"),
+            remedy=remedy,
+            unless=("tau", "sigma"),
         ),
         Degeneracy(
-            "no_variation_within", (freedom > 0) & (sketch.within == 0),
-            np.stack([mean, between, least], axis=-1), identified=False,
-            found="all values of a store are equal in every store, so sigma has no estimate above 0",
-            remedy=remedy, unless=("sigma",),
+            "no_variation_within",
+            (freedom > 0) & (sketch.within == 0),
+            np.stack([mean, between, least], axis=-1),
+            identified=False,
+            found="the values within every store are equal, so sigma has no estimate above 0",
+            remedy=remedy,
+            unless=("sigma",),
         ),
         Degeneracy(
-            "one_store", stores == 1, np.stack([open_, zero, open_], axis=-1), identified=True,
+            "one_store",
+            stores == 1,
+            np.stack([open_, zero, open_], axis=-1),
+            identified=True,
             found="a single store has values, so the spread between stores is unknown",
             remedy="pool it with other stores, fix tau, or give a proper hyperprior for tau",
             unless=("mu",),
@@ -253,15 +265,15 @@ def to_coordinates(hyperparameters: Hyperparameters) -> Array:
 
 
 def prior(hyperparameters: Hyperparameters) -> Prior:
-    """N(mu, tau²) as mean and sd."""
+    """N(mu, tau²); a posterior has the same two names."""
     return {
-        "mean": np.asarray(hyperparameters["mu"], np.float64),
-        "sd": np.asarray(hyperparameters["tau"], np.float64),
+        "mu": np.asarray(hyperparameters["mu"], np.float64),
+        "tau": np.asarray(hyperparameters["tau"], np.float64),
     }
 
 
 def update(statistics: Statistics, hyperparameters: Hyperparameters) -> Prior:
-    """Posterior N(mean, sd²) of each store: precision weighting (BDA3, eq. 5.17)."""
+    """Posterior N(mu, tau²) of each store: precision weighting (BDA3, eq. 5.17)."""
     return update_normal(
         np.asarray(statistics["mean"], np.float64),
         np.asarray(statistics["n"], np.float64) / np.square(hyperparameters["sigma"]),
@@ -280,7 +292,7 @@ def log_base_measure(statistics: Statistics, hyperparameters: Hyperparameters) -
 
 def describe(posterior: Prior, quantiles: Any) -> Description:
     """Mean, sd, quantiles and cdf of the store's θ."""
-    return describe_normal(posterior["mean"], posterior["sd"], quantiles)
+    return describe_normal(posterior["mu"], posterior["tau"], quantiles)
 
 
 def predict(
@@ -288,8 +300,8 @@ def predict(
 ) -> Description:
     """Predict the mean of ``exposure`` further values; 1 is a single new value."""
     noise = np.square(hyperparameters["sigma"]) / np.asarray(exposure, np.float64)
-    sd = np.sqrt(np.square(posterior["sd"]) + noise)
-    return describe_normal(posterior["mean"], sd, quantiles)
+    sd = np.sqrt(np.square(posterior["tau"]) + noise)
+    return describe_normal(posterior["mu"], sd, quantiles)
 
 
 def simulate(
@@ -343,4 +355,5 @@ FAMILY = Family(
     predict=predict,
     simulate=simulate,
     log_restriction=log_restriction,
+    sample_size="n",
 )

@@ -101,9 +101,7 @@ def _variance(sketch: EstimateSketch, coordinates: Array) -> RowVariance:
 def log_marginal(sketch: EstimateSketch, coordinates: Array) -> Derivatives:
     """Log density of the estimates, −½ log 2π per store included."""
     variance = _variance(sketch, coordinates)
-    value, gradient, hessian = log_density_of_means(
-        sketch.rows, 1.0, coordinates[:, 0], variance
-    )
+    value, gradient, hessian = log_density_of_means(sketch.rows, 1.0, coordinates[:, 0], variance)
     return value - 0.5 * LOG_2PI * sketch.n_groups, gradient, hessian
 
 
@@ -136,12 +134,18 @@ def degeneracies(sketch: EstimateSketch) -> tuple[Degeneracy, ...]:
     alone = np.stack([together["mean"], np.zeros(sketch.n_pools)], axis=-1)
     return (
         Degeneracy(
-            "no_data", together["n"] == 0, nothing, identified=False,
+            "no_data",
+            together["n"] == 0,
+            nothing,
+            identified=False,
             found="no store has an estimate",
             remedy="leave this pool out, or fix mu and tau",
         ),
         Degeneracy(
-            "one_store", together["n"] == 1, alone, identified=True,
+            "one_store",
+            together["n"] == 1,
+            alone,
+            identified=True,
             found="a single store has an estimate, so the spread between stores is unknown",
             remedy="pool it with other stores, fix tau, or give a proper hyperprior for tau",
             unless=("mu",),
@@ -162,15 +166,15 @@ def to_coordinates(hyperparameters: Hyperparameters) -> Array:
 
 
 def prior(hyperparameters: Hyperparameters) -> Prior:
-    """N(mu, tau²) as mean and sd."""
+    """N(mu, tau²); a posterior has the same two names."""
     return {
-        "mean": np.asarray(hyperparameters["mu"], np.float64),
-        "sd": np.asarray(hyperparameters["tau"], np.float64),
+        "mu": np.asarray(hyperparameters["mu"], np.float64),
+        "tau": np.asarray(hyperparameters["tau"], np.float64),
     }
 
 
 def update(statistics: Statistics, hyperparameters: Hyperparameters) -> Prior:
-    """Posterior N(mean, sd²) of each store: precision weighting (BDA3, eq. 5.17)."""
+    """Posterior N(mu, tau²) of each store: precision weighting (BDA3, eq. 5.17)."""
     variance = np.asarray(statistics["variance"], np.float64)
     return update_normal(
         np.asarray(statistics["estimate"], np.float64),
@@ -181,7 +185,7 @@ def update(statistics: Statistics, hyperparameters: Hyperparameters) -> Prior:
 
 
 def log_base_measure(statistics: Statistics, hyperparameters: Hyperparameters) -> Array:
-    """log N(est; 0, v), which is 0 for an absent store."""
+    """Log density at θ = 0, log N(est; 0, v), which is 0 for an absent store."""
     variance = np.asarray(statistics["variance"], np.float64)
     known = np.isfinite(variance)
     finite = np.where(known, variance, 1.0)
@@ -191,15 +195,15 @@ def log_base_measure(statistics: Statistics, hyperparameters: Hyperparameters) -
 
 def describe(posterior: Prior, quantiles: Any) -> Description:
     """Mean, sd, quantiles and cdf of the store's θ."""
-    return describe_normal(posterior["mean"], posterior["sd"], quantiles)
+    return describe_normal(posterior["mu"], posterior["tau"], quantiles)
 
 
 def predict(
     posterior: Prior, exposure: Any, hyperparameters: Hyperparameters, quantiles: Any
 ) -> Description:
     """Predict a new estimate of the store; ``exposure`` is its sampling variance."""
-    sd = np.sqrt(np.square(posterior["sd"]) + np.asarray(exposure, np.float64))
-    return describe_normal(posterior["mean"], sd, quantiles)
+    sd = np.sqrt(np.square(posterior["tau"]) + np.asarray(exposure, np.float64))
+    return describe_normal(posterior["mu"], sd, quantiles)
 
 
 def simulate(

@@ -1,0 +1,201 @@
+"""Posteriors of stores: the library's ``posterior``, and the doors that the pipeline uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hbpipe.model.family import Array, Description, Family, Statistics
+from hbpipe.model.fits import Fit, PoolFits
+from hbpipe.model.geometry import geometry_of
+from hbpipe.model.integrate import integrate_pools
+from hbpipe.model.nodes import Nodes
+from hbpipe.model.pools import PLAIN, PosteriorColumns, cdf_pools, update_pools
+from hbpipe.model.predictive import mix_predictive
+from hbpipe.model.shrink import pool_posterior
+from hbpipe.model.statistics import check_statistics
+
+__all__ = [
+    "Posterior",
+    "PosteriorColumns",
+    "cdf_pools",
+    "integrate_pools",
+    "posterior",
+    "posterior_pools",
+    "update_pools",
+]
+
+
+def posterior(
+    fit: Fit,
+    statistics: Mapping[str, Any],
+    *,
+    uncertainty: str = "auto",
+    quantiles: tuple[float, ...] = (0.025, 0.5, 0.975),
+) -> Posterior:
+    """Update stores with what a fit learnt of their pool.
+
+    Parameters
+    ----------
+    fit
+        From :func:`hbpipe.fit`. The uncertainty of its hyperparameters comes from the stores it
+        was fitted to, whether or not they are among those updated here.
+    statistics
+        name -> (J,) array-like: the stores to update. A store without data gets the predictive
+        for a new store.
+    uncertainty
+        ``plug_in`` takes the hyperparameters as known; ``first_order`` adds their uncertainty by
+        the delta method (Kass and Steffey 1989); ``integrated`` averages over their posterior
+        under the fit's hyperprior; ``auto`` chooses one of the last two: first order where the
+        curvature of the posterior in log τ is at least 80.
+    quantiles
+        Levels of the columns ``q...``, strictly between 0 and 1.
+
+    Returns
+    -------
+    Posterior
+
+    Raises
+    ------
+    StatisticsError
+        If the statistics are impossible.
+    FitError
+        If the method or a level is wrong, or the hyperprior gives an improper posterior.
+    """
+    model = fit.pools.model
+    arrays = check_statistics(model, statistics)
+    nodes = integrate_pools(fit.pools, uncertainty=uncertainty)
+    return Posterior(model, fit.pools, nodes, arrays, quantiles)
+
+
+def posterior_pools(
+    fits: PoolFits,
+    statistics: Statistics,
+    pools: NDArray[np.integer[Any]],
+    *,
+    uncertainty: str = "auto",
+    quantiles: tuple[float, ...] = (0.025, 0.5, 0.975),
+    exposure: Array | float | None = None,
+) -> PosteriorColumns:
+    """Update the stores of many pools, (J,) with pool numbers (J,).
+
+    A pipeline that updates shards calls :func:`integrate_pools` once and
+    :func:`update_pools` for each shard; this does both. See there for the parameters.
+    """
+    nodes = integrate_pools(fits, uncertainty=uncertainty)
+    return update_pools(
+        fits.model,
+        nodes,
+        fits.hyperparameters,
+        statistics,
+        pools,
+        quantiles=quantiles,
+        exposure=exposure,
+    )
+
+
+class Posterior(Mapping[str, Array]):
+    """Posteriors of ``J`` stores.
+
+    A mapping of columns, float64 (J,): ``mean``, ``sd``, ``sd_plug_in`` (hyperparameters taken
+    as known), ``q0.025`` and so on, ``weight`` (share of the store's own data) and
+    ``prior_mean`` (what it is shrunk to).
+
+    Attributes
+    ----------
+    method
+        ``plug_in``, ``first_order``, ``integrated`` or ``unidentified``.
+    nodes
+        The posterior of the hyperparameters.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        fits: PoolFits,
+        nodes: Nodes,
+        statistics: Statistics,
+        quantiles: tuple[float, ...],
+    ) -> None:
+        self.nodes = nodes
+        self.method = str(nodes.method[0])
+        self._family = family
+        self._fits = fits
+        self._statistics = statistics
+        self._codes = np.zeros(len(next(iter(statistics.values()))), dtype=np.int64)
+        columns = self._update(quantiles)
+        self._columns = {
+            name: getattr(columns, name)
+            for name in ("mean", "sd", "sd_plug_in", "weight", "prior_mean")
+        }
+        for number, level in enumerate(quantiles):
+            self._columns[f"q{level:g}"] = columns.quantiles[:, number]
+
+    def __getitem__(self, name: str) -> Array:
+        return self._columns[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    def __repr__(self) -> str:
+        stores, names = len(self._codes), ", ".join(self._columns)
+        return f"<Posterior of {stores} stores, {self._family.name}, {self.method}: {names}>"
+
+    @property
+    def covariance(self) -> Array:
+        """Posterior variance of each store's θ, (J,); it is a matrix only with covariates."""
+        return np.square(self["sd"])
+
+    def cdf(self, x: Array | float) -> Array:
+        """Posterior probability that θ is at most ``x``, a number or (J,), for each store."""
+        fits = self._fits
+        return cdf_pools(
+            self._family, self.nodes, fits.hyperparameters, self._statistics, self._codes, x
+        )
+
+    def quantile(self, q: float | tuple[float, ...]) -> Array:
+        """Quantiles at one level, (J,), or at several, (J, Q)."""
+        levels = tuple(np.atleast_1d(np.asarray(q, dtype=float)).tolist())
+        found = self._update(levels).quantiles
+        return found[:, 0] if np.ndim(q) == 0 else found
+
+    def predict(
+        self, exposure: Array | float, quantiles: tuple[float, ...] = (0.025, 0.5, 0.975)
+    ) -> Description:
+        """Predict each store's next observation.
+
+        Parameters
+        ----------
+        exposure
+            A number or (J,): trials, exposure, or number of values whose mean is predicted; for
+            known variances the sampling variance of the next estimate.
+        quantiles
+            Levels; for counts the smallest count whose cdf reaches the level.
+        """
+        amount = np.broadcast_to(np.asarray(exposure, dtype=float), self._codes.shape)
+        at = {name: v[self._codes] for name, v in self._fits.hyperparameters.items()}
+        levels = np.atleast_1d(np.asarray(quantiles, dtype=float))
+        law = self._family.update(self._statistics, at)
+        if self.method in PLAIN:
+            return self._family.predict(law, amount, at, levels)
+        size, raw = geometry_of(self._family.name).sizes(self._statistics)
+        mixture, noise = pool_posterior(self.nodes, size, raw)
+        parts = dict(zip(law, (mixture.first, mixture.second), strict=True))
+        known = {"sigma": np.sqrt(noise)}
+        return mix_predictive(self._family, parts, mixture.weight, amount, known, levels)
+
+    def _update(self, quantiles: tuple[float, ...]) -> PosteriorColumns:
+        return update_pools(
+            self._family,
+            self.nodes,
+            self._fits.hyperparameters,
+            self._statistics,
+            self._codes,
+            quantiles=quantiles,
+        )

@@ -1,0 +1,78 @@
+"""Posterior predictive of stores whose posterior is a mixture over nodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hbpipe.model.family import Array, Description, Family, Prior
+from hbpipe.model.geometry import geometry_of
+from hbpipe.model.mixture import NORMAL
+
+_BISECTIONS = 200
+
+
+def mix_predictive(
+    family: Family,
+    posterior: Prior,
+    weight: Array,
+    exposure: Array,
+    hyperparameters: dict[str, Array],
+    levels: Array,
+) -> Description:
+    """Average the family's predictive over nodes.
+
+    Parameters
+    ----------
+    family
+        The family.
+    posterior
+        Components, name -> (J, K).
+    weight
+        (1, K) or (J, K), adding to one.
+    exposure
+        (J,) size of the next observation.
+    hyperparameters
+        Parameters of the likelihood at the nodes, broadcastable to (J, K).
+    levels
+        (Q,).
+
+    Returns
+    -------
+    Description
+        Mean and sd (J,), quantiles (J, Q), cdf of points (J,) or a number. For families of
+        counts a quantile is the smallest count whose cdf reaches the level.
+    """
+    parts = family.predict(posterior, exposure[:, None], hyperparameters, levels)
+    mean = np.sum(weight * parts.mean, axis=1)
+    spread = np.square(parts.sd) + (parts.mean - mean[:, None]) ** 2
+
+    def cdf(points: Any) -> Array:
+        at = np.broadcast_to(np.asarray(points, dtype=float), mean.shape)
+        return np.asarray(np.sum(weight * parts.cdf(at[:, None]), axis=1))
+
+    low, high = np.min(parts.quantiles, axis=1), np.max(parts.quantiles, axis=1)
+    counts = geometry_of(family.name).law is not NORMAL
+    quantiles = np.stack(
+        [
+            _bisect(cdf, level, low[:, i], high[:, i], whole=counts)
+            for i, level in enumerate(levels.tolist())
+        ],
+        axis=1,
+    )
+    return Description(mean, np.sqrt(np.sum(weight * spread, axis=1)), quantiles, cdf)
+
+
+def _bisect(cdf: Any, level: float, low: Array, high: Array, *, whole: bool) -> Array:
+    """Find the quantile between the extreme ones of the components."""
+    if whole:
+        low = low - 1.0
+    for _ in range(_BISECTIONS):
+        middle = np.floor(0.5 * (low + high)) if whole else 0.5 * (low + high)
+        reached = cdf(middle) >= level
+        high, low = np.where(reached, middle, high), np.where(reached, low, middle)
+        gap = 1.0 if whole else 1e-14 * np.maximum(np.abs(low), np.abs(high))
+        if np.all(high - low <= gap):
+            break
+    return high

@@ -1,0 +1,140 @@
+"""Hyperparameters, fits and new stores as tables, and what the last release said of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from hbpipe.data.clock import to_date
+from hbpipe.data.parts import write_part
+from hbpipe.data.quantities import Metric
+from hbpipe.data.schemas import quantile_name
+from hbpipe.model.delta import standard_deviations
+from hbpipe.model.families import get_family
+from hbpipe.model.posterior import update_pools
+from hbpipe.run import commits
+from hbpipe.run.fits import MetricFit, pool_label
+from hbpipe.run.night import Night
+from hbpipe.run.releases import current_release, read
+
+
+def last_hyperparameters(night: Night, metric: Metric) -> dict[str, dict[str, float]]:
+    """Read the current release's hyperparameters: pool label -> parameter -> value."""
+    environment = night.settings.environment
+    if current_release(night.lake, environment) is None:
+        return {}
+    table = read(night.lake, "hyperparameters", environment=environment)
+    found: dict[str, dict[str, float]] = {}
+    for row in table.to_pylist():
+        if row["metric"] == metric.name and row["family"] == metric.family:
+            found.setdefault(row["pool"], {})[row["parameter"]] = row["value"]
+    return found
+
+
+def stage_fits(night: Night) -> None:
+    """Write hyperparameters, fits and new stores of the as-of day, for the release to commit."""
+    rows: dict[str, list[dict[str, Any]]] = {"hyperparameters": [], "fits": [], "new_stores": []}
+    for found in night.fits.values():
+        rows["hyperparameters"] += _hyperparameter_rows(night, found)
+        rows["fits"] += _fit_rows(night, found)
+        rows["new_stores"] += _new_store_rows(night, found)
+    tables = commits.tables(night)
+    for name, records in rows.items():
+        schema = tables[name].data_schema
+        receipt = write_part(
+            night.lake.storage,
+            name,
+            pa.Table.from_pylist(records, schema=schema),
+            schema=schema,
+            run_id=night.run_id,
+            partition={"as_of": to_date(night.plan.as_of).isoformat()},
+        )
+        night.staged[name] = [receipt]
+
+
+def _pool_columns(night: Night, found: MetricFit, g: int) -> dict[str, Any]:
+    return {
+        "metric": found.metric.name,
+        **dict(zip(night.settings.pool_by, found.pools[g], strict=True)),
+        "pool": pool_label(found.pools[g]),
+        "run_id": night.run_id,
+    }
+
+
+def _hyperparameter_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
+    sds = standard_deviations(found.fits)
+    return [
+        {
+            **_pool_columns(night, found, g),
+            "family": found.metric.family,
+            "parameter": name,
+            "value": float(values[g]),
+            "sd": _positive(sds[name][g]),
+        }
+        for g in range(len(found.pools))
+        for name, values in found.fits.hyperparameters.items()
+    ]
+
+
+def _positive(value: float) -> float | None:
+    """Return null for what is not defined: the sd of a parameter on a bound, or held."""
+    return float(value) if np.isfinite(value) and value > 0 else None
+
+
+def _fit_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
+    fits = found.fits
+    return [
+        {
+            **_pool_columns(night, found, g),
+            "family": found.metric.family,
+            "estimator": fits.estimator,
+            "n_groups": int(fits.n_groups[g]),
+            "log_marginal_likelihood": _finite(fits.log_marginal_likelihood[g]),
+            "start_log_marginal_likelihood": _finite(fits.start_log_marginal_likelihood[g]),
+            "iterations": int(fits.iterations[g]),
+            "gradient_norm": _finite(fits.gradient_norm[g]),
+            "converged": bool(fits.converged[g]),
+            "boundary": bool(fits.boundary[g]),
+            "at_bound": ", ".join(fits.at_bound[g]),
+            "status": fits.status[g],
+            "method": str(found.nodes.method[g]),
+            "drift": found.drift[g],
+        }
+        for g in range(len(found.pools))
+    ]
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _new_store_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
+    """Describe a store without data in each pool: the prior, averaged over its uncertainty."""
+    family = get_family(found.metric.family)
+    count = len(found.pools)
+    empty = {
+        s.name: np.full(count, s.absent, np.int64 if s.dtype == "int64" else np.float64)
+        for s in family.statistics
+    }
+    levels = night.settings.inference.quantiles
+    columns = update_pools(
+        family,
+        found.nodes,
+        found.fits.hyperparameters,
+        empty,
+        np.arange(count),
+        quantiles=levels,
+    )
+    return [
+        {
+            **_pool_columns(night, found, g),
+            "term": "theta",
+            "mean": float(columns.mean[g]),
+            "sd": float(columns.sd[g]),
+            **{quantile_name(q): float(columns.quantiles[g, k]) for k, q in enumerate(levels)},
+            "method": str(columns.method[g]),
+        }
+        for g in range(count)
+    ]

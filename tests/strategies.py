@@ -1,0 +1,52 @@
+"""Hypothesis strategies for events, statistics and hyperparameters of any family.
+
+They read a family's own declarations, so a new family is generated without being asked.
+"""
+
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from hbpipe.model.families import FAMILIES
+from hbpipe.model.family import Family, Role
+
+families = st.sampled_from(list(FAMILIES.values()))
+
+
+def _column(role: Role, size: int) -> st.SearchStrategy[NDArray[Any]]:
+    """Possible values of one role of ``size`` events."""
+    if role.whole:
+        least = int(role.lowest or 0)
+        items: st.SearchStrategy[Any] = st.integers(least, 1000)
+        return st.lists(items, min_size=size, max_size=size).map(
+            lambda values: np.array(values, dtype=np.int64)
+        )
+    least = -1e6 if role.lowest is None else role.lowest + (1e-3 if role.exclusive else 0.0)
+    items = st.floats(least, 1e6, allow_subnormal=False)
+    return st.lists(items, min_size=size, max_size=size).map(
+        lambda values: np.array(values, dtype=np.float64)
+    )
+
+
+@st.composite
+def events(
+    draw: st.DrawFn, family: Family, *, max_events: int = 30, max_stores: int = 6
+) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64], int]:
+    """Events by role, codes, and the number of stores; some stores may have none."""
+    size = draw(st.integers(0, max_events))
+    n_stores = draw(st.integers(1, max_stores))
+    columns = {role.name: draw(_column(role, size)) for role in family.roles}
+    for role in family.roles:
+        if role.at_most:
+            columns[role.name] = np.minimum(columns[role.name], columns[role.at_most])
+    codes = draw(st.lists(st.integers(0, n_stores - 1), min_size=size, max_size=size))
+    return columns, np.array(codes, dtype=np.int64), n_stores
+
+
+@st.composite
+def coordinates(draw: st.DrawFn, family: Family) -> NDArray[np.float64]:
+    """One point (D,) well inside the bounds of the coordinates."""
+    ranges = {True: st.floats(0.01, 0.6), False: st.floats(-1.5, 1.5)}
+    return np.array([draw(ranges[axis.spread]) for axis in family.coordinates])
