@@ -121,12 +121,7 @@ def write_part(
     started = time.perf_counter()
     values = dict(partition or {})
     folder = _folder(name, values)
-    if not _RUN_ID.fullmatch(run_id):
-        raise LakeError(
-            f"run id {run_id!r} cannot be part of a file name",
-            where={"table": name},
-            expected="1 to 64 letters, digits, dots, dashes or underscores",
-        )
+    _check_run_id(name, run_id)
     groups = [tables] if isinstance(tables, pa.Table) else tables
     options = _writer_options(schema, dictionary, statistics)
     try:
@@ -202,6 +197,15 @@ def _folder(name: str, partition: Mapping[str, str]) -> str:
                 expected="YYYY-MM-DD",
             )
     return "".join(f"{column}={value}/" for column, value in partition.items())
+
+
+def _check_run_id(name: str, run_id: str) -> None:
+    if not _RUN_ID.fullmatch(run_id):
+        raise LakeError(
+            f"run id {run_id!r} cannot be part of a file name",
+            where={"table": name},
+            expected="1 to 64 letters, digits, dots, dashes or underscores",
+        )
 
 
 def _writer_options(

@@ -146,6 +146,7 @@ class PosteriorTally:
     metric: str
     units: int
     n_events: int
+    unidentified: int
     not_finite: int
     zero_width: int
     disordered: int
@@ -161,7 +162,14 @@ def check_posteriors(tallies: Iterable[PosteriorTally], expected_events: int) ->
     for metric, parts in sorted(by_metric.items()):
         total = {
             name: sum(getattr(part, name) for part in parts)
-            for name in ("n_events", "not_finite", "zero_width", "disordered", "unusable")
+            for name in (
+                "n_events",
+                "unidentified",
+                "not_finite",
+                "zero_width",
+                "disordered",
+                "unusable",
+            )
         }
         units = sum(part.units for part in parts)
         counted: list[tuple[str, float, str, str]] = [
@@ -170,6 +178,13 @@ def check_posteriors(tallies: Iterable[PosteriorTally], expected_events: int) ->
                 abs(total["n_events"] - expected_events),
                 f"posteriors rest on {total['n_events']} events, the window has {expected_events}",
                 "fail",
+            ),
+            (
+                "pools_identified",
+                total["unidentified"],
+                f"{total['unidentified']} of {units} units are in pools whose data determine no "
+                "prior; they have no posterior",
+                "warn",
             ),
             (
                 "posteriors_finite",

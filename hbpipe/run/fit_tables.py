@@ -13,7 +13,7 @@ from hbpipe.data.quantities import Metric
 from hbpipe.data.schemas import quantile_name
 from hbpipe.model.delta import standard_deviations
 from hbpipe.model.families import get_family
-from hbpipe.model.posterior import update_pools
+from hbpipe.model.pools import update_pools
 from hbpipe.run import commits
 from hbpipe.run.fits import MetricFit, pool_label
 from hbpipe.run.night import Night
@@ -29,7 +29,8 @@ def last_hyperparameters(night: Night, metric: Metric) -> dict[str, dict[str, fl
     found: dict[str, dict[str, float]] = {}
     for row in table.to_pylist():
         if row["metric"] == metric.name and row["family"] == metric.family:
-            found.setdefault(row["pool"], {})[row["parameter"]] = row["value"]
+            if row["value"] is not None:
+                found.setdefault(row["pool"], {})[row["parameter"]] = row["value"]
     return found
 
 
@@ -70,7 +71,7 @@ def _hyperparameter_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]
             **_pool_columns(night, found, g),
             "family": found.metric.family,
             "parameter": name,
-            "value": float(values[g]),
+            "value": float(values[g]) if found.fits.identified[g] else None,
             "sd": _positive(sds[name][g]),
         }
         for g in range(len(found.pools))
@@ -127,13 +128,17 @@ def _new_store_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
         np.arange(count),
         quantiles=levels,
     )
+    numbers = {"mean": columns.mean, "sd": columns.sd} | {
+        quantile_name(level): columns.quantiles[:, k] for k, level in enumerate(levels)
+    }
     return [
         {
             **_pool_columns(night, found, g),
             "term": "theta",
-            "mean": float(columns.mean[g]),
-            "sd": float(columns.sd[g]),
-            **{quantile_name(q): float(columns.quantiles[g, k]) for k, q in enumerate(levels)},
+            **{
+                name: float(values[g]) if columns.method[g] != "unidentified" else None
+                for name, values in numbers.items()
+            },
             "method": str(columns.method[g]),
         }
         for g in range(count)

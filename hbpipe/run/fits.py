@@ -16,8 +16,8 @@ from hbpipe.data.units import encode
 from hbpipe.data.window import Folded
 from hbpipe.model.families import get_family
 from hbpipe.model.fit import PoolFits, fit_pools
+from hbpipe.model.integrate import integrate_pools
 from hbpipe.model.nodes import Nodes
-from hbpipe.model.posterior import integrate_pools
 
 #: The values of a pool's levels, coarse to fine; empty where all units share one prior.
 Pool = tuple[Any, ...]

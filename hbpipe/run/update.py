@@ -18,8 +18,7 @@ from hbpipe.data.window import Folded
 from hbpipe.model.families import get_family
 from hbpipe.model.geometry import geometry_of
 from hbpipe.model.nodes import Nodes
-from hbpipe.model.pools import PosteriorColumns, cdf_pools
-from hbpipe.model.posterior import update_pools
+from hbpipe.model.pools import PosteriorColumns, cdf_pools, update_pools
 from hbpipe.run.audits import PosteriorTally
 from hbpipe.run.fits import Pool, pool_codes, pool_label
 
@@ -121,7 +120,7 @@ def _measured(
     family, statistics = get_family(metric.family), folded.statistics[metric.name]
     size, raw = geometry_of(metric.family).sizes(statistics)
     n = folded.n_events if family.sample_size is None else statistics[family.sample_size]
-    silent = size <= 0
+    silent, known = size <= 0, posterior.method != "unidentified"
     below: Any = np.full(folded.n, np.nan)
     if metric.target is not None:
         below = cdf_pools(
@@ -138,39 +137,42 @@ def _measured(
         "n": pa.array(n.astype(np.int64)),
         "n_effective": pa.array(n.astype(np.float64)),
         "raw": pa.array(raw, mask=silent),
-        "mean": pa.array(posterior.mean),
-        "sd": pa.array(posterior.sd),
-        "sd_plug_in": pa.array(posterior.sd_plug_in),
+        "mean": _where(known, posterior.mean),
+        "sd": _where(known, posterior.sd),
+        "sd_plug_in": _where(known, posterior.sd_plug_in),
         **{
-            quantile_name(level): pa.array(posterior.quantiles[:, k])
+            quantile_name(level): _where(known, posterior.quantiles[:, k])
             for k, level in enumerate(order.quantiles)
         },
-        "weight": pa.array(posterior.weight),
-        "prior_mean": pa.array(posterior.prior_mean),
+        "weight": _where(known, posterior.weight),
+        "prior_mean": _where(known, posterior.prior_mean),
         "method": pa.array(posterior.method.tolist(), pa.string()),
-        "predictive_mean": _nullable(none if predictive[0] is None else predictive[0]),
-        "predictive_sd": _nullable(none if predictive[1] is None else predictive[1]),
-        "p_below_target": _nullable(below),
+        "predictive_mean": _where(known, none if predictive[0] is None else predictive[0]),
+        "predictive_sd": _where(known, none if predictive[1] is None else predictive[1]),
+        "p_below_target": _where(known, below),
         "silent": pa.array(silent),
     }
 
 
-def _nullable(values: NDArray[np.float64]) -> pa.Array:
-    return pa.array(values, mask=np.isnan(values))
+def _where(known: NDArray[np.bool_], values: NDArray[np.float64]) -> pa.Array:
+    """Publish nothing of a pool whose data determine no prior, and no NaN at all."""
+    return pa.array(values, mask=np.isnan(values) | ~known)
 
 
 def _tally(metric: Metric, folded: Folded, posterior: PosteriorColumns) -> PosteriorTally:
-    numbers = np.column_stack(
-        [posterior.mean, posterior.sd, posterior.weight, posterior.prior_mean, posterior.quantiles]
-    )
-    width = posterior.quantiles[:, -1] - posterior.quantiles[:, 0]
-    several = posterior.quantiles.shape[1] > 1
+    known = posterior.method != "unidentified"
+    columns = [posterior.mean, posterior.sd, posterior.weight, posterior.prior_mean]
+    numbers = np.column_stack([*columns, posterior.quantiles])[known]
+    quantiles, sd = posterior.quantiles[known], posterior.sd[known]
+    width = quantiles[:, -1] - quantiles[:, 0]
+    several = quantiles.shape[1] > 1
     return PosteriorTally(
         metric=metric.name,
         units=folded.n,
         n_events=int(folded.n_events.sum()),
         not_finite=int((~np.isfinite(numbers)).any(axis=1).sum()),
-        zero_width=int(((posterior.sd <= 0) | ((width <= 0) & several)).sum()),
-        disordered=int((np.diff(posterior.quantiles, axis=1) < 0).any(axis=1).sum()),
+        unidentified=int((~known).sum()),
+        zero_width=int(((sd <= 0) | ((width <= 0) & several)).sum()),
+        disordered=int((np.diff(quantiles, axis=1) < 0).any(axis=1).sum()),
         unusable=folded.unusable[metric.name],
     )
