@@ -14,7 +14,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from contextvars import ContextVar
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from prefect.context import FlowRunContext
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 
 from flows.local import embedded_server
-from flows.observer import Observers, PrefectObserver
+from flows.observer import Observers, PrefectObserver, watch, watchers
 from hbpipe.config import Settings, load_settings
 from hbpipe.data.clock import Calendar, to_date, to_number
 from hbpipe.errors import EngineError, HbpipeError
@@ -35,15 +34,11 @@ from hbpipe.report.console import ConsoleObserver
 from hbpipe.report.night import NightReport
 from hbpipe.run.night import Night, open_night
 from hbpipe.run.nightly import finish, run_stage
-from hbpipe.run.observe import Observer
 from hbpipe.run.plan import event_format
 from hbpipe.run.stages import STAGES
 
 #: Waits before a stage that lost its cluster is tried again.
 RETRY_DELAYS_S: list[float] = [10, 60]
-
-#: Observers beside Prefect's; a flow's parameters are stored by the server, so not one of them.
-watchers: ContextVar[tuple[Observer, ...]] = ContextVar("watchers", default=())
 
 
 @flow(name="nightly", flow_run_name="nightly", persist_result=False)
@@ -74,7 +69,7 @@ def nightly(
     """
     settings = load_settings(config, env, overrides)
     prefect = PrefectObserver(settings.pipeline, get_run_logger())
-    observer = Observers(prefect, *watchers.get())
+    observer = Observers(prefect, *watchers())
     with open_night(settings, as_of=as_of or scheduled_day(settings), observer=observer) as night:
         prefect.planned(_this_run().id, to_date(night.plan.as_of))
         if night.plan.work:
@@ -148,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = load_settings(options.config, options.env, options.overrides)
         with _console() as console, _server(settings, console):
-            watchers.set((console,))
+            watch(console)
             report = nightly(options.config, options.env, options.as_of, options.overrides)
     except HbpipeError as error:
         print(f"hbpipe: {error}", file=sys.stderr)

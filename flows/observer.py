@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import date
 from typing import Any, cast
 from uuid import UUID
@@ -23,7 +24,22 @@ from hbpipe.run.observe import Observer
 #: Progress reaches the server at most this often; every update is a request.
 UPDATE_INTERVAL_S = 2.0
 
+_watchers: ContextVar[tuple[Observer, ...]] = ContextVar("watchers", default=())
+
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
+
+def watch(*observers: Observer) -> None:
+    """Let observers watch the flows of this process beside Prefect's own.
+
+    A flow cannot take them as parameters, for Prefect stores those.
+    """
+    _watchers.set(observers)
+
+
+def watchers() -> tuple[Observer, ...]:
+    """Return the observers beside Prefect's own."""
+    return _watchers.get()
 
 
 class PrefectObserver:

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,10 +16,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cloudpickle
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.flow_engine import run_flow
 from prefect.states import Scheduled
 
@@ -178,6 +182,28 @@ def test_a_scheduled_run_works_for_the_day_before_it_was_due(fake: Any) -> None:
     run_flow(nightly, flow_run=run, parameters={"config": "any.yaml"})
     assert opened[0].as_of == date(2026, 6, 8)
     assert the_run("scheduled 2026-06-08").state_name == "Completed"
+
+
+def test_the_servers_scheduler_schedules(fake: Any) -> None:
+    with get_client(sync_client=True) as client:
+        deployment = client.create_deployment(
+            client.create_flow(nightly),
+            "by the clock",
+            parameters={"config": "any.yaml"},
+            schedules=[DeploymentScheduleCreate(schedule=CronSchedule(cron="30 4 * * *"))],
+        )
+        due: list[FlowRun] = []
+        deadline = time.monotonic() + 90
+        while not due and time.monotonic() < deadline:
+            time.sleep(0.5)
+            due = [run for run in client.read_flow_runs() if run.deployment_id == deployment]
+        client.delete_deployment(deployment)
+    assert due, "the scheduler made no run"
+    assert {run.state_name for run in due} == {"Scheduled"}
+
+
+def test_the_flow_can_be_handed_to_the_process_that_serves_it() -> None:
+    assert cloudpickle.loads(cloudpickle.dumps(nightly)).name == "nightly"
 
 
 @pytest.mark.parametrize(

@@ -122,11 +122,10 @@ def write_part(
     values = dict(partition or {})
     folder = _folder(name, values)
     _check_run_id(name, run_id)
-    groups = [tables] if isinstance(tables, pa.Table) else tables
     options = _writer_options(schema, dictionary, statistics)
     try:
         with storage.spool() as spool:
-            rows = _write(spool, groups, schema, name, options)
+            rows = _write(spool, tables, schema, name, options)
             metadata, digest = _verify_spool(spool, rows, name)
             file_sha256 = file_digest(pafs.LocalFileSystem(), str(spool))
             relative = f"{folder}part-{run_id}-{uuid.uuid4().hex}-{signature(digest, file_sha256)}"
@@ -224,7 +223,7 @@ def _writer_options(
 
 def _write(
     spool: Path,
-    groups: Iterable[pa.Table],
+    tables: pa.Table | Iterable[pa.Table],
     schema: pa.Schema,
     name: str,
     options: Mapping[str, Any],
@@ -234,7 +233,7 @@ def _write(
         pa.OSFile(str(spool), "wb") as sink,
         pq.ParquetWriter(sink, schema, store_schema=False, **options) as writer,
     ):
-        for group in groups:
+        for group in [tables] if isinstance(tables, pa.Table) else tables:
             check_columns(group.schema, schema, {"table": name})
             if group.num_rows:
                 plain_rows = group.select(schema.names).cast(schema)

@@ -13,8 +13,9 @@ designs of their own, so the error printed includes differences between designs.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,10 @@ from hbpipe.model.pools import update_pools
 
 METHODS = ("plug_in", "first_order", "integrated", "auto")
 LEVELS = (0.025, 0.975)
+HEADER = (
+    f"{'family':<22}{'J':>6}{'r':>7} {'method':<12}"
+    f"{'coverage':>9}{'± se':>8}{'length':>8}{'5th pc':>8}{'integrated':>11}"
+)
 #: Replicates fitted at once.
 _BATCH = 100
 
@@ -38,7 +43,7 @@ class Truth:
     ``statistics`` name -> (G J,); ``hyperparameters`` name -> (G,).
     """
 
-    statistics: dict[str, NDArray[np.generic]]
+    statistics: Mapping[str, NDArray[Any]]
     hyperparameters: dict[str, Array]
 
 
@@ -60,6 +65,14 @@ class Cell:
     length: float
     worst: float
     integrated: float
+
+    def line(self) -> str:
+        """Return one line of the table."""
+        return (
+            f"{self.family:<22}{self.groups:>6}{self.ratio:>7g} {self.method:<12}"
+            f"{self.coverage:>9.4f}{self.error:>8.4f}{self.length:>8.3f}"
+            f"{self.worst:>8.3f}{self.integrated:>11.2f}"
+        )
 
 
 def _sizes(rng: np.random.Generator, shape: tuple[int, int], low: float, high: float) -> Array:
@@ -153,23 +166,25 @@ def study(
         truth = DESIGNS[family](rng, min(_BATCH, replicates - begin), groups, ratio)
         for method, part in _cover(model, truth, groups, methods).items():
             parts[method].append(part)
-    cells = []
-    for method, found in parts.items():
-        coverage, length, integrated = (np.concatenate(column) for column in zip(*found, strict=True))
-        cells.append(
-            Cell(
-                family=family,
-                groups=groups,
-                ratio=ratio,
-                method=method,
-                coverage=float(np.mean(coverage)),
-                error=float(np.std(coverage, ddof=1) / np.sqrt(len(coverage))),
-                length=float(np.mean(length)),
-                worst=float(np.quantile(coverage, 0.05)),
-                integrated=float(np.mean(integrated)),
-            )
-        )
-    return cells
+    return [
+        _cell(family, groups, ratio, method, [np.concatenate(p) for p in zip(*found, strict=True)])
+        for method, found in parts.items()
+    ]
+
+
+def _cell(family: str, groups: int, ratio: float, method: str, found: list[Array]) -> Cell:
+    coverage, length, integrated = found
+    return Cell(
+        family=family,
+        groups=groups,
+        ratio=ratio,
+        method=method,
+        coverage=float(np.mean(coverage)),
+        error=float(np.std(coverage, ddof=1) / np.sqrt(len(coverage))),
+        length=float(np.mean(length)),
+        worst=float(np.quantile(coverage, 0.05)),
+        integrated=float(np.mean(integrated)),
+    )
 
 
 def _cover(
@@ -219,27 +234,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the random numbers")
     parser.add_argument("--methods", default=",".join(METHODS), help="comma-separated names")
     options = parser.parse_args(arguments)
-    print(
-        f"{'family':<22}{'J':>6}{'r':>7} {'method':<12}"
-        f"{'coverage':>9}{'± se':>8}{'length':>8}{'5th pc':>8}{'integrated':>11}"
-    )
+    print(HEADER)
     for family in options.families.split(","):
         for groups in _numbers(options.groups):
             for ratio in _numbers(options.ratios):
-                for cell in study(
+                cells = study(
                     family,
                     int(groups),
                     ratio,
                     replicates=options.replicates,
                     seed=options.seed,
                     methods=options.methods.split(","),
-                ):
-                    print(
-                        f"{cell.family:<22}{cell.groups:>6}{cell.ratio:>7g} {cell.method:<12}"
-                        f"{cell.coverage:>9.4f}{cell.error:>8.4f}{cell.length:>8.3f}"
-                        f"{cell.worst:>8.3f}{cell.integrated:>11.2f}",
-                        flush=True,
-                    )
+                )
+                print("\n".join(cell.line() for cell in cells), flush=True)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def first_order_nodes(target: Target, peak: Peak) -> Nodes:
 
 
 def _mean_slope(target: Target, location: Array) -> Array:
-    """d mean / d ℓ: 1, m or m(1 − m), the variance function of the link's exponential family."""
+    """D mean / d ℓ: 1, m or m(1 − m), the variance function of the link's exponential family."""
     if target.geometry.location_is_analytic:
         return np.ones_like(location)
     _, v1, v2 = target.geometry.variance

@@ -99,7 +99,7 @@ class Geometry:
 
 
 def _softplus_both(line: Jet) -> Jet:
-    """log m(1 − m) at m = expit(line)."""
+    """Log m(1 − m) at m = expit(line)."""
     return -log1p_exp(line) - log1p_exp(-line)
 
 

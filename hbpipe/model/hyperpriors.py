@@ -18,9 +18,8 @@ posterior for one store as for thousands.
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -28,7 +27,8 @@ import numpy as np
 
 from hbpipe.errors import FitError
 from hbpipe.model import jets
-from hbpipe.model.family import Array, Family
+from hbpipe.model.densities import DENSITIES, Term, read_arguments, read_call, suggestion
+from hbpipe.model.family import Array, Codes, Family
 from hbpipe.model.geometry import Geometry, Named, geometry_of
 from hbpipe.model.jets import Jet
 
@@ -36,84 +36,6 @@ Spec: TypeAlias = "str | Mapping[str, str] | LogPrior | None"
 
 #: The default's scale in sampling variances of the median store.
 WIDTH = 10.0
-
-
-@dataclass(frozen=True)
-class Density:
-    """A density of one parameter: its arguments' names, bounds, and the log density.
-
-    ``log_density(u, u², arguments)`` is exact up to a constant for improper densities. ``u²``
-    is separate because an even density of τ is smooth in τ² at 0, where τ itself is not.
-    """
-
-    arguments: tuple[str, ...]
-    log_density: Callable[[Jet, Jet, tuple[Any, ...]], Jet]
-
-
-def _half_cauchy(_: Jet, square: Jet, arguments: tuple[Any, ...]) -> Jet:
-    (scale,) = arguments
-    return np.log(2.0 / (np.pi * scale)) - jets.log1p(square * (1.0 / scale**2))
-
-
-def _half_normal(_: Jet, square: Jet, arguments: tuple[Any, ...]) -> Jet:
-    (scale,) = arguments
-    return square * (-0.5 / scale**2) + 0.5 * np.log(2.0 / np.pi) - np.log(scale)
-
-
-def _normal(u: Jet, _: Jet, arguments: tuple[Any, ...]) -> Jet:
-    mean, sd = arguments
-    return (u - mean) * (u - mean) * (-0.5 / sd**2) - 0.5 * np.log(2.0 * np.pi) - np.log(sd)
-
-
-def _gamma(u: Jet, _: Jet, arguments: tuple[Any, ...]) -> Jet:
-    from scipy.special import gammaln
-
-    shape, rate = arguments
-    constant = shape * np.log(rate) - gammaln(shape)
-    return (shape - 1.0) * jets.log(u) - rate * u + constant
-
-
-def _beta(u: Jet, _: Jet, arguments: tuple[Any, ...]) -> Jet:
-    from scipy.special import betaln
-
-    a, b = arguments
-    return (a - 1.0) * jets.log(u) + (b - 1.0) * jets.log(1.0 - u) - betaln(a, b)
-
-
-def _uniform_shrinkage(u: Jet, _: Jet, arguments: tuple[Any, ...]) -> Jet:
-    (scale,) = arguments
-    return np.log(scale) - 2.0 * jets.log(u + scale)
-
-
-DENSITIES: dict[str, Density] = {
-    "half_cauchy": Density(("scale",), _half_cauchy),
-    "half_normal": Density(("scale",), _half_normal),
-    "normal": Density(("mean", "sd"), _normal),
-    "exponential": Density(("rate",), lambda u, _, a: u * -a[0] + np.log(a[0])),
-    "gamma": Density(("shape", "rate"), _gamma),
-    "beta": Density(("a", "b"), _beta),
-    "uniform": Density((), lambda u, _, a: u * 0.0),
-    "reciprocal": Density((), lambda u, _, a: -jets.log(u)),
-    "power": Density(("exponent",), lambda u, _, a: a[0] * jets.log(u)),
-    "uniform_shrinkage": Density(("scale",), _uniform_shrinkage),
-}
-_ANY_SIGN = {"mean", "exponent"}
-
-
-@dataclass(frozen=True)
-class Term:
-    """One factor of a hyperprior: a density of one named parameter."""
-
-    parameter: str
-    density: str
-    arguments: tuple[Any, ...] = ()
-
-    def log_density(self, named: Named) -> Jet:
-        """Evaluate the log density at jets of the named parameters."""
-        u = named[self.parameter]
-        square = named.get(f"{self.parameter}_squared")
-        evaluate = DENSITIES[self.density].log_density
-        return evaluate(u, u * u if square is None else square, self.arguments)
 
 
 @dataclass(frozen=True)
@@ -164,7 +86,7 @@ class LogPrior:
         """Return the factor of one parameter, None where it has none (flat)."""
         return next((term for term in self.terms if term.parameter == parameter), None)
 
-    def select(self, pools: Array) -> LogPrior:
+    def select(self, pools: Codes) -> LogPrior:
         """Return the hyperprior of some pools; arguments may differ between pools."""
         terms = tuple(
             Term(
@@ -254,7 +176,6 @@ def _read(geometry: Geometry, spec: Spec) -> tuple[_Given, float]:
     return _Given({name: _read_term(geometry, name, text) for name, text in spec.items()}), WIDTH
 
 
-_CALL = re.compile(r"^\s*([a-z_]+)\s*(?:\((.*)\))?\s*$")
 _POWER = re.compile(r"^([a-z_]+)\^([-+]?[0-9.]+)$")
 
 
@@ -268,15 +189,15 @@ def _read_joint(geometry: Geometry, text: str) -> tuple[_Given, float]:
     if found and len(found) == len(powers) and set(found) <= _names(geometry):
         terms = tuple(Term(name, "power", (exponent,)) for name, exponent in found.items())
         return _Given({}, terms, frozenset(found)), WIDTH
-    call = _CALL.match(text)
-    if call and call[1] == "uniform_shrinkage":
-        return _Given({}), _arguments("uniform_shrinkage", call[2] or str(WIDTH))[0]
+    call = read_call(text)
+    if call and call[0] == "uniform_shrinkage":
+        return _Given({}), read_arguments(call[0], call[1] or str(WIDTH))[0]
     known = {"beta_binomial": ["bda3"], "gamma_poisson": ["shape^-1.5 rate^-1"]}
     choices = [*known.get(geometry.name, []), "uniform_shrinkage"]
     raise FitError(
         f"there is no joint hyperprior {text!r} for {geometry.name}",
         expected=f"one of {', '.join(choices)}, or a mapping of parameter to density",
-        remedy=_suggestion(text, choices),
+        remedy=suggestion(text, choices),
     )
 
 
@@ -287,50 +208,28 @@ def _read_term(geometry: Geometry, parameter: str, text: str) -> Term:
         raise FitError(
             f"{geometry.name} has no hyperparameter {parameter!r}",
             expected=f"one of {', '.join(sorted(names))}",
-            remedy=_suggestion(parameter, sorted(names)),
+            remedy=suggestion(parameter, sorted(names)),
         )
-    call = _CALL.match(text)
-    if not call or call[1] not in DENSITIES:
+    call = read_call(text) if isinstance(text, str) else None
+    if not call or call[0] not in DENSITIES:
         raise FitError(
             f"there is no hyperprior {text!r}",
             where={"hyperparameter": parameter},
             expected=f"one of {', '.join(DENSITIES)}",
-            remedy=_suggestion(call[1] if call else text, list(DENSITIES)),
+            remedy=suggestion(call[0] if call else str(text), list(DENSITIES)),
         )
-    name = call[1]
+    name = call[0]
     if parameter == "mu" and name not in ("normal", "uniform"):
         raise FitError(
             f"the hyperprior of mu is {text!r}",
             expected="normal(m, s) or uniform: mu is integrated analytically",
             remedy="give one of these; spread and noise may have any density",
         )
-    return Term(parameter, name, _arguments(name, call[2] or ""))
-
-
-def _arguments(name: str, text: str) -> tuple[float, ...]:
-    """Read and check the arguments of a density."""
-    wanted = DENSITIES[name].arguments
-    try:
-        values = tuple(float(part) for part in text.split(",") if part.strip())
-    except ValueError:
-        values = ()
-    positive = (v > 0 or w in _ANY_SIGN for v, w in zip(values, wanted, strict=False))
-    if len(values) != len(wanted) or not all(positive) or not np.all(np.isfinite(values)):
-        raise FitError(
-            f"the hyperprior {name} has the arguments ({text.strip()})",
-            expected=f"{name}({', '.join(wanted)})" if wanted else f"{name} without arguments",
-            remedy="give finite numbers; scales, rates and shapes are positive",
-        )
-    return values
+    return Term(parameter, name, read_arguments(name, call[1]))
 
 
 def _names(geometry: Geometry) -> set[str]:
     return {name for names in geometry.parametrisations for name in names} - {"odds"}
-
-
-def _suggestion(name: str, choices: list[str]) -> str:
-    nearest = difflib.get_close_matches(name, choices, n=1, cutoff=0.4)
-    return f"did you mean {nearest[0]!r}?" if nearest else "choose one of these"
 
 
 def _parametrisation(geometry: Geometry, names: frozenset[str]) -> tuple[str, ...]:
@@ -350,7 +249,7 @@ def _parametrisation(geometry: Geometry, names: frozenset[str]) -> tuple[str, ..
 def _default(
     geometry: Geometry, place: int, name: str, width: float, median_size: Array
 ) -> list[Term]:
-    """Return the default factors of one parameter (``research``: wide uniform shrinkage)."""
+    """Return the default factors of one parameter: wide uniform shrinkage, Jeffreys means."""
     scale = width / median_size
     if name == "mean":
         jeffreys = Term("mean", "beta", (0.5, 0.5))

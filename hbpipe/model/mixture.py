@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
 from hbpipe.model.family import Array
@@ -60,9 +61,7 @@ def _beta_density(a: Array, b: Array, u: Array) -> Array:
 
 def _gamma_density(shape: Array, rate: Array, u: Array) -> Array:
     log_scaled = u + np.log(rate)
-    return np.asarray(
-        np.exp(shape * log_scaled - np.exp(log_scaled) - special.gammaln(shape))
-    )
+    return np.asarray(np.exp(shape * log_scaled - np.exp(log_scaled) - special.gammaln(shape)))
 
 
 def _beta_from_moments(mean: Array, variance: Array) -> Pair:
@@ -120,7 +119,7 @@ class Mixture:
     first: Array
     second: Array
 
-    def take(self, rows: Array) -> Mixture:
+    def take(self, rows: NDArray[np.int64]) -> Mixture:
         """Return the mixtures of the given rows."""
         return Mixture(self.law, self.weight[rows], self.first[rows], self.second[rows])
 

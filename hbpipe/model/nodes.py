@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,7 +106,7 @@ def combine_pools(parts: list[tuple[NDArray[np.int64], Nodes]], n_pools: int) ->
     outer = max(part.weight.shape[1] for _, part in parts)
     inner = max(part.weight.shape[2] for _, part in parts)
     first = parts[0][1]
-    out: dict[str, NDArray[np.generic]] = {}
+    out: dict[str, Any] = {}
     for field in fields(first):
         if field.name == "family":
             continue

@@ -23,8 +23,11 @@ from hbpipe.model.family import Array, Codes, Derivatives
 #: (coordinates (A, D), pools (A,)) -> value, gradient and Hessian of these pools.
 Objective = Callable[[Array, Codes], Derivatives]
 
-#: Distance to the maximum, in standard errors, at which a pool is done.
+#: Distance to the maximum, in standard errors, at which a pool has converged.
 TOLERANCE = 1e-6
+#: Distance at which it stops. Between the two it goes on while steps still help: the last
+#: digits cost one step where the gradient has them, and nothing where rounding has eaten them.
+_PRECISE = 1e-9
 MAX_ROUNDS = 200
 _SUFFICIENT = 1e-4
 _SMALLEST_FRACTION = 2.0**-40
@@ -189,7 +192,9 @@ class _Walk:
 
     def done(self, pools: Codes) -> NDArray[np.bool_]:
         """Whether pools have arrived, or cannot move on."""
-        arrived = (self.norm[pools] <= TOLERANCE) & self.definite[pools]
+        refused = self.fraction[pools] < 1.0
+        enough = np.where(refused, TOLERANCE, _PRECISE)
+        arrived = (self.norm[pools] <= enough) & self.definite[pools]
         stuck = (self.promised[pools] <= 0) | (self.fraction[pools] < _SMALLEST_FRACTION)
         return np.asarray(arrived | stuck)
 

@@ -104,7 +104,7 @@ def update_pools(
                 geometry, full, some, size[rows[spread_out]], raw[rows[spread_out]], levels
             )
     _plug_in(family, nodes, hyperparameters, statistics, pools, levels, out)
-    predictive = (None, None)
+    predictive: tuple[Array | None, Array | None] = (None, None)
     if exposure is not None:
         predictive = _predict(geometry, out["mean"], out["sd"] ** 2, noise, exposure)
     return PosteriorColumns(

@@ -150,7 +150,7 @@ class Posterior(Mapping[str, Array]):
     @property
     def covariance(self) -> Array:
         """Posterior variance of each store's θ, (J,); it is a matrix only with covariates."""
-        return np.square(self["sd"])
+        return np.asarray(np.square(self["sd"]))
 
     def cdf(self, x: Array | float) -> Array:
         """Posterior probability that θ is at most ``x``, a number or (J,), for each store."""

@@ -67,6 +67,9 @@ def store_moments(geometry: Geometry, nodes: NodeRows, size: Array, raw: Array) 
     mean = raw + shrink * (nodes.location - raw)
     mean = np.where(size > 0, mean, nodes.location)
     v0, v1, v2 = geometry.variance
+    if v2 < 0:
+        # 1 − mean must keep some digits: both ends of (0, 1) are then ordinary.
+        mean = np.clip(mean, 1e-300, 1.0 - 1e-12)
     location_variance = shrink**2 * nodes.location_variance
     expected = v0 * nodes.noise + v1 * mean + v2 * (mean**2 + location_variance)
     slope = shrink * own * (raw - nodes.location)
@@ -77,7 +80,8 @@ def store_moments(geometry: Geometry, nodes: NodeRows, size: Array, raw: Array) 
         + 2.0 * shrink * slope * nodes.covariance
     )
     if v2 < 0:
-        variance = np.minimum(variance, _LARGEST_SHARE * mean * (1.0 - mean))
+        largest = mean * (1.0 - mean)
+        variance = np.clip(variance, 1e-15 * largest, _LARGEST_SHARE * largest)
     centre = np.sum(nodes.weight * mean, axis=1)
     spread = np.sum(nodes.weight * (variance + (mean - centre[:, None]) ** 2), axis=1)
     return StoreMoments(

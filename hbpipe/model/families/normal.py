@@ -145,9 +145,10 @@ def log_restriction(sketch: NormalSketch, coordinates: Array) -> Derivatives:
 
 
 def _sigma_squared(sketch: NormalSketch, held: Array) -> Array:
-    """Give the held σ², or the mean square within stores."""
+    """Give the held σ², or the mean square within stores, or of all values where that is 0."""
     free = np.isnan(held[:, 2])
     within = ratio(sketch.within, sketch.n_values - sketch.n_groups)
+    within = np.where(within > 0, within, _total_variance(sketch)[2])
     return np.where(free, within, np.exp(2.0 * np.where(free, 0.0, held[:, 2])))
 
 

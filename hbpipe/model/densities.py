@@ -1,0 +1,126 @@
+"""Densities of one hyperparameter, as formulas of jets, and their text form."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from scipy.special import betaln, gammaln
+
+from hbpipe.errors import FitError
+from hbpipe.model import jets
+from hbpipe.model.family import Array
+from hbpipe.model.jets import Jet
+
+#: Numbers, or one for each pool, (G,).
+Arguments: TypeAlias = "tuple[float | Array, ...]"
+
+
+@dataclass(frozen=True)
+class Density:
+    """A density of one parameter: its arguments' names, bounds, and the log density.
+
+    ``log_density(u, u², arguments)`` is exact up to a constant for improper densities. ``u²``
+    is separate because an even density of τ is smooth in τ² at 0, where τ itself is not.
+    """
+
+    arguments: tuple[str, ...]
+    log_density: Callable[[Jet, Jet, Arguments], Jet]
+
+
+def _half_cauchy(_: Jet, square: Jet, arguments: Arguments) -> Jet:
+    (scale,) = arguments
+    return np.log(2.0 / (np.pi * scale)) - jets.log1p(square * (1.0 / scale**2))
+
+
+def _half_normal(_: Jet, square: Jet, arguments: Arguments) -> Jet:
+    (scale,) = arguments
+    return square * (-0.5 / scale**2) + 0.5 * np.log(2.0 / np.pi) - np.log(scale)
+
+
+def _normal(u: Jet, _: Jet, arguments: Arguments) -> Jet:
+    mean, sd = arguments
+    return (u - mean) * (u - mean) * (-0.5 / sd**2) - 0.5 * np.log(2.0 * np.pi) - np.log(sd)
+
+
+def _gamma(u: Jet, _: Jet, arguments: Arguments) -> Jet:
+    shape, rate = arguments
+    constant = shape * np.log(rate) - gammaln(shape)
+    return (shape - 1.0) * jets.log(u) - rate * u + constant
+
+
+def _beta(u: Jet, _: Jet, arguments: Arguments) -> Jet:
+    a, b = arguments
+    return (a - 1.0) * jets.log(u) + (b - 1.0) * jets.log(1.0 - u) - betaln(a, b)
+
+
+def _uniform_shrinkage(u: Jet, _: Jet, arguments: Arguments) -> Jet:
+    (scale,) = arguments
+    return np.log(scale) - 2.0 * jets.log(u + scale)
+
+
+DENSITIES: dict[str, Density] = {
+    "half_cauchy": Density(("scale",), _half_cauchy),
+    "half_normal": Density(("scale",), _half_normal),
+    "normal": Density(("mean", "sd"), _normal),
+    "exponential": Density(("rate",), lambda u, _, a: u * -a[0] + np.log(a[0])),
+    "gamma": Density(("shape", "rate"), _gamma),
+    "beta": Density(("a", "b"), _beta),
+    "uniform": Density((), lambda u, _, a: u * 0.0),
+    "reciprocal": Density((), lambda u, _, a: -jets.log(u)),
+    "power": Density(("exponent",), lambda u, _, a: a[0] * jets.log(u)),
+    "uniform_shrinkage": Density(("scale",), _uniform_shrinkage),
+}
+_ANY_SIGN = {"mean", "exponent"}
+
+
+@dataclass(frozen=True)
+class Term:
+    """One factor of a hyperprior: a density of one named parameter."""
+
+    parameter: str
+    density: str
+    arguments: Arguments = ()
+
+    def log_density(self, named: dict[str, Jet]) -> Jet:
+        """Evaluate the log density at jets of the named parameters."""
+        u = named[self.parameter]
+        square = named.get(f"{self.parameter}_squared")
+        evaluate = DENSITIES[self.density].log_density
+        return evaluate(u, u * u if square is None else square, self.arguments)
+
+
+_CALL = re.compile(r"^\s*([a-z_]+)\s*(?:\((.*)\))?\s*$")
+
+
+def read_call(text: str) -> tuple[str, str] | None:
+    """Split ``"half_cauchy(5)"`` into name and argument text; None if it is nothing like it."""
+    found = _CALL.match(text)
+    return (found[1], found[2] or "") if found else None
+
+
+def read_arguments(name: str, text: str) -> tuple[float, ...]:
+    """Read and check the arguments of a density."""
+    wanted = DENSITIES[name].arguments
+    try:
+        values = tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        values = ()
+    positive = (v > 0 or w in _ANY_SIGN for v, w in zip(values, wanted, strict=False))
+    if len(values) != len(wanted) or not all(positive) or not np.all(np.isfinite(values)):
+        raise FitError(
+            f"the hyperprior {name} has the arguments ({text.strip()})",
+            expected=f"{name}({', '.join(wanted)})" if wanted else f"{name} without arguments",
+            remedy="give finite numbers; scales, rates and shapes are positive",
+        )
+    return values
+
+
+def suggestion(name: str, choices: list[str]) -> str:
+    """Say which choice is nearest to a name that is none of them."""
+    nearest = difflib.get_close_matches(name, choices, n=1, cutoff=0.4)
+    return f"did you mean {nearest[0]!r}?" if nearest else "choose one of these"

@@ -1,0 +1,101 @@
+"""Till lines as they come, from Parquet to a release, against DuckDB over the same file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+import hbpipe
+from hbpipe.cli import main
+
+pytestmark = pytest.mark.reference
+
+#: Metric -> sample size and raw value, as a user would write them in SQL.
+EXPECTED = {
+    "private_label": ("count(brand)", "sum((brand = 'Private')::int) / count(brand)"),
+    "coupon_use": ("count(*)", "sum((coupon_disc > 0)::int) / count(*)"),
+    "line_value": (
+        "count(*) FILTER (sales_value > 0)",
+        "avg(ln(sales_value)) FILTER (sales_value > 0)",
+    ),
+    "lines_per_week": (
+        "count(*)",
+        "7 * count(*) / (date '2017-12-31' - min(ts::date) + 1)",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def events(reference: Path) -> Path:
+    return reference / "retail_transactions" / "events.parquet"
+
+
+@pytest.fixture(scope="module")
+def lake(events: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake with the release of the reference events."""
+    lake = tmp_path_factory.mktemp("transactions") / "lake"
+    assert main(["run", "--quiet", *arguments(root, events, lake)]) == 0
+    return lake
+
+
+def arguments(root: Path, events: Path, lake: Path) -> list[str]:
+    config = str(root / "configs" / "transactions.yaml")
+    return ["--config", config, "--set", f"events.path={events}", "--set", f"lake.path={lake}"]
+
+
+def test_every_line_is_accounted_for(lake: Path) -> None:
+    [file] = hbpipe.read(str(lake), "files").to_pylist()
+    assert file["rows"] == file["accepted"] == 75_000
+
+
+@pytest.mark.parametrize("metric", EXPECTED)
+def test_counts_and_raw_values_equal_duckdb(metric: str, lake: Path, events: Path) -> None:
+    n, raw = EXPECTED[metric]
+    posteriors = hbpipe.read(str(lake), "posteriors")  # read by DuckDB under this name
+    assert posteriors.num_rows
+    rows = duckdb.sql(
+        f"""
+        SELECT p.n, e.n, p.raw, e.raw
+        FROM (FROM posteriors WHERE metric = '{metric}') p
+        FULL JOIN (
+            SELECT store_id, {n} AS n, {raw} AS raw
+            FROM (SELECT *, transaction_timestamp::timestamp AS ts FROM '{events}')
+            GROUP BY store_id
+        ) e USING (store_id)
+        """
+    ).fetchall()
+    assert len(rows) == 293
+    for found_n, expected_n, found_raw, expected_raw in rows:
+        assert found_n == expected_n
+        if expected_n:
+            assert found_raw == pytest.approx(expected_raw, rel=1e-12)
+
+
+def test_the_recount_agrees(
+    lake: Path, events: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(["verify", "--full", "--json", *arguments(root, events, lake)])
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert code == 0, [one for one in found["findings"] if not one["fine"]]
+
+
+def test_a_drafted_configuration_runs(
+    events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["suggest", str(events)]) == 0
+    draft = tmp_path / "draft.yaml"
+    draft.write_text(capsys.readouterr().out)
+    lake = ["--set", f"lake.path={tmp_path / 'lake'}"]
+    assert main(["run", "--quiet", "--config", str(draft), *lake]) == 0
+    assert hbpipe.read(str(tmp_path / "lake"), "posteriors").num_rows >= 293
+
+
+def test_every_interval_is_open_and_ordered(lake: Path) -> None:
+    for row in hbpipe.read(str(lake), "posteriors").to_pylist():
+        assert row["q0.05"] < row["q0.5"] < row["q0.95"], row
+        assert row["sd"] > 0
+        assert 0 <= row["weight"] <= 1
