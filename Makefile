@@ -9,6 +9,8 @@ REPLICATES ?= 400
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
+# Also as constraints: pip 23 does not see that the pin of a package holds with its extras too.
+LOCKED := $(PIP) --require-hashes --requirement requirements.lock --constraint requirements.lock
 INSTALLED := $(VENV)/installed
 
 .DEFAULT_GOAL := help
@@ -32,7 +34,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	  $(PYTHON) -m venv --clear $(VENV)
 	@echo "Installing the packages of requirements.lock into $(VENV); once, about a minute."
 	@if [ -t 1 ]; then terminal=1; else terminal=0; fi; \
-	  { $(PIP) --require-hashes --requirement requirements.lock 2>&1 || echo 'pip failed'; } | \
+	  { $(LOCKED) 2>&1 || echo 'pip failed'; } | \
 	  tee $(VENV)/install.log | awk -v terminal=$$terminal -v total=$$(grep -c == requirements.lock) '\
 	    /^(Collecting|Processing|Requirement)/ && terminal { \
 	      printf "\r  %d of about %d packages", ++n, total; fflush() } \
@@ -84,7 +86,8 @@ bench: $(INSTALLED)  ## Time a night against DuckDB on the same files
 
 lock: $(INSTALLED)  ## Resolve requirements.lock anew (needs uv)
 	uv pip compile --universal --python-version 3.11 --fork-strategy fewest --extra dev \
-	  --generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
+	  --generate-hashes --no-emit-index-url --custom-compile-command \
+	  "make lock (install: pip install --require-hashes -r requirements.lock -c requirements.lock)" \
 	  --upgrade --quiet --output-file requirements.lock pyproject.toml
 
 clean:  ## Remove what demo, retail and the tools left; .venv stays

@@ -29,6 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return verb(arguments)
     except HbpipeError as error:
         return _complain(error, as_json=arguments.json)
+    except KeyboardInterrupt:
+        print("hbpipe: interrupted; the next run takes up what is missing", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         sys.stderr.close()
         return 0
@@ -65,7 +68,8 @@ def _parser() -> argparse.ArgumentParser:
         )
     _verb(verbs, "status", "show the current release, and which days are done, held or gone")
     _add_verify(verbs)
-    _verb(verbs, "config", "show every setting and where it comes from").add_argument(
+    config = _verb(verbs, "config", "show every setting and where it comes from", required=False)
+    config.add_argument(
         "--schema", action="store_true", help="print the JSON Schema of the settings instead"
     )
     _verb(verbs, "doctor", "check this machine, the events and the lake before the first run")
@@ -73,9 +77,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _verb(verbs: argparse._SubParsersAction, name: str, purpose: str) -> argparse.ArgumentParser:  # type: ignore[type-arg]
+def _verb(
+    verbs: argparse._SubParsersAction,  # type: ignore[type-arg]
+    name: str,
+    purpose: str,
+    *,
+    required: bool = True,
+) -> argparse.ArgumentParser:
     verb = _bare_verb(verbs, name, purpose)
-    verb.add_argument("--config", required=True, metavar="FILE", help="the settings, in YAML")
+    verb.add_argument("--config", required=required, metavar="FILE", help="the settings, in YAML")
     verb.add_argument("--env", metavar="NAME", help="overlay env/NAME.yaml beside the settings")
     verb.add_argument(
         "--set",

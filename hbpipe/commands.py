@@ -7,6 +7,7 @@ output, as text or as one JSON object; progress goes to standard error.
 from __future__ import annotations
 
 import json
+import math
 from argparse import Namespace
 from collections.abc import Sequence
 from datetime import date, datetime
@@ -37,15 +38,20 @@ def _settings(arguments: Namespace) -> Settings:
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, default=_plain))
+    print(json.dumps(_plain(value), allow_nan=False))
 
 
 def _plain(value: Any) -> Any:
+    """Turn values of Arrow and numpy into JSON's; it knows no NaN and no infinity, so null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(below) for key, below in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(below) for below in value]
     if isinstance(value, date | datetime):
         return value.isoformat()
     if hasattr(value, "item"):
-        return value.item()
-    raise TypeError(f"{type(value).__name__} is not JSON")
+        return _plain(value.item())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def suggest(arguments: Namespace) -> int:
@@ -192,6 +198,8 @@ def config(arguments: Namespace) -> int:
     if arguments.schema:
         print(json.dumps(json_schema(), indent=2))
         return 0
+    if arguments.config is None:
+        raise ConfigError("no settings file is named", remedy="give one with --config FILE")
     view = resolved_view(_settings(arguments))
     if arguments.json:
         _print_json({key: {"value": value, "origin": origin} for key, value, origin in view})
@@ -217,8 +225,21 @@ def doctor(arguments: Namespace) -> int:
 
 def read(arguments: Namespace) -> int:
     """Print or write a table of a release."""
+    table = _chosen_rows(arguments)
+    if arguments.out:
+        _write(table, Path(arguments.out))
+    if arguments.json:
+        rows = {"out": arguments.out} if arguments.out else {"rows": table.to_pylist()}
+        _print_json({"table": arguments.table, "count": table.num_rows, **rows})
+    elif arguments.out:
+        print(f"{table.num_rows:,} rows written to {arguments.out}")
+    else:
+        print(text_table(table.to_pylist()))
+    return 0
+
+
+def _chosen_rows(arguments: Namespace) -> pa.Table:
     settings = _settings(arguments)
-    columns = arguments.columns.split(",") if arguments.columns else None
     table = read_release(
         open_lake(settings),
         arguments.table,
@@ -226,18 +247,11 @@ def read(arguments: Namespace) -> int:
         release=arguments.release,
     )
     table = _filter(table, arguments.where)
-    if columns is not None:
+    if arguments.columns:
+        columns = arguments.columns.split(",")
         _require(table, columns)
         table = table.select(columns)
-    if arguments.limit is not None:
-        table = table.slice(0, arguments.limit)
-    if arguments.out:
-        _write(table, Path(arguments.out))
-    elif arguments.json:
-        _print_json({"table": arguments.table, "rows": table.to_pylist()})
-    else:
-        print(text_table(table.to_pylist()))
-    return 0
+    return table if arguments.limit is None else table.slice(0, arguments.limit)
 
 
 def _filter(table: pa.Table, conditions: Sequence[str]) -> pa.Table:
@@ -246,6 +260,8 @@ def _filter(table: pa.Table, conditions: Sequence[str]) -> pa.Table:
         if not found:
             raise ConfigError(f"--where {condition!r}", expected="COLUMN=VALUE")
         _require(table, [column])
+        if pa.types.is_nested(table.schema.field(column).type):
+            raise ConfigError(f"--where {condition!r}: {column} holds lists, not single values")
         table = table.filter(pc.equal(table[column].cast(pa.string()), value))
     return table
 
@@ -266,5 +282,10 @@ def _write(table: pa.Table, path: Path) -> None:
     if path.suffix not in writers:
         raise HbpipeError(f"cannot write {path.name}", expected="a name in .parquet or .csv")
     path.parent.mkdir(parents=True, exist_ok=True)
-    writers[path.suffix](table, str(path))
-    print(f"{table.num_rows:,} rows written to {path}")
+    try:
+        writers[path.suffix](table, str(path))
+    except pa.ArrowException as error:
+        raise HbpipeError(
+            f"cannot write {path}: {str(error).splitlines()[0]}",
+            remedy="choose other --columns, or write .parquet, which holds lists too",
+        ) from None

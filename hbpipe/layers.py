@@ -1,8 +1,8 @@
 """The layers of the settings: YAML files, environment variables and ``--set``, put over each other.
 
-In this order, each over the one before: the file that ``extends`` names, the file itself, the
-overlay ``env/NAME.yaml`` beside it, ``HBPIPE__SECTION__KEY`` variables, ``--set section.key=value``.
-What comes out is plain data and, for each value, the layer that gave it; nothing is validated here.
+Each over the one before: the file that ``extends`` names, the file itself, the overlay
+``env/NAME.yaml`` beside it, ``HBPIPE__SECTION__KEY`` variables, ``--set section.key=value``.
+What comes out is plain data and the layer of each value; nothing is validated here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Build a mapping; a key that comes twice is an error."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         twice = [str(key) for number, key in enumerate(keys) if key in keys[:number]]
         if twice:
             raise yaml.constructor.ConstructorError(
@@ -146,7 +146,7 @@ def _read_yaml(path: Path) -> dict[Any, Any]:
 
 
 def _parse(text: str) -> Any:
-    return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+    return yaml.load(text, _Loader)
 
 
 def _first_line(error: Exception) -> str:

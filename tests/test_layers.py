@@ -19,12 +19,16 @@ MAY_IMPORT = {
     "hbpipe/model": "numpy scipy hbpipe.errors hbpipe.model.*",
     "hbpipe/data": "numpy pyarrow deltalake hbpipe.errors hbpipe.model.family "
     "hbpipe.model.families hbpipe.data.*",
-    "hbpipe/config.py": "pydantic yaml hbpipe.errors hbpipe.data.quantities hbpipe.model.families",
-    "hbpipe/run": "numpy pyarrow hbpipe.errors hbpipe.config hbpipe.model.* hbpipe.data.* "
+    "hbpipe/sections.py": "pydantic hbpipe.errors hbpipe.data.quantities",
+    "hbpipe/layers.py": "yaml hbpipe.errors hbpipe.data.quantities",
+    "hbpipe/config.py": "pydantic hbpipe.errors hbpipe.data.quantities hbpipe.layers "
+    "hbpipe.sections hbpipe.model.families",
+    "hbpipe/run": "numpy pyarrow yaml hbpipe.errors hbpipe.config hbpipe.model.* hbpipe.data.* "
     "hbpipe.report.* hbpipe.run.*",
     "hbpipe/run/engine.py": "dask distributed hbpipe.errors hbpipe.config",
     "hbpipe/report": "numpy pyarrow rich hbpipe.errors hbpipe.config hbpipe.data.* hbpipe.run.* "
     "hbpipe.report.*",
+    "hbpipe/commands.py": "pyarrow hbpipe.*",
     "hbpipe/cli.py": "hbpipe.*",
     "hbpipe/__init__.py": "hbpipe.model.* hbpipe.run.*",
     "flows": "prefect hbpipe.* flows.*",

@@ -16,12 +16,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from hbpipe.data.clock import business_days
-from hbpipe.data.events import EventFormat, Piece, read_piece
+from hbpipe.data.events import EventFormat, Piece, full_path, read_piece
 from hbpipe.data.measure import Batch, Mask, Measured, measure
 from hbpipe.data.quantities import Metric
 from hbpipe.data.rejections import Rejection, reject
 from hbpipe.data.repeats import Repeats, find_repeats
 from hbpipe.data.units import Encoded, Units, compact, encode, find_units
+from hbpipe.errors import StatisticsError
 from hbpipe.model.families import get_family
 
 
@@ -103,10 +104,13 @@ def summarise_piece(
     batch = Batch(table)
     statistics = {}
     for metric in metrics:
-        found = measure(batch, metric, get_family(metric.family), accepted)
-        statistics[metric.name] = _summarise(metric, found, cells)
+        try:
+            found = measure(batch, metric, get_family(metric.family), accepted)
+            statistics[metric.name] = _summarise(metric, found, cells)
+        except StatisticsError as error:
+            raise error.at(file=full_path(form.root, piece.file.path), metric=metric.name) from None
         _account(accounts, metric, found, row_days)
-        rejections += _refused(form, piece, table, metric, found, row_days)
+        rejections += _refused(piece, table, metric, found, row_days)
     return Part(
         piece=piece,
         days=cells.days,
@@ -122,7 +126,7 @@ def summarise_piece(
 def _wanted(row_days: NDArray[np.int32], faults: NDArray[np.int8], days: tuple[int, ...]) -> Mask:
     if len(days) == 1:
         return np.asarray((row_days == days[0]) & (faults == 0))
-    return np.isin(row_days, np.array(days, np.int32)) & (faults == 0)
+    return np.asarray(np.isin(row_days, np.array(days, np.int32)) & (faults == 0))
 
 
 def _check_keys(
@@ -157,13 +161,23 @@ def _check_keys(
     for name, level in zip(form.levels, levels, strict=True):
         if (missing := level.codes < 0).any():
             refuse(name, "missing level", missing)
-        if pa.types.is_string(level.values.type) and pc.any(pc.equal(level.values, "")).as_py():
-            blank = np.append(pc.equal(level.values, "").to_numpy(zero_copy_only=False), False)
-            refuse(name, "empty level", blank[level.codes])
+        empty = level.values.index("").as_py() if pa.types.is_string(level.values.type) else -1
+        if empty >= 0:
+            refuse(name, "empty level", level.codes == empty)
     for name in form.event_id:
-        if table.column(name).null_count:
-            refuse(name, "missing event id", table.column(name).is_null().to_numpy())
+        if (absent := _missing_ids(table.column(name))) is not None:
+            refuse(name, "missing event id", absent)
     return bad, rejections
+
+
+def _missing_ids(column: pa.ChunkedArray) -> Mask | None:
+    """Return where an id is null or empty text; None when it is nowhere."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    missing = column.is_null()
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        missing = pc.or_kleene(missing, pc.equal(pc.binary_length(column), 0))
+    return np.asarray(missing.to_numpy()) if pc.any(missing).as_py() else None
 
 
 def _repeats(
@@ -194,25 +208,29 @@ def _kept_ids(
 def _accounts(
     row_days: NDArray[np.int32], wanted: Mask, bad: Mask, repeats: Repeats
 ) -> dict[int, Account]:
-    accounts = {}
-    for day in _distinct(row_days, wanted):
-        on_day = wanted & (row_days == day)
-        rejected = int((bad & on_day).sum())
-        repeated = int((repeats.rows & on_day).sum())
-        accounts[int(day)] = Account(
-            accepted=int(on_day.sum()) - rejected - repeated,
-            rejected=rejected,
-            repeated=repeated,
-            conflicting=int((repeats.conflicting & on_day).sum()),
-        )
-    return accounts
+    days = _distinct(row_days[wanted])
+    masks = (wanted, bad, repeats.rows, repeats.conflicting)
+    counts = [_count(row_days[mask & wanted], days) for mask in masks]
+    return {
+        day: Account(rows - rejected - repeated, rejected, repeated, conflicting)
+        for day, rows, rejected, repeated, conflicting in zip(days.tolist(), *counts, strict=True)
+    }
 
 
-def _distinct(row_days: NDArray[np.int32], wanted: Mask) -> NDArray[np.int32]:
-    days = row_days[wanted]
-    if len(days) and days.min() == days.max():
+def _distinct(days: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return the different days, ascending; they lie within the plausible range."""
+    if not len(days) or days.min() == days.max():
         return days[:1]
-    return np.unique(days)
+    first = days.min()
+    return np.asarray(first + np.flatnonzero(np.bincount(days - first)), np.int32)
+
+
+def _count(found: NDArray[np.int32], days: NDArray[np.int32]) -> list[int]:
+    """Count the rows of each of the ascending ``days``, none of which lies elsewhere."""
+    if len(days) < 2:
+        return [len(found)] * len(days)
+    span = int(days[-1] - days[0]) + 1
+    return [int(n) for n in np.bincount(found - days[0], minlength=span)[days - days[0]]]
 
 
 @dataclass(frozen=True)
@@ -229,7 +247,7 @@ class _Cells:
 
 
 def _cells(units: Units, row_days: NDArray[np.int32], accepted: Mask) -> _Cells:
-    days = _distinct(row_days, accepted)
+    days = _distinct(row_days[accepted])
     if not len(days):
         none = tuple(key.slice(0, 0) for key in units.keys)
         return _Cells(np.zeros(len(row_days), np.int64), days, none)
@@ -241,7 +259,9 @@ def _cells(units: Units, row_days: NDArray[np.int32], accepted: Mask) -> _Cells:
 
 
 def _summarise(metric: Metric, found: Measured, cells: _Cells) -> dict[str, NDArray[Any]]:
-    codes, values = cells.codes[found.rows], dict(found.values)
+    everything = len(found.rows) == len(cells.codes)
+    codes = cells.codes if everything else cells.codes[found.rows]
+    values = dict(found.values)
     if metric.calendar is not None:
         values["exposure"] = np.zeros(len(codes))
     statistics = get_family(metric.family).summarise(values, codes, cells.n)
@@ -254,19 +274,19 @@ def _account(
     accounts: Mapping[int, Account], metric: Metric, found: Measured, row_days: NDArray[np.int32]
 ) -> None:
     refused = [refusal.rows for refusal in found.refusals]
-    rejected = np.concatenate(refused) if refused else np.empty(0, np.int64)
-    for day, account in accounts.items():
-        single = len(accounts) == 1
-        account.metrics[metric.name] = {
-            "used": len(found.rows) if single else int((row_days[found.rows] == day).sum()),
-            "skipped": int((found.skipped & (row_days == day)).sum()),
-            "excluded": int((found.excluded & (row_days == day)).sum()),
-            "rejected": int((row_days[rejected] == day).sum()),
-        }
+    split = {
+        "used": found.rows,
+        "skipped": found.skipped,
+        "excluded": found.excluded,
+        "rejected": np.concatenate(refused) if refused else np.empty(0, np.int64),
+    }
+    days = np.array(list(accounts), np.int32)
+    counts = {name: _count(row_days[rows], days) for name, rows in split.items()}
+    for place, account in enumerate(accounts.values()):
+        account.metrics[metric.name] = {name: counts[name][place] for name in split}
 
 
 def _refused(
-    form: EventFormat,
     piece: Piece,
     table: pa.Table,
     metric: Metric,

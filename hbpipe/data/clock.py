@@ -7,6 +7,7 @@ local; aware times are converted. Days travel as int32 counts since 1970-01-01, 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -18,14 +19,20 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 EPOCH = date(1970, 1, 1)
+_FIRST_DAY, _LAST_DAY = (date.min - EPOCH).days, (date.max - EPOCH).days
+_LEAST = np.iinfo(np.int64).min
 #: What keeps a row from having a business day; the index is the fault's code.
 FAULTS = ("", "missing time", "unreadable time", "day out of range")
 _MISSING, _UNREADABLE, _OUT_OF_RANGE = 1, 2, 3
 _PER_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
-_ZONE = r"(Z|[+-]\d{2}(:?\d{2})?)"
+_ZONE = r"(Z|[+-]([01]\d|2[0-3])(:?[0-5]\d)?)"
 _ISO = r"^\d{4}-\d{2}-\d{2}([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,9})?)?" + _ZONE + r"?)?$"
 
 Days = NDArray[np.int32]
+
+#: Beyond every date; what lies further out is counted here.
+_FAR = 2**30
+_NO_DATE = np.int32(-_FAR - 1)
 
 
 @dataclass(frozen=True)
@@ -48,9 +55,27 @@ class Calendar:
 
     def start_of(self, day: int) -> datetime:
         """Return the instant at which business day ``day`` begins."""
-        midnight = datetime.combine(to_date(day), time(), tzinfo=ZoneInfo(self.timezone))
-        local = midnight + timedelta(minutes=0 if self.whole_days else self.day_start)
-        return local.astimezone(UTC)
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=self.start_seconds(day))
+
+    def start_seconds(self, day: int) -> int:
+        """Return the same instant in seconds since 1970, for any day number.
+
+        A wall clock time that comes twice means the first; one that is skipped means the moment
+        at which it would have come. Beyond the years 1 to 9999 no zone has rules, and UTC stands
+        in: such days only border on what is refused.
+        """
+        seconds = day * 86_400 + 60 * self.shift
+        if not _FIRST_DAY <= day < _LAST_DAY:
+            return seconds
+        local = datetime.combine(to_date(day), time()) + timedelta(minutes=self.shift)
+        offset = local.replace(tzinfo=ZoneInfo(self.timezone)).utcoffset()
+        assert offset is not None  # a ZoneInfo always knows it
+        return seconds - int(offset.total_seconds())
+
+    @property
+    def shift(self) -> int:
+        """Minutes by which business days begin after midnight; none where dates are given."""
+        return 0 if self.whole_days else self.day_start
 
 
 def to_date(day: int) -> date:
@@ -107,75 +132,89 @@ def _instant_days(column: pa.ChunkedArray, calendar: Calendar) -> Days:
     if pa.types.is_date(kind):
         return _int_values(column.cast(pa.date32()), pa.int32()).astype(np.int32)
     values = _int_values(column, pa.int64())
+    if not len(values):
+        return np.empty(0, np.int32)
     per_day = _PER_DAY[kind.unit]
     if kind.tz is None:
-        shift = 0 if calendar.whole_days else calendar.day_start * per_day // 1440
-        return _floor_days(values - shift if shift else values, per_day)
-    return _zoned_days(values, per_day, calendar)
+        return _naive_days(values, calendar.shift * per_day // 1440, per_day)
+    return _zoned_days(values, per_day // 86_400, calendar)
 
 
 def _int_values(column: pa.ChunkedArray, kind: pa.DataType) -> NDArray[Any]:
     """Give the raw integers, nulls as 0, without a copy where there is one chunk and no null."""
     raw = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
     raw = raw.view(kind)
-    return (raw.fill_null(0) if raw.null_count else raw).to_numpy(zero_copy_only=False)
+    filled = raw.fill_null(0) if raw.null_count else raw
+    return np.asarray(filled.to_numpy(zero_copy_only=False))
 
 
-def _floor_days(values: NDArray[np.int64], per_day: int) -> Days:
+def _naive_days(values: NDArray[np.int64], shift: int, per_day: int) -> Days:
     """Divide by the day's length, once for all where one day holds every value."""
-    if not len(values):
-        return np.empty(0, np.int32)
-    first, last = int(values.min()) // per_day, int(values.max()) // per_day
+    low, high = int(values.min()), int(values.max())
+    first, last = (low - shift) // per_day, (high - shift) // per_day
     if first == last:
         return np.full(len(values), _clip(first), np.int32)
-    return np.clip(values // per_day, -(2**30), 2**30).astype(np.int32)
+    if shift:
+        values = np.maximum(values, _LEAST + shift) - shift  # the least values would wrap around
+    return np.clip(values // per_day, -_FAR, _FAR).astype(np.int32)
 
 
 def _clip(day: int) -> int:
-    return max(-(2**30), min(2**30, day))
+    return max(-_FAR, min(_FAR, day))
 
 
-def _zoned_days(values: NDArray[np.int64], per_day: int, calendar: Calendar) -> Days:
+def _zoned_days(values: NDArray[np.int64], per_second: int, calendar: Calendar) -> Days:
     """Find the day of each instant among the instants at which days begin.
 
-    The borders come from the zone's rules, so 23- and 25-hour days are right. Values beyond the
+    The borders come from the zone's rules, so 23- and 25-hour days are right. Instants beyond the
     plausible range are clipped to just outside it, where they are refused.
     """
-    if not len(values):
-        return np.empty(0, np.int32)
-    lowest, highest = to_number(calendar.earliest) - 2, to_number(calendar.latest) + 2
-    clipped = np.clip(values, lowest * per_day, highest * per_day)
-    first = int(clipped.min()) // per_day - 1
-    last = int(clipped.max()) // per_day + 1
-    per_second = per_day // 86_400
-    starts = [calendar.start_of(day) for day in range(first, last + 1)]
-    borders = np.array([int(start.timestamp()) * per_second for start in starts], np.int64)
-    return (np.searchsorted(borders, clipped, side="right") - 1 + first).astype(np.int32)
+    lowest = (to_number(calendar.earliest) - 3) * 86_400
+    highest = (to_number(calendar.latest) + 3) * 86_400
+    ends = (int(values.min()) // per_second, int(values.max()) // per_second)
+    low, high = (min(max(end, lowest), highest) for end in ends)
+    # A day begins less than two days from its own midnight in UTC.
+    days = range(low // 86_400 - 2, high // 86_400 + 3)
+    borders = [calendar.start_seconds(day) for day in days]
+    first, last = (bisect_right(borders, end) - 1 for end in (low, high))
+    if first == last:
+        return np.full(len(values), days[first], np.int32)
+    seconds = np.clip(values // per_second, lowest, highest)
+    place = np.searchsorted(np.array(borders), seconds, side="right")
+    return np.asarray(place - 1 + days[0], np.int32)
 
 
 def _text_days(column: pa.ChunkedArray, calendar: Calendar) -> tuple[Days, NDArray[np.int8]]:
     """Parse ISO text; a text with an offset is an instant, one without is local."""
     missing = column.is_null().to_numpy()
-    text = pc.fill_null(column, "")
+    text = _ascii(pc.fill_null(column, ""))
     readable = pc.match_substring_regex(text, _ISO).to_numpy()
     dates = pc.utf8_slice_codeunits(text, 0, 10).combine_chunks().dictionary_encode()
     parsed = np.array([_parse_date(value.as_py()) for value in dates.dictionary], np.int32)
     days = parsed[dates.indices.to_numpy()] if len(parsed) else np.empty(0, np.int32)
     readable &= days != _NO_DATE
     faults = np.where(missing, _MISSING, np.where(readable, 0, _UNREADABLE)).astype(np.int8)
-    if calendar.day_start and not calendar.whole_days:
-        clock = pc.utf8_slice_codeunits(text, 11, 16)
-        start = f"{calendar.day_start // 60:02d}:{calendar.day_start % 60:02d}"
-        days = days - pc.less(clock, start).to_numpy().astype(np.int32)
-    aware = pc.match_substring_regex(text, _ZONE + "$").to_numpy() & readable
-    aware &= pc.greater(pc.utf8_length(text), 10).to_numpy()
-    if aware.any() and not calendar.whole_days:
-        instants = pc.cast(text.filter(pa.array(aware)), pa.timestamp("us", "UTC"))
-        days[aware] = _instant_days(instants, calendar)
+    timed = pc.greater(pc.utf8_length(text), 10).to_numpy()
+    if calendar.shift:
+        start = f"{calendar.shift // 60:02d}:{calendar.shift % 60:02d}"
+        early = pc.less(pc.utf8_slice_codeunits(text, 11, 16), start).to_numpy()
+        days = days - (early & timed).astype(np.int32)
+    aware = pc.match_substring_regex(text, _ZONE + "$").to_numpy() & readable & timed
+    if aware.any():
+        days[aware] = _instant_days(_instants(text.filter(pa.array(aware))), calendar)
     return days, faults
 
 
-_NO_DATE = np.int32(-(2**30) - 1)
+def _ascii(text: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Empty what is not ASCII, which no ISO text is: Arrow cannot cut bytes that are not UTF-8."""
+    plain = pc.string_is_ascii(text)
+    return text if pc.all(plain, min_count=0).as_py() else pc.if_else(plain, text, "")
+
+
+def _instants(text: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Parse readable text with an offset; digits below a microsecond decide no day."""
+    micros = pc.replace_substring_regex(text, r"(\.\d{6})\d+", r"\1")
+    return pc.cast(micros, pa.timestamp("us", "UTC"))
 
 
 def _parse_date(text: str) -> int:

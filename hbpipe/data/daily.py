@@ -11,13 +11,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hbpipe.data.aggregate import Account, Part, summarise_piece
-from hbpipe.data.events import EventFormat, read_piece
+from hbpipe.data.clock import to_date
+from hbpipe.data.durable import Storage
+from hbpipe.data.events import EventFormat, full_path, read_piece
 from hbpipe.data.parts import Receipt, write_part
 from hbpipe.data.quantities import Metric
 from hbpipe.data.rejections import Rejection, merge_rejections
-from hbpipe.data.repeats import first_rows, rows_differ
+from hbpipe.data.repeats import first_rows, plain, rows_differ
 from hbpipe.data.schemas import Table
 from hbpipe.data.units import count_shards, encode, find_units, shard_of, shared_ids
+from hbpipe.errors import EventsError, StatisticsError
 from hbpipe.model.families import get_family
 
 
@@ -57,8 +60,18 @@ class DayStatistics:
     statistics: dict[str, dict[str, NDArray[Any]]]
 
 
-def finish_day(storage: Any, order: DayOrder, parts: Sequence[Part]) -> DayResult:
-    """Settle repeats across parts, merge the parts, write the day's files."""
+def finish_day(storage: Storage, order: DayOrder, parts: Sequence[Part]) -> DayResult:
+    """Settle repeats across parts, merge the parts, write the day's files.
+
+    Raises
+    ------
+    EventsError
+        When event ids have different types in the day's files.
+    StatisticsError
+        When a sum overflows.
+    LakeError
+        When the lake cannot be written.
+    """
     ordered = sorted(parts, key=lambda part: part.piece.key)
     ordered = _settle_repeats(order, ordered)
     merged = merge_day(order.metrics, order.day, ordered)
@@ -103,6 +116,11 @@ def merge_day(metrics: tuple[Metric, ...], day: int, parts: Sequence[Part]) -> D
     """Merge the parts' rows of one day, in the order of the parts.
 
     One fold over all rows in a fixed order: the bits depend on the pieces alone.
+
+    Raises
+    ------
+    StatisticsError
+        When a sum overflows; names day and metric.
     """
     rows = [np.flatnonzero(part.days == day) for part in parts]
     keys = tuple(
@@ -129,11 +147,14 @@ def merge_day(metrics: tuple[Metric, ...], day: int, parts: Sequence[Part]) -> D
     units = find_units([encode(key) for key in keys], np.ones(len(n_events), np.bool_))
     total = np.zeros(units.n, np.int64)
     np.add.at(total, units.codes, n_events)
-    folded = {
-        metric.name: get_family(metric.family).fold(statistics[metric.name], units.codes, units.n)
-        for metric in metrics
-    }
+    folded = {}
     for metric in metrics:
+        try:
+            folded[metric.name] = get_family(metric.family).fold(
+                statistics[metric.name], units.codes, units.n
+            )
+        except StatisticsError as error:
+            raise error.at(day=to_date(day), metric=metric.name) from None
         if metric.calendar == "active_days":
             exposure = folded[metric.name]["exposure"]
             folded[metric.name]["exposure"] = np.minimum(exposure, 1.0)  # one day, however cut
@@ -145,7 +166,8 @@ def _settle_repeats(order: DayOrder, parts: list[Part]) -> list[Part]:
     if not order.form.event_id or len(parts) < 2:
         return parts
     tables = [_ids_of_day(part, order.day) for part in parts]
-    everything = pa.concat_tables(tables, promote_options="permissive")
+    _check_id_types(order, parts, tables)
+    everything = pa.concat_tables(tables)
     owner = np.repeat(np.arange(len(parts)), [table.num_rows for table in tables])
     days = np.full(everything.num_rows, order.day, np.int32)
     first = first_rows(everything.select(list(order.form.event_id)), days)
@@ -170,7 +192,25 @@ def _settle_repeats(order: DayOrder, parts: list[Part]) -> list[Part]:
 def _ids_of_day(part: Part, day: int) -> pa.Table:
     assert part.ids is not None
     at = np.flatnonzero(part.ids.column("__day").to_numpy() == day)
-    return part.ids.take(pa.array(at))
+    ids = part.ids.take(pa.array(at))
+    return pa.table({name: plain(ids.column(name)) for name in ids.column_names})
+
+
+def _check_id_types(order: DayOrder, parts: list[Part], tables: list[pa.Table]) -> None:
+    for part, table in zip(parts, tables, strict=True):
+        if table.schema != tables[0].schema:
+            form = order.form
+            first = full_path(form.root, parts[0].piece.file.path)
+            found, expected = (
+                ", ".join(f"{name} {one.schema.field(name).type}" for name in form.event_id)
+                for one in (table, tables[0])
+            )
+            raise EventsError(
+                f"event id is {found}",
+                where={"file": full_path(form.root, part.piece.file.path)},
+                expected=f"{expected} as in {first}",
+                remedy="write ids with one type everywhere: '007' and 7 are different events",
+            )
 
 
 def _conflicts(
@@ -194,7 +234,7 @@ def _conflicts(
     return differing
 
 
-def _write(storage: Any, order: DayOrder, merged: DayStatistics) -> tuple[Receipt, ...]:
+def _write(storage: Storage, order: DayOrder, merged: DayStatistics) -> tuple[Receipt, ...]:
     shards = shard_of(merged.keys[-1], count_shards(order.rows))
     return tuple(
         write_part(
@@ -223,7 +263,7 @@ def _metric_tables(
     for metric in order.metrics:
         found = merged.statistics[metric.name]
         columns = {
-            "metric": pa.array([metric.name] * len(rows), pa.string()),
+            "metric": pa.repeat(metric.name, len(rows)),
             **shared,
             **{name: pa.array(values[rows]) for name, values in found.items()},
         }

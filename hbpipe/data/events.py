@@ -1,4 +1,4 @@
-"""Event files: finding them, what they must look like, and reading a piece of one.
+"""Event files: finding them, and reading a piece of one.
 
 A *piece* is a run of row groups of one file, cut by constants and the file's own footer alone, so
 that sums over pieces never depend on memory, workers, or which other files are read.
@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -18,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
-from hbpipe.data.clock import Calendar, accepts
+from hbpipe.data.clock import Calendar
 from hbpipe.data.durable import Storage
-from hbpipe.data.quantities import Metric, nearest
+from hbpipe.data.quantities import Metric
 from hbpipe.errors import EventsError
 
 PIECE_ROWS = 4_000_000
@@ -120,8 +119,9 @@ def find_files(form: EventFormat) -> list[FileState]:
 
 
 def _is_event_file(path: str) -> bool:
-    hidden = any(part.startswith(("_", ".")) for part in path.split("/"))
-    return path.endswith(_SUFFIXES) and not hidden
+    # Like Spark: a folder ``_day=2026-01-31`` is a partition, not bookkeeping.
+    hidden = any(p.startswith(".") or (p.startswith("_") and "=" not in p) for p in path.split("/"))
+    return path.lower().endswith(_SUFFIXES) and not hidden
 
 
 def full_path(root: str, path: str) -> str:
@@ -140,31 +140,58 @@ def hive_values(path: str) -> dict[str, str | None]:
 
 
 def open_parquet(form: EventFormat, file: FileState) -> pq.ParquetFile:
-    """Open a file; levels and ids are read as dictionaries, pages checked where they can be."""
+    """Open a file; levels of text are read as dictionaries, pages checked where they can be.
+
+    Raises
+    ------
+    EventsError
+        When it is not a whole Parquet file, or has vanished.
+    """
     filesystem, root = form.open()
     path = full_path(root, file.path)
     try:
+        with pq.ParquetFile(path, filesystem=filesystem) as first:
+            metadata, names = first.metadata, first.schema_arrow.names
         return pq.ParquetFile(
-            filesystem.open_input_file(path),
-            read_dictionary=list(form.levels),
+            path,
+            filesystem=filesystem,
+            metadata=metadata,
+            read_dictionary=[name for name in form.levels if name in names],
             page_checksum_verification=True,
         )
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise EventsError(
-            f"not readable as Parquet: {str(error).splitlines()[0]}",
+            f"not readable as Parquet: {_first_line(error)}",
             where={"file": full_path(form.root, file.path)},
             expected="a complete Parquet file",
             remedy="deliver the file again, or move it out of events.path",
         ) from None
 
 
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def content_hash(form: EventFormat, file: FileState) -> str:
-    """Hash a file's bytes (SHA-256), so that a file delivered twice is known by its content."""
+    """Hash a file's bytes (SHA-256), so that a file delivered twice is known by its content.
+
+    Raises
+    ------
+    EventsError
+        When the file cannot be read.
+    """
     filesystem, root = form.open()
     digest = hashlib.sha256()
-    with filesystem.open_input_stream(full_path(root, file.path)) as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
+    try:
+        with filesystem.open_input_stream(full_path(root, file.path)) as stream:
+            while block := stream.read(_BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise EventsError(
+            f"not readable: {_first_line(error)}",
+            where={"file": full_path(form.root, file.path)},
+            remedy="check the disk and the rights, then run again",
+        ) from None
     return digest.hexdigest()
 
 
@@ -175,6 +202,17 @@ def still_same(form: EventFormat, file: FileState) -> bool:
     return bool(info.size == file.size and (info.mtime_ns or 0) == file.modified_ns)
 
 
+def require_same(form: EventFormat, file: FileState) -> None:
+    """Refuse a file that is no longer the one that was listed; raises EventsError."""
+    if not still_same(form, file):
+        raise EventsError(
+            "the file changed while it was read",
+            where={"file": full_path(form.root, file.path)},
+            expected="files that are complete when they appear",
+            remedy="run again when the delivery is finished",
+        )
+
+
 def read_piece(form: EventFormat, piece: Piece, columns: tuple[str, ...]) -> pa.Table:
     """Read the columns of a piece, with those that stand in the path filled in.
 
@@ -183,7 +221,6 @@ def read_piece(form: EventFormat, piece: Piece, columns: tuple[str, ...]) -> pa.
     EventsError
         When the file is damaged, or changed while it was read.
     """
-    where = {"file": full_path(form.root, piece.file.path), "row_groups": piece.row_groups}
     with open_parquet(form, piece.file) as parquet:
         present = set(parquet.schema_arrow.names)
         stored = [name for name in columns if name in present]
@@ -191,19 +228,16 @@ def read_piece(form: EventFormat, piece: Piece, columns: tuple[str, ...]) -> pa.
             table = parquet.read_row_groups(
                 list(piece.row_groups), columns=stored, use_threads=False
             )
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError) as error:
             raise EventsError(
-                f"damaged: {str(error).splitlines()[0]}",
-                where=where,
+                f"damaged: {_first_line(error)}",
+                where={
+                    "file": full_path(form.root, piece.file.path),
+                    "row_groups": piece.row_groups,
+                },
                 remedy="deliver the file again",
             ) from None
-    if not still_same(form, piece.file):
-        raise EventsError(
-            "the file changed while it was read",
-            where=where,
-            expected="files that are complete when they appear",
-            remedy="run again when the delivery is finished",
-        )
+    require_same(form, piece.file)
     return _with_path_columns(table, piece.file.path, columns)
 
 
@@ -220,33 +254,11 @@ def _with_path_columns(table: pa.Table, path: str, columns: tuple[str, ...]) -> 
     return table.select(list(columns))
 
 
-# --- what a file must look like -----------------------------------------------------------------
-
-
-def schema_faults(
-    schema: pa.Schema, path: str, form: EventFormat, metrics: Iterable[Metric]
-) -> list[str]:
-    """List what is wrong with a file's columns for these metrics: missing, doubled, mistyped."""
-    metrics = tuple(metrics)
-    in_path = hive_values(path)
-    faults = []
-    for name in form.columns(metrics):
-        count = schema.names.count(name)
-        if count > 1:
-            faults.append(f"column {name!r} appears {count} times")
-        elif count == 0 and name not in in_path:
-            faults.append(f"column {name!r} is missing{nearest(name, schema.names)}")
-    if faults:
-        return faults
-    types = {name: pa.string() for name in in_path} | {f.name: f.type for f in schema}
-    faults += _key_faults(types, form)
-    for metric in metrics:
-        faults += _metric_faults(types, metric)
-    return list(dict.fromkeys(faults))
-
-
 def level_type(kind: pa.DataType) -> pa.DataType | None:
-    """Return how a level of this type is stored: int64 or string; None when it cannot be one."""
+    """Return how a level of this type is stored: int64 or string; None when it cannot be one.
+
+    Unsigned 64-bit numbers are no level: the lake's integers are signed, as Delta's are.
+    """
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if pa.types.is_integer(kind) and kind != pa.uint64():
@@ -254,57 +266,3 @@ def level_type(kind: pa.DataType) -> pa.DataType | None:
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return pa.string()
     return None
-
-
-def _key_faults(types: Mapping[str, pa.DataType], form: EventFormat) -> list[str]:
-    faults = [
-        f"level {name!r} is {types[name]}, expected text or whole numbers"
-        for name in form.levels
-        if level_type(types[name]) is None
-    ]
-    if not accepts(types[form.time]):
-        faults.append(
-            f"time {form.time!r} is {types[form.time]}, expected a timestamp, a date or ISO text"
-        )
-    return faults
-
-
-def _metric_faults(types: Mapping[str, pa.DataType], metric: Metric) -> list[str]:
-    faults = []
-    for role, quantity in metric.roles.items():
-        if quantity.kind == "column" and not _is_number(types[str(quantity.column)]):
-            found = types[str(quantity.column)]
-            faults.append(
-                f"{quantity.column!r} is {found}, but {metric.name}.{role} "
-                "needs a number or boolean"
-            )
-    conditions = metric.where + tuple(c for q in metric.roles.values() for c in q.where)
-    for condition in conditions:
-        if condition.operator not in ("is_null", "not_null"):
-            values = condition.value if condition.operator == "in" else (condition.value,)
-            faults += [
-                f"{condition.column!r} is {types[condition.column]}, but {metric.name} compares it "
-                f"with {value!r}"
-                for value in values
-                if not _comparable(types[condition.column], value)
-            ]
-    return faults
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_boolean(kind)
-        or pa.types.is_integer(kind)
-        or pa.types.is_floating(kind)
-        or pa.types.is_decimal(kind)
-    )
-
-
-def _comparable(kind: pa.DataType, value: Any) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if isinstance(value, bool):
-        return bool(pa.types.is_boolean(kind))
-    if isinstance(value, str):
-        return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-    return _is_number(kind) and not pa.types.is_boolean(kind)

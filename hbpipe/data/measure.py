@@ -6,6 +6,9 @@ measure is rejected for this metric only: three different things, counted apart.
 
 from __future__ import annotations
 
+import math
+import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +18,19 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from hbpipe.data.quantities import Condition, Metric, Quantity
+from hbpipe.errors import StatisticsError
 from hbpipe.model.family import Family, Role
 
 Mask = NDArray[np.bool_]
-_COMPARE = {
+_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_COMPARE_TEXT = {
     "==": pc.equal,
     "!=": pc.not_equal,
     "<": pc.less,
@@ -72,43 +84,84 @@ class Batch:
         mask = np.ones(self.n, np.bool_)
         for condition in conditions:
             if condition not in self._conditions:
-                self._conditions[condition] = _holds(self.table, condition)
+                self._conditions[condition] = self._holds(condition)
             mask &= self._conditions[condition]
         return mask
 
+    def _holds(self, condition: Condition) -> Mask:
+        column = self.table.column(condition.column)
+        if condition.operator in ("is_null", "not_null"):
+            absent: Mask = column.is_null().to_numpy()
+            return absent if condition.operator == "is_null" else ~absent
+        if _is_text(column.type):
+            return _text_holds(column, condition)
+        values, null = self.numbers(condition.column)
+        holds = _numbers_hold(values, condition.operator, condition.value)
+        return holds if null is None else holds & ~null
+
 
 def _numbers(column: pa.ChunkedArray) -> tuple[NDArray[Any], Mask | None]:
-    null = column.is_null().to_numpy() if column.null_count else None
+    null = np.asarray(column.is_null().to_numpy()) if column.null_count else None
     kind = column.type
     if pa.types.is_boolean(kind):
-        target, zero = pa.bool_(), False
+        target = kind
     elif pa.types.is_integer(kind):
-        target, zero = pa.int64(), 0
+        target = kind if kind == pa.uint64() else pa.int64()
     else:
-        target, zero = pa.float64(), 0.0
+        target = pa.float64()
     values = column.cast(target)
     if null is not None:
-        values = values.fill_null(zero)
+        values = values.fill_null(pa.scalar(0).cast(target))
     return values.to_numpy(), null
 
 
-def _holds(table: pa.Table, condition: Condition) -> Mask:
-    column = table.column(condition.column)
-    if condition.operator == "is_null":
-        return np.asarray(column.is_null().to_numpy())
-    if condition.operator == "not_null":
-        return ~np.asarray(column.is_null().to_numpy())
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_dictionary(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    )
+
+
+def _text_holds(column: pa.ChunkedArray, condition: Condition) -> Mask:
+    """Compare text; of a dictionary, its few values instead of its many rows."""
     if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if condition.operator == "in":
-        result = pc.is_in(column, pa.array(condition.value).cast(column.type))
+        chunks = [
+            pc.take(_compare_text(chunk.dictionary, condition), chunk.indices)
+            for chunk in column.chunks
+        ]
+        result = pa.chunked_array(chunks, pa.bool_())
     else:
-        result = _COMPARE[condition.operator](column, condition.value)
+        result = _compare_text(column, condition)
     return np.asarray(pc.fill_null(result, False).to_numpy())
 
 
+def _compare_text(values: Any, condition: Condition) -> Any:
+    if condition.operator == "in":
+        return pc.is_in(values, pa.array(condition.value, values.type))
+    return _COMPARE_TEXT[condition.operator](values, pa.scalar(condition.value, values.type))
+
+
+def _numbers_hold(values: NDArray[Any], sign: str, value: Any) -> Mask:
+    if sign == "in":
+        each = [_numbers_hold(values, "==", one) for one in value]
+        return np.asarray(np.logical_or.reduce(each))
+    if values.dtype.kind in "iu" and isinstance(value, float):
+        # Whole numbers are compared with whole numbers, or large ones would be rounded.
+        if not value.is_integer():
+            if sign in ("==", "!="):
+                return np.full(len(values), sign == "!=")
+            value = math.ceil(value) if sign in ("<", ">=") else math.floor(value)
+        value = int(value)
+    return np.asarray(_COMPARE[sign](values, value))
+
+
 def measure(batch: Batch, metric: Metric, family: Family, accepted: Mask) -> Measured:
-    """Evaluate one metric on the accepted rows of a batch."""
+    """Evaluate one metric on the accepted rows of a batch.
+
+    Raises
+    ------
+    StatisticsError
+        When a count is too large for the statistics.
+    """
     kept = batch.holds(metric.where) if metric.where else None
     usable = accepted if kept is None else accepted & kept
     excluded = np.zeros_like(accepted) if kept is None else accepted & ~kept
@@ -123,12 +176,12 @@ def measure(batch: Batch, metric: Metric, family: Family, accepted: Mask) -> Mea
     measured = {
         name: array if len(rows) == batch.n else array[rows] for name, array in values.items()
     }
-    fine, measured, refused = _validate(metric, roles, measured)
-    refusals = tuple(Refusal(column, reason, rows[at]) for column, reason, at in refused)
+    checked = _validate(metric, roles, measured)
+    refusals = tuple(Refusal(column, reason, rows[at]) for column, reason, at in checked.refused)
     if refusals:
-        rows = rows[fine]
-        measured = {name: array[fine] for name, array in measured.items()}
-    return Measured(rows, measured, excluded, skipped, refusals)
+        rows = rows[checked.fine]
+        checked.values = {name: array[checked.fine] for name, array in checked.values.items()}
+    return Measured(rows, checked.values, excluded, skipped, refusals)
 
 
 def _all(usable: Mask, null: Mask) -> bool:
@@ -148,35 +201,61 @@ def _evaluate(batch: Batch, quantity: Quantity) -> tuple[NDArray[Any], Mask | No
     return batch.numbers(quantity.column)
 
 
-def _validate(
-    metric: Metric, roles: list[Role], values: dict[str, NDArray[Any]]
-) -> tuple[Mask, dict[str, NDArray[Any]], list[tuple[str, str, NDArray[np.int64]]]]:
-    """Find impossible values, the first fault of a row counting, and apply transforms."""
-    size = len(next(iter(values.values()))) if values else 0
-    fine = np.ones(size, np.bool_)
-    refused: list[tuple[str, str, NDArray[np.int64]]] = []
+@dataclass
+class _Checked:
+    """The values of the candidate rows (U,) while they are checked; ``fine`` marks the sound."""
 
-    def refuse(role: Role, reason: str, fault: Mask) -> None:
-        at = np.flatnonzero(fault & fine)
+    metric: Metric
+    values: dict[str, NDArray[Any]]
+    fine: Mask
+    refused: list[tuple[str, str, NDArray[np.int64]]]
+
+    def refuse(self, role: Role, reason: str, fault: Mask) -> None:
+        """Refuse rows; the first fault of a row counts."""
+        at = np.flatnonzero(fault & self.fine)
         if len(at):
-            refused.append((metric.roles[role.name].column or role.name, reason, at))
-            fine[at] = False
+            column = self.metric.roles[role.name].column or role.name
+            self.refused.append((column, reason, at))
+            self.fine[at] = False
 
-    clean = dict(values)
+
+def _validate(metric: Metric, roles: list[Role], values: dict[str, NDArray[Any]]) -> _Checked:
+    """Find impossible values, role by role, and apply transforms."""
+    size = len(next(iter(values.values()))) if values else 0
+    checked = _Checked(metric, dict(values), np.ones(size, np.bool_), [])
     for role in roles:
-        transform = metric.roles[role.name].transform
-        array = values[role.name]
-        if array.dtype == np.bool_:
-            continue
-        for reason, fault in _faults(role, transform, array):
-            refuse(role, reason, fault)
-        clean[role.name] = _transformed(array, transform, role.whole, fine)
+        _check_role(checked, role)
     for role in roles:
         if role.at_most is not None:
-            above = _above(clean[role.name], clean[role.at_most])
+            above = _above(checked.values[role.name], checked.values[role.at_most])
             if above is not None:
-                refuse(role, f"{role.name} exceed {role.at_most}", above)
-    return fine, clean, refused
+                checked.refuse(role, f"{role.name} exceed {role.at_most}", above)
+    return checked
+
+
+def _check_role(checked: _Checked, role: Role) -> None:
+    transform = checked.metric.roles[role.name].transform
+    array = checked.values[role.name]
+    if array.dtype == np.bool_:
+        if transform is None and not role.exclusive:
+            return  # a truth value is a sound 0 or 1
+        array = array.astype(np.float64)
+    if role.whole and array.dtype == np.uint64:
+        array = _signed(checked.metric, role, array)
+    for reason, fault in _faults(role, transform, array):
+        checked.refuse(role, reason, fault)
+    checked.values[role.name] = _transformed(array, transform, role.whole, checked.fine)
+
+
+def _signed(metric: Metric, role: Role, array: NDArray[Any]) -> NDArray[np.int64]:
+    if len(array) and int(array.max()) > np.iinfo(np.int64).max:
+        raise StatisticsError(
+            f"the count {array.max()} does not fit 64 bits with a sign",
+            where={"metric": metric.name, "column": metric.roles[role.name].column},
+            expected="counts below 9.2e18",
+            remedy="leave such rows out with a where condition",
+        )
+    return array.astype(np.int64)
 
 
 def _faults(role: Role, transform: str | None, array: NDArray[Any]) -> list[tuple[str, Mask]]:

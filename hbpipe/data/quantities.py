@@ -8,6 +8,9 @@ conditions.
 from __future__ import annotations
 
 import difflib
+import math
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,6 +18,17 @@ OPERATORS = ("==", "!=", "<", "<=", ">", ">=", "in", "is_null", "not_null")
 TRANSFORMS = ("log", "log1p")
 #: Exposures that are not measured row by row but counted in days.
 CALENDAR = ("days", "active_days")
+
+_METRIC_KEYS = ("family", "where", "transform", "per", "target", "fixed", "hyperprior")
+#: Columns that the lake's tables have of their own, so no level may be called so.
+_RESERVED = """
+as_of at_bound boundary converged count day drift estimate estimator exposure family
+gradient_norm iterations level log_marginal_likelihood m2 mean method metric n n_effective
+n_events n_groups p_below_target parameter pool predictive_mean predictive_sd prior_mean raw
+run_id sd sd_plug_in shard silent start_log_marginal_likelihood status successes term trials
+value variance weight
+"""
+RESERVED = frozenset(_RESERVED.split())
 
 QuantityKind = Literal["column", "rows", "where", "days", "active_days"]
 
@@ -106,6 +120,10 @@ def _value(operator: str, raw: Any) -> Any:
         return tuple(_value("==", item) for item in raw)
     if not isinstance(raw, str | int | float | bool):
         raise ValueError(f"{operator} compares with a string, number or boolean, found {raw!r}")
+    if isinstance(raw, float) and not math.isfinite(raw):
+        raise ValueError(f"{operator} compares with a finite number, found {raw!r}")
+    if isinstance(raw, int) and not -(2**63) <= raw < 2**64:
+        raise ValueError(f"{operator} compares with numbers of 64 bits, found {raw!r}")
     return raw
 
 
@@ -117,12 +135,12 @@ def parse_quantity(role: str, raw: Any) -> Quantity:
         if role == "exposure" and raw in CALENDAR:
             return Quantity("days" if raw == "days" else "active_days")
         return Quantity("column", column=raw)
-    if not isinstance(raw, dict):
+    if not isinstance(raw, Mapping):
         raise ValueError(f"{role} must be a column, rows, or a mapping, found {raw!r}")
-    unknown = sorted(set(raw) - {"column", "transform", "where"})
-    if unknown:
-        known = ("column", "transform", "where")
-        raise ValueError(f"unknown key {unknown[0]!r} in {role}{nearest(unknown[0], known)}")
+    known = ("column", "transform", "where")
+    for key in raw:
+        if key not in known:
+            raise ValueError(f"unknown key {key!r} in {role}{nearest(str(key), known)}")
     if "where" in raw:
         if len(raw) > 1:
             raise ValueError(f"{role}: where counts rows and stands alone")
@@ -136,10 +154,121 @@ def parse_transform(raw: Any) -> str | None:
     """Parse ``log``, ``log1p`` or nothing."""
     if raw is not None and raw not in TRANSFORMS:
         raise ValueError(f"unknown transform {raw!r}{nearest(str(raw), TRANSFORMS)}")
-    return raw
+    return None if raw is None else str(raw)
 
 
-def nearest(word: str, known: Any) -> str:
+def parse_metric(name: str, raw: Any) -> Metric:
+    """Parse one metric of the configuration.
+
+    Raises
+    ------
+    ValueError
+        With every fault of the metric, one a line.
+    """
+    from hbpipe.model.families import FAMILIES  # brings scipy: only when settings are read
+
+    if not isinstance(raw, Mapping) or "family" not in raw:
+        raise ValueError(f"needs a family, one of {', '.join(sorted(FAMILIES))}")
+    if raw["family"] not in sorted(FAMILIES):  # a list: the value may be of any type
+        raise ValueError(f"unknown family {raw['family']!r}{nearest(str(raw['family']), FAMILIES)}")
+    family = FAMILIES[raw["family"]]
+    faults = _Faults()
+    roles = [role.name for role in family.roles]
+    for key in raw:
+        if key not in (*roles, *_METRIC_KEYS):
+            faults.add(f"unknown key {key!r}{nearest(str(key), [*roles, *_METRIC_KEYS])}")
+    if missing := [role for role in roles if role not in raw]:
+        faults.add(f"family {family.name} needs {', '.join(missing)}")
+    quantities = {
+        role.name: faults.collect(_role, role.name, raw, role.lowest is None)
+        for role in family.roles
+        if role.name in raw
+    }
+    if raw.get("transform") is not None and "value" not in roles:
+        faults.add("transform goes with a value column")
+    metric = Metric(
+        name=name,
+        family=family.name,
+        roles=quantities,
+        where=faults.collect(parse_conditions, raw["where"]) if "where" in raw else (),
+        per=faults.collect(_per, raw.get("per", 1), quantities.get("exposure")),
+        target=faults.collect(_number, "target", raw.get("target")),
+        fixed=faults.collect(_fixed, raw.get("fixed", {}), family.hyperparameters),
+        hyperprior=raw.get("hyperprior"),
+    )
+    faults.throw()
+    return metric
+
+
+class _Faults:
+    """What was found wrong so far, so that it can be told all at once."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def add(self, fault: str) -> None:
+        self.found.append(fault)
+
+    def collect(self, parse: Any, *arguments: Any) -> Any:
+        """Return what ``parse`` returns; None when it finds a fault, which is kept."""
+        try:
+            return parse(*arguments)
+        except ValueError as error:
+            self.found.append(str(error))
+
+    def throw(self) -> None:
+        if self.found:
+            raise ValueError("\n".join(self.found))
+
+
+def _role(role: str, raw: Mapping[str, Any], any_sign: bool) -> Quantity:
+    """Parse what fills a role, with the metric's own transform where the role is the value."""
+    quantity = parse_quantity(role, raw[role])
+    transform = parse_transform(raw.get("transform")) if role == "value" else None
+    if transform is not None:
+        if quantity.kind != "column" or quantity.transform not in (None, transform):
+            raise ValueError("transform goes with a value column, and is given once")
+        quantity = Quantity("column", column=quantity.column, transform=transform)
+    if quantity.transform is not None and not any_sign:
+        raise ValueError(f"{role}: a logarithm may be negative, and {role} may not")
+    return quantity
+
+
+def _per(raw: Any, exposure: Quantity | None) -> float:
+    if exposure is None:
+        if raw != 1:
+            raise ValueError("per goes with an exposure")
+        return 1.0
+    calendar = exposure.kind in CALENDAR
+    days = re.fullmatch(r"([1-9]\d{0,4})\s*d", raw.strip()) if isinstance(raw, str) else None
+    value = int(days[1]) if days and calendar else raw
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError(f"per must be a positive number, or days such as 7d, found {raw!r}")
+    return float(value)
+
+
+def _number(key: str, raw: Any) -> float | None:
+    if raw is None:
+        return None
+    if isinstance(raw, bool) or not isinstance(raw, int | float) or not math.isfinite(raw):
+        raise ValueError(f"{key} must be a finite number, found {raw!r}")
+    return float(raw)
+
+
+def _fixed(raw: Any, hyperparameters: tuple[str, ...]) -> dict[str, float]:
+    if not isinstance(raw, Mapping):
+        raise ValueError(f"fixed maps hyperparameters to numbers, found {raw!r}")
+    values: dict[str, float] = {}
+    for key, value in raw.items():
+        if key not in hyperparameters:
+            raise ValueError(f"fixed: unknown {key!r}{nearest(str(key), hyperparameters)}")
+        number = _number(f"fixed.{key}", value)
+        if number is not None:
+            values[key] = number
+    return values
+
+
+def nearest(word: str, known: Iterable[Any]) -> str:
     """Return ``; did you mean 'x'?`` or the list of what is known."""
     names = [str(name) for name in known]
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)

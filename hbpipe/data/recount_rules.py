@@ -77,10 +77,8 @@ def measure(metric: RecountMetric, row: Mapping[str, Any]) -> tuple[Outcome, dic
     }
     if metric.family == "beta_binomial" and values["successes"] > values["trials"]:
         raise RefusedError(columns["successes"], "successes exceed trials")
-    if metric.family == "gamma_poisson" and "exposure" in values:
-        exposure = values["exposure"]
-        if exposure < 0 or (exposure == 0 and values["count"] > 0):
-            raise RefusedError(columns["exposure"], "exposure not above zero")
+    if metric.family == "gamma_poisson" and values.get("exposure", 0) < 0:
+        raise RefusedError(columns["exposure"], "negative")
     if metric.family == "normal_known_variance" and values["variance"] <= 0:
         raise RefusedError(columns["variance"], "variance not above zero")
     return "counted", values

@@ -27,6 +27,7 @@ REMEDIES = {
     "infinite": "write null for an unknown value",
     "not whole": "counts are whole numbers; for amounts choose a normal family",
     "logarithm of a value not above zero": "leave such rows out: where: [[column, '>', 0]]",
+    "variance not above zero": "give the squared standard error, or null where it is unknown",
     "successes exceed trials": "check that both columns count the same events",
 }
 
@@ -77,10 +78,24 @@ def reject(
 
 
 def _texts(values: pa.ChunkedArray, rows: NDArray[np.int64]) -> list[str]:
-    return [_short(value) for value in values.take(pa.array(rows)).to_pylist()]
+    return [_short(value) for value in _printable(values.take(pa.array(rows))).to_pylist()]
+
+
+def _printable(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Give times as text and text as bytes: Python lacks the first's range, UTF-8 the second's."""
+    kind = values.type
+    if pa.types.is_dictionary(kind):
+        values, kind = values.cast(kind.value_type), kind.value_type
+    if pa.types.is_temporal(kind):
+        return values.cast(pa.string())
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return values.cast(pa.large_binary())
+    return values
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "backslashreplace")
     text = "null" if value is None else str(value)
     printable = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
     return printable if len(printable) <= _MAX_TEXT else printable[: _MAX_TEXT - 1] + "…"

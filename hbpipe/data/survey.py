@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from hbpipe.data.clock import FAULTS, business_days
+from hbpipe.data.columns import schema_faults
 from hbpipe.data.events import (
     PIECE_BYTES,
     PIECE_ROWS,
@@ -28,10 +29,10 @@ from hbpipe.data.events import (
     level_type,
     open_parquet,
     read_piece,
-    schema_faults,
+    require_same,
 )
 from hbpipe.data.quantities import Metric
-from hbpipe.data.rejections import Rejection, reject
+from hbpipe.data.rejections import Rejection, merge_rejections, reject
 from hbpipe.errors import EventsError
 
 
@@ -77,30 +78,43 @@ def survey_file(form: EventFormat, file: FileState, metrics: tuple[Metric, ...])
             where={"file": full_path(form.root, file.path)},
             remedy="correct the configuration, or deliver the file with the right columns",
         )
-    groups, days, undated = [], Counter[int](), []
-    first_row = 0
+    groups, days, undated = _scan(form, file, metrics, schema, metadata)
+    sha256 = content_hash(form, file)
+    require_same(form, file)
+    return Survey(
+        file=file,
+        sha256=sha256,
+        rows=metadata.num_rows,
+        row_groups=tuple(groups),
+        days={day: days[day] for day in sorted(days)},
+        undated=tuple(merge_rejections(undated)),
+        level_types=tuple(_level_type(schema, name) for name in form.levels),
+    )
+
+
+def _scan(
+    form: EventFormat,
+    file: FileState,
+    metrics: tuple[Metric, ...],
+    schema: pa.Schema,
+    metadata: pq.FileMetaData,
+) -> tuple[list[RowGroup], Counter[int], list[Rejection]]:
+    """Go through the row groups, reading times only where the footer does not tell the day."""
+    groups, days, undated = [], Counter[int](), list[Rejection]()
+    columns, first_row = form.columns(metrics), 0
     for index in range(metadata.num_row_groups):
         rows = metadata.row_group(index).num_rows
         day = _single_day(metadata, schema, index, form)
         if day is not None:
-            found, faulty = {day: rows}, []
+            found = {day: rows}
         else:
             found, faulty = _count_days(form, Piece(file, (index,), (first_row,), (rows,)))
-        size = _bytes(metadata, index, form.columns(metrics))
+            undated += faulty
         span = (min(found), max(found)) if found else (0, -1)
-        groups.append(RowGroup(index, first_row, rows, size, *span))
+        groups.append(RowGroup(index, first_row, rows, _bytes(metadata, index, columns), *span))
         days.update(found)
-        undated += faulty
         first_row += rows
-    return Survey(
-        file=file,
-        sha256=content_hash(form, file),
-        rows=first_row,
-        row_groups=tuple(groups),
-        days={day: days[day] for day in sorted(days)},
-        undated=tuple(undated),
-        level_types=tuple(_level_type(schema, name) for name in form.levels),
-    )
+    return groups, days, undated
 
 
 def _level_type(schema: pa.Schema, name: str) -> str:
@@ -122,8 +136,11 @@ def _single_day(
         return None
     if statistics.null_count:
         return None
-    ends = pa.chunked_array([pa.array([statistics.min, statistics.max], kind)])
-    days, faults = business_days(ends, form.calendar)
+    # The raw numbers: Python's own dates have no nanoseconds, and end in the year 9999.
+    raw = pa.array([statistics.min_raw, statistics.max_raw], pa.int64())
+    # Parquet keeps every date in days.
+    ends = raw.cast(pa.int32()).view(pa.date32()) if pa.types.is_date(kind) else raw.view(kind)
+    days, faults = business_days(pa.chunked_array([ends]), form.calendar)
     return int(days[0]) if days[0] == days[1] and not faults.any() else None
 
 
@@ -138,7 +155,7 @@ def _bytes(metadata: pq.FileMetaData, index: int, columns: Iterable[str]) -> int
     sizes = [
         group.column(k).total_compressed_size
         for k in range(metadata.num_columns)
-        if group.column(k).path_in_schema.split(".")[0] in wanted
+        if group.column(k).path_in_schema in wanted
     ]
     return int(sum(sizes))
 

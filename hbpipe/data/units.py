@@ -37,10 +37,12 @@ class Units:
 
 
 def encode(column: pa.ChunkedArray | pa.Array) -> Encoded:
-    """Encode a level column of text or whole numbers."""
+    """Encode a level column of text or whole numbers, as the type that levels are stored with."""
+    stored = level_type(column.type)
     if not pa.types.is_dictionary(column.type):
-        column = column.cast(level_type(column.type))
-    return encode_any(column)
+        return encode_any(column.cast(stored))
+    encoded = encode_any(column)
+    return Encoded(encoded.codes, encoded.values.cast(stored))
 
 
 def encode_any(column: pa.ChunkedArray | pa.Array) -> Encoded:
@@ -53,9 +55,9 @@ def encode_any(column: pa.ChunkedArray | pa.Array) -> Encoded:
     whole = chunked.unify_dictionaries().combine_chunks()
     if isinstance(whole, pa.ChunkedArray):
         whole = whole.chunk(0)
-    indices = whole.indices
+    indices = whole.indices.cast(pa.int64())
     codes = (indices.fill_null(-1) if indices.null_count else indices).to_numpy()
-    return Encoded(codes.astype(np.int64), whole.dictionary)
+    return Encoded(codes, whole.dictionary)
 
 
 def find_units(levels: list[Encoded], valid: NDArray[np.bool_]) -> Units:
@@ -92,17 +94,17 @@ def _take(values: pa.Array, codes: Codes) -> pa.Array:
 
 
 def _tuples(levels: list[Encoded], valid: NDArray[np.bool_]) -> Units:
-    joint = np.zeros(len(valid), np.int64)
-    size = 1
+    """Code the tuples themselves, level by level so that no product of sizes can overflow."""
+    codes, size = np.zeros(len(valid), np.int64), 1
     for level in levels:
-        joint = joint * len(level.values) + np.maximum(level.codes, 0)
-        size *= len(level.values)
-    codes, present = compact(joint, size, valid)
-    keys = []
-    for level in reversed(levels):
-        keys.append(_take(level.values, present % len(level.values)))
-        present = present // len(level.values)
-    return Units(codes, tuple(reversed(keys)))
+        width = len(level.values)
+        joint = codes * width + np.maximum(level.codes, 0)
+        codes, present = compact(joint, size * width, valid)
+        size = len(present)
+    rows = np.flatnonzero(valid)
+    example = np.empty(size, np.int64)
+    example[codes[rows]] = rows
+    return Units(codes, tuple(_take(level.values, level.codes[example]) for level in levels))
 
 
 def compact(codes: Codes, size: int, valid: NDArray[np.bool_]) -> tuple[Codes, Codes]:

@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from hbpipe.data.clock import to_date
 from hbpipe.data.quantities import Metric
 from hbpipe.data.snapshot import Snapshot
 from hbpipe.data.units import Units, encode, find_units
+from hbpipe.errors import LakeError, StatisticsError
 from hbpipe.model.families import get_family
 
 Statistics = dict[str, NDArray[Any]]
@@ -70,7 +72,15 @@ class _Rows:
 
 
 def fold_window(order: WindowOrder) -> Folded:
-    """Fold one shard of the window; see the module for the order of the sums."""
+    """Fold one shard of the window; see the module for the order of the sums.
+
+    Raises
+    ------
+    LakeError
+        When some day of the window lacks a metric.
+    StatisticsError
+        When a sum overflows; names the metric.
+    """
     lead = order.metrics[0].name  # every metric of a day lists the same units in the same order
     keys = _read(order.window, lead, ["day", *order.levels, "n_events"])
     units, rows, first_seen = _find_units(order, keys)
@@ -80,8 +90,12 @@ def fold_window(order: WindowOrder) -> Folded:
     for metric in order.metrics:
         names = [statistic.name for statistic in get_family(metric.family).statistics]
         table = _read(order.window, metric.name, names)
+        _require_rows(order, metric, table.num_rows, keys.num_rows)
         daily = {name: table.column(name).to_numpy() for name in names}
-        folded = _fold_months(metric, daily, rows, units.n)
+        try:
+            folded = _fold_months(metric, daily, rows, units.n)
+        except StatisticsError as error:
+            raise error.at(metric=metric.name) from None
         statistics[metric.name], unusable[metric.name] = _expose(metric, folded, order, first_seen)
     return Folded(units.keys, n_events, statistics, unusable)
 
@@ -90,57 +104,101 @@ def _read(snapshot: Snapshot, metric: str, columns: list[str]) -> pa.Table:
     return snapshot.read(columns=columns, filters=[("metric", "==", metric)])
 
 
+def _require_rows(order: WindowOrder, metric: Metric, found: int, expected: int) -> None:
+    """Refuse days that were computed for other metrics: their units would be mixed up."""
+    if found != expected:
+        raise LakeError(
+            f"metric {metric.name!r} has {found} rows in the window",
+            where={"lake": order.window.storage.uri, "table": order.window.name},
+            expected=f"{expected}, one for every unit and day that metric "
+            f"{order.metrics[0].name!r} has",
+            remedy="deliver the events of the days that lack it again, or choose a shorter window",
+        )
+
+
 def _find_units(order: WindowOrder, keys: pa.Table) -> tuple[Units, _Rows, NDArray[np.int64]]:
     """Code the units of window, history and dimension table, and find their first days.
 
-    Later rows decide a unit's parents: history, then the dimension table, then the window.
+    A unit's parents are the latest: those of the window, else of the dimension table, else of
+    the days before. Units come out in the order of their keys.
     """
     past = _past(order)
-    tables = [past.select(list(order.levels))]
-    if order.listed is not None:
-        tables.append(order.listed)
-    tables.append(keys.select(list(order.levels)))
-    everything = pa.concat_tables(tables)
-    units = _identify(order, everything)
-    days = np.concatenate(
-        [
-            past.column("day").cast(pa.int32()).to_numpy(),
-            np.full(everything.num_rows - past.num_rows - keys.num_rows, order.as_of),
-            keys.column("day").cast(pa.int32()).to_numpy(),
-        ]
-    ).astype(np.int64)
+    listed = past.slice(0, 0) if order.listed is None else order.listed
+    everything = pa.concat_tables(
+        [table.select(list(order.levels)) for table in (past, listed, keys)]
+    )
+    days = np.concatenate([_days(past), np.full(listed.num_rows, order.first_day - 1), _days(keys)])
+    standing = 2 * days
+    standing[past.num_rows : past.num_rows + listed.num_rows] += 1  # after the days before
+    units = _identify(order, everything, standing)
+    seen = np.ones(len(days), np.bool_)
+    seen[past.num_rows : past.num_rows + listed.num_rows] = False
     first_seen = np.full(units.n, order.as_of + 1, np.int64)
-    dated = np.ones(len(days), np.bool_)
-    dated[past.num_rows : len(days) - keys.num_rows] = False  # listed, but never seen
-    np.minimum.at(first_seen, units.codes[dated], days[dated])
+    np.minimum.at(first_seen, units.codes[seen], days[seen])
     shown = np.zeros(units.n, np.bool_)
-    shown[units.codes[days >= order.silent_since]] = True
-    renumber = np.cumsum(shown) - 1
-    kept = pa.array(np.flatnonzero(shown))
-    window = units.codes[len(days) - keys.num_rows :]
-    rows = _Rows(days[len(days) - keys.num_rows :], renumber[window])
-    named = Units(rows.codes, tuple(key.take(kept) for key in units.keys))
-    return named, rows, first_seen[shown]
+    shown[units.codes[(days >= order.silent_since) | ~seen]] = True
+    kept = _sorted(units, np.flatnonzero(shown))
+    renumber = np.full(units.n, -1, np.int64)
+    renumber[kept] = np.arange(len(kept))
+    window = slice(len(days) - keys.num_rows, None)
+    rows = _Rows(days[window], renumber[units.codes[window]])
+    named = tuple(key.take(pa.array(kept)) for key in units.keys)
+    return Units(rows.codes, named), rows, first_seen[kept]
+
+
+def _days(table: pa.Table) -> NDArray[np.int64]:
+    return np.asarray(table.column("day").cast(pa.int32()).to_numpy(), np.int64)
 
 
 def _past(order: WindowOrder) -> pa.Table:
+    """Read day and levels of the units of the days before the window.
+
+    Those days may have been computed for other metrics than today's, and every metric of a file
+    lists the same units: the first of its own will do.
+    """
     columns = ["day", *order.levels]
     if order.history is None:
         return order.window.select(lambda _: False).read(columns=columns)
-    return _read(order.history, order.metrics[0].name, columns)
+    by_lead: dict[str, list[str]] = {}
+    for file in order.history.files:
+        by_lead.setdefault(file.statistics["metric"][0], []).append(file.path)
+    parts = [
+        _read(_only(order.history, frozenset(paths)), lead, columns)
+        for lead, paths in sorted(by_lead.items())
+    ]
+    return pa.concat_tables([order.window.select(lambda _: False).read(columns=columns), *parts])
 
 
-def _identify(order: WindowOrder, everything: pa.Table) -> Units:
+def _only(snapshot: Snapshot, paths: frozenset[str]) -> Snapshot:
+    return snapshot.select(lambda file: file.path in paths)
+
+
+def _identify(order: WindowOrder, everything: pa.Table, standing: NDArray[np.int64]) -> Units:
+    """Code the units; where ids are unique, a unit stands under its latest parent.
+
+    ``standing`` (R,) says which rows are later. Of two parents on one latest day the greater in
+    the order of names counts: any rule will do that does not depend on the order of files.
+    """
     levels = [encode(everything.column(name)) for name in order.levels]
-    if order.within_parent:
+    if order.within_parent or len(levels) == 1:
         return find_units(levels, np.ones(everything.num_rows, np.bool_))
-    finest = levels[-1]
-    keys = []
-    for level in levels[:-1]:
-        latest = np.zeros(len(finest.values), np.int64)
-        latest[finest.codes] = level.codes  # the last write wins: the latest parent
-        keys.append(level.values.take(pa.array(latest)))
-    return Units(finest.codes, (*keys, finest.values))
+    *above, finest = levels
+    parents = find_units(above, np.ones(everything.num_rows, np.bool_))
+    order_of = np.empty(parents.n, np.int64)
+    by_name = _sorted(parents, np.arange(parents.n))
+    order_of[by_name] = np.arange(parents.n)
+    latest = np.full(len(finest.values), np.iinfo(np.int64).min)
+    np.maximum.at(latest, finest.codes, standing * max(parents.n, 1) + order_of[parents.codes])
+    chosen = pa.array(by_name[latest % max(parents.n, 1)] if len(latest) else latest)
+    return Units(finest.codes, (*(key.take(chosen) for key in parents.keys), finest.values))
+
+
+def _sorted(units: Units, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Order units by their keys, so that nothing later depends on the order of files."""
+    names = [str(level) for level in range(len(units.keys))]
+    table = pa.table([key.take(pa.array(chosen)) for key in units.keys], names)
+    keys = [(name, "ascending") for name in reversed(names)]
+    return np.asarray(chosen[pc.sort_indices(table, sort_keys=keys).to_numpy()])
 
 
 def _fold_months(metric: Metric, daily: Statistics, rows: _Rows, n: int) -> Statistics:

@@ -34,33 +34,43 @@ class Density:
 
 def _half_cauchy(_: Jet, square: Jet, arguments: Arguments) -> Jet:
     (scale,) = arguments
-    return np.log(2.0 / (np.pi * scale)) - jets.log1p(square * (1.0 / scale**2))
+    log_density: Jet = -jets.log1p(square * (1.0 / scale**2)) + np.log(2.0 / (np.pi * scale))
+    return log_density
 
 
 def _half_normal(_: Jet, square: Jet, arguments: Arguments) -> Jet:
     (scale,) = arguments
-    return square * (-0.5 / scale**2) + 0.5 * np.log(2.0 / np.pi) - np.log(scale)
+    log_density: Jet = square * (-0.5 / scale**2) + (0.5 * np.log(2.0 / np.pi) - np.log(scale))
+    return log_density
 
 
 def _normal(u: Jet, _: Jet, arguments: Arguments) -> Jet:
     mean, sd = arguments
-    return (u - mean) * (u - mean) * (-0.5 / sd**2) - 0.5 * np.log(2.0 * np.pi) - np.log(sd)
+    distance = u - mean
+    log_density: Jet = distance * distance * (-0.5 / sd**2) - (
+        0.5 * np.log(2.0 * np.pi) + np.log(sd)
+    )
+    return log_density
 
 
 def _gamma(u: Jet, _: Jet, arguments: Arguments) -> Jet:
     shape, rate = arguments
-    constant = shape * np.log(rate) - gammaln(shape)
-    return (shape - 1.0) * jets.log(u) - rate * u + constant
+    log_density: Jet = (
+        jets.log(u) * (shape - 1.0) - u * rate + (shape * np.log(rate) - gammaln(shape))
+    )
+    return log_density
 
 
 def _beta(u: Jet, _: Jet, arguments: Arguments) -> Jet:
     a, b = arguments
-    return (a - 1.0) * jets.log(u) + (b - 1.0) * jets.log(1.0 - u) - betaln(a, b)
+    log_density: Jet = jets.log(u) * (a - 1.0) + jets.log(1.0 - u) * (b - 1.0) - betaln(a, b)
+    return log_density
 
 
 def _uniform_shrinkage(u: Jet, _: Jet, arguments: Arguments) -> Jet:
     (scale,) = arguments
-    return np.log(scale) - 2.0 * jets.log(u + scale)
+    log_density: Jet = jets.log(u + scale) * -2.0 + np.log(scale)
+    return log_density
 
 
 DENSITIES: dict[str, Density] = {

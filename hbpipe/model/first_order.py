@@ -13,8 +13,7 @@ import numpy as np
 from hbpipe.model.family import Array
 from hbpipe.model.geometry import LOCATION, NOISE, SPREAD
 from hbpipe.model.nodes import Nodes, single_nodes
-from hbpipe.model.peak import Peak
-from hbpipe.model.quadrature import conditional, laplace
+from hbpipe.model.peak import Peak, conditional, laplace
 from hbpipe.model.target import Target
 
 
@@ -44,7 +43,7 @@ def first_order_nodes(target: Target, peak: Peak) -> Nodes:
 
 
 def _mean_slope(target: Target, location: Array) -> Array:
-    """D mean / d ℓ: 1, m or m(1 − m), the variance function of the link's exponential family."""
+    """Slope d mean / d ℓ: 1, m or m(1 − m), which is the family's variance function."""
     if target.geometry.location_is_analytic:
         return np.ones_like(location)
     _, v1, v2 = target.geometry.variance

@@ -26,6 +26,8 @@ __all__ = ["Fit", "PoolFits", "fit", "fit_pools"]
 
 #: Two climbs found the same summit when their values differ by less, relative to 1 + |value|.
 _SAME_SUMMIT = 1e-8
+#: A walk that stopped with less slope than this without a proper maximum stands on a plain.
+_FLAT_NORM = 1e-3
 
 
 def fit(
@@ -256,19 +258,11 @@ def _status(
 ) -> NDArray[np.str_]:
     """One word per pool; the data's own word comes first."""
     spread = problem.family.spread
+    alike = at_bound[:, spread] & (best.coordinates[:, spread] <= problem.family.bounds[0][spread])
     held_all = ~np.isnan(problem.held).any(axis=1)
-    flat = (
-        ~best.converged & (best.gradient_norm <= 1e-3) if climbed else np.zeros(len(at_bound), bool)
-    )
+    flat = ~best.converged & (best.gradient_norm <= _FLAT_NORM) & climbed
     words = np.select(
-        [
-            problem.status != "",
-            held_all,
-            flat,
-            ~best.converged,
-            at_bound[:, spread],
-            at_bound.any(axis=1),
-        ],
+        [problem.status != "", held_all, flat, ~best.converged, alike, at_bound.any(axis=1)],
         [problem.status, "fixed", "flat", "not_converged", "no_spread", "at_bound"],
         "ok",
     )

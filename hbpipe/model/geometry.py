@@ -46,6 +46,8 @@ Sizes: TypeAlias = Callable[[Statistics], tuple[Array, Array]]
 LOCATION, SPREAD, NOISE = 0, 1, 2
 #: An optimiser's coordinate may sit on its bound; named parameters there are taken just inside.
 _INSIDE = 1e-14
+#: The largest log spread at which φ = A/(1 + A) is a number below 1.
+_LARGEST = 33.0
 
 
 def _any_store(sketch: Any) -> NDArray[np.bool_]:
@@ -101,6 +103,13 @@ class Geometry:
 def _softplus_both(line: Jet) -> Jet:
     """Log m(1 − m) at m = expit(line)."""
     return -log1p_exp(line) - log1p_exp(-line)
+
+
+def _beta_coordinates(working: list[Jet]) -> list[Jet]:
+    line, spread = working
+    # φ must stay below 1: beyond this, counts are all or nothing and the likelihood is flat.
+    below = Jet(np.minimum(spread.value, _LARGEST), spread.gradient, spread.hessian)
+    return [line, exp(-log1p_exp(-below))]
 
 
 def _beta_named(working: list[Jet]) -> Named:
@@ -189,7 +198,7 @@ def _minus_spread(working: list[Jet]) -> Jet:
 
 _NORMAL_JACOBIAN: dict[str, Callable[[list[Jet]], Jet]] = {
     "mu": lambda w: w[LOCATION] * 0.0,
-    "tau": lambda w: 0.5 * w[SPREAD] + (w[NOISE] if len(w) > NOISE else 0.0),
+    "tau": lambda w: 0.5 * w[SPREAD] + (w[NOISE] if len(w) > NOISE else 0.0) - np.log(2.0),
     "tau_squared": lambda w: w[SPREAD] + (2.0 * w[NOISE] if len(w) > NOISE else 0.0),
     "sigma": lambda w: w[NOISE],
 }
@@ -244,7 +253,7 @@ GEOMETRIES: dict[str, Geometry] = {
         mean=special.expit,
         sizes=_sizes("trials", lambda s, n: s["successes"] / n),
         median_size=lambda sketch: _median(sketch.trials.counts, "value", "count"),
-        coordinates=lambda w: [w[LOCATION], exp(-log1p_exp(-w[SPREAD]))],
+        coordinates=_beta_coordinates,
         log_spread=lambda held, w: w[LOCATION] * 0.0 + (_log(held) - np.log1p(-held)),
         named=_beta_named,
         named_at=_beta_named_at,

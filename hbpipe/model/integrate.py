@@ -22,8 +22,9 @@ from hbpipe.model.jets import variables
 from hbpipe.model.nodes import Nodes, combine_pools, single_nodes
 from hbpipe.model.peak import Peak, find_peak
 from hbpipe.model.proper import check_proper
-from hbpipe.model.quadrature import locate, quadrature
+from hbpipe.model.quadrature import quadrature
 from hbpipe.model.target import Target
+from hbpipe.model.window import locate
 
 UNCERTAINTIES = ("auto", "plug_in", "first_order", "integrated")
 #: ``auto`` takes first order from this curvature in log τ on: sd(log τ) ≤ 0.11, limits within

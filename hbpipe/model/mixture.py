@@ -150,11 +150,16 @@ class Mixture:
         start
             A first guess, (J, Q); by default the law with the mixture's mean and variance.
         """
+        if self.weight.shape[1] == 1:
+            return np.asarray(self.law.ppf(self.first, self.second, levels[None, :]))
         if start is None:
             start = matched_quantiles(self.law, *self.moments(), levels)
         out = np.empty(start.shape)
         for column, level in enumerate(levels):
             out[:, column] = _solve(self, float(level), self.law.to_line(start[:, column]))
+        # Levels that meet in the last bit, next to 1, may come out in the wrong order.
+        order = np.argsort(levels)
+        out[:, order] = np.maximum.accumulate(out[:, order], axis=1)
         return out
 
 
@@ -199,9 +204,12 @@ def _solve_bracketed(mixture: Mixture, level: float) -> Array:
     low = np.min(np.where(present, parts, np.inf), axis=1)
     high = np.max(np.where(present, parts, -np.inf), axis=1)
     for _ in range(_SAFE_STEPS):
+        # A row that is done no longer moves, so its bits do not depend on the other rows.
+        searching = high - low > 1e-15 * np.maximum(np.abs(low), np.abs(high))
+        if not searching.any():
+            break
         middle = 0.5 * (low + high)
         below = mixture.cdf(middle) < level
-        low, high = np.where(below, middle, low), np.where(below, high, middle)
-        if np.all(high - low <= 1e-15 * np.maximum(np.abs(low), np.abs(high))):
-            break
+        low = np.where(searching & below, middle, low)
+        high = np.where(searching & ~below, middle, high)
     return np.asarray(0.5 * (low + high))

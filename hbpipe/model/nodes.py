@@ -82,20 +82,23 @@ class Nodes:
         Mean and variance of every store's posterior are unchanged, because at a given spread
         they depend on the location through its first two moments only.
         """
-        weight = np.sum(self.weight, axis=2, keepdims=True)
+        weight = _sum_inner(self.weight)
         share = np.divide(self.weight, weight, out=np.zeros_like(self.weight), where=weight > 0)
-        centre = np.sum(share * self.location, axis=2, keepdims=True)
+        centre = _sum_inner(share * self.location)
         between = (self.location - centre) ** 2
         return replace(
             self,
             weight=weight,
-            spread=np.sum(share * self.spread, axis=2, keepdims=True),
+            spread=_sum_inner(share * self.spread),
             location=centre,
-            location_variance=np.sum(
-                share * (self.location_variance + between), axis=2, keepdims=True
-            ),
-            noise=np.sum(share * self.noise, axis=2, keepdims=True),
+            location_variance=_sum_inner(share * (self.location_variance + between)),
+            noise=_sum_inner(share * self.noise),
         )
+
+
+def _sum_inner(values: Array) -> Array:
+    """Sum over inner nodes one after the other: zeros that pad the end leave every bit alone."""
+    return np.asarray(np.cumsum(values, axis=2)[:, :, -1:])
 
 
 def combine_pools(parts: list[tuple[NDArray[np.int64], Nodes]], n_pools: int) -> Nodes:

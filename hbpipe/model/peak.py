@@ -1,4 +1,4 @@
-"""The joint mode of a pool's hyperparameters, in working variables."""
+"""Modes of a pool's hyperparameters, joint and given the spread, in working variables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from hbpipe.model.family import Array, Codes
 from hbpipe.model.geometry import SPREAD
-from hbpipe.model.target import ROUGH, Target, climb
+from hbpipe.model.jets import Jet
+from hbpipe.model.target import PRECISE, ROUGH, Target, climb
 
 _SCAN = np.linspace(-7.0, 7.0, 8)
 
@@ -67,3 +68,24 @@ def _best_of_scan(target: Target, start: Array) -> Array:
         best = np.where(better[:, None], point, best)
         best_value = np.where(better, jet.value, best_value)
     return best
+
+
+def conditional(
+    target: Target, point: Array, log_spread: Array, *, precise: bool = False
+) -> tuple[Array, Jet]:
+    """Maximise over the variables beside the spread, with log A as given."""
+    point = point.copy()
+    if SPREAD in target.free:
+        point[:, SPREAD] = log_spread
+    others = tuple(place for place in target.free if place != SPREAD)
+    return climb(target, point, others, PRECISE if precise else ROUGH)
+
+
+def laplace(target: Target, jet: Jet) -> Array:
+    """Integrate over the variables beside the spread by Laplace's method at their mode, (G,)."""
+    places = [place for place in target.free if place != SPREAD]
+    if not places:
+        return jet.value
+    negative = -jet.hessian[:, places][:, :, places]
+    _, log_determinant = np.linalg.slogdet(negative)
+    return np.asarray(jet.value + 0.5 * (len(places) * np.log(2.0 * np.pi) - log_determinant))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -67,8 +68,20 @@ def posterior(
     """
     model = fit.pools.model
     arrays = check_statistics(model, statistics)
-    nodes = integrate_pools(fit.pools, uncertainty=uncertainty)
-    return Posterior(model, fit.pools, nodes, arrays, quantiles)
+    return Posterior(model, fit.pools, _nodes_of(fit.pools, uncertainty), arrays, quantiles)
+
+
+#: Nodes by (identity of the fit, uncertainty), for as long as the fit lives: an analyst who
+#: updates several sets of stores with one fit integrates once.
+_NODES: dict[tuple[int, str], Nodes] = {}
+
+
+def _nodes_of(fits: PoolFits, uncertainty: str) -> Nodes:
+    key = (id(fits), uncertainty)
+    if key not in _NODES:
+        _NODES[key] = integrate_pools(fits, uncertainty=uncertainty)
+        weakref.finalize(fits, _NODES.pop, key, None)
+    return _NODES[key]
 
 
 def posterior_pools(
@@ -127,7 +140,7 @@ class Posterior(Mapping[str, Array]):
         self._statistics = statistics
         self._codes = np.zeros(len(next(iter(statistics.values()))), dtype=np.int64)
         columns = self._update(quantiles)
-        self._columns = {
+        self._columns: dict[str, Array] = {
             name: getattr(columns, name)
             for name in ("mean", "sd", "sd_plug_in", "weight", "prior_mean")
         }
@@ -163,7 +176,7 @@ class Posterior(Mapping[str, Array]):
         """Quantiles at one level, (J,), or at several, (J, Q)."""
         levels = tuple(np.atleast_1d(np.asarray(q, dtype=float)).tolist())
         found = self._update(levels).quantiles
-        return found[:, 0] if np.ndim(q) == 0 else found
+        return np.asarray(found[:, 0]) if np.ndim(q) == 0 else found
 
     def predict(
         self, exposure: Array | float, quantiles: tuple[float, ...] = (0.025, 0.5, 0.975)

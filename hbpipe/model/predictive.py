@@ -69,10 +69,12 @@ def _bisect(cdf: Any, level: float, low: Array, high: Array, *, whole: bool) -> 
     if whole:
         low = low - 1.0
     for _ in range(_BISECTIONS):
+        gap = 1.0 if whole else 1e-14 * np.maximum(np.abs(low), np.abs(high))
+        searching = high - low > gap
+        if not searching.any():
+            break
         middle = np.floor(0.5 * (low + high)) if whole else 0.5 * (low + high)
         reached = cdf(middle) >= level
-        high, low = np.where(reached, middle, high), np.where(reached, low, middle)
-        gap = 1.0 if whole else 1e-14 * np.maximum(np.abs(low), np.abs(high))
-        if np.all(high - low <= gap):
-            break
+        high = np.where(searching & reached, middle, high)
+        low = np.where(searching & ~reached, middle, low)
     return high

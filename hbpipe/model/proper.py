@@ -9,7 +9,7 @@ import numpy as np
 from hbpipe.errors import FitError
 from hbpipe.model.family import Array
 from hbpipe.model.geometry import SPREAD
-from hbpipe.model.quadrature import conditional, laplace
+from hbpipe.model.peak import conditional, laplace
 from hbpipe.model.target import Target
 
 #: log A from the typical one at which the tails are looked at, and the slope they must exceed.

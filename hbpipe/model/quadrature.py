@@ -19,122 +19,29 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from hbpipe.model.family import Array, Codes
+from hbpipe.model.family import Array
 from hbpipe.model.geometry import LOCATION, NOISE, SPREAD, Geometry
 from hbpipe.model.jets import Jet
 from hbpipe.model.nodes import Nodes, combine_pools, single_nodes
-from hbpipe.model.peak import Peak
-from hbpipe.model.target import PRECISE, ROUGH, Target, climb
+from hbpipe.model.peak import conditional
+from hbpipe.model.target import Target
+from hbpipe.model.window import DROP, Range, reach
 
-#: Posterior density below exp(−DROP) of its maximum is left out.
-DROP = 14.0
-#: Beyond these log-odds v is as good as 0 or 1.
-EDGE = 16.0
-_SCAN = np.linspace(-7.0, 7.0, 15)
-_SEARCHES = 8
+#: Of the nodes at one outer node: log weight, A, prior mean, its remaining variance, noise
+#: variance.
+Parts: TypeAlias = tuple[Array, ...]
+
 #: Outer and inner nodes, doubled while the density is not resolved.
 RULES = ((15, 11), (31, 23), (63, 47))
 _ROUGHNESS = 0.1
 #: A component is narrow when its variance is below this share of the location's.
 _NARROW = 0.3
 
-Parts: TypeAlias = tuple[Array, ...]
-
-
-@dataclass(frozen=True)
-class Range:
-    """Where the outer coordinate matters.
-
-    ``log_scale`` (G,) is log s² on the scale of A; ``low`` and ``high`` (G,) limit the log-odds
-    of v, −∞ and ∞ where the density reaches the end of the interval. ``guide`` is the joint
-    mode, from which conditional modes are sought.
-    """
-
-    log_scale: Array
-    low: Array
-    high: Array
-    guide: Array
-
-    def select(self, pools: Codes) -> Range:
-        """Return the range of some pools."""
-        return Range(self.log_scale[pools], self.low[pools], self.high[pools], self.guide[pools])
-
 
 def inner_place(target: Target) -> int | None:
     """Return the working variable that the inner nodes are about, if any."""
     place = LOCATION if not target.geometry.location_is_analytic else NOISE
     return place if place in target.free else None
-
-
-def conditional(
-    target: Target, point: Array, log_spread: Array, *, precise: bool = False
-) -> tuple[Array, Jet]:
-    """Maximise over the variables beside the spread, with log A as given."""
-    point = point.copy()
-    if SPREAD in target.free:
-        point[:, SPREAD] = log_spread
-    others = tuple(place for place in target.free if place != SPREAD)
-    return climb(target, point, others, PRECISE if precise else ROUGH)
-
-
-def laplace(target: Target, jet: Jet) -> Array:
-    """Integrate over the variables beside the spread by Laplace's method at their mode, (G,)."""
-    places = [place for place in target.free if place != SPREAD]
-    if not places:
-        return jet.value
-    negative = -jet.hessian[:, places][:, :, places]
-    _, log_determinant = np.linalg.slogdet(negative)
-    return np.asarray(jet.value + 0.5 * (len(places) * np.log(2.0 * np.pi) - log_determinant))
-
-
-def _log_density_of_v(log_density_of_x: Array, log_odds: Array) -> Array:
-    """Change the measure from x = 2 logit v + constant to v."""
-    stretch = np.logaddexp(0.0, log_odds) + np.logaddexp(0.0, -log_odds)
-    return np.asarray(log_density_of_x + np.log(2.0) + stretch)
-
-
-def locate(target: Target, peak: Peak) -> Range:
-    """Find the range of v that holds all but a negligible part of the posterior."""
-    if SPREAD not in target.free:
-        none = np.zeros(target.n_pools)
-        return Range(none, none, none, peak.point)
-    typical = -np.log(target.geometry.median_size(target.sketch))
-    log_scale = np.maximum(typical, peak.point[:, SPREAD])
-    mode = 0.5 * (peak.point[:, SPREAD] - log_scale)
-
-    def density(log_odds: Array) -> Array:
-        _, jet = conditional(target, peak.point, log_scale + 2.0 * log_odds)
-        return _log_density_of_v(laplace(target, jet), log_odds)
-
-    scan = np.stack([density(mode + offset) for offset in _SCAN], axis=1)
-    top = np.max(scan, axis=1)
-    near = scan > (top - DROP)[:, None]
-    places = mode[:, None] + _SCAN[None, :]
-    width = 5.5 * 0.5 * np.sqrt(np.maximum(peak.covariance[:, SPREAD, SPREAD], 1e-12))
-    width = np.clip(np.where(peak.regular, width, 2.0), 1e-6, 5.0)
-    low = mode - reach(lambda d: top - density(mode - d), width, DROP)
-    high = mode + reach(lambda d: top - density(mode + d), width, DROP)
-    low = np.minimum(low, np.min(np.where(near, places, np.inf), axis=1))
-    high = np.maximum(high, np.max(np.where(near, places, -np.inf), axis=1))
-    low, high = np.where(low < -7.0, -np.inf, low), np.where(high > EDGE, np.inf, high)
-    return Range(log_scale, low, high, peak.point)
-
-
-def reach(drop_at: Callable[[Array], Array], width: Array, wanted: float) -> Array:
-    """Find the distance at which a log density has dropped by about ``wanted``, (G,).
-
-    The drop of a Gaussian grows with the square of the distance, which a few rescalings use;
-    slower tails are followed by factors of at most 3.
-    """
-    searching = np.ones(len(width), dtype=bool)
-    for _ in range(_SEARCHES):
-        ratio = np.sqrt(wanted / np.maximum(drop_at(width), 1e-3))
-        scaled = np.minimum(width * np.clip(ratio, 0.3, 3.0), 40.0)
-        width = np.where(searching, scaled, width)
-        searching &= np.abs(ratio - 1.0) > 0.15
-        if not searching.any():
-            break
-    return width
 
 
 def quadrature(target: Target, window: Range) -> Nodes:
@@ -172,8 +79,15 @@ def tensor_rule(target: Target, window: Range, outer: int, inner: int) -> tuple[
         noise=np.ones(target.n_pools),
         n_groups=np.asarray(target.sketch.n_groups),
     )
-    names = ("spread", "location", "location_variance", "noise")
-    nodes = replace(nodes, weight=weight, **dict(zip(names, parts[1:], strict=True)))
+    _, spread, location, variance, noise = parts
+    nodes = replace(
+        nodes,
+        weight=weight,
+        spread=spread,
+        location=location,
+        location_variance=variance,
+        noise=noise,
+    )
     roughness = np.maximum(_outer_roughness(weight), _inner_roughness(weight))
     return smooth_narrow(nodes, target.geometry), roughness
 
@@ -275,11 +189,11 @@ def _inner_rule(
     above = reach(drop(1.0), widths[:, 1], DROP)
     step = (below + above) / (inner + 1)
     low = mode - below
-    parts = [
+    found = [
         _node(target, *at(low + (i + 1) * step), log_outer + np.log(step)) for i in range(inner)
     ]
     widths = np.stack([below / sd, above / sd], axis=1)
-    return tuple(np.stack(part, axis=1) for part in zip(*parts, strict=True)), Track(point, widths)
+    return tuple(np.stack(part, axis=1) for part in zip(*found, strict=True)), Track(point, widths)
 
 
 def _node(target: Target, point: Array, jet: Jet, log_measure: Array) -> Parts:

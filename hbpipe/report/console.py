@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from types import TracebackType
 from typing import Any
 
@@ -61,13 +60,8 @@ class ConsoleObserver:
             self._progress.update(self._tasks[stage], completed=total)
         if not self._bars:
             facts = ", ".join(f"{key} {value}" for key, value in summary.items())
-            self._console.print(f"{stage}: {facts}")
+            self._console.print(f"{stage}: {facts}", markup=False, soft_wrap=True)
 
     def message(self, text: str) -> None:
         """Print a line."""
-        self._console.print(text)
-
-
-def is_terminal() -> bool:
-    """Tell whether a person watches standard output."""
-    return sys.stdout.isatty()
+        self._console.print(text, markup=False)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from hbpipe.data.lake import Lake
@@ -60,7 +61,9 @@ class NightReport:
             if len(rows) > _SHOWN:
                 console.print(f"  … and {len(rows) - _SHOWN} pools more, in hyperparameters")
         console.print(_rich("The most shrunk stores", self.most_shrunk))
-        console.print(f"Tables: {self.lake}/ {', '.join(self.tables)}", soft_wrap=True)
+        console.print(
+            f"Tables: {self.lake}/ {', '.join(self.tables)}", soft_wrap=True, markup=False
+        )
         console.print("Read them, here with DuckDB:", soft_wrap=True)
         console.print(f"  {self.duckdb_line()}", soft_wrap=True, markup=False)
         return out.getvalue()
@@ -135,9 +138,12 @@ def _most_shrunk(lake: Lake, row: dict[str, Any]) -> list[dict[str, Any]]:
     top = np.argsort(-moved, kind="stable")[:_SHOWN]
     quantiles = [name for name in table.column_names if name.startswith("q0.")]
     ends = [quantiles[0], quantiles[-1]]
-    keys = [name for name in table.column_names[2 : table.column_names.index("level")]]
+    keys = table.column_names[2 : table.column_names.index("level")]
     columns = ["metric", *keys, "n", "raw", "mean", *dict.fromkeys(ends), "weight"]
-    return table.select(columns).take(pa.array(top[moved[top] >= 0])).to_pylist()
+    shown: list[dict[str, Any]] = (
+        table.select(columns).take(pa.array(top[moved[top] >= 0])).to_pylist()
+    )
+    return shown
 
 
 def _floats(table: pa.Table, name: str) -> Any:
@@ -151,5 +157,5 @@ def _rich(title: str, rows: Sequence[dict[str, Any]], omit: Sequence[str] = ()) 
         number = isinstance(rows[0][name], int | float)
         table.add_column(name, justify="right" if number else "left")
     for row in rows:
-        table.add_row(*(cell(row.get(name)) for name in names))
+        table.add_row(*(escape(cell(row.get(name))) for name in names))
     return table

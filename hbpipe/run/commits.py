@@ -7,6 +7,7 @@ The release row comes last.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -19,9 +20,9 @@ from hbpipe.data import schemas
 from hbpipe.data.clock import to_date
 from hbpipe.data.rejections import REMEDIES, Rejection
 from hbpipe.run import audits
-from hbpipe.run.ledger import DayEntry, write_days, write_files
+from hbpipe.run.fingerprints import release_input
+from hbpipe.run.ledger import DayEntry, FileEntry, write_days, write_files
 from hbpipe.run.night import Night
-from hbpipe.run.plan import release_input
 from hbpipe.run.releases import RELEASED, next_name, publish_release
 
 _TYPES = {"int64": pa.int64(), "string": pa.string()}
@@ -89,19 +90,25 @@ def commit_days(night: Night, held: set[int]) -> None:
         for path, account in result.accounts.items():
             refused = [r for r in result.rejections if r.file == path]
             files[path] = files[path].with_day(day.day, account, refused)
-    _mark_gone(night, files)
-    changed = {path for path in files if files[path] != night.plan.files[path]}
-    _commit_quarantine(night)
-    write_files(night.lake, [files[p] for p in {*changed, *night.plan.changed_files}], night.run_id)
-    altered = [entry for day, entry in night.days.items() if night.plan.ledger.get(day) != entry]
-    write_days(night.lake, altered, night.run_id)
+    commit_quarantine(night, days=[day.day for day in night.plan.days])
+    _commit_ledger(night, files)
 
 
 def commit_files(night: Night) -> None:
-    """Record files that are new or changed, when no day needs work."""
-    prepare_lake(night)
-    changed = [night.plan.files[path] for path in night.plan.changed_files]
-    write_files(night.lake, changed, night.run_id)
+    """Record files that are new, changed or gone, when no day needs work."""
+    night.days = dict(night.plan.ledger)
+    commit_quarantine(night, days=())
+    _commit_ledger(night, night.plan.files)
+
+
+def _commit_ledger(night: Night, files: Mapping[str, FileEntry]) -> None:
+    """Write the rows of files and days that are not as they were, files first."""
+    night.days |= _show_gone(night.days, files.values())
+    changed = {path for path in files if files[path] != night.plan.files[path]}
+    changed |= set(night.plan.changed_files)
+    write_files(night.lake, [files[path] for path in sorted(changed)], night.run_id)
+    altered = [entry for day, entry in night.days.items() if night.plan.ledger.get(day) != entry]
+    write_days(night.lake, altered, night.run_id)
 
 
 def _commit_statistics(night: Night, held: set[int]) -> int | None:
@@ -142,30 +149,44 @@ def _day_entry(night: Night, entry: DayEntry, held: bool, version: int | None) -
     )
 
 
-def _mark_gone(night: Night, files: dict[str, Any]) -> None:
-    """Show days whose input has vanished; their statistics stay."""
-    for entry in files.values():
-        if entry.state == "gone":
-            for day in entry.days:
-                if day in night.days and night.days[day].state == "complete":
-                    night.days[day] = replace(night.days[day], state="gone")
+def _show_gone(days: Mapping[int, DayEntry], files: Iterable[FileEntry]) -> dict[int, DayEntry]:
+    """Return the done days whose input has vanished, or is back; their statistics stay."""
+    vanished = {day for entry in files if entry.state == "gone" for day in entry.days}
+    states = {"complete": "gone", "gone": "complete"}
+    return {
+        day: replace(entry, state=states[entry.state])
+        for day, entry in days.items()
+        if (entry.state == "complete" and day in vanished)
+        or (entry.state == "gone" and day not in vanished)
+    }
 
 
-def _commit_quarantine(night: Night) -> None:
-    """Replace the examples of what was read again by what was met now; keep all others."""
+def commit_quarantine(night: Night, days: Iterable[int]) -> None:
+    """Replace the examples of what was read again by what was met now; keep all others.
+
+    ``days`` are those that were processed; rows without a day are replaced file by file.
+    """
     found: list[Rejection] = list(night.plan.undated)
     found += [r for result in night.results.values() for r in result.rejections]
     surveyed = pa.array(sorted(night.plan.surveyed), pa.string())
-    days = pa.array([to_date(day.day) for day in night.plan.days], pa.date32())
+    processed = pa.array([to_date(day) for day in days], pa.date32())
     kept = night.lake.read("quarantine")
     again = pc.if_else(
         pc.is_null(kept["day"]),
         pc.is_in(kept["file"], surveyed),
-        pc.is_in(kept["day"], days),
+        pc.is_in(kept["day"], processed),
     )
     if not found and not pc.any(again).as_py():
         return
-    rows = [
+    rows = [row for rejection in found for row in _quarantine_rows(rejection, night.run_id)]
+    fresh = pa.Table.from_pylist(rows, schema=schemas.QUARANTINE.schema)
+    table = pa.concat_tables([kept.filter(pc.invert(again)), fresh])
+    order = [(name, "ascending") for name in schemas.QUARANTINE.key]
+    night.lake.replace("quarantine", table.sort_by(order), run_id=night.run_id)
+
+
+def _quarantine_rows(rejection: Rejection, run_id: str) -> list[dict[str, Any]]:
+    return [
         {
             "file": rejection.file,
             **vars(example),
@@ -174,15 +195,10 @@ def _commit_quarantine(night: Night) -> None:
             "column": rejection.column,
             "reason": rejection.reason,
             "remedy": REMEDIES.get(rejection.reason, "correct the value at the source"),
-            "run_id": night.run_id,
+            "run_id": run_id,
         }
-        for rejection in found
         for example in rejection.examples
     ]
-    fresh = pa.Table.from_pylist(rows, schema=schemas.QUARANTINE.schema)
-    table = pa.concat_tables([kept.filter(pc.invert(again)), fresh])
-    order = [(name, "ascending") for name in schemas.QUARANTINE.key]
-    night.lake.replace("quarantine", table.sort_by(order), run_id=night.run_id)
 
 
 # --- results ------------------------------------------------------------------------------------

@@ -13,24 +13,29 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 
 from hbpipe.config import Settings
-from hbpipe.data.events import find_files
 from hbpipe.data.lake import Lake
 from hbpipe.data.survey import survey_file
 from hbpipe.errors import HbpipeError
 from hbpipe.run.engine import available_cpus, open_engine
+from hbpipe.run.findings import Finding
+from hbpipe.run.inventory import locate_events
 from hbpipe.run.night import open_lake
 from hbpipe.run.plan import event_format
-from hbpipe.run.verify import Finding
+from hbpipe.run.universe import read_stores
 
 _FREE_GIB = 1.0
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Check this machine, the events, the lake and the cluster; nothing is left behind."""
+    """Check this machine, the events, the lake and the cluster.
+
+    On a local disk nothing is left behind; on an object store an empty table ``doctor`` is.
+    """
     checks: list[tuple[str, Callable[[], str]]] = [
         ("versions", _versions),
         ("time_zone", lambda: f"{ZoneInfo(settings.events.timezone)} is known here"),
         ("events", lambda: _events(settings)),
+        ("stores", lambda: _stores(settings)),
         ("lake", lambda: _lake(settings)),
         ("disk", lambda: _disk(settings)),
         ("cluster", lambda: _cluster(settings)),
@@ -41,7 +46,7 @@ def examine(settings: Settings) -> list[Finding]:
 def _try(name: str, check: Callable[[], str]) -> Finding:
     try:
         return Finding(name, True, check())
-    except HbpipeError as error:
+    except (HbpipeError, OSError) as error:
         return Finding(name, False, str(error))
 
 
@@ -52,11 +57,17 @@ def _versions() -> str:
 
 
 def _events(settings: Settings) -> str:
-    form = event_format(settings)
-    files = find_files(form)
+    form, files = locate_events(event_format(settings))
     survey_file(form, files[0], settings.parsed_metrics)
     size = sum(file.size for file in files) / 2**20
     return f"{len(files)} file(s), {size:.1f} MiB; the first has every column that is needed"
+
+
+def _stores(settings: Settings) -> str:
+    form, files = locate_events(event_format(settings))
+    types = survey_file(form, files[0], settings.parsed_metrics).level_types
+    listed = read_stores(settings.stores, form.levels, types)
+    return "no table of stores is set" if listed is None else f"{listed.num_rows} stores are listed"
 
 
 def _lake(settings: Settings) -> str:
@@ -65,21 +76,22 @@ def _lake(settings: Settings) -> str:
     if not lake.storage.local:
         lake.create("doctor", pa.schema([("checked", pa.bool_())]))
         return f"{lake.uri} creates a file only if it is absent"
-    parent = Path(lake.uri)
-    while not parent.exists():
-        parent = parent.parent
+    parent = _folder_above(lake)
     with tempfile.TemporaryDirectory(dir=parent, prefix=".hbpipe-doctor-") as folder:
         Lake(folder).create("doctor", pa.schema([("checked", pa.bool_())]))
     return f"{lake.uri} can be written, and creates a file only if it is absent"
+
+
+def _folder_above(lake: Lake) -> Path:
+    """Return the lake's folder, or the nearest one above it that is there already."""
+    return next(path for path in (Path(lake.uri), *Path(lake.uri).parents) if path.exists())
 
 
 def _disk(settings: Settings) -> str:
     lake = open_lake(settings)
     if not lake.storage.local:
         return "the lake is on an object store"
-    parent = Path(lake.uri)
-    while not parent.exists():
-        parent = parent.parent
+    parent = _folder_above(lake)
     free = shutil.disk_usage(parent).free / 2**30
     if free < _FREE_GIB:
         raise HbpipeError(f"{free:.2f} GiB free at {parent}", expected=f"{_FREE_GIB} GiB or more")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import traceback
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -24,7 +26,10 @@ class Engine(Protocol):
     """The interface that stages see."""
 
     name: str
-    workers: int
+
+    @property
+    def workers(self) -> int:
+        """Return the number of tasks that run at a time."""
 
     def submit(
         self, function: Callable[..., Any], *args: Any, label: str, priority: int = 0
@@ -38,7 +43,7 @@ class Engine(Protocol):
         """Wait for all and return the results in the order of the tasks.
 
         Raises the first HbpipeError of a task as it is; anything else as EngineError with the
-        task's label.
+        label of the task that failed.
         """
 
 
@@ -52,12 +57,7 @@ class _Lazy:
     def result(self) -> Any:
         if self.function is not None:
             values = [_value(argument) for argument in self.args]
-            try:
-                self.value = self.function(*values)
-            except HbpipeError:
-                raise
-            except Exception as error:
-                raise _unexpected(self.label, error) from error
+            self.value = _run(self.label, self.function, *values)
             self.function, self.args = None, ()
         return self.value
 
@@ -68,11 +68,19 @@ def _value(argument: Any) -> Any:
     return argument.result() if isinstance(argument, _Lazy) else argument
 
 
-def _unexpected(label: str, error: BaseException) -> EngineError:
-    return EngineError(
-        f"{label} failed: {type(error).__name__}: {error}",
-        remedy="this is not a fault of the data that hbpipe knows; see the log for the traceback",
-    )
+def _run(label: str, function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function where the task runs: there its name and the line that failed are known."""
+    try:
+        return function(*args)
+    except HbpipeError:
+        raise
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise EngineError(
+            f"{label} failed: {type(error).__name__}: {error}",
+            where={"raised_at": f"{place.filename}:{place.lineno} in {place.name}"},
+            remedy="hbpipe knows no such fault of the data: report it with the place above",
+        ) from error
 
 
 class SerialEngine:
@@ -115,9 +123,9 @@ class DaskEngine:
         self, function: Callable[..., Any], *args: Any, label: str, priority: int = 0
     ) -> Task:
         """Promise a call; see ``Engine``."""
-        future = self._client.submit(function, *args, priority=priority, pure=False)
-        self._labels[future.key] = label
-        return future
+        key = f"{function.__name__}-{uuid.uuid4().hex}"  # the first part is Dask's task group
+        self._labels[key] = label
+        return self._client.submit(_run, label, function, *args, key=key, priority=priority)
 
     def gather(self, tasks: Sequence[Task], progress: Progress | None = None) -> list[Any]:
         """Wait for all and return the results; see ``Engine``."""
@@ -126,7 +134,7 @@ class DaskEngine:
         place = {task.key: index for index, task in enumerate(tasks)}
         results: list[Any] = [None] * len(tasks)
         try:
-            for done, task in enumerate(as_completed(list(tasks)), start=1):
+            for done, task in enumerate(as_completed(list(tasks)), start=1):  # type: ignore[no-untyped-call]
                 results[place[task.key]] = self._result(task)
                 if progress is not None:
                     progress(done, len(tasks))
@@ -139,25 +147,22 @@ class DaskEngine:
         from distributed.client import FutureCancelledError
         from distributed.scheduler import KilledWorker, NoValidWorkerError
 
-        label = self._labels.pop(task.key, task.key)
         try:
             return task.result()
-        except HbpipeError:
-            raise
         except KilledWorker as error:
+            # The task that died may be one that this task waited for.
             raise EngineError(
-                f"{label} took its worker down {error.allowed_failures + 1} times",
+                f"{self._labels.get(str(error.task), error.task)} took its worker down "
+                f"{error.allowed_failures + 1} times",
                 expected="a task that fits into a worker's memory",
                 remedy="look at the worker's log; raise cluster.memory_limit_gib, or use fewer "
                 "workers",
             ) from None
         except (NoValidWorkerError, FutureCancelledError) as error:
             raise EngineError(
-                f"{label} found no worker: {error}",
+                f"{self._labels[task.key]} found no worker: {error}",
                 remedy="start workers, or run with cluster.kind: local",
             ) from None
-        except Exception as error:
-            raise _unexpected(label, error) from error
 
 
 def available_cpus() -> int:
@@ -192,12 +197,40 @@ def _client(cluster: Cluster) -> Iterator[Any]:
     from distributed import Client
 
     if cluster.kind == "address":
-        with Client(cluster.address, timeout=cluster.no_workers_timeout_s) as client:
+        with _connect(cluster) as client:
             _check_versions(client)
             yield client
         return
-    with _local_cluster(cluster) as local, Client(local) as client:
+    with _local_cluster(cluster) as local, Client(local) as client:  # type: ignore[no-untyped-call]
         yield client
+
+
+def _connect(cluster: Cluster) -> Any:
+    """Connect to a scheduler and wait for its first worker: what it has set itself may be none."""
+    from distributed import Client
+
+    where = {"cluster.address": cluster.address}
+    waited = f"within {cluster.no_workers_timeout_s:g} s"
+    try:
+        client = Client(  # type: ignore[no-untyped-call]
+            cluster.address, timeout=cluster.no_workers_timeout_s
+        )
+    except (OSError, ValueError) as error:  # a TimeoutError is an OSError
+        raise EngineError(
+            f"no scheduler answers {waited}: {error}",
+            where=where,
+            remedy="start the scheduler, or correct cluster.address",
+        ) from None
+    try:
+        client.wait_for_workers(1, timeout=cluster.no_workers_timeout_s)
+    except TimeoutError:
+        client.close()  # type: ignore[no-untyped-call]
+        raise EngineError(
+            f"the scheduler has no worker {waited}",
+            where=where,
+            remedy="start workers, or raise cluster.no_workers_timeout_s",
+        ) from None
+    return client
 
 
 def _local_cluster(cluster: Cluster) -> contextlib.AbstractContextManager[Any]:
@@ -212,7 +245,7 @@ def _local_cluster(cluster: Cluster) -> contextlib.AbstractContextManager[Any]:
     processes = cluster.processes is True
     limit = cluster.memory_limit_gib
     memory: Any = "auto" if limit == "auto" else int(limit * 2**30)
-    return LocalCluster(  # type: ignore[no-any-return, no-untyped-call]
+    return LocalCluster(  # type: ignore[no-untyped-call]
         n_workers=workers if processes else 1,
         threads_per_worker=1 if processes else workers,
         processes=processes,
@@ -223,13 +256,25 @@ def _local_cluster(cluster: Cluster) -> contextlib.AbstractContextManager[Any]:
     )
 
 
+#: What computes: with other versions of these a worker could give other bits.
+_SAME_EVERYWHERE = ("python", "hbpipe", "numpy", "scipy", "pyarrow", "deltalake", "dask")
+
+
 def _check_versions(client: Any) -> None:
     """Refuse workers whose libraries would compute something else."""
-    try:
-        client.get_versions(check=True, packages=["numpy", "pyarrow", "scipy", "hbpipe"])
-    except ValueError as error:
-        raise EngineError(
-            f"client, scheduler and workers differ: {error}",
-            expected="the same versions everywhere",
-            remedy="install the lock file on every worker",
-        ) from None
+    found = client.get_versions(packages=list(_SAME_EVERYWHERE[1:]))
+    here = found["client"]["packages"]
+    for worker, versions in found["workers"].items():
+        there = versions["packages"]
+        different = [
+            f"{name} {there.get(name)} (here {here[name]})"
+            for name in _SAME_EVERYWHERE
+            if there.get(name) != here[name]
+        ]
+        if different:
+            raise EngineError(
+                f"a worker has {', '.join(different)}",
+                where={"worker": worker},
+                expected="the same versions everywhere",
+                remedy="install the lock file on every worker",
+            )

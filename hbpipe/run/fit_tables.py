@@ -17,20 +17,25 @@ from hbpipe.model.pools import update_pools
 from hbpipe.run import commits
 from hbpipe.run.fits import MetricFit, pool_label
 from hbpipe.run.night import Night
-from hbpipe.run.releases import current_release, read
+from hbpipe.run.releases import newest, read, releases
 
 
 def last_hyperparameters(night: Night, metric: Metric) -> dict[str, dict[str, float]]:
-    """Read the current release's hyperparameters: pool label -> parameter -> value."""
-    environment = night.settings.environment
-    if current_release(night.lake, environment) is None:
+    """Read the hyperparameters of the latest earlier day: pool label -> parameter -> value.
+
+    Never those of the same day: a rerun would then measure its drift from itself.
+    """
+    environment, as_of = night.settings.environment, to_date(night.plan.as_of)
+    earlier = [row for row in releases(night.lake, environment) if row["as_of"] < as_of]
+    last = newest(earlier)
+    if last is None:
         return {}
-    table = read(night.lake, "hyperparameters", environment=environment)
+    table = read(night.lake, "hyperparameters", environment=environment, release=last["release"])
     found: dict[str, dict[str, float]] = {}
     for row in table.to_pylist():
-        if row["metric"] == metric.name and row["family"] == metric.family:
-            if row["value"] is not None:
-                found.setdefault(row["pool"], {})[row["parameter"]] = row["value"]
+        same = row["metric"] == metric.name and row["family"] == metric.family
+        if same and row["value"] is not None:
+            found.setdefault(row["pool"], {})[row["parameter"]] = row["value"]
     return found
 
 

@@ -154,11 +154,12 @@ def read_files(lake: Lake) -> dict[str, FileEntry]:
     return {row["path"]: _file_entry(row) for row in lake.read("files").to_pylist()}
 
 
-def read_days(lake: Lake) -> dict[int, DayEntry]:
-    """Read the table ``days``; empty when there is none yet."""
+def read_days(lake: Lake, version: int | None = None) -> dict[int, DayEntry]:
+    """Read the table ``days``, the newest version by default; empty when there is none yet."""
     if lake.version("days") is None:
         return {}
-    return {to_number(row["day"]): _day_entry(row) for row in lake.read("days").to_pylist()}
+    rows = lake.read("days", version=version).to_pylist()
+    return {to_number(row["day"]): _day_entry(row) for row in rows}
 
 
 def write_files(lake: Lake, entries: Iterable[FileEntry], run_id: str) -> None:
@@ -277,7 +278,7 @@ def _day_entry(row: Mapping[str, Any]) -> DayEntry:
         kernel=row["kernel"],
         settings=row["settings"],
         files=row["files"],
-        account=Account(*(row[name] for name in _COUNTS), metrics=metrics),
+        account=Account(**{name: row[name] for name in _COUNTS}, metrics=metrics),
         units=row["units"],
         shared_ids=row["shared_ids"],
         shards=row["shards"],

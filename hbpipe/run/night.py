@@ -21,7 +21,7 @@ from hbpipe.run.fits import MetricFit
 from hbpipe.run.lease import Lease
 from hbpipe.run.ledger import DayEntry
 from hbpipe.run.observe import Observer, Silent
-from hbpipe.run.plan import Plan, event_format, make_plan
+from hbpipe.run.plan import Plan, make_plan
 
 
 @dataclass
@@ -93,7 +93,7 @@ def open_night(
             engine=engine,
             observer=observer or Silent(),
             run_id=run_id,
-            form=event_format(settings),
+            form=plan.form,
             metrics=settings.parsed_metrics,
             plan=plan,
         )

@@ -53,6 +53,7 @@ def run_stage(stage: Any, night: Night) -> None:
 def finish(night: Night) -> NightReport:
     """Close a night: record what a night without work has learnt, and report."""
     if not night.plan.work and night.plan.changed_files:
+        commits.prepare_lake(night)
         commits.commit_files(night)
     as_of = to_date(night.plan.as_of)
     row = night.released or current_release(night.lake, night.settings.environment, as_of)

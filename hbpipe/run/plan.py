@@ -1,39 +1,32 @@
 """The plan: which days are missing or stale and why, and what would be published.
 
-The clock is read once, here; from then on the as-of day is a value. Planning surveys new and
-changed files (footers, and time columns where footers do not tell) and writes nothing.
+The clock is read once, here; from then on the as-of day is a value. Planning writes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any
 
-from hbpipe.config import Settings, digest, resolve_secrets, window_days
+from hbpipe.config import Settings, resolve_secrets, window_days
 from hbpipe.data.clock import Calendar, to_date, to_number
-from hbpipe.data.events import EventFormat, FileState, find_files, full_path
+from hbpipe.data.events import EventFormat
 from hbpipe.data.lake import Lake
 from hbpipe.data.quantities import Metric
 from hbpipe.data.rejections import Rejection
-from hbpipe.data.survey import Survey, survey_file
-from hbpipe.errors import EventsError, LateError
-from hbpipe.model.families import get_family
+from hbpipe.errors import LateError
 from hbpipe.run.engine import Engine
-from hbpipe.run.ledger import (
-    DayEntry,
-    FileEntry,
-    from_survey,
-    input_fingerprint,
-    read_days,
-    read_files,
+from hbpipe.run.fingerprints import (
+    kernel_digest,
+    release_input,
+    release_kernel_digest,
+    statistics_digest,
 )
+from hbpipe.run.inventory import take_inventory
+from hbpipe.run.ledger import DayEntry, FileEntry, input_fingerprint, read_days, read_files
 from hbpipe.run.releases import current_release
-from hbpipe.run.universe import stores_digest
-
-#: Bumped by hand when hyperparameters or posteriors would come out otherwise.
-MODEL_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -60,6 +53,7 @@ class DayPlan:
 class Plan:
     """What a run would do, as values."""
 
+    form: EventFormat
     as_of: int
     window: tuple[int, ...]
     days: tuple[DayPlan, ...]
@@ -67,6 +61,7 @@ class Plan:
     files: dict[str, FileEntry]
     #: Paths whose ledger row changes even if no day does.
     changed_files: tuple[str, ...]
+    #: Paths of the files that were read for this plan.
     surveyed: tuple[str, ...]
     undated: tuple[Rejection, ...]
     ledger: dict[int, DayEntry]
@@ -114,22 +109,6 @@ def event_format(settings: Settings) -> EventFormat:
     )
 
 
-def format_digest(form: EventFormat) -> str:
-    """Hash what decides how rows fall into days and units."""
-    return digest([form.time, repr(form.calendar), form.levels, form.event_id])
-
-
-def statistics_digest(form: EventFormat, metrics: Iterable[Metric]) -> str:
-    """Hash every setting that decides the daily statistics."""
-    measured = {metric.name: metric.measured_by() for metric in metrics}
-    return digest([format_digest(form), measured])
-
-
-def kernel_digest(metrics: Iterable[Metric]) -> str:
-    """Hash the versions of the code that makes the daily statistics."""
-    return digest({m.family: get_family(m.family).kernel_version for m in metrics})
-
-
 def make_plan(
     settings: Settings,
     lake: Lake,
@@ -157,111 +136,61 @@ def make_plan(
     LateError
         When the as-of day is not over, or has no events yet.
     """
-    now = now or datetime.now(UTC)
     form, metrics = event_format(settings), settings.parsed_metrics
-    known = read_files(lake)
-    files, fresh = _survey(form, metrics, known, engine)
-    files = _mark_duplicates(files, known)
-    _check_level_types(form, files.values())
-    ledger = read_days(lake)
-    day = _choose_as_of(form.calendar, files, as_of, now)
-    first = min(min(found for e in files.values() for found in e.days), day)
-    dates = window_days(to_date(day), settings.inference.window, to_date(first))
-    window = tuple(to_number(one) for one in dates)
-    horizon = None if full_scan else day - settings.events.horizon
+    known, ledger = read_files(lake), read_days(lake)
+    inventory = take_inventory(form, metrics, known, engine)
+    form, files = inventory.form, inventory.files
+    as_of_day = _choose_as_of(form.calendar, files, as_of, now or datetime.now(UTC))
+    window = _window(settings, files, as_of_day)
+    horizon = None if full_scan else as_of_day - settings.events.horizon
     due, notes = _due_days(form, metrics, files, ledger, window, horizon)
-    kernel = digest([kernel_digest(metrics), MODEL_VERSION])
-    release_due, reason = _release(settings, lake, day, window, due, ledger, kernel)
-    gone = sorted(path for path, entry in files.items() if entry.state == "gone")
-    if gone:
-        notes.append(f"{len(gone)} file(s) vanished and keep their statistics, e.g. {gone[0]}")
+    kernel = release_kernel_digest(metrics)
+    release_due, reason = _release(settings, lake, as_of_day, window, due, ledger, kernel)
     return Plan(
-        as_of=day,
+        form=form,
+        as_of=as_of_day,
         window=window,
         days=tuple(due),
         files=files,
-        changed_files=tuple(p for p, e in files.items() if known.get(p) != e),
-        surveyed=tuple(survey.file.path for survey in fresh),
-        undated=tuple(r for survey in fresh for r in survey.undated),
+        changed_files=tuple(path for path, entry in files.items() if known.get(path) != entry),
+        surveyed=inventory.surveyed,
+        undated=inventory.undated,
         ledger=ledger,
-        level_types=_level_types(files.values()),
+        level_types=inventory.level_types,
         release_reason=reason,
         release_due=release_due,
-        notes=tuple(notes),
+        notes=(*notes, *_vanished(files)),
         settings_digest=settings.digest(),
         kernel_digest=kernel,
     )
 
 
-def _survey(
-    form: EventFormat, metrics: tuple[Metric, ...], known: Mapping[str, FileEntry], engine: Engine
-) -> tuple[dict[str, FileEntry], list[Survey]]:
-    """Bring the entries of all files up to date, touching only new and changed ones."""
-    present = {file.path: file for file in find_files(form)}
-    reading = format_digest(form)
-    touched = [file for file in present.values() if not _unchanged(known, file, reading)]
-    tasks = [
-        engine.submit(survey_file, form, file, metrics, label=f"survey of {file.path or form.root}")
-        for file in touched
-    ]
-    surveys = engine.gather(tasks)
-    entries = {path: entry for path, entry in known.items() if path in present}
-    for survey in surveys:
-        before, entry = known.get(survey.file.path), from_survey(survey, reading)
-        if before is not None and (before.sha256, before.format) == (entry.sha256, reading):
-            entry = replace(before, file=survey.file)  # only touched, not changed
-        entries[survey.file.path] = replace(entry, state="read", duplicate_of=None)
-    gone = {p: replace(e, state="gone") for p, e in known.items() if p not in present}
-    return dict(sorted({**entries, **gone}.items())), surveys
+def _window(settings: Settings, files: Mapping[str, FileEntry], as_of: int) -> tuple[int, ...]:
+    """List the days of the window, from the first day of events on: before it nothing is missing.
 
-
-def _unchanged(known: Mapping[str, FileEntry], file: FileState, reading: str) -> bool:
-    entry = known.get(file.path)
-    return entry is not None and entry.file == file and entry.format == reading
-
-
-def _mark_duplicates(
-    files: Mapping[str, FileEntry], known: Mapping[str, FileEntry]
-) -> dict[str, FileEntry]:
-    """Let one file of equal content count: the one that counted before, else the first by path.
-
-    A vanished file whose bytes are still there under another name was only renamed: its heir
-    takes over what is known of its rows, and no day changes.
+    Raises
+    ------
+    LateError
+        When no events lie in the window.
     """
-    counted = [path for path, entry in known.items() if entry.state == "read"]
-    owner: dict[str, str] = {}
-    for path in [*counted, *files]:
-        if files[path].state != "gone":
-            owner.setdefault(files[path].sha256, path)
-    result = dict(files)
-    for path, entry in files.items():
-        first = owner.get(entry.sha256, path)
-        if first == path:
-            continue
-        if entry.state == "gone":
-            if entry.days:
-                result[first] = replace(entry, file=files[first].file, state="read")
-            result[path] = entry.emptied(first)
-        else:
-            result[path] = replace(entry, state="duplicate", duplicate_of=first)
-    return result
+    days = {day for entry in files.values() for day in entry.days}
+    dates = window_days(to_date(as_of), settings.inference.window, to_date(min(*days, as_of)))
+    window = [to_number(one) for one in dates]
+    seen = days.intersection(window)
+    if not seen:
+        raise LateError(
+            f"no events lie between {dates[0]} and {dates[-1]}",
+            expected=f"days such as {to_date(min(days))} to {to_date(max(days))}",
+            remedy="choose another --as-of, or a longer inference.window",
+        )
+    return tuple(day for day in window if day >= min(days))
 
 
-def _check_level_types(form: EventFormat, entries: Iterable[FileEntry]) -> None:
-    first: FileEntry | None = None
-    for entry in entries:
-        first = first or entry
-        if entry.level_types != first.level_types:
-            raise EventsError(
-                f"levels {list(form.levels)} are {list(entry.level_types)}",
-                where={"file": full_path(form.root, entry.path)},
-                expected=f"{list(first.level_types)} as in {full_path(form.root, first.path)}",
-                remedy="write ids with one type everywhere: '007' and 7 are different stores",
-            )
-
-
-def _level_types(entries: Iterable[FileEntry]) -> tuple[str, ...]:
-    return next(iter(entries)).level_types
+def _vanished(files: Mapping[str, FileEntry]) -> list[str]:
+    gone = sorted(path for path, entry in files.items() if entry.state == "gone" and entry.days)
+    if not gone:
+        return []
+    return [f"{len(gone)} file(s) vanished and keep their statistics, e.g. {gone[0]}"]
 
 
 def _choose_as_of(
@@ -331,8 +260,11 @@ def _reason(before: DayEntry | None, now: DayEntry, feeds: list[FileEntry]) -> s
     if before.state == "held":
         return f"held: {before.reason}"
     if before.input != now.input:
-        names = [entry.path for entry in feeds if entry.days[now.day].account is None]
-        return f"input changed: {', '.join(names[:3]) or 'rows or files left the day'}"
+        new = [entry.path for entry in feeds if entry.days[now.day].account is None]
+        if not new:
+            return "input changed: rows or files left the day"
+        more = f" and {len(new) - 3} more" if len(new) > 3 else ""
+        return f"input changed: {', '.join(new[:3])}{more}"
     if before.kernel != now.kernel:
         return "code changed"
     if before.settings != now.settings:
@@ -364,22 +296,3 @@ def _release(
         f"release {current['release']} of {to_date(as_of)} is up to date: all "
         f"{len(window)} days of its window are done, and neither input, code nor settings changed"
     )
-
-
-def release_input(as_of: int, ledger: Mapping[int, DayEntry], settings: Settings) -> str:
-    """Hash all statistics that a release may read: every done day up to its as-of day."""
-    first = None if settings.inference.window is None else as_of - settings.inference.window + 1
-    history = needs_history(settings)
-    days = [
-        (day, *entry.fingerprint)
-        for day, entry in sorted(ledger.items())
-        if day <= as_of and (history or first is None or day >= first)
-    ]
-    return digest([days, stores_digest(settings.stores)])
-
-
-def needs_history(settings: Settings) -> bool:
-    """Tell whether days before the window matter: for first days, or for silent stores."""
-    window, silent = settings.inference.window, settings.stores.keep_silent
-    since_first_seen = any(metric.calendar == "days" for metric in settings.parsed_metrics)
-    return window is not None and (since_first_seen or (silent or 0) > window)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Any
 
@@ -43,8 +44,14 @@ def current_release(
 
     With ``as_of``, the newest release of that day. None when there is none.
     """
-    found = [r for r in releases(lake, environment) if as_of is None or r["as_of"] == as_of]
-    return max(found, key=lambda row: (row["as_of"], _number(row)), default=None)
+    return newest(
+        row for row in releases(lake, environment) if as_of is None or row["as_of"] == as_of
+    )
+
+
+def newest(rows: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the newest release of the latest as-of day among some; None of none."""
+    return max(rows, key=lambda row: (row["as_of"], _number(row)), default=None)
 
 
 def _number(row: dict[str, Any]) -> int:
@@ -66,7 +73,7 @@ def publish_release(lake: Lake, row: dict[str, Any]) -> None:
 
 
 def read(
-    lake: str | Lake,
+    lake: str | os.PathLike[str] | Lake,
     table: str,
     *,
     environment: str = "prod",
@@ -78,7 +85,7 @@ def read(
     Parameters
     ----------
     lake
-        The lake's path.
+        The lake's path; a ``Lake`` where it needs storage options.
     table
         ``posteriors``, ``hyperparameters``, ``fits``, ``new_stores``, ``statistics``, ...
     environment
@@ -93,7 +100,7 @@ def read(
     LakeError
         When there is no such release, or it names no such table.
     """
-    store = Lake(lake) if isinstance(lake, str) else lake
+    store = lake if isinstance(lake, Lake) else Lake(os.fspath(lake))
     if table == "releases":
         return store.read("releases", columns=columns)
     row = _find(store, environment, release)

@@ -13,21 +13,18 @@ import numpy as np
 
 from hbpipe.data.aggregate import summarise_piece
 from hbpipe.data.clock import to_date
-from hbpipe.data.daily import DayOrder, DayResult, finish_day
+from hbpipe.data.daily import DayOrder, finish_day
 from hbpipe.data.events import Piece
-from hbpipe.data.snapshot import Snapshot
 from hbpipe.data.survey import cut_pieces
-from hbpipe.data.units import shard_of
-from hbpipe.data.window import WindowOrder, fold_window
+from hbpipe.data.window import fold_window
 from hbpipe.errors import GateError
 from hbpipe.run import audits, commits
 from hbpipe.run.engine import Task
 from hbpipe.run.fit_tables import last_hyperparameters, stage_fits
 from hbpipe.run.fits import compress_shard, find_pools, fit_metric
 from hbpipe.run.night import Night
-from hbpipe.run.plan import needs_history
-from hbpipe.run.universe import read_stores
 from hbpipe.run.update import UpdateOrder, update_shard
+from hbpipe.run.windows import window_orders
 
 
 def aggregate(night: Night) -> dict[str, Any]:
@@ -39,30 +36,38 @@ def aggregate(night: Night) -> dict[str, Any]:
         When a day fails the data gate; it is held, the other days are committed.
     """
     commits.prepare_lake(night)
-    undated = audits.check_undated(
-        (night.plan.files[path] for path in night.plan.changed_files), night.settings.audits
-    )
-    night.checks.append(undated)
-    if undated.status == "fail":
-        commits.commit_checks(night)
-        raise _gate_failed("data", [undated])
+    _check_undated(night)
     results = night.engine.gather(_day_tasks(night), night.progress("aggregate"))
     night.results = {result.day: result for result in results}
-    held = _check_days(night)
-    commits.commit_days(night, held)
-    blocking = [day for day, entry in sorted(night.days.items()) if entry.state == "held"]
-    blocking = [day for day in blocking if day in night.plan.window]
+    commits.commit_days(night, _check_days(night))
+    blocking = [
+        f"{to_date(day)} ({night.days[day].reason})"
+        for day in night.plan.window
+        if day in night.days and night.days[day].state == "held"
+    ]
     if blocking:
         commits.commit_checks(night)
-        raise _gate_failed("data", audits.failures(night.checks))
+        raise _gate_failed("data", audits.failures(night.checks), f"held: {', '.join(blocking)}")
     accounts = [audits.total_account(result) for result in results]
     return {
-        "days": len(results),
+        "days": len(night.plan.days),
         "rows": sum(account.rows for account in accounts),
         "accepted": sum(account.accepted for account in accounts),
         "rejected": sum(account.rejected for account in accounts),
         "repeated": sum(account.repeated for account in accounts),
     }
+
+
+def _check_undated(night: Night) -> None:
+    """Refuse new files whose rows lack a day, before anything of them is taken as known."""
+    surveyed = [night.plan.files[path] for path in night.plan.surveyed]
+    counting = [entry for entry in surveyed if entry.state == "read"]
+    check = audits.check_undated(counting, night.settings.audits)
+    night.checks = [check]
+    if check.status == "fail":
+        commits.commit_checks(night)
+        commits.commit_quarantine(night, days=())
+        raise _gate_failed("data", [check], "nothing was read")
 
 
 def _day_tasks(night: Night) -> list[Task]:
@@ -145,7 +150,7 @@ def _check_days(night: Night) -> set[int]:
 
 def fit(night: Night) -> dict[str, Any]:
     """Fold the window and fit every pool's hyperparameters from sketches."""
-    orders = _window_orders(night)
+    orders = window_orders(night)
     night.folded = [
         night.engine.submit(fold_window, order, label=f"window fold of shard {shard}")
         for shard, order in enumerate(orders)
@@ -189,69 +194,6 @@ def fit(night: Night) -> dict[str, Any]:
     }
 
 
-def _window_orders(night: Night) -> list[WindowOrder]:
-    """Describe each shard's part of the window, of the days before it, and of the store table."""
-    first, as_of = night.plan.window[0], night.plan.as_of
-    snapshot = night.lake.snapshot("statistics")
-    settings = night.settings
-    past = snapshot.select(lambda file: file.partition["day"] < to_date(first).isoformat())
-    current = snapshot.select(
-        lambda file: (
-            to_date(first).isoformat() <= file.partition["day"] <= to_date(as_of).isoformat()
-        )
-    )
-    listed = read_stores(settings.stores, night.form.levels, night.plan.level_types)
-    shards = _fold_shards(night)
-    place = None if listed is None else shard_of(listed.column(night.form.levels[-1]), shards)
-    silent = settings.stores.keep_silent
-    return [
-        WindowOrder(
-            metrics=night.metrics,
-            levels=night.form.levels,
-            window=_shard(current, shard, shards),
-            history=_shard(past, shard, shards) if needs_history(settings) else None,
-            listed=None
-            if listed is None or place is None
-            else listed.take(np.flatnonzero(place == shard)),
-            within_parent=_within_parent(night),
-            first_day=first,
-            as_of=as_of,
-            silent_since=min(first, as_of - silent + 1) if silent is not None else first,
-        )
-        for shard in range(shards)
-    ]
-
-
-def _fold_shards(night: Night) -> int:
-    """Return the fewest shards of any day that is read; finer ones nest within them."""
-    first = None if needs_history(night.settings) else night.plan.window[0]
-    return min(
-        (
-            entry.shards
-            for day, entry in night.days.items()
-            if day <= night.plan.as_of and (first is None or day >= first) and entry.units
-        ),
-        default=1,
-    )
-
-
-def _shard(snapshot: Snapshot, shard: int, shards: int) -> Snapshot:
-    """Narrow a snapshot to the files of one shard; a file holds one shard of its day."""
-    return snapshot.select(lambda file: file.statistics["shard"][0] % shards == shard)
-
-
-def _within_parent(night: Night) -> bool:
-    """Decide whether unit ids are unique by themselves.
-
-    ``auto``: an id seen under two parents on one day belongs to two stores, so ids are only
-    unique within their parent; an id seen under one parent at a time has moved.
-    """
-    mode = night.settings.events.unit_ids
-    if mode != "auto":
-        return mode == "within_parent"
-    return any(night.days[day].shared_ids for day in night.plan.window if day in night.days)
-
-
 def update(night: Night) -> dict[str, Any]:
     """Compute and stage the posteriors of every unit, shard by shard."""
     order = UpdateOrder(
@@ -292,11 +234,11 @@ def audit(night: Night) -> dict[str, Any]:
     events = sum(day.account.accepted for day in window)
     found = audits.check_fits(night.fits, night.settings.audits)
     found += audits.check_posteriors(night.tallies, events)
-    night.checks += found
+    night.checks = [check for check in night.checks if check.gate != "release"] + found
     commits.commit_checks(night)
     failed = audits.failures(found)
     if failed:
-        raise _gate_failed("release", failed)
+        raise _gate_failed("release", failed, "nothing was published")
     warned = [check for check in night.checks if check.status == "warn"]
     return {"checks": len(night.checks), "warnings": len(warned)}
 
@@ -308,17 +250,15 @@ def release(night: Night) -> dict[str, Any]:
     return {"release": night.released["release"]}
 
 
-def _gate_failed(gate: str, failed: list[audits.Check]) -> GateError:
-    shown = "; ".join(f"{c.name} of {c.subject}: {c.message}" for c in failed[:5])
+def _gate_failed(gate: str, failed: list[audits.Check], effect: str) -> GateError:
+    shown = [f"{check.name} of {check.subject}: {check.message}" for check in failed[:5]]
     return GateError(
-        f"{len(failed)} check(s) of the {gate} gate failed: {shown}",
+        "; ".join([f"{len(failed)} check(s) of the {gate} gate failed", *shown, effect]),
         expected="every check within its threshold; all results are in the table audits",
-        remedy="correct the input, or change the threshold under audits; readers stay on the old "
-        "release",
+        remedy="look at the table quarantine, correct the input or change the threshold under "
+        "audits, and run again; readers stay on the old release",
     )
 
 
 #: The stages of a night, in order.
 STAGES: tuple[Callable[[Night], dict[str, Any]], ...] = (aggregate, fit, update, audit, release)
-
-__all__ = ["STAGES", "DayResult", "aggregate", "audit", "fit", "release", "update"]

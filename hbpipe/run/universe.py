@@ -35,7 +35,7 @@ def read_stores(
         return None
     where = {"stores.path": stores.path}
     try:
-        table = pq.read_table(stores.path)
+        table = pq.read_table(stores.path, partitioning=None)
     except (OSError, pa.ArrowInvalid) as error:
         raise EventsError(
             f"the table of stores is not readable: {str(error).splitlines()[0]}",

@@ -280,8 +280,8 @@ GAMMA = {"count": "a", "exposure": "b"}
         ("gamma_poisson", GAMMA, INFINITY, 1.0, "a", "infinite"),
         ("gamma_poisson", GAMMA, -INFINITY, 1.0, "a", "infinite"),
         ("gamma_poisson", GAMMA, -0.5, 1.0, "a", "negative"),
-        ("gamma_poisson", GAMMA, 1, 0.0, "b", "exposure not above zero"),
-        ("gamma_poisson", GAMMA, 0, -1.0, "b", "exposure not above zero"),
+        ("gamma_poisson", GAMMA, 1, -0.5, "b", "negative"),
+        ("gamma_poisson", GAMMA, 0, -1.0, "b", "negative"),
         ("gamma_poisson", GAMMA, 0, NAN, "b", "not a number"),
         ("normal", {"value": "a"}, NAN, 0, "a", "not a number"),
         ("normal", {"value": "a"}, -INFINITY, 0, "a", "infinite"),
@@ -302,11 +302,12 @@ def test_impossible_measures_are_rejected_for_their_metric_only(
     assert (account.accepted, account.rejected) == (1, 0)
 
 
-def test_no_count_in_no_exposure_is_possible(tmp_path):
+def test_a_row_may_lack_exposure_as_only_a_whole_unit_needs_it(tmp_path):
     metric = RecountMetric("orders", "gamma_poisson", GAMMA)
-    account, result = count_one(tmp_path, [{"a": 0, "b": 0.0}], spec(metric))
+    rows = [{"a": 0, "b": 0.0}, {"a": 3, "b": 0.0}, {"a": 0, "b": 1.5}]
+    account, result = count_one(tmp_path, rows, spec(metric))
     assert account.rejections == {}
-    assert result.statistics["orders"] == {(DAY, "A", "A1"): {"count": 0, "exposure": 0.0}}
+    assert result.statistics["orders"] == {(DAY, "A", "A1"): {"count": 3, "exposure": 1.5}}
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,7 @@ LEVELS = np.array([0.001, 0.025, 0.5, 0.9, 0.999])
 def test_beta_binomial_prediction():
     alpha, beta = np.array([7.0, 2.0, 0.01, 400.0]), np.array([113.0, 3.0, 0.5, 1e5])
     trials = np.array([20, 0, 1000, 5000])
-    ahead = get_family("beta_binomial").predict(
-        {"alpha": alpha, "beta": beta}, trials, {}, LEVELS
-    )
+    ahead = get_family("beta_binomial").predict({"alpha": alpha, "beta": beta}, trials, {}, LEVELS)
     law = stats.betabinom(trials, alpha, beta)
     np.testing.assert_allclose(ahead.mean, law.mean(), rtol=1e-12)
     np.testing.assert_allclose(ahead.sd, law.std(), rtol=1e-9)

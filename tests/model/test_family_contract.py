@@ -53,9 +53,7 @@ def test_any_cut_of_the_events_combines_to_the_whole(data: st.DataObject) -> Non
     left = np.array(data.draw(st.lists(st.booleans(), min_size=len(codes), max_size=len(codes))))
     left = left.astype(bool)
     whole = family.summarise(columns, codes, n_stores)
-    parts = [
-        family.summarise(part(columns, side), codes[side], n_stores) for side in (left, ~left)
-    ]
+    parts = [family.summarise(part(columns, side), codes[side], n_stores) for side in (left, ~left)]
     together = family.combine(*parts)
     size = max([1.0, *(float(np.abs(c).max(initial=0)) for c in columns.values())])
     for name, values in whole.items():
@@ -372,9 +370,7 @@ def test_prediction_covers_new_data(family: Family) -> None:
     # Seven events are seen, the eighth of each store is predicted.
     last = np.arange(len(codes)) % 8 == 7
     seen = family.summarise(part(columns, ~last), codes[~last], n_stores)
-    ahead = family.predict(
-        family.update(seen, hyperparameters), 1.0, hyperparameters, [0.05, 0.95]
-    )
+    ahead = family.predict(family.update(seen, hyperparameters), 1.0, hyperparameters, [0.05, 0.95])
     new = columns[family.roles[0].name][last].astype(float)
     below = ahead.cdf(new)
     before = ahead.cdf(np.where(new == np.floor(new), new - 1, new))

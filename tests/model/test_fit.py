@@ -258,7 +258,7 @@ def test_the_way_out_works():
     found = fit("normal", values, fixed={"tau": 1.0})
     np.testing.assert_allclose(found.hyperparameters["sigma"] ** 2, total - 1.0, rtol=1e-6)
     same = {"n": [3, 3], "mean": [1.0, 2.0], "m2": [0.0, 0.0]}
-    assert fit("normal", same, fixed={"sigma": 0.5}).status == "no_spread"
+    assert fit("normal", same, fixed={"sigma": 2.0}).status == "no_spread"
     trials = {"successes": [0, 1, 1], "trials": [1, 1, 1]}
     found = fit("beta_binomial", trials, fixed={"concentration": 10.0})
     np.testing.assert_allclose(found.hyperparameters["mean"], 2 / 3, rtol=1e-6)
@@ -394,6 +394,25 @@ def test_map_adds_the_hyperprior():
     weight = 1 / (tau**2 + data["variance"])
     conditional = np.sum(weight * data["estimate"]) / (np.sum(weight) + 100.0)
     np.testing.assert_allclose(mu, conditional, rtol=1e-6)
+
+
+def test_map_reads_a_specification():
+    data = known_variance_data(1)
+    spec = {"tau": "half_cauchy(2)", "mu": "normal(0, 1)"}
+    found = fit("normal_known_variance", data, estimator="map", hyperprior=spec)
+
+    def negative(x):
+        log_prior = stats.halfcauchy.logpdf(np.exp(x[1]), scale=2) + stats.norm.logpdf(x[0])
+        return -known_variance_likelihood(x, data) - log_prior
+
+    other = optimize.minimize(
+        negative, [3.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-10, "fatol": 1e-12}
+    )
+    assert found.status == "ok"
+    # The mode in the named parameters: no Jacobian of τ.
+    np.testing.assert_allclose(found.hyperparameters["mu"], other.x[0], rtol=1e-6)
+    np.testing.assert_allclose(found.hyperparameters["tau"], np.exp(other.x[1]), rtol=1e-6)
+    assert found.pools.hyperprior == spec
 
 
 @pytest.mark.parametrize(

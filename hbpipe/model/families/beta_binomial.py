@@ -37,6 +37,7 @@ from hbpipe.model.family import (
 )
 from hbpipe.model.grouped import float_sums, fold_sums, integer_sums
 from hbpipe.model.moments import ratio
+from hbpipe.model.quantiles import beta_quantiles
 from hbpipe.model.rates import RateSums, merge_rate_sums, rate_sums
 from hbpipe.model.rising import RisingCounts, RisingSums
 
@@ -296,7 +297,7 @@ def describe(posterior: Prior, quantiles: Any) -> Description:
     return Description(
         mean=mean,
         sd=np.sqrt(mean * (beta / total) / (total + 1.0)),
-        quantiles=special.betaincinv(alpha[..., None], beta[..., None], levels),
+        quantiles=beta_quantiles(alpha[..., None], beta[..., None], levels),
         cdf=cdf,
     )
 

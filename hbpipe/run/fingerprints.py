@@ -1,0 +1,55 @@
+"""What results were made from, as digests: equal digests mean that nothing must be done again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from hbpipe.config import Settings, digest
+from hbpipe.data.events import EventFormat
+from hbpipe.data.quantities import Metric
+from hbpipe.model.families import get_family
+from hbpipe.run.ledger import DayEntry
+from hbpipe.run.universe import stores_digest
+
+#: Bumped by hand when hyperparameters or posteriors would come out otherwise.
+MODEL_VERSION = 1
+
+
+def format_digest(form: EventFormat) -> str:
+    """Hash what decides how rows fall into days and units."""
+    return digest([form.time, repr(form.calendar), form.levels, form.event_id])
+
+
+def statistics_digest(form: EventFormat, metrics: Iterable[Metric]) -> str:
+    """Hash every setting that decides the daily statistics."""
+    measured = {metric.name: metric.measured_by() for metric in metrics}
+    return digest([format_digest(form), measured])
+
+
+def kernel_digest(metrics: Iterable[Metric]) -> str:
+    """Hash the versions of the code that makes the daily statistics."""
+    return digest({m.family: get_family(m.family).kernel_version for m in metrics})
+
+
+def release_kernel_digest(metrics: Iterable[Metric]) -> str:
+    """Hash the versions of all code that a release comes from."""
+    return digest([kernel_digest(metrics), MODEL_VERSION])
+
+
+def release_input(as_of: int, ledger: Mapping[int, DayEntry], settings: Settings) -> str:
+    """Hash all statistics that a release may read: every done day up to its as-of day."""
+    first = None if settings.inference.window is None else as_of - settings.inference.window + 1
+    history = needs_history(settings)
+    days = [
+        (day, *entry.fingerprint)
+        for day, entry in sorted(ledger.items())
+        if day <= as_of and (history or first is None or day >= first)
+    ]
+    return digest([days, stores_digest(settings.stores)])
+
+
+def needs_history(settings: Settings) -> bool:
+    """Tell whether days before the window matter: for first days, or for silent stores."""
+    window, silent = settings.inference.window, settings.stores.keep_silent
+    since_first_seen = any(metric.calendar == "days" for metric in settings.parsed_metrics)
+    return window is not None and (since_first_seen or (silent or 0) > window)

@@ -1,0 +1,119 @@
+"""Raw files against statistics: every event counted again, row by row.
+
+The recount (``data.recount``) shares no code with the kernel, so an error in either shows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hbpipe.config import Settings
+from hbpipe.data.clock import to_date
+from hbpipe.data.events import full_path
+from hbpipe.data.quantities import Metric
+from hbpipe.data.recount import Recount, RecountMetric, RecountSpec, recount
+from hbpipe.model.families import get_family
+from hbpipe.run.findings import Finding, finding
+from hbpipe.run.inventory import locate_events
+from hbpipe.run.ledger import FileEntry
+from hbpipe.run.plan import event_format
+
+#: Relative difference of a sum of floats that another order of summation explains.
+_FLOAT_TOLERANCE = 1e-9
+
+
+def spread(days: Iterable[int], sample: int | None) -> list[int]:
+    """Return all days, or ``sample`` of them, evenly spread."""
+    ordered = sorted(days)
+    if sample is None or sample >= len(ordered):
+        return ordered
+    return [ordered[k * len(ordered) // max(sample, 1)] for k in range(sample)]
+
+
+def recount_days(
+    settings: Settings, statistics: pa.Table, days: Sequence[int], files: Iterable[FileEntry]
+) -> Iterator[Finding]:
+    """Compare every unit's statistics of some days with the raw files that feed them."""
+    form, _ = locate_events(event_format(settings))
+    levels, wanted = form.levels, {to_date(day) for day in days}
+    feeding = [
+        full_path(form.root, entry.path)
+        for entry in files
+        if entry.state == "read" and not entry.days.keys().isdisjoint(days)
+    ]
+    counted = recount(feeding, recount_spec(settings))
+    held = pa.array(sorted(wanted), pa.date32())
+    rows = statistics.filter(pc.is_in(statistics["day"], held)).to_pylist()
+    accepted = {_key(row, levels): row["n_events"] for row in rows}
+    expected = {key: n for key, n in counted.accepted.items() if key[0] in wanted}
+    faults = [
+        f"{_shown(key)}: {accepted.get(key, 0)} events, {expected.get(key, 0)} in the raw files"
+        for key in sorted(expected.keys() | accepted.keys(), key=str)
+        if accepted.get(key, 0) != expected.get(key, 0)
+    ]
+    yield finding(
+        "recount_events", faults, f"{sum(expected.values()):,} events of {len(wanted)} day(s)"
+    )
+    for metric in settings.parsed_metrics:
+        mine = {_key(row, levels): row for row in rows if row["metric"] == metric.name}
+        yield _compare_metric(metric, mine, counted)
+
+
+def _key(row: Mapping[str, Any], levels: Sequence[str]) -> tuple[Any, ...]:
+    return (row["day"], *(row[name] for name in levels))
+
+
+def _compare_metric(
+    metric: Metric, rows: Mapping[tuple[Any, ...], Mapping[str, Any]], counted: Recount
+) -> Finding:
+    """Compare every statistic; a unit none of whose rows counts has the family's empty ones."""
+    absent = {one.name: one.absent for one in get_family(metric.family).statistics}
+    if metric.calendar is not None:
+        del absent["exposure"]  # no row carries it: days are counted when the window is folded
+    faults = []
+    for key, row in rows.items():
+        expected = counted.statistics[metric.name].get(key, absent)
+        faults += [
+            f"{_shown(key)}: {name} {row[name]}, {expected[name]} in the raw files"
+            for name in absent
+            if not _equal(row[name], expected[name])
+        ]
+    return finding(
+        f"recount_{metric.name}", faults, f"{len(rows) * len(absent):,} statistics are equal"
+    )
+
+
+def _equal(found: float | int | None, expected: float | int) -> bool:
+    if found is None or isinstance(expected, int):
+        return found == expected
+    return math.isclose(found, expected, rel_tol=_FLOAT_TOLERANCE, abs_tol=1e-12)
+
+
+def _shown(key: tuple[Any, ...]) -> str:
+    return " ".join(str(part) for part in key)
+
+
+def recount_spec(settings: Settings) -> RecountSpec:
+    """Describe the settings to the recount, in the words of the YAML."""
+    events = settings.events
+    return RecountSpec(
+        time=str(events.time or events.day),
+        time_kind="timestamp" if events.time else "day",
+        timezone=events.timezone,
+        day_start_minutes=events.day_start,
+        levels=events.levels,
+        event_id=events.event_id,
+        earliest=events.earliest,
+        latest=events.latest,
+        metrics=tuple(_recount_metric(name, raw) for name, raw in settings.metrics.items()),
+    )
+
+
+def _recount_metric(name: str, raw: Mapping[str, Any]) -> RecountMetric:
+    roles = {role.name: raw[role.name] for role in get_family(raw["family"]).roles}
+    return RecountMetric(name, raw["family"], roles, raw.get("where", ()), raw.get("transform"))

@@ -1,0 +1,102 @@
+"""What each shard of a window is folded from: days, the days before them, and the store table."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from hbpipe.data.clock import to_date
+from hbpipe.data.snapshot import Snapshot
+from hbpipe.data.units import shard_of, shared_ids
+from hbpipe.data.window import WindowOrder
+from hbpipe.errors import EventsError
+from hbpipe.run.fingerprints import needs_history
+from hbpipe.run.night import Night
+from hbpipe.run.universe import read_stores
+
+
+def window_orders(night: Night) -> list[WindowOrder]:
+    """Describe each shard's part of the window, of the days before it, and of the store table.
+
+    Raises
+    ------
+    EventsError
+        When the table of stores cannot be used.
+    """
+    settings, first, as_of = night.settings, night.plan.window[0], night.plan.as_of
+    snapshot = night.lake.snapshot("statistics")
+    current = _between(snapshot, first, as_of)
+    past = _between(snapshot, None, first - 1) if needs_history(settings) else None
+    listed = read_stores(settings.stores, night.form.levels, night.plan.level_types)
+    within_parent = _within_parent(night, listed)
+    shards = _fold_shards(night)
+    silent = settings.stores.keep_silent
+    return [
+        WindowOrder(
+            metrics=night.metrics,
+            levels=night.form.levels,
+            window=_shard(current, shard, shards),
+            history=None if past is None else _shard(past, shard, shards),
+            listed=None if listed is None else _shard_of_stores(listed, shard, shards),
+            within_parent=within_parent,
+            first_day=first,
+            as_of=as_of,
+            silent_since=min(first, as_of - silent + 1) if silent is not None else first,
+        )
+        for shard in range(shards)
+    ]
+
+
+def _between(snapshot: Snapshot, first: int | None, last: int) -> Snapshot:
+    """Narrow a snapshot to the files of some days, both ends included."""
+    least = "" if first is None else to_date(first).isoformat()
+    greatest = to_date(last).isoformat()
+    return snapshot.select(lambda file: least <= file.partition["day"] <= greatest)
+
+
+def _fold_shards(night: Night) -> int:
+    """Return the fewest shards of any day that is read; finer ones nest within them."""
+    first = None if needs_history(night.settings) else night.plan.window[0]
+    return min(
+        (
+            entry.shards
+            for day, entry in night.days.items()
+            if day <= night.plan.as_of and (first is None or day >= first) and entry.units
+        ),
+        default=1,
+    )
+
+
+def _shard(snapshot: Snapshot, shard: int, shards: int) -> Snapshot:
+    """Narrow a snapshot to the files of one shard; a file holds one shard of its day."""
+    return snapshot.select(lambda file: file.statistics["shard"][0] % shards == shard)
+
+
+def _shard_of_stores(listed: pa.Table, shard: int, shards: int) -> pa.Table:
+    places = shard_of(listed.column(listed.num_columns - 1), shards)
+    return listed.take(np.flatnonzero(places == shard))
+
+
+def _within_parent(night: Night, listed: pa.Table | None) -> bool:
+    """Decide whether unit ids are unique by themselves.
+
+    ``auto``: an id seen under two parents on one day, or in the table of stores, belongs to two
+    stores, so ids are only unique within their parent; an id seen under one parent at a time has
+    moved.
+    """
+    mode = night.settings.events.unit_ids
+    if mode == "within_parent":
+        return True
+    reused = 0 if listed is None else shared_ids(tuple(listed.columns))
+    if mode == "auto":
+        return bool(reused) or any(
+            night.days[day].shared_ids for day in night.plan.window if day in night.days
+        )
+    if reused:
+        raise EventsError(
+            f"{reused} store id(s) of the table of stores stand under more than one parent",
+            where={"stores.path": night.settings.stores.path},
+            expected="each id once, as events.unit_ids is unique",
+            remedy="correct the table, or set events.unit_ids to within_parent",
+        )
+    return False

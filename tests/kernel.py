@@ -1,0 +1,201 @@
+"""The fast kernel from files to a day's statistics, in the words of the recount."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hbpipe.data.aggregate import Account, summarise_piece
+from hbpipe.data.clock import Calendar, to_date, to_number
+from hbpipe.data.daily import DayOrder, DayResult, finish_day
+from hbpipe.data.durable import Storage
+from hbpipe.data.events import EventFormat, find_files, full_path
+from hbpipe.data.quantities import Metric, parse_metric
+from hbpipe.data.recount import Recount, RecountMetric, RecountSpec
+from hbpipe.data.schemas import statistics_table
+from hbpipe.data.survey import Survey, cut_pieces, survey_file
+from hbpipe.model.families import get_family
+
+NOON = datetime(2026, 3, 2, 12)
+DAY = date(2026, 3, 2)
+
+
+def event_format(root: Path, **changes: Any) -> EventFormat:
+    settings: dict[str, Any] = {
+        "time": "ts",
+        "calendar": Calendar(earliest=date(2020, 1, 1), latest=date(2030, 12, 31)),
+        "levels": ("chain", "store"),
+    }
+    return EventFormat(root=str(root), **{**settings, **changes})
+
+
+def parse(metrics: dict[str, dict[str, Any]]) -> tuple[Metric, ...]:
+    return tuple(parse_metric(name, raw) for name, raw in metrics.items())
+
+
+def recount_spec(form: EventFormat, metrics: dict[str, dict[str, Any]]) -> RecountSpec:
+    calendar = form.calendar
+    return RecountSpec(
+        time=form.time,
+        time_kind="day" if calendar.whole_days else "timestamp",
+        timezone=calendar.timezone,
+        day_start_minutes=calendar.day_start,
+        levels=form.levels,
+        event_id=form.event_id,
+        earliest=calendar.earliest,
+        latest=calendar.latest,
+        metrics=tuple(
+            RecountMetric(
+                name,
+                raw["family"],
+                {role.name: raw[role.name] for role in get_family(raw["family"]).roles},
+                raw.get("where", ()),
+                raw.get("transform"),
+            )
+            for name, raw in metrics.items()
+        ),
+    )
+
+
+def write(path: Path, rows: Sequence[dict[str, Any]], size: int = 1000, **types: Any) -> Path:
+    """Write rows over a sound default row; ``types`` give columns their Arrow type."""
+    filled = [{"ts": NOON, "chain": "A", "store": "A1"} | row for row in rows]
+    names = dict.fromkeys(name for row in filled for name in row)
+    arrays = {name: pa.array([row.get(name) for row in filled], types.get(name)) for name in names}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(arrays), path, row_group_size=size)
+    return path
+
+
+@dataclass
+class Counted:
+    """What the kernel made of some files, keyed as the recount keys it."""
+
+    surveys: list[Survey]
+    results: dict[date, DayResult] = field(default_factory=dict)
+    accepted: Counter[Any] = field(default_factory=Counter)
+    statistics: dict[str, dict[Any, dict[str, Any]]] = field(default_factory=dict)
+    accounts: dict[tuple[str, date], Account] = field(default_factory=dict)
+    rejections: dict[str, Counter[Any]] = field(default_factory=dict)
+
+    def reject(self, found: Iterable[Any]) -> None:
+        for one in found:
+            per_file = self.rejections.setdefault(one.file, Counter())
+            per_file[one.metric, one.column, one.reason] += one.rows
+
+
+def survey_all(form: EventFormat, metrics: tuple[Metric, ...]) -> list[Survey]:
+    return [survey_file(form, file, metrics) for file in find_files(form)]
+
+
+def run_kernel(
+    form: EventFormat,
+    raw_metrics: dict[str, dict[str, Any]],
+    lake: Path,
+    days: Iterable[date] | None = None,
+) -> Counted:
+    """Survey, summarise and merge, as a night does, all days together or some."""
+    metrics = parse(raw_metrics)
+    counted = Counted(survey_all(form, metrics), statistics={name: {} for name in raw_metrics})
+    for survey in counted.surveys:
+        counted.reject(survey.undated)
+    found = sorted({day for survey in counted.surveys for day in survey.days})
+    wanted = found if days is None else [to_number(day) for day in days]
+    parts = [
+        summarise_piece(form, piece, metrics, tuple(wanted), bool(form.event_id))
+        for survey in counted.surveys
+        for piece in cut_pieces(survey.file, survey.row_groups, wanted)
+    ]
+    for day in wanted:
+        feeding = [part for part in parts if day in part.accounts]
+        order = _order(form, metrics, day, sum(s.days.get(day, 0) for s in counted.surveys), parts)
+        result = finish_day(Storage(str(lake)), order, feeding)
+        counted.results[to_date(day)] = result
+        counted.reject(result.rejections)
+        for path, account in result.accounts.items():
+            counted.accounts[path, to_date(day)] = account
+        _take_statistics(counted, form, metrics, to_date(day), lake, result)
+    return counted
+
+
+def _order(form: EventFormat, metrics: Any, day: int, rows: int, parts: Any) -> DayOrder:
+    kinds = {name: key.type for name, key in zip(form.levels, parts[0].keys, strict=True)}
+    table = statistics_table(kinds, [metric.family for metric in metrics])
+    return DayOrder(form, metrics, day, to_date(day).isoformat(), rows, table, "test")
+
+
+def _take_statistics(
+    counted: Counted, form: EventFormat, metrics: Any, day: date, lake: Path, result: DayResult
+) -> None:
+    for receipt in result.receipts:
+        for row in pq.ParquetFile(lake / "statistics" / receipt.path).read().to_pylist():
+            key = (day, *(row[level] for level in form.levels))
+            counted.accepted[key] = row["n_events"]
+            names = [one.name for one in get_family(_family(metrics, row["metric"])).statistics]
+            found = counted.statistics[row["metric"]]
+            assert key not in found, f"{key} is there twice"
+            found[key] = {name: row[name] for name in names}
+
+
+def _family(metrics: tuple[Metric, ...], name: str) -> str:
+    return next(metric.family for metric in metrics if metric.name == name)
+
+
+def assert_same(
+    form: EventFormat, raw_metrics: dict[str, Any], counted: Counted, expected: Recount
+) -> None:
+    """Counts are equal, floats to 1e-12, and every row of every file is accounted for."""
+    assert counted.accepted == expected.accepted
+    for metric in parse(raw_metrics):
+        _assert_statistics(metric, counted.statistics[metric.name], expected)
+    for survey in counted.surveys:
+        path = survey.file.path
+        account = expected.files[full_path(form.root, path)]
+        assert counted.rejections.get(path, Counter()) == account.rejections
+        days = {day: one for (file, day), one in counted.accounts.items() if file == path}
+        assert {d: (a.rows, a.accepted, a.rejected, a.repeated) for d, a in days.items()} == {
+            d: (a.rows, a.accepted, a.rejected, a.repeated) for d, a in account.days.items()
+        }
+        assert survey.rows == account.rows
+        assert sum(a.conflicting for a in days.values()) == account.conflicting
+        for metric in raw_metrics:
+            splits = [one.metrics[metric] for one in days.values()]
+            for one in days.values():
+                assert sum(one.metrics[metric].values()) == one.accepted
+            assert sum(s["skipped"] for s in splits) == account.skipped[metric]
+            assert sum(s["excluded"] for s in splits) == account.excluded[metric]
+
+
+def _assert_statistics(metric: Metric, found: dict[Any, dict[str, Any]], wanted: Recount) -> None:
+    expected = wanted.statistics[metric.name]
+    assert found.keys() == wanted.accepted.keys()
+    for key, values in found.items():
+        if key not in expected:  # no row of this unit counts for the metric
+            empty = {"variance": math.inf}
+            assert values == {name: empty.get(name, 0) for name in values}, (metric.name, key)
+            continue
+        whole = {one.name for one in get_family(metric.family).statistics if one.dtype == "int64"}
+        for name, value in expected[key].items():
+            if name in whole:
+                assert values[name] == value, (metric.name, key, name)
+            else:
+                slack = max(1e-12, _rounding(values) if name == "m2" else 0.0)
+                assert math.isclose(values[name], value, rel_tol=1e-12, abs_tol=slack), (
+                    f"{metric.name} {key} {name}: {values[name]}, expected {value}"
+                )
+
+
+def _rounding(moments: dict[str, Any]) -> float:
+    """Bound what M2 loses because the mean of each piece is rounded to a float.
+
+    M2 = Σ (M2ᵢ + nᵢ (mᵢ − m)²); an error of ε|m| in each mᵢ moves it by at most 2 ε|m| √(n M2).
+    """
+    return 2 * 2.0**-52 * abs(moments["mean"]) * math.sqrt(moments["n"] * moments["m2"])

@@ -1,0 +1,56 @@
+"""Nominal 95 % intervals cover, in a short version of the study; plug-in ones do not."""
+
+import pytest
+
+from hbpipe.model import coverage
+from hbpipe.model.coverage import DESIGNS, main, study
+from hbpipe.model.families import FAMILIES
+
+#: (stores, signal ratio, replicates): no spread to speak of, the hard middle, and plain sight.
+CELLS = [(10, 0.05, 60), (10, 4.0, 90), (50, 0.25, 30), (200, 0.25, 15)]
+
+
+def test_every_family_has_a_design():
+    assert set(DESIGNS) == set(FAMILIES)
+
+
+@pytest.mark.parametrize(("groups", "ratio", "replicates"), CELLS)
+@pytest.mark.parametrize("family", DESIGNS)
+def test_auto_covers_with_default_hyperpriors(family, groups, ratio, replicates):
+    (cell,) = study(family, groups, ratio, replicates=replicates, seed=11, methods=["auto"])
+    # Monte Carlo error here is up to 0.006; the full study has 0.94 as its floor.
+    assert cell.coverage > 0.93
+    assert cell.error < 0.01
+    assert cell.length > 0.95
+
+
+@pytest.mark.parametrize("family", DESIGNS)
+def test_plug_in_does_not_cover_where_the_spread_is_uncertain(family):
+    (cell,) = study(family, 10, 0.25, replicates=40, seed=11, methods=["plug_in"])
+    assert cell.coverage < 0.75
+
+
+def test_a_mutant_with_intervals_a_tenth_too_narrow_is_caught(monkeypatch):
+    update = coverage.update_pools
+
+    def narrower(*arguments, **options):
+        columns = update(*arguments, **options)
+        columns.quantiles[:] = columns.mean[:, None] + 0.9 * (
+            columns.quantiles - columns.mean[:, None]
+        )
+        return columns
+
+    monkeypatch.setattr(coverage, "update_pools", narrower)
+    (cell,) = study("normal", 50, 4.0, replicates=20, seed=11, methods=["auto"])
+    assert cell.coverage < 0.93
+
+
+def test_the_command_prints_a_line_per_cell(capsys):
+    main(
+        "--families normal --groups 10 --ratios 1 --replicates 5 --seed 2 "
+        "--methods plug_in,auto".split()
+    )
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert "coverage" in header
+    assert [line.split()[3] for line in lines] == ["plug_in", "auto"]
+    assert all(0.0 <= float(line.split()[4]) <= 1.0 for line in lines)

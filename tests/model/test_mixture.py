@@ -1,0 +1,103 @@
+"""Mixtures: cdf and quantiles against root finding, exactness of single laws, safe finishing."""
+
+import numpy as np
+import pytest
+from scipy import optimize, stats
+
+from hbpipe.model import mixture
+from hbpipe.model.mixture import BETA, GAMMA, NORMAL, Mixture, matched_quantiles
+
+LEVELS = np.array([1e-4, 0.025, 0.5, 0.975, 0.9999])
+LAWS = {"normal": NORMAL, "beta": BETA, "gamma": GAMMA}
+
+
+def frozen(law, first, second):
+    if law is NORMAL:
+        return stats.norm(first, second)
+    if law is BETA:
+        return stats.beta(first, second)
+    return stats.gamma(first, scale=1.0 / second)
+
+
+def random_mixtures(law, seed, rows=25, components=7):
+    rng = np.random.default_rng(seed)
+    weight = rng.dirichlet(np.full(components, 0.7), rows)
+    if law is NORMAL:
+        first = rng.normal(3.0, 2.0, (rows, components))
+        return Mixture(law, weight, first, np.exp(rng.normal(-1.0, 1.0, first.shape)))
+    mean = rng.beta(2, 20, (rows, components))
+    size = np.exp(rng.uniform(0.0, 8.0, mean.shape))
+    second = (1.0 - mean) * size if law is BETA else size
+    return Mixture(law, weight, mean * size, second)
+
+
+@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_quantiles_agree_with_root_finding(name, seed):
+    law = LAWS[name]
+    mixtures = random_mixtures(law, seed)
+    found = mixtures.quantiles(LEVELS)
+    sd = np.sqrt(mixtures.moments()[1])
+    for row in range(len(found)):
+        parts = frozen(law, mixtures.first[row], mixtures.second[row])
+        weight = mixtures.weight[row]
+        for column, level in enumerate(LEVELS):
+            ends = parts.ppf(level)
+            root = optimize.brentq(
+                lambda x, w=weight, p=parts, q=level: np.sum(w * p.cdf(x)) - q,
+                ends.min() - 1e-12,
+                ends.max() + 1e-12,
+                xtol=1e-14,
+                rtol=1e-13,
+            )
+            assert found[row, column] == pytest.approx(root, abs=1e-8 * sd[row])
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_moments_and_cdf(name):
+    law = LAWS[name]
+    mixtures = random_mixtures(law, 4)
+    mean, variance = mixtures.moments()
+    parts = frozen(law, mixtures.first, mixtures.second)
+    second = np.sum(mixtures.weight * (parts.var() + parts.mean() ** 2), axis=1)
+    np.testing.assert_allclose(mean, np.sum(mixtures.weight * parts.mean(), axis=1), rtol=1e-12)
+    np.testing.assert_allclose(variance, second - mean**2, rtol=1e-9)
+    expected = np.sum(mixtures.weight * parts.cdf(mean[:, None]), axis=1)
+    np.testing.assert_allclose(mixtures.cdf(mean), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_one_component_gives_the_laws_own_quantiles(name):
+    law = LAWS[name]
+    mixtures = random_mixtures(law, 5, components=1)
+    expected = frozen(law, mixtures.first, mixtures.second).ppf(LEVELS)
+    np.testing.assert_allclose(mixtures.quantiles(LEVELS), expected, rtol=1e-9)
+    np.testing.assert_allclose(
+        matched_quantiles(law, *mixtures.moments(), LEVELS), expected, rtol=1e-7
+    )
+
+
+def test_components_far_apart_are_finished_between_brackets():
+    # Two spikes with a gap of many sd between them: the cdf is flat where Newton starts.
+    mixtures = Mixture(
+        NORMAL, np.array([[0.6, 0.4]]), np.array([[0.0, 1000.0]]), np.array([[1e-3, 1e-3]])
+    )
+    found = mixtures.quantiles(np.array([0.3, 0.599, 0.601, 0.8]))[0]
+    assert found[0] == pytest.approx(0.0, abs=1e-12)
+    assert found[3] == pytest.approx(1000.0, abs=1e-9)
+    assert found[1] < 0.01
+    assert found[2] > 999.99
+
+
+def test_brackets_alone_give_the_same_answer(monkeypatch):
+    mixtures = random_mixtures(BETA, 6)
+    quick = mixtures.quantiles(LEVELS)
+    monkeypatch.setattr(mixture, "_QUICK_STEPS", 1)
+    np.testing.assert_allclose(mixtures.quantiles(LEVELS), quick, rtol=1e-7, atol=1e-14)
+
+
+def test_a_rows_bits_do_not_depend_on_other_rows():
+    mixtures = random_mixtures(GAMMA, 7)
+    together = mixtures.quantiles(LEVELS)
+    alone = [mixtures.take(np.array([row])).quantiles(LEVELS)[0] for row in range(len(together))]
+    np.testing.assert_array_equal(together, alone)

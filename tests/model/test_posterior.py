@@ -1,0 +1,237 @@
+"""The library's posterior and the pipeline's columns."""
+
+import gc
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import hbpipe
+from hbpipe.errors import FitError, StatisticsError
+from hbpipe.model import pools as pools_module
+from hbpipe.model import posterior as posterior_module
+from hbpipe.model.families import FAMILIES, get_family
+from hbpipe.model.fit import fit_pools
+from hbpipe.model.posterior import cdf_pools, integrate_pools, posterior_pools, update_pools
+
+UNCERTAINTIES = ("plug_in", "first_order", "integrated", "auto")
+
+
+def stores_of(name, stores=20, seed=1):
+    rng = np.random.default_rng(seed)
+    n = np.ceil(np.exp(rng.uniform(1, 5, stores))).astype(np.int64)
+    if name == "beta_binomial":
+        return {"successes": rng.binomial(n, rng.beta(3, 20, stores)), "trials": n}
+    if name == "gamma_poisson":
+        return {"count": rng.poisson(n * rng.gamma(2, 0.2, stores)), "exposure": n.astype(float)}
+    mean = rng.normal(rng.normal(5, 0.5, stores), 1 / np.sqrt(n))
+    if name == "normal":
+        return {"n": n, "mean": mean, "m2": rng.chisquare(n - 1) * (n > 1)}
+    return {"estimate": mean, "variance": 1.0 / n}
+
+
+def absent(name, stores):
+    """The same stores and one that has no data."""
+    family = get_family(name)
+    return {
+        s.name: np.append(stores[s.name], s.absent).astype(stores[s.name].dtype)
+        for s in family.statistics
+    }
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("uncertainty", UNCERTAINTIES)
+def test_columns_cdf_and_quantiles_agree(name, uncertainty):
+    stores = stores_of(name)
+    found = hbpipe.posterior(hbpipe.fit(name, stores), stores, uncertainty=uncertainty)
+    names = ["mean", "sd", "sd_plug_in", "weight", "prior_mean", "q0.025", "q0.5", "q0.975"]
+    assert list(found) == names
+    assert len(found) == len(names)
+    for column in found.values():
+        assert column.shape == (20,)
+        assert column.dtype == np.float64
+    for level in (0.025, 0.5, 0.975):
+        np.testing.assert_allclose(found.cdf(found[f"q{level:g}"]), level, rtol=1e-8)
+        np.testing.assert_array_equal(found.quantile(level), found[f"q{level:g}"])
+    assert found.quantile((0.1, 0.9)).shape == (20, 2)
+    np.testing.assert_allclose(found.covariance, found["sd"] ** 2)
+    assert ((found["weight"] > 0) & (found["weight"] < 1)).all()
+    assert found.method in repr(found)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("uncertainty", ["first_order", "integrated"])
+def test_uncertain_hyperparameters_do_not_narrow_the_average_interval(name, uncertainty):
+    stores = stores_of(name)
+    found = hbpipe.posterior(hbpipe.fit(name, stores), stores, uncertainty=uncertainty)
+    assert found["sd"].mean() > found["sd_plug_in"].mean()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_store_without_data_gets_the_prior_averaged_over_its_uncertainty(name):
+    stores = stores_of(name)
+    found = hbpipe.posterior(hbpipe.fit(name, stores), absent(name, stores), uncertainty="auto")
+    assert found["weight"][-1] == 0.0
+    assert found["mean"][-1] == pytest.approx(found["prior_mean"][-1])
+    assert found["sd"][-1] > found["sd_plug_in"][-1]
+    assert np.isfinite([column[-1] for column in found.values()]).all()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_block_and_shard_boundaries_leave_every_bit_alone(name, monkeypatch):
+    family, stores = get_family(name), stores_of(name, 60)
+    codes = np.random.default_rng(2).integers(0, 3, 60)
+    fits = fit_pools(family, family.compress(stores, codes, 3))
+    nodes = integrate_pools(fits, uncertainty="integrated")
+    levels = (0.05, 0.5, 0.95)
+
+    def update(rows):
+        part = {key: values[rows] for key, values in stores.items()}
+        return update_pools(
+            family,
+            nodes,
+            fits.hyperparameters,
+            part,
+            codes[rows],
+            quantiles=levels,
+            exposure=2.0,
+        )
+
+    whole = update(np.arange(60))
+    monkeypatch.setattr(pools_module, "_BLOCK", 7)
+    cut = [update(rows) for rows in np.array_split(np.arange(60), 9)]
+    for column in ("mean", "sd", "sd_plug_in", "quantiles", "weight", "predictive_sd"):
+        np.testing.assert_array_equal(
+            getattr(whole, column), np.concatenate([getattr(part, column) for part in cut])
+        )
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("uncertainty", UNCERTAINTIES)
+def test_predictive_moments_agree_with_the_predictive_distribution(name, uncertainty):
+    stores = stores_of(name, 12)
+    fitted = hbpipe.fit(name, stores)
+    codes = np.zeros(12, np.int64)
+    columns = posterior_pools(
+        fitted.pools, stores, codes, uncertainty=uncertainty, quantiles=(0.1, 0.9), exposure=7.0
+    )
+    law = hbpipe.posterior(fitted, stores, uncertainty=uncertainty).predict(7.0, (0.1, 0.9))
+    # A first-order law has matched moments, so its predictive has too.
+    np.testing.assert_allclose(columns.predictive_mean, law.mean, rtol=1e-7)
+    np.testing.assert_allclose(columns.predictive_sd, law.sd, rtol=1e-6)
+    assert (law.cdf(law.quantiles[:, 1]) >= 0.9 - 1e-9).all()
+    assert (law.quantiles[:, 0] <= law.quantiles[:, 1]).all()
+
+
+def test_predictive_quantiles_are_the_smallest_counts_that_reach_the_level():
+    stores = stores_of("beta_binomial", 12)
+    found = hbpipe.posterior(hbpipe.fit("beta_binomial", stores), stores, uncertainty="integrated")
+    law = found.predict(40, (0.05, 0.5, 0.95))
+    for place, level in enumerate((0.05, 0.5, 0.95)):
+        quantile = law.quantiles[:, place]
+        np.testing.assert_array_equal(quantile, np.round(quantile))
+        assert (law.cdf(quantile) >= level).all()
+        assert (law.cdf(quantile - 1.0) < level).all()
+
+
+def test_fixed_hyperparameters_make_plug_in_exact():
+    stores = {"successes": [2, 40], "trials": [20, 400]}
+    fitted = hbpipe.fit("beta_binomial", stores, fixed={"alpha": 5, "beta": 95})
+    found = hbpipe.posterior(fitted, stores)
+    law = stats.beta([7, 45], [113, 455])
+    assert found.method == "plug_in"
+    np.testing.assert_allclose(found["q0.975"], law.ppf(0.975), rtol=1e-10)
+    np.testing.assert_allclose(found["weight"], [20 / 120, 400 / 500])
+
+
+@pytest.mark.parametrize(
+    ("name", "fixed"),
+    [
+        ("beta_binomial", {"mean": 0.15}),
+        ("beta_binomial", {"concentration": 20.0}),
+        ("gamma_poisson", {"mean": 0.4}),
+        ("gamma_poisson", {"shape": 2.0}),
+        ("normal", {"sigma": 1.0}),
+        ("normal", {"tau": 0.5}),
+        ("normal", {"mu": 5.0, "sigma": 1.0}),
+        ("normal", {"mu": 5.0, "tau": 0.0}),
+        ("normal_known_variance", {"tau": 0.0}),
+        ("normal_known_variance", {"tau": 0.5}),
+        ("normal_known_variance", {"mu": 5.0}),
+    ],
+)
+def test_what_is_not_held_is_still_integrated(name, fixed):
+    stores = stores_of(name)
+    fitted = hbpipe.fit(name, stores, fixed=fixed)
+    found = hbpipe.posterior(fitted, absent(name, stores), uncertainty="integrated")
+    for column in found.values():
+        assert np.isfinite(column).all()
+    if "mu" in fixed or "mean" in fixed:
+        np.testing.assert_allclose(found["prior_mean"], fixed.get("mu", fixed.get("mean")))
+    else:
+        assert (found["sd"] > 0).all()
+        assert (found["q0.975"] > found["q0.025"]).all()
+
+
+def test_no_spread_and_an_unknown_location_leave_the_uncertainty_of_the_location():
+    stores = {"estimate": np.array([1.0, 3.0, 4.0]), "variance": np.array([1.0, 2.0, 0.5])}
+    fitted = hbpipe.fit("normal_known_variance", stores, fixed={"tau": 0.0})
+    found = hbpipe.posterior(fitted, stores, uncertainty="integrated")
+    precision = 1 / stores["variance"]
+    np.testing.assert_allclose(found["sd"], precision.sum() ** -0.5, rtol=1e-9)
+    np.testing.assert_allclose(
+        found["mean"], np.sum(precision * stores["estimate"]) / precision.sum(), rtol=1e-9
+    )
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("uncertainty", ["plug_in", "integrated"])
+def test_probability_below_a_target_matches_the_library(name, uncertainty):
+    family, stores = get_family(name), stores_of(name)
+    fitted = hbpipe.fit(name, stores)
+    nodes = integrate_pools(fitted.pools, uncertainty=uncertainty)
+    found = hbpipe.posterior(fitted, stores, uncertainty=uncertainty)
+    codes = np.zeros(20, np.int64)
+    below = cdf_pools(
+        family, nodes, fitted.pools.hyperparameters, stores, codes, float(found["mean"][0])
+    )
+    np.testing.assert_array_equal(below, found.cdf(float(found["mean"][0])))
+    assert ((below >= 0) & (below <= 1)).all()
+
+
+def test_pools_of_all_kinds_update_together():
+    family = get_family("beta_binomial")
+    big, small = stores_of("beta_binomial", 900, 3), stores_of("beta_binomial", 5, 4)
+    nothing = {"successes": np.zeros(2, np.int64), "trials": np.zeros(2, np.int64)}
+    stores = {key: np.concatenate([nothing[key], big[key], small[key]]) for key in big}
+    codes = np.repeat([0, 1, 2], [2, 900, 5])
+    fits = fit_pools(family, family.compress(stores, codes, 3))
+    found = posterior_pools(fits, stores, codes, quantiles=(0.025, 0.975), exposure=10)
+    methods = ["unidentified"] * 2 + ["first_order"] * 900 + ["integrated"] * 5
+    assert found.method.tolist() == methods
+    for column in (found.mean, found.sd, found.quantiles, found.predictive_sd):
+        assert np.isfinite(column).all()
+
+
+def test_nodes_are_kept_with_the_fit_and_forgotten_with_it():
+    stores = stores_of("normal")
+    fitted = hbpipe.fit("normal", stores)
+    first = hbpipe.posterior(fitted, stores, uncertainty="integrated")
+    again = hbpipe.posterior(fitted, stores, uncertainty="integrated")
+    assert again.nodes is first.nodes
+    key = (id(fitted.pools), "integrated")
+    assert key in posterior_module._NODES
+    del fitted, first, again
+    gc.collect()
+    assert key not in posterior_module._NODES
+
+
+def test_wrong_arguments_are_named():
+    stores = stores_of("normal")
+    fitted = hbpipe.fit("normal", stores)
+    with pytest.raises(FitError, match="there is no uncertainty"):
+        hbpipe.posterior(fitted, stores, uncertainty="bayes")
+    with pytest.raises(FitError, match="strictly between 0 and 1"):
+        hbpipe.posterior(fitted, stores, quantiles=(0.0, 0.5))
+    with pytest.raises(StatisticsError, match="lack"):
+        hbpipe.posterior(fitted, {"n": [1]})
