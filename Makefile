@@ -5,7 +5,7 @@ PYTHON ?= $(or $(firstword $(foreach name,python3 python3.14 python3.13 python3.
   $(shell $(name) -c 'import sys; sys.version_info < (3, 11) or print("$(name)")' 2>/dev/null))),\
   python3)
 REFERENCE ?= ../shared/reference
-REPLICATES ?= 400
+REPLICATES ?= 100
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
@@ -15,7 +15,7 @@ INSTALLED := $(VENV)/installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo retail test test-reference coverage lint format bench lock clean
+.PHONY: help install demo retail test test-reference coverage lint format lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,7 +68,7 @@ test-reference: $(INSTALLED)  ## Compare with other software's answers (REFERENC
 	  echo "No reference folder $(REFERENCE); name it: make test-reference REFERENCE=folder" >&2; exit 1; }
 	REFERENCE=$(abspath $(REFERENCE)) $(BIN)/python -m pytest -m reference
 
-coverage: $(INSTALLED)  ## Measure how often intervals hold the truth (REPLICATES=4000 for the record)
+coverage: $(INSTALLED)  ## Measure how often intervals hold the truth (REPLICATES=400 for the record)
 	$(BIN)/python -m hbpipe.model.coverage --groups 10,50,200 --ratios 0.05,0.25,1,4 \
 	  --replicates $(REPLICATES) --seed 1
 
@@ -80,9 +80,6 @@ lint: $(INSTALLED)  ## Check style, types and layout
 format: $(INSTALLED)  ## Mend style where that is safe
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
-
-bench: $(INSTALLED)  ## Time a night against DuckDB on the same files
-	$(BIN)/python -m pytest -m '' tests/bench
 
 lock: $(INSTALLED)  ## Resolve requirements.lock anew (needs uv)
 	uv pip compile --universal --python-version 3.11 --fork-strategy fewest --extra dev \

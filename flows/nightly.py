@@ -5,7 +5,8 @@ turns parameters into settings, makes every stage a Prefect task, and hands the 
 Correctness never rests on Prefect's states: the lake's own commits decide what is done.
 """
 
-from __future__ import annotations
+# Annotations are not postponed here: Prefect reads a flow's parameters from them, also in the
+# process that serves it, where names that only annotations use do not exist.
 
 import argparse
 import logging

@@ -19,7 +19,7 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from hbpipe.data.quantities import Metric, nearest, parse_metric
 from hbpipe.errors import ConfigError
-from hbpipe.layers import origin_of, resolve_layers
+from hbpipe.layers import origin_of, origins_of, resolve_layers
 from hbpipe.sections import (
     Audits,
     Cluster,
@@ -201,8 +201,8 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> list[str]:
         told.setdefault(place, []).append(message)
     lines = []
     for place, messages in told.items():
-        origin = origin_of(origins, place)
-        suffix = f" [from {origin}]" if origin else ""
+        layers = origins_of(origins, place)
+        suffix = f" [from {', '.join(layers)}]" if layers else ""
         prefix = f"{place}: " if place else ""
         lines += [f"{prefix}{line}{suffix}" for line in "\nor: ".join(messages).split("\n")]
     return lines

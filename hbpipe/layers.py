@@ -69,6 +69,13 @@ def origin_of(origins: Mapping[str, str], key: str) -> str | None:
     return origins[key]
 
 
+def origins_of(origins: Mapping[str, str], key: str) -> list[str]:
+    """Return every layer that had a part in the value of a dotted key, the deepest last."""
+    below = [origin for place, origin in origins.items() if place.startswith(f"{key}.")]
+    above = origin_of(origins, key)
+    return list(dict.fromkeys([above, *below] if above else below))
+
+
 def resolve_layers(path: Path, env: str | None, overrides: Sequence[str]) -> Layered:
     """Put all layers over each other.
 

@@ -33,7 +33,7 @@ def day(number: int) -> date:
 
 def visits(number: int, *, rows: int = 40, seed: int = 0, stores: int = 6) -> list[dict[str, Any]]:
     """The visits of one day: two chains, a third of the stores in the second."""
-    rng = np.random.default_rng([seed, number])
+    rng = np.random.default_rng([seed, number + 1000])
     start = datetime.combine(day(number), datetime.min.time())
     store = rng.integers(0, stores, rows)
     return [

@@ -203,7 +203,9 @@ def test_the_servers_scheduler_schedules(fake: Any) -> None:
 
 
 def test_the_flow_can_be_handed_to_the_process_that_serves_it() -> None:
-    assert cloudpickle.loads(cloudpickle.dumps(nightly)).name == "nightly"
+    copy = cloudpickle.loads(cloudpickle.dumps(nightly))
+    parameters = copy.validate_parameters({"config": "any.yaml", "as_of": "2026-01-28"})
+    assert parameters["as_of"] == date(2026, 1, 28)
 
 
 @pytest.mark.parametrize(

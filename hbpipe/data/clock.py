@@ -30,6 +30,8 @@ _ISO = r"^\d{4}-\d{2}-\d{2}([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,9})?)?" 
 
 Days = NDArray[np.int32]
 
+#: So many days may hold all instants of a row group that was written in one go.
+_FEW_DAYS = 8
 #: Beyond every date; what lies further out is counted here.
 _FAR = 2**30
 _NO_DATE = np.int32(-_FAR - 1)
@@ -154,9 +156,11 @@ def _naive_days(values: NDArray[np.int64], shift: int, per_day: int) -> Days:
     first, last = (low - shift) // per_day, (high - shift) // per_day
     if first == last:
         return np.full(len(values), _clip(first), np.int32)
-    if shift:
-        values = np.maximum(values, _LEAST + shift) - shift  # the least values would wrap around
-    return np.clip(values // per_day, -_FAR, _FAR).astype(np.int32)
+    if low < _LEAST + shift:  # subtracting would wrap around
+        days = values // per_day - (values % per_day < shift)
+    else:
+        days = (values - shift if shift else values) // per_day
+    return np.clip(days, -_FAR, _FAR).astype(np.int32)
 
 
 def _clip(day: int) -> int:
@@ -171,17 +175,21 @@ def _zoned_days(values: NDArray[np.int64], per_second: int, calendar: Calendar) 
     """
     lowest = (to_number(calendar.earliest) - 3) * 86_400
     highest = (to_number(calendar.latest) + 3) * 86_400
-    ends = (int(values.min()) // per_second, int(values.max()) // per_second)
-    low, high = (min(max(end, lowest), highest) for end in ends)
+    low, high = (
+        min(max(int(end) // per_second, lowest), highest) for end in (values.min(), values.max())
+    )
     # A day begins less than two days from its own midnight in UTC.
-    days = range(low // 86_400 - 2, high // 86_400 + 3)
-    borders = [calendar.start_seconds(day) for day in days]
-    first, last = (bisect_right(borders, end) - 1 for end in (low, high))
-    if first == last:
-        return np.full(len(values), days[first], np.int32)
+    around = range(low // 86_400 - 2, high // 86_400 + 3)
+    if len(around) <= _FEW_DAYS:
+        borders = [calendar.start_seconds(day) for day in around]
+        first, last = (bisect_right(borders, end) - 1 for end in (low, high))
+        if first == last:
+            return np.full(len(values), around[first], np.int32)
     seconds = np.clip(values // per_second, lowest, highest)
-    place = np.searchsorted(np.array(borders), seconds, side="right")
-    return np.asarray(place - 1 + days[0], np.int32)
+    present = np.flatnonzero(np.bincount(seconds // 86_400 - around[0])) + around[0]
+    days = np.unique(present[:, None] + np.arange(-2, 3))
+    starts = np.array([calendar.start_seconds(day) for day in days.tolist()])
+    return days[np.searchsorted(starts, seconds, side="right") - 1].astype(np.int32)
 
 
 def _text_days(column: pa.ChunkedArray, calendar: Calendar) -> tuple[Days, NDArray[np.int8]]:

@@ -57,17 +57,11 @@ def find_peak(target: Target, start: Array) -> Peak:
 def _best_of_scan(target: Target, start: Array) -> Array:
     """Return the best point of a coarse scan in log A, other variables at conditional modes."""
     centre = -np.log(target.geometry.median_size(target.sketch))
-    others = tuple(place for place in target.free if place != SPREAD)
-    candidates = [start[:, SPREAD], *(centre + 2.0 * offset for offset in _SCAN)]
-    best, best_value = start, np.full(target.n_pools, -np.inf)
-    for candidate in candidates:
-        point = start.copy()
-        point[:, SPREAD] = candidate
-        point, jet = climb(target, point, others, ROUGH)
-        better = jet.value > best_value
-        best = np.where(better[:, None], point, best)
-        best_value = np.where(better, jet.value, best_value)
-    return best
+    candidates = np.column_stack([start[:, SPREAD], centre[:, None] + 2.0 * _SCAN[None, :]])
+    points, jet = conditional_at(target, start, candidates)
+    value = jet.value.reshape(candidates.shape)
+    best = np.argmax(value, axis=1)
+    return np.asarray(points.reshape(*candidates.shape, -1)[np.arange(len(best)), best])
 
 
 def conditional(
@@ -79,6 +73,36 @@ def conditional(
         point[:, SPREAD] = log_spread
     others = tuple(place for place in target.free if place != SPREAD)
     return climb(target, point, others, PRECISE if precise else ROUGH)
+
+
+def conditional_at(target: Target, guide: Array, log_spreads: Array) -> tuple[Array, Jet]:
+    """Conditional modes at several log spreads (G, K) of each pool.
+
+    Returns
+    -------
+    Points (G K, V) and their jet, K in a row for each pool.
+    """
+    points = log_spreads.shape[1]
+    length = target.at_once(points)
+    parts = []
+    for begin in range(0, points, length):
+        x = log_spreads[:, begin : begin + length]
+        many = target if x.shape[1] == 1 else target.repeat(x.shape[1])
+        parts.append(conditional(many, np.repeat(guide, x.shape[1], axis=0), x.ravel()))
+    if len(parts) == 1:
+        return parts[0]
+
+    def join(pieces: list[Array]) -> Array:
+        blocks = [piece.reshape(target.n_pools, -1, *piece.shape[1:]) for piece in pieces]
+        together = np.concatenate(blocks, axis=1)
+        return np.asarray(together.reshape(-1, *together.shape[2:]))
+
+    jets = [jet for _, jet in parts]
+    return join([point for point, _ in parts]), Jet(
+        join([jet.value for jet in jets]),
+        join([jet.gradient for jet in jets]),
+        join([jet.hessian for jet in jets]),
+    )
 
 
 def laplace(target: Target, jet: Jet) -> Array:

@@ -12,7 +12,7 @@ Nodes are doubled until the densities along both coordinates are resolved.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
@@ -64,11 +64,12 @@ def tensor_rule(target: Target, window: Range, outer: int, inner: int) -> tuple[
         x, log_outer = _outer_rule(window, outer)
     else:
         x, log_outer = np.zeros((target.n_pools, 1)), np.zeros((target.n_pools, 1))
-    columns, track = [], Track(window.guide, np.full((target.n_pools, 2), np.nan))
-    for k in range(x.shape[1]):
-        column, track = _inner_rule(target, track, x[:, k], log_outer[:, k], inner)
-        columns.append(column)
-    parts = [np.stack([column[i] for column in columns], axis=1) for i in range(5)]
+    length = target.at_once(x.shape[1])
+    blocks = [
+        _inner_rule(target, window.guide, x[:, k : k + length], log_outer[:, k : k + length], inner)
+        for k in range(0, x.shape[1], length)
+    ]
+    parts = [np.concatenate(part, axis=1) for part in zip(*blocks, strict=True)]
     weight = np.exp(parts[0] - np.max(parts[0], axis=(1, 2), keepdims=True))
     weight /= np.sum(weight, axis=(1, 2), keepdims=True)
     nodes = single_nodes(
@@ -154,46 +155,42 @@ def _outer_rule(window: Range, outer: int) -> tuple[Array, Array]:
     return x, stretch + np.log(0.5 * (high - low) * weights[None, :])
 
 
-@dataclass(frozen=True)
-class Track:
-    """What one outer node tells the next: its conditional mode and how far its nodes reach."""
-
-    point: Array
-    widths: Array
-
-
 def _inner_rule(
-    target: Target, track: Track, x: Array, log_outer: Array, inner: int
-) -> tuple[Parts, Track]:
-    """Nodes over the inner variable at one outer node: parts as of :func:`_node`, (G, L) each."""
-    point, jet = conditional(target, track.point, x)
+    single: Target, guide: Array, x: Array, log_outer: Array, inner: int
+) -> list[Array]:
+    """Nodes over the inner variable at some outer nodes.
+
+    ``x`` and ``log_outer`` are (G, T); the parts are those of :func:`_node`, (G, T, L) each.
+    """
+    pools, times = x.shape
+    target = single.repeat(times) if times > 1 else single
+    log_measure = log_outer.ravel()
+    point, jet = conditional(target, np.repeat(guide, times, axis=0), x.ravel())
     place = inner_place(target)
     if place is None:
-        parts = _node(target, point, jet, log_outer)
-        return tuple(part[:, None] for part in parts), Track(point, track.widths)
+        return [part.reshape(pools, times, 1) for part in _node(target, point, jet, log_measure)]
     sd = 1.0 / np.sqrt(np.maximum(-jet.hessian[:, place, place], 1e-6))
-    known = np.isfinite(track.widths)
-    widths = np.where(known, track.widths, 5.0) * sd[:, None]
 
     def at(t: Array) -> tuple[Array, Jet]:
         moved = point.copy()
         moved[:, place] = t
         return target.complete(moved), target.evaluate(moved)
 
-    mode, top = point[:, place], _node(target, point, jet, log_outer)[0]
+    mode, top = point[:, place], _node(target, point, jet, log_measure)[0]
 
     def drop(side: float) -> Callable[[Array], Array]:
-        return lambda d: top - _node(target, *at(mode + side * d), log_outer)[0]
+        return lambda d: top - _node(target, *at(mode + side * d), log_measure)[0]
 
-    below = reach(drop(-1.0), widths[:, 0], DROP)
-    above = reach(drop(1.0), widths[:, 1], DROP)
+    below = reach(drop(-1.0), 5.0 * sd, DROP)
+    above = reach(drop(1.0), 5.0 * sd, DROP)
     step = (below + above) / (inner + 1)
     low = mode - below
     found = [
-        _node(target, *at(low + (i + 1) * step), log_outer + np.log(step)) for i in range(inner)
+        _node(target, *at(low + (i + 1) * step), log_measure + np.log(step)) for i in range(inner)
     ]
-    widths = np.stack([below / sd, above / sd], axis=1)
-    return tuple(np.stack(part, axis=1) for part in zip(*found, strict=True)), Track(point, widths)
+    return [
+        np.stack(part, axis=1).reshape(pools, times, inner) for part in zip(*found, strict=True)
+    ]
 
 
 def _node(target: Target, point: Array, jet: Jet, log_measure: Array) -> Parts:

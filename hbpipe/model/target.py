@@ -12,12 +12,15 @@ from hbpipe.model.family import Array, Codes, Family
 from hbpipe.model.geometry import LOCATION, NOISE, SPREAD, Geometry
 from hbpipe.model.hyperpriors import LogPrior
 from hbpipe.model.jets import Jet
+from hbpipe.model.repeat import count_rows, repeat_pools
 
 #: A mode is found when a Newton step promises less than this gain in log density.
 PRECISE = 1e-12
 #: Good enough to centre nodes and to see where a density matters.
 ROUGH = 1e-3
 _ITERATIONS = 60
+#: Rows of sketches that are evaluated together.
+_ROWS = 2**18
 #: No step is longer than this along a logarithm or a logit.
 _LONGEST = 1.5
 
@@ -57,6 +60,18 @@ class Target:
             self.prior.select(pools),
             self.held[pools],
         )
+
+    def repeat(self, times: int) -> Target:
+        """Return the target of every pool ``times`` times in a row."""
+        pools = np.repeat(np.arange(self.n_pools), times)
+        sketch = repeat_pools(self.sketch, times)
+        return Target(
+            self.family, self.geometry, sketch, self.prior.select(pools), self.held[pools]
+        )
+
+    def at_once(self, points: int) -> int:
+        """How many points of every pool to evaluate together, in bounded memory."""
+        return int(np.clip(_ROWS // max(1, count_rows(self.sketch)), 1, points))
 
     def evaluate(self, point: Array) -> Jet:
         """Log posterior density with respect to the free working variables, at a point.

@@ -9,7 +9,7 @@ import numpy as np
 
 from hbpipe.model.family import Array, Codes
 from hbpipe.model.geometry import SPREAD
-from hbpipe.model.peak import Peak, conditional, laplace
+from hbpipe.model.peak import Peak, conditional, conditional_at, laplace
 from hbpipe.model.target import Target
 
 #: Posterior density below exp(−DROP) of its maximum is left out.
@@ -58,10 +58,12 @@ def locate(target: Target, peak: Peak) -> Range:
         _, jet = conditional(target, peak.point, log_scale + 2.0 * log_odds)
         return _log_density_of_v(laplace(target, jet), log_odds)
 
-    scan = np.stack([density(mode + offset) for offset in _SCAN], axis=1)
+    places = mode[:, None] + _SCAN[None, :]
+    scanned = log_scale[:, None] + 2.0 * places
+    _, jet = conditional_at(target, peak.point, scanned)
+    scan = _log_density_of_v(laplace(target, jet).reshape(places.shape), places)
     top = np.max(scan, axis=1)
     near = scan > (top - DROP)[:, None]
-    places = mode[:, None] + _SCAN[None, :]
     width = 5.5 * 0.5 * np.sqrt(np.maximum(peak.covariance[:, SPREAD, SPREAD], 1e-12))
     width = np.clip(np.where(peak.regular, width, 2.0), 1e-6, 5.0)
     low = mode - reach(lambda d: top - density(mode - d), width, DROP)

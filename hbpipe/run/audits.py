@@ -153,6 +153,12 @@ class PosteriorTally:
     unusable: int
 
 
+_CERTAIN = (
+    ": with inference.uncertainty: plug_in a pool without spread makes its stores certain; "
+    "use auto, which does not"
+)
+
+
 def check_posteriors(tallies: Iterable[PosteriorTally], expected_events: int) -> list[Check]:
     """Check the posteriors of a release, metric by metric."""
     by_metric: dict[str, list[PosteriorTally]] = {}
@@ -195,7 +201,8 @@ def check_posteriors(tallies: Iterable[PosteriorTally], expected_events: int) ->
             (
                 "intervals_open",
                 total["zero_width"],
-                f"{total['zero_width']} of {units} intervals have no width",
+                f"{total['zero_width']} of {units} intervals have no width"
+                + (_CERTAIN if total["zero_width"] else ""),
                 "fail",
             ),
             (

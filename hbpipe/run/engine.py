@@ -250,7 +250,9 @@ def _local_cluster(cluster: Cluster) -> contextlib.AbstractContextManager[Any]:
         threads_per_worker=1 if processes else workers,
         processes=processes,
         memory_limit=memory if processes else 0,
-        dashboard_address=None,
+        # Dask serves HTTP even without a dashboard: on a free port, and to this machine only.
+        dashboard_address="127.0.0.1:0",
+        worker_dashboard_address="127.0.0.1:0",
         host="127.0.0.1" if processes else None,
         silence_logs=50,
     )

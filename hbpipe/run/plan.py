@@ -265,10 +265,10 @@ def _reason(before: DayEntry | None, now: DayEntry, feeds: list[FileEntry]) -> s
             return "input changed: rows or files left the day"
         more = f" and {len(new) - 3} more" if len(new) > 3 else ""
         return f"input changed: {', '.join(new[:3])}{more}"
+    if before.settings != now.settings:
+        return "settings changed"  # asked first: other metrics may bring other code
     if before.kernel != now.kernel:
         return "code changed"
-    if before.settings != now.settings:
-        return "settings changed"
     return None
 
 

@@ -46,10 +46,8 @@ def test_a_mutant_with_intervals_a_tenth_too_narrow_is_caught(monkeypatch):
 
 
 def test_the_command_prints_a_line_per_cell(capsys):
-    main(
-        "--families normal --groups 10 --ratios 1 --replicates 5 --seed 2 "
-        "--methods plug_in,auto".split()
-    )
+    cell = ["--families", "normal", "--groups", "10", "--ratios", "1", "--replicates", "5"]
+    main([*cell, "--seed", "2", "--methods", "plug_in,auto"])
     header, *lines = capsys.readouterr().out.splitlines()
     assert "coverage" in header
     assert [line.split()[3] for line in lines] == ["plug_in", "auto"]

@@ -10,6 +10,8 @@ import pytest
 from hbpipe.model.fit import fit
 from hbpipe.model.posterior import posterior
 
+#: Name of a column here -> in the truth files.
+COLUMNS = {"mean": "mean", "sd": "sd", "q0.025": "q025", "q0.975": "q975"}
 GOLDEN = Path(__file__).parent.parent / "golden"
 
 
@@ -58,8 +60,7 @@ def dyestuff():
 def errors_in_sd(found, groups):
     """Largest error of mean, sd and 95 % limits, in posterior sd."""
     sd = np.array(groups["sd"])
-    pairs = {"mean": "mean", "sd": "sd", "q0.025": "q025", "q0.975": "q975"}
-    return max(np.max(np.abs(found[a] - np.array(groups[b])) / sd) for a, b in pairs.items())
+    return max(np.max(np.abs(found[a] - np.array(groups[b])) / sd) for a, b in COLUMNS.items())
 
 
 NORMAL = "normal_known_variance"
@@ -143,7 +144,7 @@ def test_plug_in_posterior(case, family, data, estimator, key, tolerance):
     found = posterior(fit(family, stores, estimator=estimator), stores, uncertainty="plug_in")
     groups = truth(case)[key]["groups"]
     groups = groups.get("theta", groups)
-    for mine, theirs in (("mean", "mean"), ("sd", "sd"), ("q0.025", "q025"), ("q0.975", "q975")):
+    for mine, theirs in COLUMNS.items():
         np.testing.assert_allclose(found[mine], groups[theirs], rtol=tolerance, atol=1e-9)
     if "weight_on_data" in groups:
         np.testing.assert_allclose(
@@ -179,7 +180,12 @@ def test_lesson_beta_binomial_arithmetic(item):
     groups = [expected] if "mean" in expected else list(expected.values())
     assert found.method == "plug_in"
     for place, group in enumerate(groups):
-        for mine, theirs in (("mean", "mean"), ("sd", "sd"), ("q0.025", "q025"), ("q0.975", "q975")):
+        for mine, theirs in (
+            ("mean", "mean"),
+            ("sd", "sd"),
+            ("q0.025", "q025"),
+            ("q0.975", "q975"),
+        ):
             assert found[mine][place] == pytest.approx(group[theirs], abs=item["abs_tol"])
         assert found["weight"][place] == pytest.approx(group["weight_on_data"], abs=1e-12)
 
@@ -209,7 +215,14 @@ def test_lesson_normal_arithmetic(inputs, mu, tau2, groups):
     estimate, n = np.atleast_1d(inputs["ybar"]).astype(float), np.atleast_1d(inputs["n"])
     stores = {"estimate": estimate, "variance": inputs["sigma2"] / n}
     found = posterior(fit(NORMAL, stores, fixed={"mu": mu, "tau": np.sqrt(tau2)}), stores)
-    names = [("weight", "kappa"), ("mean", "mean"), ("sd", "sd")]
-    for mine, theirs in [*names, ("q0.025", "q025"), ("q0.975", "q975")]:
+    for mine, theirs in {"weight": "kappa", **COLUMNS}.items():
         np.testing.assert_allclose(found[mine], [g[theirs] for g in groups], atol=1e-6, rtol=0)
     np.testing.assert_allclose(found.covariance, [g["variance"] for g in groups], atol=1e-6)
+
+
+def test_plug_in_away_from_the_bound():
+    # The reference's plug-in at τ² = 100, because the maximum itself has none.
+    stores, expected = eight_schools(), truth("eight_schools")["eb_plugin_at_tau2_100"]["groups"]
+    found = posterior(fit(NORMAL, stores, fixed={"tau": 10.0}), stores, uncertainty="plug_in")
+    for mine, theirs in {"weight": "weight_on_data", **COLUMNS}.items():
+        np.testing.assert_allclose(found[mine], expected[theirs], rtol=1e-6)

@@ -58,9 +58,7 @@ def test_beta_binomial_default_agrees_with_a_fine_grid(seed):
     y = rng.binomial(n, rng.beta(2, 18, 8))
     # p(M) = z0/(z0 + M)² with z0 = median(n)/10 (the lower median), mean ~ Beta(1/2, 1/2).
     z0 = np.sort(n)[(len(n) - 1) // 2] / DEFAULT_WIDTH
-    line, log_size = np.meshgrid(
-        np.linspace(-8, 2, 140), np.linspace(-7, 16, 170), indexing="ij"
-    )
+    line, log_size = np.meshgrid(np.linspace(-8, 2, 140), np.linspace(-7, 16, 170), indexing="ij")
     mean, size = special.expit(line), np.exp(log_size)
     a, b = mean * size, (1 - mean) * size
     log_weight = 0.5 * np.log(mean * (1 - mean)) + np.log(z0) - 2 * np.log(z0 + size) + log_size
@@ -79,9 +77,7 @@ def test_gamma_poisson_default_agrees_with_a_fine_grid(seed):
     exposure = rng.uniform(1, 30, 8)
     y = rng.poisson(exposure * rng.gamma(2.0, 0.1, 8))
     z0 = np.sort(exposure)[(len(y) - 1) // 2] / DEFAULT_WIDTH
-    line, log_rate = np.meshgrid(
-        np.linspace(-9, 6, 300), np.linspace(-8, 14, 280), indexing="ij"
-    )
+    line, log_rate = np.meshgrid(np.linspace(-9, 6, 300), np.linspace(-8, 14, 280), indexing="ij")
     rate = np.exp(log_rate)
     shape = np.exp(line) * rate
     # p(mean) = mean^(−1/2) in the mean; the grid is in its logarithm.
@@ -90,9 +86,7 @@ def test_gamma_poisson_default_agrees_with_a_fine_grid(seed):
         log_weight = log_weight + stats.nbinom.logpmf(count, shape, rate / (rate + at))
     found = update("gamma_poisson", {"count": y, "exposure": exposure})
     for store in (0, 5):
-        law = stats.gamma(
-            (shape + y[store]).ravel(), scale=1.0 / (rate + exposure[store]).ravel()
-        )
+        law = stats.gamma((shape + y[store]).ravel(), scale=1.0 / (rate + exposure[store]).ravel())
         check(found, store, brute_force(log_weight, law), 2e-3)
 
 
@@ -168,18 +162,12 @@ def test_a_pools_nodes_do_not_depend_on_the_other_pools(name):
     fits = fit_pools(family, family.compress(both, codes, 3))
     together = integrate_pools(fits, uncertainty="integrated")
     for pool, part in enumerate(parts):
-        alone_fits = fit_pools(family, family.compress(part, np.zeros(len(codes[codes == pool]), int), 1))
+        here = codes[codes == pool]
+        alone_fits = fit_pools(family, family.compress(part, 0 * here, 1))
         alone = integrate_pools(alone_fits, uncertainty="integrated")
-        a = update_pools(
-            family, together, fits.hyperparameters, part, codes[codes == pool], quantiles=LEVELS
-        )
+        a = update_pools(family, together, fits.hyperparameters, part, here, quantiles=LEVELS)
         b = update_pools(
-            family,
-            alone,
-            alone_fits.hyperparameters,
-            part,
-            np.zeros(len(a.mean), np.int64),
-            quantiles=LEVELS,
+            family, alone, alone_fits.hyperparameters, part, 0 * here, quantiles=LEVELS
         )
         np.testing.assert_array_equal(a.mean, b.mean)
         np.testing.assert_array_equal(a.quantiles, b.quantiles)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from hbpipe.config import Cluster
 from hbpipe.errors import EngineError, EventsError
-from hbpipe.run.engine import DaskEngine, Engine, available_cpus, open_engine
+from hbpipe.run.engine import Engine, available_cpus, open_engine
 
 CLUSTERS = {
     "serial": Cluster(kind="serial"),
@@ -114,26 +115,27 @@ def test_it_says_how_many_work(engine: Engine) -> None:
     assert engine.gather([engine.submit(available_cpus, label="cpus")]) == [available_cpus()]
 
 
-def processes(allowed_failures: int) -> Cluster:
-    return Cluster(workers=1, processes=True, allowed_failures=allowed_failures)
+@pytest.fixture(scope="module")
+def one_worker() -> Iterator[Engine]:
+    """One worker process, given up on after its second death."""
+    with open_engine(Cluster(workers=1, processes=True, allowed_failures=1)) as engine:
+        yield engine
 
 
-def test_a_task_that_takes_workers_down_is_named(tmp_path: Path) -> None:
-    with open_engine(processes(1)) as engine:
-        deadly = engine.submit(die, str(tmp_path), label="aggregation of a.parquet")
-        merge = engine.submit(add, deadly, label="merge of a day")
-        with pytest.raises(EngineError, match="aggregation of a.parquet took its worker down 2"):
-            engine.gather([merge])
-    assert len(list(tmp_path.iterdir())) == 2, "tried once more, and not for ever"
-
-
-def test_a_worker_that_dies_once_is_replaced(tmp_path: Path) -> None:
-    with open_engine(processes(3)) as engine:
-        kept = engine.submit(add, 20, label="kept")
-        task = engine.submit(die_once, str(tmp_path), 22, label="dies once")
-        whole = engine.submit(add, kept, task, label="sum")
-        assert engine.gather([whole]) == [42]
+def test_a_worker_that_dies_once_is_replaced(one_worker: Engine, tmp_path: Path) -> None:
+    kept = one_worker.submit(add, 20, label="kept")
+    task = one_worker.submit(die_once, str(tmp_path), 22, label="dies once")
+    whole = one_worker.submit(add, kept, task, label="sum")
+    assert one_worker.gather([whole]) == [42]
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_task_that_takes_workers_down_is_named(one_worker: Engine, tmp_path: Path) -> None:
+    deadly = one_worker.submit(die, str(tmp_path), label="aggregation of a.parquet")
+    merge = one_worker.submit(add, deadly, label="merge of a day")
+    with pytest.raises(EngineError, match="aggregation of a.parquet took its worker down 2"):
+        one_worker.gather([merge])
+    assert len(list(tmp_path.iterdir())) == 2, "tried once more, and not for ever"
 
 
 @pytest.fixture
@@ -142,7 +144,11 @@ def scheduler() -> Iterator[Any]:
     from distributed import LocalCluster
 
     with LocalCluster(
-        n_workers=0, processes=False, dashboard_address=None, protocol="tcp", host="127.0.0.1"
+        n_workers=0,
+        processes=False,
+        dashboard_address="127.0.0.1:0",
+        protocol="tcp",
+        host="127.0.0.1",
     ) as cluster:
         yield cluster
 
@@ -195,22 +201,32 @@ def test_a_scheduler_that_is_not_there_is_an_error() -> None:
         raise AssertionError("nobody listens there")
 
 
-def test_a_task_nobody_holds_is_forgotten_with_its_result() -> None:
-    with open_engine(CLUSTERS["threads"]) as engine:
-        assert isinstance(engine, DaskEngine)
-        parts = [engine.submit(later, 0.0, bytes(1 << 20), label="part") for _ in range(4)]
-        assert engine.gather([engine.submit(add, 1, label="other"), *parts])[0] == 1
+class Part:
+    """A result that can be seen to go."""
+
+
+alive: weakref.WeakSet[Part] = weakref.WeakSet()
+
+
+def make_part() -> Part:
+    part = Part()
+    alive.add(part)
+    return part
+
+
+def count_parts(parts: list[Part]) -> int:
+    return len(parts)
+
+
+@pytest.mark.parametrize("kind", ["serial", "threads"])
+def test_what_nobody_needs_any_more_is_forgotten(kind: str) -> None:
+    with open_engine(CLUSTERS[kind]) as engine:
+        parts = [engine.submit(make_part, label="part") for _ in range(4)]
+        merge = engine.submit(count_parts, parts, label="merge")
         del parts
-        gc.collect()
+        assert engine.gather([merge]) == [4]
         deadline = time.monotonic() + 20
-        while engine.results_held() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert engine.results_held() == 0
-
-
-def test_the_serial_engine_drops_arguments_once_used() -> None:
-    with open_engine(CLUSTERS["serial"]) as engine:
-        part = engine.submit(add, 1, label="part")
-        whole = engine.submit(add, part, label="whole")
-        assert engine.gather([whole]) == [1]
-        assert part not in gc.get_referents(whole) and not whole.args
+        while len(alive) and time.monotonic() < deadline:
+            time.sleep(0.02)
+            gc.collect()
+        assert len(alive) == 0, "the merge is done and nobody else holds the parts"

@@ -1,0 +1,233 @@
+"""A night killed anywhere, then run again: readers never see half of it, and the result is the same.
+
+The driver below is the real command line in its own process. It counts commits to the lake, or
+calls of one function of a stage, and kills its own process with SIGKILL at the chosen one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hbpipe.run.releases import current_release, read
+from tests.nights import (
+    lake_of,
+    night,
+    rows_of,
+    settings_for,
+    visits,
+    write,
+    write_config,
+    write_days,
+)
+
+DRIVER = """
+import importlib, os, signal, sys
+from hbpipe.cli import main
+
+moment, place, number, *arguments = sys.argv[1:]
+module, name = place.rsplit(":")
+module, left = importlib.import_module(module), int(number)
+function = getattr(module, name)
+
+def deadly(*args, **options):
+    global left
+    left -= 1
+    if left == 0 and moment == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    result = function(*args, **options)
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+
+setattr(module, name, deadly)
+sys.exit(main(arguments))
+"""
+COMMIT = "hbpipe.data.publish:compare_and_swap"
+#: Commits of the second night: statistics, quarantine, files, days, audits, hyperparameters, fits,
+#: posteriors, new_stores, releases.
+COMMITS = 10
+#: A function in the middle of each stage.
+MIDDLE = {
+    "plan": "hbpipe.run.inventory:survey_file",
+    "aggregate": "hbpipe.run.stages:summarise_piece",
+    "merge": "hbpipe.data.daily:write_part",
+    "fit": "hbpipe.run.stages:fit_metric",
+    "update": "hbpipe.run.update:write_part",
+    "audit": "hbpipe.run.audits:check_posteriors",
+}
+TABLES = ("files", "days", "statistics", "quarantine", "hyperparameters", "fits", "posteriors")
+AUTO = {"uncertainty": "auto"}
+METRICS = {
+    "conversion": {"family": "beta_binomial", "successes": "converted", "trials": "rows"},
+    "basket": {"family": "normal", "value": "amount", "transform": "log"},
+}
+
+
+def prepare(folder: Path) -> Path:
+    """One night done, and the input of a second: a new day, a late row, a row without an id."""
+    write_days(folder, 3)
+    config = write_config(folder, metrics=METRICS, inference=AUTO)
+    night(settings_for(folder, metrics=METRICS, inference=AUTO))
+    nobody = {**visits(3)[0], "event_id": None}
+    late = {**visits(1)[0], "event_id": "late"}
+    write(folder / "events" / "next.parquet", [*visits(3), late, nobody])
+    return config
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("before")
+    prepare(folder)
+    return folder
+
+
+def moved(before: Path, folder: Path) -> Path:
+    """Copy events and lake; file times are kept, so the copy is as done as the first."""
+    shutil.copytree(before, folder, dirs_exist_ok=True)
+    return write_config(folder, metrics=METRICS, inference=AUTO)
+
+
+def seen(folder: Path) -> tuple[str, dict[str, list[str]]]:
+    """What a reader sees: the release, and its tables."""
+    lake = lake_of(settings_for(folder))
+    release = current_release(lake, "prod")
+    assert release is not None
+    return release["release"], {
+        table: rows_of(read(lake, table, release=release["release"])) for table in TABLES
+    }
+
+
+@pytest.fixture(scope="module")
+def old(before: Path) -> tuple[str, dict[str, list[str]]]:
+    return seen(before)
+
+
+@pytest.fixture(scope="module")
+def new(before: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, list[str]]]:
+    """The second night, undisturbed."""
+    folder = tmp_path_factory.mktemp("twin")
+    moved(before, folder)
+    night(settings_for(folder, metrics=METRICS, inference=AUTO))
+    return seen(folder)
+
+
+def run_and_die(folder: Path, config: Path, moment: str, place: str, number: int) -> None:
+    driver = folder / "driver.py"
+    driver.write_text(DRIVER)
+    done = subprocess.run(
+        [sys.executable, str(driver), moment, place, str(number), "run", "--config", str(config)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def assert_recovers(
+    folder: Path, old: tuple[str, dict[str, list[str]]], new: tuple[str, dict[str, list[str]]]
+) -> None:
+    assert seen(folder) == old
+    night(settings_for(folder, metrics=METRICS, inference=AUTO))
+    assert seen(folder) == new
+
+
+@pytest.mark.parametrize("number", range(1, COMMITS + 1))
+def test_killed_before_a_commit(
+    number: int,
+    before: Path,
+    old: tuple[str, dict[str, list[str]]],
+    new: tuple[str, dict[str, list[str]]],
+    tmp_path: Path,
+) -> None:
+    config = moved(before, tmp_path)
+    run_and_die(tmp_path, config, "before", COMMIT, number)
+    assert_recovers(tmp_path, old, new)
+
+
+def test_killed_after_the_last_commit_the_new_release_is_there(
+    before: Path, new: tuple[str, dict[str, list[str]]], tmp_path: Path
+) -> None:
+    config = moved(before, tmp_path)
+    run_and_die(tmp_path, config, "after", COMMIT, COMMITS)
+    assert seen(tmp_path) == new
+    report = night(settings_for(tmp_path, metrics=METRICS, inference=AUTO))
+    assert report.days == []
+    assert "up to date" in report.reason
+    assert seen(tmp_path) == new
+
+
+@pytest.mark.parametrize("stage", MIDDLE)
+def test_killed_in_the_middle_of_a_stage(
+    stage: str,
+    before: Path,
+    old: tuple[str, dict[str, list[str]]],
+    new: tuple[str, dict[str, list[str]]],
+    tmp_path: Path,
+) -> None:
+    config = moved(before, tmp_path)
+    run_and_die(tmp_path, config, "after", MIDDLE[stage], 1)
+    assert_recovers(tmp_path, old, new)
+
+
+@pytest.mark.parametrize("number", [1, 5, 10])
+def test_a_first_night_killed_while_it_makes_its_tables(
+    number: int, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    config = write_config(tmp_path, metrics=METRICS, inference=AUTO)
+    write_days(tmp_path, 2)
+    run_and_die(tmp_path, config, "after", "hbpipe.data.definition:create_once", number)
+    settings = settings_for(tmp_path, metrics=METRICS, inference=AUTO)
+    assert current_release(lake_of(settings), "prod") is None
+    night(settings)
+    twin = tmp_path_factory.mktemp("twin")
+    write_days(twin, 2)
+    night(settings_for(twin, metrics=METRICS, inference=AUTO))
+    assert seen(tmp_path) == seen(twin)
+
+
+WORKER = """
+import os, signal, sys
+from pathlib import Path
+from hbpipe.cli import main
+from hbpipe.run import stages
+
+marker, summarise = Path(sys.argv[1]), stages.summarise_piece
+
+def summarise_piece(*args, **options):
+    try:
+        marker.touch(exist_ok=False)
+    except FileExistsError:
+        return summarise(*args, **options)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    stages.summarise_piece = summarise_piece
+    sys.exit(main(sys.argv[2:]))
+"""
+
+
+def test_a_worker_killed_while_it_aggregates_is_replaced(
+    before: Path, new: tuple[str, dict[str, list[str]]], tmp_path: Path
+) -> None:
+    config = moved(before, tmp_path)
+    driver, marker = tmp_path / "driver.py", tmp_path / "died"
+    driver.write_text(WORKER)
+    cluster = ["--set", "cluster.kind=local", "--set", "cluster.processes=true"]
+    done = subprocess.run(
+        [sys.executable, driver, marker, "run", "--config", config, *cluster, "--quiet"],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert marker.exists(), "no worker was killed"
+    assert seen(tmp_path) == new

@@ -1,0 +1,353 @@
+"""The settings: layers, origins, secrets, and every fault at once with the nearest right name."""
+
+from __future__ import annotations
+
+import pickle
+from datetime import date
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from hbpipe.config import (
+    Settings,
+    digest,
+    json_schema,
+    load_settings,
+    resolve_secrets,
+    resolved_view,
+    window_days,
+)
+from hbpipe.errors import ConfigError
+
+SOUND = """
+pipeline: demo
+events: {path: events, time: ts, levels: [chain_id, store_id]}
+metrics:
+  conversion: {family: beta_binomial, successes: converted, trials: rows}
+lake: {path: lake}
+"""
+ROOT = Path(__file__).parent.parent
+
+
+def write(folder: Path, text: str, name: str = "a.yaml") -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def load(folder: Path, text: str = SOUND, *overrides: str) -> Settings:
+    return load_settings(write(folder, text), overrides=overrides)
+
+
+def faults(folder: Path, text: str = SOUND, *overrides: str) -> list[str]:
+    """Return the lines of the error, the path of the file put as FILE."""
+    with pytest.raises(ConfigError) as caught:
+        load(folder, text, *overrides)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+    assert caught.value.exit_code == 2
+    head, *lines = caught.value.found.split("\n")
+    assert head == f"{len(lines)} fault(s) in the settings:"
+    return [line.strip().replace(str(folder / "a.yaml"), "FILE") for line in lines]
+
+
+def test_defaults(tmp_path):
+    settings = load(tmp_path)
+    assert settings.events.timezone == "UTC"
+    assert settings.events.horizon == 7
+    assert settings.inference.window == 28
+    assert settings.pool_by == ("chain_id",)
+    assert settings.events.unit == "store_id"
+    assert settings.environment == "prod"
+    assert [metric.name for metric in settings.parsed_metrics] == ["conversion"]
+    assert pickle.loads(pickle.dumps(settings)) == settings
+    with pytest.raises(ValueError, match="frozen"):
+        settings.pipeline = "other"
+
+
+def test_every_fault_is_told_at_once(tmp_path):
+    found = faults(
+        tmp_path,
+        """
+pipeline: Demo
+evnts: {}
+events:
+  path: events
+  time: ts
+  timezon: UTC
+  timezone: Europe/Pariss
+  day_start: 02:00
+  levels: [chain_id, store_id]
+  horizon: 7
+metrics:
+  conversion: {family: beta_binomal}
+  basket: {family: normal, values: amount, target: high, where: [[a, "=", 1]]}
+  9lives: {family: normal, value: x}
+inference: {pool_by: [chain], quantiles: [0.5, 1.5], window: 4 weeks, estimator: mle}
+lake: {path: lake, storage_option: {}}
+cluster: {kind: lokal, workers: 0}
+audits: {max_rejected_share: 2}
+""",
+    )
+    expected = [
+        ("pipeline: ", "pattern"),
+        ("evnts: ", "unknown key; did you mean 'events'?"),
+        ("events.timezon: ", "unknown key; did you mean 'timezone'?"),
+        ("events.timezone: ", "unknown time zone 'Europe/Pariss'"),
+        ("events.day_start: ", "(quoted), found 120"),
+        ("events.horizon: ", "expected a number of days such as 28d, found 7"),
+        ("metrics.conversion: ", "unknown family 'beta_binomal'; did you mean 'beta_binomial'?"),
+        ("metrics.basket: ", "unknown key 'values'; did you mean 'value'?"),
+        ("metrics.basket: ", "family normal needs value"),
+        ("metrics.basket: ", "target must be a finite number, found 'high'"),
+        ("metrics.basket: ", "unknown operator '='; did you mean '=='?"),
+        ("metrics.9lives: ", "pattern"),
+        ("inference.pool_by: ", "'chain' is not a level; did you mean 'chain_id'?"),
+        ("inference.quantiles: ", "different numbers between 0 and 1"),
+        ("inference.window: ", "expected a number of days such as 28d, found '4 weeks'"),
+        ("inference.estimator: ", "pattern"),
+        ("lake.storage_option: ", "unknown key; did you mean 'storage_options'?"),
+        ("cluster.kind: ", "'local', 'serial' or 'address'"),
+        ("cluster.workers: ", "greater than or equal to 1"),
+        ("audits.max_rejected_share: ", "less than or equal to 1"),
+    ]
+    for place, message in expected:
+        assert any(line.startswith(place) and message in line for line in found), (place, found)
+    places = {place for place, _ in expected} | {"or: "}
+    assert {line.partition(": ")[0] + ": " for line in found} <= places
+    assert sum(line.endswith("[from FILE]") for line in found) >= len(expected) - 1
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("pipelin=x", "pipelin: unknown key; did you mean 'pipeline'?"),
+        ("extend=x", "extend: unknown key; did you mean 'extends'?"),
+        ("events.level=[a]", "events.level: unknown key; did you mean 'levels'?"),
+        ("stores.keep=3d", "stores.keep: unknown key; did you mean 'keep_silent'?"),
+        ("inference.windows=3d", "inference.windows: unknown key; did you mean 'window'?"),
+        ("metrics.conversion.succeses=x", "metrics.conversion: unknown key 'succeses'; did you"),
+        ("metrics.conversion.trials={colum: n}", "metrics.conversion: unknown key 'colum' in"),
+        ("metrics.conversion.fixed={alhpa: 5}", "fixed: unknown 'alhpa'; did you mean 'alpha'?"),
+        ("metrics.conversion.per=7d", "metrics.conversion: per goes with an exposure"),
+        ("metrics.conversion.transform=log", "transform goes with a value column"),
+        ("metrics.conversion.trials={column: n, transform: log}", "trials may not"),
+        ("metrics.conversion=x", "metrics.conversion: needs a family, one of"),
+        ("metrics={}", "metrics: "),
+        ("events=5", "events: "),
+        ("events.path=''", "events.path: "),
+        ("events.levels=[a, A]", "levels must differ, not only in case"),
+        ("events.levels=[a, Metric]", "'Metric' is a column of the tables that are written"),
+        ("events.levels=[]", "events.levels: "),
+        ("events.day=d", "give either time (timestamp or ISO text) or day (a date column)"),
+        ("events.earliest=2100-01-01", "earliest 2100-01-01 is after latest 2099-12-31"),
+        ("events.horizon=0d", "found '0d'"),
+        ("inference.pool_by=[store_id]", "a pool needs many units"),
+        ("inference.estimator=reml", "beta_binomial of conversion has no restricted likelihood"),
+        ("inference.estimator=moments:x", "beta_binomial of conversion has no moments:x"),
+        ("inference.quantiles=[0.5, 0.50000001]", "quantiles name columns by six digits"),
+        ("inference.quantiles=[.nan]", "between 0 and 1"),
+        ("stores.keep_silent=all", "stores.keep_silent: expected a number of days"),
+        ("cluster.kind=address", "address goes with kind: address"),
+        ("cluster.workers=two", "cluster.workers: "),
+    ],
+)
+def test_one_fault_is_one_place(tmp_path, override, message):
+    found = faults(tmp_path, SOUND, override)
+    assert message in found[0]
+    assert len({line.partition(": ")[0] for line in found if not line.startswith("or: ")}) == 1
+    if not override.startswith(("events.day", "events.earliest", "cluster.kind")):
+        assert found[0].endswith(f"--set {override.partition('=')[0]}]") or (
+            "moments" in override or "reml" in override or "pool_by" in override
+        )
+
+
+def test_each_layer_lies_over_the_one_before(tmp_path, monkeypatch):
+    write(tmp_path, SOUND, "base.yaml")
+    main = write(
+        tmp_path,
+        "extends: base.yaml\n"
+        "inference: {window: 14d, estimator: moments}\n"
+        "events: {horizon: 3d, timezone: Europe/Paris}\n"
+        "metrics: {conversion: {family: beta_binomial, successes: sold, trials: visits}}\n",
+    )
+    write(tmp_path, "inference: {window: 7d}\nlake: {path: dev}\n", "env/dev.yaml")
+    monkeypatch.setenv("HBPIPE__INFERENCE__ESTIMATOR", "map")
+    monkeypatch.setenv("HBPIPE__EVENTS__HORIZON", "5d")
+    monkeypatch.setenv("HBPIPE__METRICS__CONVERSION__TARGET", "0.1")
+    settings = load_settings(main, "dev", ["events.horizon=6d", "cluster.workers=2"])
+    assert settings.events.path == "events"
+    assert settings.events.timezone == "Europe/Paris"
+    assert settings.inference.window == 7
+    assert settings.inference.estimator == "map"
+    assert settings.events.horizon == 6
+    (metric,) = settings.parsed_metrics
+    assert metric.roles["successes"].column == "sold"  # a file replaces a metric whole
+    assert metric.target == 0.1  # a single key of it may be set
+    origins = {
+        "pipeline": tmp_path / "base.yaml",
+        "events.timezone": main,
+        "inference.window": tmp_path / "env/dev.yaml",
+        "inference.estimator": "variable HBPIPE__INFERENCE__ESTIMATOR",
+        "events.horizon": "--set events.horizon",
+        "cluster.workers": "--set cluster.workers",
+        "metrics.conversion": main,
+        "metrics.conversion.target": "variable HBPIPE__METRICS__CONVERSION__TARGET",
+        "audits.max_rejected_share": "default",
+    }
+    assert {key: settings.origin(key) for key in origins} == {k: str(v) for k, v in origins.items()}
+    assert load_settings(main).inference.window == 14
+
+
+def test_a_chain_of_extends_and_its_circles(tmp_path):
+    write(tmp_path, SOUND, "shared/base.yaml")
+    write(tmp_path, "extends: base.yaml\ninference: {window: 3d}\n", "shared/more.yaml")
+    assert load(tmp_path, "extends: shared/more.yaml\n").inference.window == 3
+    write(tmp_path, "extends: a.yaml\n", "b.yaml")
+    for text in ("extends: b.yaml\n", "extends: a.yaml\n"):
+        with pytest.raises(ConfigError, match="extends leads in a circle"):
+            load(tmp_path, text)
+    with pytest.raises(ConfigError, match="expected: the path of one file"):
+        load(tmp_path, "extends: [b.yaml]\n")
+    with pytest.raises(ConfigError, match=r"no settings file .*c.yaml; did you mean .*[ab].yaml"):
+        load(tmp_path, "extends: c.yaml\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the file holds no settings"),
+        ("- a\n", "the file holds no settings"),
+        ("a: [\n", "not readable as YAML"),
+        ("a: 1\nb: {c: 1, c: 2}\n", "key 'c' is given twice"),
+        ("a: !!python/object/apply:os.getcwd []\n", "not readable as YAML"),
+        ("# " + "x" * (1 << 20), "larger than 1 MiB"),
+    ],
+)
+def test_files_that_are_no_settings(tmp_path, text, message):
+    with pytest.raises(ConfigError, match=message):
+        load(tmp_path, text)
+
+
+def test_missing_files_and_overlays_suggest_their_neighbours(tmp_path):
+    write(tmp_path, SOUND, "demo.yaml")
+    write(tmp_path, "{}", "env/prod.yaml")
+    with pytest.raises(ConfigError, match=r"did you mean .*demo\.yaml"):
+        load_settings(tmp_path / "dmeo.yaml")
+    with pytest.raises(ConfigError, match=r"did you mean .*prod\.yaml"):
+        load_settings(tmp_path / "demo.yaml", "prd")
+
+
+@pytest.mark.parametrize("override", ["inference.window", "=3", "events.path={"])
+def test_overrides_that_cannot_be_read(tmp_path, monkeypatch, override):
+    with pytest.raises(ConfigError, match="--set"):
+        load(tmp_path, SOUND, override)
+    monkeypatch.setenv("HBPIPE__EVENTS__PATH", "{")
+    with pytest.raises(ConfigError, match="variable HBPIPE__EVENTS__PATH is not readable as YAML"):
+        load(tmp_path)
+
+
+def test_secrets_are_masked_wherever_settings_are_shown(tmp_path, monkeypatch):
+    options = {
+        "AWS_SECRET_ACCESS_KEY": "hunter2",
+        "aws_access_key_id": "env:KEY_ID",
+        "azure_storage_sas_token": "file:/run/secrets/sas",
+        "aws_region": "eu-west-1",
+        "aws_endpoint_url": "https://me:hunter2@store",
+        "aws_allow_http": True,
+        "something_new": "hunter2",
+    }
+    content = yaml.safe_load(SOUND)
+    content["lake"]["storage_options"] = options
+    monkeypatch.setenv("HBPIPE__EVENTS__STORAGE_OPTIONS__AWS_SECRET_ACCESS_KEY", "0123")
+    settings = load(tmp_path, yaml.safe_dump(content))
+    shown = {key: value for key, value, _ in resolved_view(settings)}
+    under = "lake.storage_options."
+    assert {key.removeprefix(under): shown[key] for key in shown if key.startswith(under)} == {
+        **dict.fromkeys(options, "****"),
+        "aws_access_key_id": "env:KEY_ID",
+        "azure_storage_sas_token": "file:/run/secrets/sas",
+        "aws_region": "eu-west-1",
+        "aws_allow_http": "true",
+    }
+    assert settings.events.storage_options == {"aws_secret_access_key": "0123"}
+    assert "hunter2" not in repr(settings)
+    assert "hunter2" not in str(shown)
+    content["lake"]["storage_options"]["broken"] = ["hunter2"]
+    (fault,) = faults(tmp_path, yaml.safe_dump(content))
+    assert fault.startswith("lake.storage_options.broken: ")
+    assert "hunter2" not in fault
+
+
+def test_secrets_are_read_at_the_moment_of_use(tmp_path, monkeypatch):
+    monkeypatch.setenv("KEY_ID", "abc")
+    secret = tmp_path / "secret"
+    secret.write_text("x:y\n")
+    options = {"a": "env:KEY_ID", "b": f"file:{secret}", "c": "http://plain"}
+    assert resolve_secrets(options) == {"a": "abc", "b": "x:y", "c": "http://plain"}
+    secret.write_bytes(b"\xff\xfe")
+    for reference in (
+        "env:KEY_ID_2",
+        f"file:{tmp_path / 'none'}",
+        f"file:{tmp_path}",
+        options["b"],
+    ):
+        with pytest.raises(ConfigError, match="the option refers to"):
+            resolve_secrets({"the option": reference})
+
+
+def test_the_resolved_view_lists_every_value_with_its_origin(tmp_path):
+    view = {key: (value, origin) for key, value, origin in resolved_view(load(tmp_path))}
+    assert view["events.levels"] == (["chain_id", "store_id"], str(tmp_path / "a.yaml"))
+    assert view["metrics.conversion"][0]["family"] == "beta_binomial"
+    assert view["metrics.conversion"][1] == str(tmp_path / "a.yaml")
+    assert view["inference.window"] == (28, "default")
+    assert view["stores.path"] == (None, "default")
+
+
+@pytest.mark.parametrize("name", ["demo", "retail", "transactions", "base"])
+def test_the_schema_accepts_the_shipped_configurations(name):
+    text = (ROOT / "configs" / f"{name}.yaml").read_text(encoding="utf-8")
+    jsonschema.validate(yaml.safe_load(text), json_schema())
+    load_settings(ROOT / "configs" / f"{name}.yaml")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"evnts": {}},
+        {"inference": {"window": "4 weeks"}},
+        {"inference": {"window": 28}},
+        {"events": {"path": "e", "levels": [1]}},
+        {"metrics": {"m": {"value": "x"}}},
+        {"cluster": {"workers": 0}},
+    ],
+)
+def test_the_schema_refuses_what_the_settings_refuse(change):
+    content = yaml.safe_load(SOUND) | {"extends": "base.yaml"}
+    jsonschema.validate(content, json_schema())
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(content | change, json_schema())
+
+
+def test_only_what_decides_results_changes_the_digest(tmp_path):
+    before = load(tmp_path).digest()
+    for override in ("cluster.workers=2", "events.horizon=9d", "audits.max_rejected_share=0.5"):
+        assert load(tmp_path, SOUND, override).digest() == before
+    for override in (
+        "inference.window=7d",
+        "inference.pool_by=[]",
+        "events.unit_ids=unique",
+        "stores.keep_silent=90d",
+        "metrics.conversion.target=0.1",
+    ):
+        assert load(tmp_path, SOUND, override).digest() != before
+    assert digest({"a": 1, "b": date(2026, 1, 1)}) == digest({"b": date(2026, 1, 1), "a": 1})
+
+
+def test_the_days_of_a_window():
+    last = date(2026, 3, 2)
+    assert window_days(last, 3, date(2020, 1, 1)) == [date(2026, 2, 28), date(2026, 3, 1), last]
+    assert window_days(last, None, date(2026, 3, 1)) == [date(2026, 3, 1), last]
