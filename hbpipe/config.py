@@ -169,7 +169,8 @@ def load_settings(
         settings = Settings.model_validate(layered.values)
     except ValidationError as error:
         lines = _explain(error, layered.origins)
-        lines += [line for line in _pool_lines(layered.values) if line not in lines]
+        told = _with_origins("", _pool_lines(layered.values), layered.origins)
+        lines += [line for line in told if line not in lines]
         raise ConfigError(
             f"{len(lines)} fault(s) in the settings:\n" + "\n".join(f"  {line}" for line in lines),
             where={"file": path},
@@ -201,10 +202,17 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> list[str]:
         told.setdefault(place, []).append(message)
     lines = []
     for place, messages in told.items():
-        layers = origins_of(origins, place)
+        lines += _with_origins(place, "\nor: ".join(messages).split("\n"), origins)
+    return lines
+
+
+def _with_origins(place: str, messages: Sequence[str], origins: Mapping[str, str]) -> list[str]:
+    """Put the key before each message, unless it names its own, and the layers behind it."""
+    lines = []
+    for message in messages:
+        layers = origins_of(origins, place or message.partition(": ")[0])
         suffix = f" [from {', '.join(layers)}]" if layers else ""
-        prefix = f"{place}: " if place else ""
-        lines += [f"{prefix}{line}{suffix}" for line in "\nor: ".join(messages).split("\n")]
+        lines.append(f"{place}: {message}{suffix}" if place else f"{message}{suffix}")
     return lines
 
 

@@ -21,6 +21,7 @@ from hbpipe.data.events import EventFormat, find_files, full_path
 from hbpipe.data.quantities import Metric, parse_metric
 from hbpipe.data.recount import Recount, RecountMetric, RecountSpec
 from hbpipe.data.schemas import statistics_table
+from hbpipe.data.snapshot import FileRef, Snapshot
 from hbpipe.data.survey import Survey, cut_pieces, survey_file
 from hbpipe.model.families import get_family
 
@@ -130,6 +131,27 @@ def _order(form: EventFormat, metrics: Any, day: int, rows: int, parts: Any) -> 
     kinds = {name: key.type for name, key in zip(form.levels, parts[0].keys, strict=True)}
     table = statistics_table(kinds, [metric.family for metric in metrics])
     return DayOrder(form, metrics, day, to_date(day).isoformat(), rows, table, "test")
+
+
+def snapshot_of(
+    form: EventFormat, raw_metrics: dict[str, Any], lake: Path, *nights: Counted
+) -> Snapshot:
+    """Return the files that some runs wrote, as the snapshot of the table that holds them."""
+    metrics = parse(raw_metrics)
+    kinds = {
+        name: pa.string() if kind == "string" else pa.int64()
+        for name, kind in zip(form.levels, nights[0].surveys[0].level_types, strict=True)
+    }
+    table = statistics_table(kinds, [metric.family for metric in metrics])
+    files = [
+        FileRef(one.path, one.partition, one.rows, one.size, one.statistics)
+        for night in nights
+        for result in night.results.values()
+        for one in result.receipts
+    ]
+    files.sort(key=lambda file: (file.partition["day"], file.path))
+    storage = Storage(str(lake))
+    return Snapshot(storage, "statistics", 0, table.schema, ("day",), tuple(files))
 
 
 def _take_statistics(

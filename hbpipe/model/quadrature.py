@@ -33,7 +33,8 @@ Parts: TypeAlias = tuple[Array, ...]
 
 #: Outer and inner nodes, doubled while the density is not resolved.
 RULES = ((15, 11), (31, 23), (63, 47))
-_ROUGHNESS = 0.1
+#: Roughness up to which a density counts as resolved; limits are then good to 0.002 sd.
+_OUTER_LIMIT, _INNER_LIMIT = 0.05, 0.025
 #: A component is narrow when its variance is below this share of the location's.
 _NARROW = 0.3
 
@@ -50,7 +51,7 @@ def quadrature(target: Target, window: Range) -> Nodes:
     parts: list[tuple[NDArray[np.int64], Nodes]] = []
     for outer, inner in RULES:
         nodes, roughness = tensor_rule(target.select(pools), window.select(pools), outer, inner)
-        done = (roughness <= _ROUGHNESS) | ((outer, inner) == RULES[-1])
+        done = (roughness <= 1.0) | ((outer, inner) == RULES[-1])
         parts.append((pools[done], nodes.select(np.flatnonzero(done))))
         pools = pools[~done]
         if not len(pools):
@@ -59,7 +60,10 @@ def quadrature(target: Target, window: Range) -> Nodes:
 
 
 def tensor_rule(target: Target, window: Range, outer: int, inner: int) -> tuple[Nodes, Array]:
-    """Nodes on ``outer`` × ``inner`` points, and how rough the density is on them, (G,)."""
+    """Nodes on ``outer`` × ``inner`` points, and how rough the density is on them.
+
+    The roughness, (G,), is in units of what is allowed.
+    """
     if SPREAD in target.free:
         x, log_outer = _outer_rule(window, outer)
     else:
@@ -89,7 +93,9 @@ def tensor_rule(target: Target, window: Range, outer: int, inner: int) -> tuple[
         location_variance=variance,
         noise=noise,
     )
-    roughness = np.maximum(_outer_roughness(weight), _inner_roughness(weight))
+    roughness = np.maximum(
+        _outer_roughness(weight) / _OUTER_LIMIT, _inner_roughness(weight) / _INNER_LIMIT
+    )
     return smooth_narrow(nodes, target.geometry), roughness
 
 
@@ -116,8 +122,9 @@ def _inner_roughness(weight: Array) -> Array:
     """
     if weight.shape[2] == 1:
         return np.zeros(len(weight))
-    odd, even = np.sum(weight[:, :, 0::2], axis=(1, 2)), np.sum(weight[:, :, 1::2], axis=(1, 2))
-    return np.asarray(np.abs(odd - even))
+    odd, even = np.sum(weight[:, :, 0::2], axis=2), np.sum(weight[:, :, 1::2], axis=2)
+    # Outer node by outer node: differences of opposite sign must not cancel.
+    return np.asarray(np.sum(np.abs(odd - even), axis=1))
 
 
 def smooth_narrow(nodes: Nodes, geometry: Geometry) -> Nodes:

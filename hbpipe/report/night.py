@@ -136,8 +136,13 @@ def _most_shrunk(lake: Lake, row: dict[str, Any]) -> list[dict[str, Any]]:
     moved = np.abs(_floats(table, "raw") - _floats(table, "mean")) / _floats(table, "sd")
     moved[np.isnan(moved)] = -1.0
     top = np.argsort(-moved, kind="stable")[:_SHOWN]
-    quantiles = [name for name in table.column_names if name.startswith("q0.")]
-    ends = [quantiles[0], quantiles[-1]]
+    # A quantile of earlier settings is null in every row.
+    quantiles = [
+        name
+        for name in table.column_names
+        if name.startswith("q0.") and table[name].null_count < table.num_rows
+    ]
+    ends = [*quantiles[:1], *quantiles[-1:]]
     keys = table.column_names[2 : table.column_names.index("level")]
     columns = ["metric", *keys, "n", "raw", "mean", *dict.fromkeys(ends), "weight"]
     shown: list[dict[str, Any]] = (

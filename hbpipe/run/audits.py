@@ -226,12 +226,11 @@ def check_posteriors(tallies: Iterable[PosteriorTally], expected_events: int) ->
 
 
 def check_fits(fits: dict[str, Any], limits: Audits) -> list[Check]:
-    """Check the fits of a release: convergence, and what the status of a pool says."""
+    """Check that the fits of a release converged, where the data determine a fit at all."""
     checks = []
     for metric, fit in sorted(fits.items()):
-        failed = [
-            label for label, fine in zip(fit.labels, fit.fits.converged, strict=True) if not fine
-        ]
+        found = zip(fit.labels, fit.fits.converged, fit.fits.identified, strict=True)
+        failed = [label for label, fine, identified in found if identified and not fine]
         checks.append(
             at_most(
                 "release",

@@ -39,32 +39,31 @@ def pool_columns(night: Night) -> dict[str, pa.DataType]:
     return {name: level_columns(night)[name] for name in night.settings.pool_by}
 
 
-def statistics_table(night: Night) -> schemas.Table:
-    """Return the table of daily statistics."""
-    families = [metric.family for metric in night.metrics]
-    return schemas.statistics_table(level_columns(night), families)
-
-
-def posteriors_table(night: Night) -> schemas.Table:
-    """Return the table of posteriors."""
-    return schemas.posteriors_table(level_columns(night), night.settings.inference.quantiles)
-
-
 def tables(night: Night) -> dict[str, schemas.Table]:
     """Return every table of the lake."""
-    pools, quantiles = pool_columns(night), night.settings.inference.quantiles
+    levels, pools = level_columns(night), pool_columns(night)
+    quantiles = night.settings.inference.quantiles
+    families = [metric.family for metric in night.metrics]
     return {
         "files": schemas.FILES,
         "days": schemas.DAYS,
         "quarantine": schemas.QUARANTINE,
         "audits": schemas.AUDITS,
         "releases": schemas.RELEASES,
-        "statistics": statistics_table(night),
+        "statistics": schemas.statistics_table(levels, families),
         "hyperparameters": schemas.hyperparameters_table(pools),
         "fits": schemas.fits_table(pools),
-        "posteriors": posteriors_table(night),
+        "posteriors": schemas.posteriors_table(levels, quantiles),
         "new_stores": schemas.new_stores_table(pools, quantiles),
     }
+
+
+def lake_table(night: Night, name: str) -> schemas.Table:
+    """Return a table as it stands in the lake.
+
+    It may have columns of earlier settings, another quantile or family; new rows leave them null.
+    """
+    return replace(tables(night)[name], schema=night.lake.snapshot(name).schema)
 
 
 def prepare_lake(night: Night) -> None:

@@ -46,9 +46,8 @@ def stage_fits(night: Night) -> None:
         rows["hyperparameters"] += _hyperparameter_rows(night, found)
         rows["fits"] += _fit_rows(night, found)
         rows["new_stores"] += _new_store_rows(night, found)
-    tables = commits.tables(night)
     for name, records in rows.items():
-        schema = tables[name].data_schema
+        schema = commits.lake_table(night, name).data_schema
         receipt = write_part(
             night.lake.storage,
             name,

@@ -249,7 +249,9 @@ def _due_days(
         else:
             rows = sum(entry.days[day].rows for entry in feeds)
             paths = tuple(entry.path for entry in feeds)
-            due.append(DayPlan(day, reason, paths, rows, replace(fresh, reason=reason)))
+            # The ledger keeps the kind alone: which files were new, a run cut off can no more tell.
+            entry = replace(fresh, reason=reason.partition(":")[0])
+            due.append(DayPlan(day, reason, paths, rows, entry))
     return due, notes
 
 
@@ -262,7 +264,7 @@ def _reason(before: DayEntry | None, now: DayEntry, feeds: list[FileEntry]) -> s
     if before.input != now.input:
         new = [entry.path for entry in feeds if entry.days[now.day].account is None]
         if not new:
-            return "input changed: rows or files left the day"
+            return "input changed: rows left the day, or its last run was cut off"
         more = f" and {len(new) - 3} more" if len(new) > 3 else ""
         return f"input changed: {', '.join(new[:3])}{more}"
     if before.settings != now.settings:

@@ -15,6 +15,7 @@ from hbpipe.data.aggregate import summarise_piece
 from hbpipe.data.clock import to_date
 from hbpipe.data.daily import DayOrder, finish_day
 from hbpipe.data.events import Piece
+from hbpipe.data.schemas import Table
 from hbpipe.data.survey import cut_pieces
 from hbpipe.data.window import fold_window
 from hbpipe.errors import GateError
@@ -91,11 +92,12 @@ def _day_tasks(night: Night) -> list[Task]:
         for piece, days in pieces
     ]
     rows = {day.day: day.rows for day in night.plan.days}
+    table = commits.lake_table(night, "statistics")
     return [
         night.engine.submit(
             finish_day,
             night.lake.storage,
-            _day_order(night, day, rows[day]),
+            _day_order(night, day, rows[day], table),
             [parts[index] for index in indices],
             label=f"merge of {to_date(day)}",
             priority=10,
@@ -121,14 +123,14 @@ def _pieces(night: Night) -> list[tuple[Piece, tuple[int, ...]]]:
     return found
 
 
-def _day_order(night: Night, day: int, rows: int) -> DayOrder:
+def _day_order(night: Night, day: int, rows: int, table: Table) -> DayOrder:
     return DayOrder(
         form=night.form,
         metrics=night.metrics,
         day=day,
         label=to_date(day).isoformat(),
         rows=rows,
-        table=commits.statistics_table(night),
+        table=table,
         run_id=night.run_id,
     )
 
@@ -204,7 +206,7 @@ def update(night: Night) -> dict[str, Any]:
         nodes={name: found.nodes for name, found in night.fits.items()},
         hyperparameters={name: found.fits.hyperparameters for name, found in night.fits.items()},
         quantiles=night.settings.inference.quantiles,
-        table=commits.posteriors_table(night),
+        table=commits.lake_table(night, "posteriors"),
         label=to_date(night.plan.as_of).isoformat(),
         run_id=night.run_id,
     )

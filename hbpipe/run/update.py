@@ -75,7 +75,11 @@ def _metric_tables(
             **_measured(order, metric, folded, posterior, codes),
         }
         tallies.append(_tally(metric, folded, posterior))
-        yield pa.table([columns[name] for name in schema.names], names=schema.names).cast(schema)
+        arrays = [
+            columns[field.name] if field.name in columns else pa.nulls(folded.n, field.type)
+            for field in schema
+        ]
+        yield pa.table(arrays, names=schema.names).cast(schema)
 
 
 def _update(

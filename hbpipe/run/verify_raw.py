@@ -49,16 +49,9 @@ def recount_days(
     counted = recount(feeding, recount_spec(settings))
     held = pa.array(sorted(wanted), pa.date32())
     rows = statistics.filter(pc.is_in(statistics["day"], held)).to_pylist()
-    accepted = {_key(row, levels): row["n_events"] for row in rows}
     expected = {key: n for key, n in counted.accepted.items() if key[0] in wanted}
-    faults = [
-        f"{_shown(key)}: {accepted.get(key, 0)} events, {expected.get(key, 0)} in the raw files"
-        for key in sorted(expected.keys() | accepted.keys(), key=str)
-        if accepted.get(key, 0) != expected.get(key, 0)
-    ]
-    yield finding(
-        "recount_events", faults, f"{sum(expected.values()):,} events of {len(wanted)} day(s)"
-    )
+    metrics = [metric.name for metric in settings.parsed_metrics]
+    yield _compare_events(metrics, levels, rows, expected)
     for metric in settings.parsed_metrics:
         mine = {_key(row, levels): row for row in rows if row["metric"] == metric.name}
         yield _compare_metric(metric, mine, counted)
@@ -66,6 +59,24 @@ def recount_days(
 
 def _key(row: Mapping[str, Any], levels: Sequence[str]) -> tuple[Any, ...]:
     return (row["day"], *(row[name] for name in levels))
+
+
+def _compare_events(
+    metrics: Sequence[str],
+    levels: Sequence[str],
+    rows: Iterable[Mapping[str, Any]],
+    expected: Mapping[tuple[Any, ...], int],
+) -> Finding:
+    """Compare the events of every unit and day, which each metric's row repeats."""
+    found = {(row["metric"], *_key(row, levels)): row["n_events"] for row in rows}
+    wanted = {(name, *key): n for name in metrics for key, n in expected.items()}
+    faults = [
+        f"{_shown(key)}: {found.get(key, 0)} events, {wanted.get(key, 0)} in the raw files"
+        for key in sorted(wanted.keys() | found.keys(), key=str)
+        if found.get(key, 0) != wanted.get(key, 0)
+    ]
+    days = len({key[0] for key in expected})
+    return finding("recount_events", faults, f"{sum(expected.values()):,} events of {days} day(s)")
 
 
 def _compare_metric(

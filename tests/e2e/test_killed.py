@@ -1,4 +1,4 @@
-"""A night killed anywhere, then run again: readers never see half of it, and the result is the same.
+"""A night killed anywhere, then run again: readers never see half of it, the result is the same.
 
 The driver below is the real command line in its own process. It counts commits to the lake, or
 calls of one function of a stage, and kills its own process with SIGKILL at the chosen one.

@@ -7,6 +7,7 @@ import pytest
 from scipy import special, stats
 
 from hbpipe.errors import FitError
+from hbpipe.model import quadrature
 from hbpipe.model.families import FAMILIES, get_family
 from hbpipe.model.fit import fit_pools
 from hbpipe.model.geometry import geometry_of
@@ -185,6 +186,32 @@ def test_nodes_pickle_and_weights_add_to_one(name):
     b = update_pools(family, small, fits.hyperparameters, stores, np.zeros(20, int), quantiles=())
     np.testing.assert_allclose(a.mean, b.mean, rtol=1e-13)
     np.testing.assert_allclose(a.sd, b.sd, rtol=1e-10)
+
+
+def test_sparse_counts_get_the_nodes_they_need(monkeypatch):
+    # Rare events in ten stores: given a large spread the mean has a long tail, on which the
+    # coarsest rule was wrong by 0.1 posterior sd.
+    rng = np.random.default_rng(8)
+    trials = np.ceil(np.exp(rng.uniform(np.log(5), np.log(400), (24, 10)))).astype(np.int64)
+    size = np.median(trials, axis=1, keepdims=True) / 4.0
+    successes = rng.binomial(trials, rng.beta(0.02 * size, 0.98 * size, trials.shape))
+    stores = {"successes": successes.ravel(), "trials": trials.ravel()}
+    family, codes = get_family("beta_binomial"), np.repeat(np.arange(24), 10)
+    fits = fit_pools(family, family.compress(stores, codes, 24))
+
+    def moments():
+        nodes = integrate_pools(fits, uncertainty="integrated")
+        found = update_pools(family, nodes, fits.hyperparameters, stores, codes, quantiles=())
+        return nodes, found
+
+    nodes, found = moments()
+    monkeypatch.setattr(quadrature, "RULES", ((121, 95),))
+    _, fine = moments()
+    assert np.max(np.abs(found.mean - fine.mean) / fine.sd) < 1e-3
+    assert np.max(np.abs(found.sd - fine.sd) / fine.sd) < 2e-3
+    used = np.count_nonzero(nodes.weight.sum(axis=2), axis=1)
+    assert used.min() == 15
+    assert used.max() > 15
 
 
 @pytest.mark.parametrize("factor", [1e-6, 1e6])

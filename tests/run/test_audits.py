@@ -149,11 +149,11 @@ def test_metrics_are_checked_apart() -> None:
     assert posterior_checks(TALLY, other, events=500) == {"intervals_open/basket": "fail"}
 
 
-def fits(converged: list[bool]) -> dict[str, Any]:
+def fits(converged: list[bool], identified: list[bool] | None = None) -> dict[str, Any]:
     labels = [f"chain-{k}" for k in range(len(converged))]
-    return {
-        "conversion": SimpleNamespace(labels=labels, fits=SimpleNamespace(converged=converged))
-    }
+    known = identified or [True] * len(converged)
+    pools = SimpleNamespace(converged=converged, identified=known)
+    return {"conversion": SimpleNamespace(labels=labels, fits=pools)}
 
 
 def test_a_fit_that_did_not_converge_is_named() -> None:
@@ -161,6 +161,11 @@ def test_a_fit_that_did_not_converge_is_named() -> None:
     assert check.status == "fail"
     assert check.value == 0.25
     assert "1 of 4 pools did not converge, e.g. chain-1" in check.message
+
+
+def test_a_pool_whose_data_determine_no_fit_cannot_fail_to_converge() -> None:
+    (check,) = check_fits(fits([False, True], [False, True]), LIMITS)
+    assert check.status == "pass"
 
 
 def test_a_share_of_fits_may_be_allowed_to_fail() -> None:

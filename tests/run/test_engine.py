@@ -67,9 +67,7 @@ def die_once(folder: str, value: int) -> int:
 
 def test_results_come_in_the_order_of_the_tasks(engine: Engine) -> None:
     waits = [0.2, 0.0, 0.1, 0.0]
-    tasks = [
-        engine.submit(later, wait, k, label=f"task {k}") for k, wait in enumerate(waits)
-    ]
+    tasks = [engine.submit(later, wait, k, label=f"task {k}") for k, wait in enumerate(waits)]
     seen: list[tuple[int, int]] = []
     assert engine.gather(tasks, lambda done, of: seen.append((done, of))) == [0, 1, 2, 3]
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
@@ -133,7 +131,7 @@ def test_a_worker_that_dies_once_is_replaced(one_worker: Engine, tmp_path: Path)
 def test_a_task_that_takes_workers_down_is_named(one_worker: Engine, tmp_path: Path) -> None:
     deadly = one_worker.submit(die, str(tmp_path), label="aggregation of a.parquet")
     merge = one_worker.submit(add, deadly, label="merge of a day")
-    with pytest.raises(EngineError, match="aggregation of a.parquet took its worker down 2"):
+    with pytest.raises(EngineError, match=r"aggregation of a\.parquet took its worker down 2"):
         one_worker.gather([merge])
     assert len(list(tmp_path.iterdir())) == 2, "tried once more, and not for ever"
 
@@ -195,7 +193,7 @@ def test_workers_with_other_versions_are_refused(
 def test_a_scheduler_that_is_not_there_is_an_error() -> None:
     cluster = Cluster(kind="address", address="tcp://127.0.0.1:1", no_workers_timeout_s=0.5)
     with (
-        pytest.raises(EngineError, match="no scheduler answers within 0.5 s"),
+        pytest.raises(EngineError, match=r"no scheduler answers within 0\.5 s"),
         open_engine(cluster),
     ):
         raise AssertionError("nobody listens there")

@@ -94,7 +94,7 @@ def test_a_straggler_in_a_new_file_makes_the_older_day_stale(done: Settings) -> 
 def test_a_day_that_loses_its_rows_is_stale(done: Settings) -> None:
     write(file_of(done, 1), visits(2, seed=5))
     assert due(planned(done)) == {
-        str(day(1)): "input changed: rows or files left the day",
+        str(day(1)): "input changed: rows left the day, or its last run was cut off",
         str(day(2)): f"input changed: {day(1)}.parquet",
     }
     night(done)

@@ -1,0 +1,189 @@
+"""Verification holds for a lake that is whole, and fails for each way in which it may not be."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from hbpipe.data.lake import Lake
+from hbpipe.errors import LakeError
+from hbpipe.run.findings import finding
+from hbpipe.run.verify import verify
+from hbpipe.run.verify_raw import spread
+from tests.nights import day, lake_of, night, settings_for, visits, write, write_days
+
+METRICS = {
+    "conversion": {"family": "beta_binomial", "successes": "converted", "trials": "rows"},
+    "basket": {"family": "normal", "value": "amount", "where": [["converted", "==", True]]},
+    "orders": {"family": "gamma_poisson", "count": "converted", "exposure": "days"},
+}
+OPTIONS: dict[str, Any] = {"metrics": METRICS, "inference": {"uncertainty": "auto"}}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    write_days(folder, 4)
+    rows = visits(1, rows=3, seed=2)
+    rows[0]["store_id"] = None
+    write(folder / "events" / "more.parquet", [*rows, visits(1)[0]])
+    night(settings_for(folder, audits={"max_rejected_share": 0.5}, **OPTIONS))
+    return folder
+
+
+@pytest.fixture
+def folder(whole: Path, tmp_path: Path) -> Path:
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def failed(folder: Path, **options: Any) -> set[str]:
+    settings = settings_for(folder, **OPTIONS)
+    return {one.name for one in verify(settings, lake_of(settings), **options) if not one.fine}
+
+
+def tamper(folder: Path, table: str, column: str, change: Any, **partition: str) -> None:
+    """Publish a table whose first row has another value, as if a run had written it so."""
+    lake = Lake(str(folder / "lake"))
+    filters = [(name, "==", day(int(number))) for name, number in partition.items()]
+    rows = lake.read(table, filters=filters or None).to_pylist()
+    rows[0][column] = change(rows[0][column])
+    schema = lake.snapshot(table).schema
+    kept = [field for field in schema if field.name not in partition]
+    values = pa.Table.from_pylist(rows, schema=schema).select([field.name for field in kept])
+    days = {name: str(day(int(number))) for name, number in partition.items()}
+    lake.replace(
+        table,
+        values,
+        run_id="tamper",
+        partition=days,
+        statistics=["shard"] if table == "statistics" else [],
+    )
+
+
+def test_a_whole_lake_passes(whole: Path) -> None:
+    assert failed(whole) == set()
+    assert failed(whole, full=True) == set()
+
+
+def test_it_says_what_it_compared(whole: Path) -> None:
+    settings = settings_for(whole, **OPTIONS)
+    messages = {one.name: one.message for one in verify(settings, lake_of(settings), full=True)}
+    assert messages["files"].startswith("164 rows")
+    assert messages["days"] == "4 day(s) equal the sum of their files"
+    assert messages["recount_events"] == "162 events of 4 day(s)"
+    assert "posteriors rest on 162 events" in messages["posteriors_basket"]
+    assert messages["recount_conversion"].endswith("statistics are equal")
+
+
+def test_events_of_statistics_that_were_changed(folder: Path) -> None:
+    tamper(folder, "statistics", "n_events", lambda n: n + 1, day="2")
+    assert failed(folder) == {"statistics"}
+    assert failed(folder, full=True) == {"statistics", "recount_events"}
+
+
+@pytest.mark.parametrize("change", [lambda n: n + 1, lambda n: -n])
+def test_a_statistic_that_was_changed_is_found_by_a_recount(folder: Path, change: Any) -> None:
+    tamper(folder, "statistics", "trials", change, day="2")
+    assert failed(folder) == set()
+    (name,) = failed(folder, full=True)
+    assert name.startswith("recount_")
+
+
+def test_a_row_of_days_that_was_changed(folder: Path) -> None:
+    tamper(folder, "days", "accepted", lambda n: n - 1)
+    assert {"days", "statistics"} <= failed(folder)
+
+
+def test_a_row_of_files_that_was_changed(folder: Path) -> None:
+    tamper(folder, "files", "rows", lambda n: n + 1)
+    assert failed(folder) == {"files"}
+
+
+def test_a_row_of_files_that_was_lost(folder: Path) -> None:
+    lake = Lake(str(folder / "lake"))
+    lake.replace("files", lake.read("files").slice(1), run_id="tamper")
+    assert failed(folder) == {"days"}
+
+
+def test_a_raw_value_that_was_changed_is_found_by_a_recount(folder: Path) -> None:
+    rows = visits(2)
+    row = next(row for row in rows if row["converted"])
+    row["amount"] *= 1.0000001
+    write(folder / "events" / f"{day(2)}.parquet", rows)
+    assert failed(folder) == set()
+    assert failed(folder, full=True) == {"recount_basket"}
+
+
+def test_a_raw_row_that_was_lost_is_found_by_a_recount(folder: Path) -> None:
+    write(folder / "events" / f"{day(2)}.parquet", visits(2)[1:])
+    assert "recount_events" in failed(folder, full=True)
+
+
+def damaged(folder: Path, table: str) -> Path:
+    lake = Lake(str(folder / "lake"))
+    return Path(lake.path(table, lake.files(table)[0].path))
+
+
+@pytest.mark.parametrize("table", ["posteriors", "statistics", "files", "audits"])
+def test_a_byte_that_changed(folder: Path, table: str) -> None:
+    path = damaged(folder, table)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(content)
+    assert failed(folder) == {"hashes"}
+
+
+def test_a_file_that_is_missing(folder: Path) -> None:
+    damaged(folder, "hyperparameters").unlink()
+    assert failed(folder) == {"hashes"}
+
+
+def test_posteriors_that_rest_on_other_events(folder: Path) -> None:
+    lake = Lake(str(folder / "lake"))
+    tamper(folder, "posteriors", "n_events", lambda n: n + 1, as_of="3")
+    row = lake.read("releases").to_pylist()[0]
+    row["versions"] = [
+        (name, lake.version(name) if name == "posteriors" else version)
+        for name, version in row["versions"]
+    ]
+    table = pa.Table.from_pylist([row], schema=lake.snapshot("releases").schema)
+    lake.replace("releases", table, run_id="tamper")
+    (name,) = failed(folder)
+    assert name in {f"posteriors_{metric}" for metric in METRICS}
+
+
+def test_some_days_or_a_sample_can_be_asked_for(folder: Path) -> None:
+    write(folder / "events" / f"{day(2)}.parquet", visits(2)[1:])
+    assert failed(folder, full=True, days=(day(0), day(1))) == set()
+    assert "recount_events" in failed(folder, full=True, days=(day(2), day(2)))
+    assert failed(folder, full=True, sample=1) == set(), "the first day"
+    assert spread(range(10), 3) == [0, 3, 6]
+    assert spread([3, 1, 2], None) == spread([3, 1, 2], 9) == [1, 2, 3]
+
+
+def test_a_day_that_waits_for_input_is_not_a_fault(folder: Path) -> None:
+    late = settings_for(
+        folder, events={"horizon": "1d"}, audits={"max_rejected_share": 1}, **OPTIONS
+    )
+    write(folder / "events" / "late.parquet", visits(0, rows=4, seed=6))
+    night(late)
+    found = {one.name: one for one in verify(late, lake_of(late), full=True)}
+    assert all(one.fine for one in found.values())
+    assert "1 day(s) wait for input" in found["days"].message
+
+
+def test_a_lake_without_release_cannot_be_verified(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path)
+    with pytest.raises(LakeError, match="no release in environment 'prod'"):
+        verify(settings, lake_of(settings))
+
+
+def test_many_faults_are_counted_and_the_first_shown() -> None:
+    shown = finding("days", [f"fault {k}" for k in range(5)], "fine")
+    assert not shown.fine
+    assert shown.message == "fault 0; fault 1; fault 2, and 2 more"
