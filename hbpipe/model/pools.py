@@ -99,7 +99,7 @@ def update_pools(
         noise[rows] = np.sum(part.weight * part.noise, axis=1)
         spread_out = ~_is_plain(nodes, pools[rows])
         if len(levels) and spread_out.any():
-            some = part if full is not None or len(part.weight) == 1 else part.take(spread_out)
+            some = part if full is not None else part.take(spread_out)
             out["quantiles"][rows[spread_out]] = _limits(
                 geometry, full, some, size[rows[spread_out]], raw[rows[spread_out]], levels
             )

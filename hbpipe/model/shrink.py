@@ -38,7 +38,9 @@ class NodeRows:
     covariance: Array
 
     def take(self, rows: NDArray[np.bool_]) -> NodeRows:
-        """Return some of ``J`` rows that each have their own nodes."""
+        """Return some of ``J`` rows; nodes that all rows share serve any of them."""
+        if len(self.weight) == 1:
+            return self
         return NodeRows(**{name: values[rows] for name, values in vars(self).items()})
 
 

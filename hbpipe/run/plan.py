@@ -250,8 +250,8 @@ def _due_days(
             rows = sum(entry.days[day].rows for entry in feeds)
             paths = tuple(entry.path for entry in feeds)
             # The ledger keeps the kind alone: which files were new, a run cut off can no more tell.
-            entry = replace(fresh, reason=reason.partition(":")[0])
-            due.append(DayPlan(day, reason, paths, rows, entry))
+            before = replace(fresh, reason=reason.partition(":")[0])
+            due.append(DayPlan(day, reason, paths, rows, before))
     return due, notes
 
 

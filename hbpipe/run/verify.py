@@ -18,7 +18,9 @@ from hbpipe.data.clock import to_date, to_number
 from hbpipe.data.lake import Lake
 from hbpipe.errors import LakeError
 from hbpipe.run.findings import Finding, finding
+from hbpipe.run.fingerprints import statistics_digest
 from hbpipe.run.ledger import DayEntry, FileEntry, read_days, read_files
+from hbpipe.run.plan import event_format
 from hbpipe.run.releases import current_release, read
 from hbpipe.run.verify_raw import recount_days, spread
 
@@ -75,7 +77,9 @@ def verify(
     if days is None:
         findings += _posteriors_against_days(settings, lake, release)
     if full:
-        chosen = spread([day for day, entry in done.items() if entry.state != "gone"], sample)
+        current = statistics_digest(event_format(settings), settings.parsed_metrics)
+        raw = [d for d, e in done.items() if e.state != "gone" and e.settings == current]
+        chosen = spread(raw, sample)
         findings += recount_days(settings, lake.read("statistics"), chosen, files.values())
     return findings
 
@@ -137,12 +141,11 @@ def _statistics_against_days(
     table = lake.read("statistics", columns=columns)
     sums = table.group_by(["day", "metric"], use_threads=False).aggregate([("n_events", "sum")])
     found = {(row["day"], row["metric"]): row["n_events_sum"] for row in sums.to_pylist()}
-    names = [metric.name for metric in settings.parsed_metrics]
     faults = [
         f"{to_date(day)} {name}: {found.get((to_date(day), name), 0)} events, "
         f"{entry.account.accepted} accepted"
         for day, entry in sorted(days.items())
-        for name in names
+        for name in sorted(entry.account.metrics)  # those of the day's own settings
         if found.get((to_date(day), name), 0) != entry.account.accepted
     ]
     yield finding("statistics", faults, f"{table.num_rows:,} rows hold the accepted events")

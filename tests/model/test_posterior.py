@@ -235,3 +235,14 @@ def test_wrong_arguments_are_named():
         hbpipe.posterior(fitted, stores, quantiles=(0.0, 0.5))
     with pytest.raises(StatisticsError, match="lack"):
         hbpipe.posterior(fitted, {"n": [1]})
+
+
+def test_the_cdf_of_a_large_integrated_pool_agrees_with_its_quantiles() -> None:
+    rng = np.random.default_rng(8)
+    trials = rng.integers(5, 40, size=300)
+    stores = {"successes": rng.binomial(trials, rng.beta(20, 180, size=300)), "trials": trials}
+    found = hbpipe.posterior(hbpipe.fit("beta_binomial", stores), stores, uncertainty="integrated")
+    median = found["q0.5"]
+    np.testing.assert_allclose(found.cdf(median), 0.5, atol=1e-6)
+    one_point = found.cdf(0.1)
+    np.testing.assert_array_equal(one_point > 0.5, median < 0.1)

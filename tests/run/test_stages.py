@@ -11,8 +11,9 @@ import pyarrow as pa
 import pytest
 
 from hbpipe.config import Settings
+from hbpipe.data import units
 from hbpipe.errors import EngineError, EventsError, GateError
-from hbpipe.run import stages
+from hbpipe.run import audits, stages
 from hbpipe.run.night import Night, open_night
 from hbpipe.run.nightly import finish, run_stage
 from hbpipe.run.observe import Silent
@@ -112,8 +113,8 @@ def test_a_stage_that_lost_its_worker_can_be_run_again(
             run_stage(aggregate, one)
         for stage in (aggregate, aggregate, fit, update, audit, audit, release):
             run_stage(stage, one)
-    audits = read(lake_of(settings), "audits")
-    keys = [(row["gate"], row["name"], row["subject"]) for row in audits.to_pylist()]
+    recorded = read(lake_of(settings), "audits").to_pylist()
+    keys = [(row["gate"], row["name"], row["subject"]) for row in recorded]
     assert len(keys) == len(set(keys)) == 1 + 2 * 5 + 7
     assert read(lake_of(settings), "statistics").num_rows == 12
 
@@ -146,8 +147,6 @@ def test_a_failed_release_gate_leaves_readers_on_the_old_release(
     settings = settings_for(tmp_path)
     night(settings)
     write_days(tmp_path, 1, first=2)
-    from hbpipe.run import audits
-
     check = audits.Check("release", "posteriors_finite", "conversion", "fail", 1, 0, "one is not")
     monkeypatch.setattr(audits, "check_posteriors", lambda *_: [check])
     with pytest.raises(GateError, match=r"posteriors_finite of conversion: one is not"):
@@ -163,6 +162,14 @@ def test_a_failed_release_gate_leaves_readers_on_the_old_release(
     report = night(settings)
     assert report.release == f"{day(2)}.1"
     assert report.days == [], "the statistics of the night before are kept"
+
+
+def test_an_interval_without_width_is_not_released(tmp_path: Path) -> None:
+    """The baskets of all stores come from one distribution: plug_in is then certain of it."""
+    write_days(tmp_path, 2)
+    with pytest.raises(GateError, match=r"intervals_open of basket.*have no width.*use auto"):
+        night(settings_for(tmp_path, metrics=TWO))
+    assert night(settings_for(tmp_path, metrics=TWO, inference={"uncertainty": "auto"})).release
 
 
 def stores_table(tmp_path: Path, rows: list[tuple[str, str]]) -> dict[str, Any]:
@@ -245,8 +252,6 @@ def test_drift_is_measured_from_the_day_before(tmp_path: Path) -> None:
 def test_the_shards_of_a_window_hold_every_store_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hbpipe.data import units
-
     write_days(tmp_path, 3)
     whole = settings_for(tmp_path, lake={"path": str(tmp_path / "whole")})
     night(whole)

@@ -187,3 +187,12 @@ def test_many_faults_are_counted_and_the_first_shown() -> None:
     shown = finding("days", [f"fault {k}" for k in range(5)], "fine")
     assert not shown.fine
     assert shown.message == "fault 0; fault 1; fault 2, and 2 more"
+
+
+def test_days_of_earlier_settings_are_held_to_those(folder: Path) -> None:
+    metrics = {"bought": METRICS["conversion"]}
+    settings = settings_for(folder, metrics=metrics, inference={"window": "2d"})
+    night(settings)
+    found = {one.name: one for one in verify(settings, lake_of(settings), full=True)}
+    assert all(one.fine for one in found.values())
+    assert found["recount_events"].message == "80 events of 2 day(s)"

@@ -1,0 +1,272 @@
+"""Each verb through ``main``: what it prints, and its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from hbpipe import commands
+from hbpipe.cli import main
+from hbpipe.run.lease import Lease
+from tests.nights import day, lake_of, settings_for, visits, write, write_config, write_days
+
+Verb = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    write_days(tmp_path, 3)
+    return write_config(tmp_path)
+
+
+@pytest.fixture
+def hbpipe(config: Path, capsys: pytest.CaptureFixture[str]) -> Verb:
+    """Run a verb on the three days; gives exit code, standard output and standard error."""
+
+    def run(verb: str, *arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main([verb, "--config", str(config), *arguments])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+def the_object(printed: str) -> Any:
+    """Parse standard output that must be one JSON object on one line, without NaN."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    assert printed.count("\n") == 1
+    return json.loads(printed, parse_constant=refuse)
+
+
+def test_plan_lists_the_days_and_exits_with_ten(hbpipe: Verb) -> None:
+    code, printed, _ = hbpipe("plan", "--json")
+    found = the_object(printed)
+    assert code == 10
+    assert [one["day"] for one in found["days"]] == [str(day(k)) for k in range(3)]
+    assert all(one["reason"] == "missing" for one in found["days"])
+    assert [one["files"] for one in found["days"]] == [[f"{day(k)}.parquet"] for k in range(3)]
+    code, printed, _ = hbpipe("plan")
+    assert code == 10
+    assert f"{day(1)}" in printed
+    assert "missing" in printed
+
+
+def test_run_publishes_and_a_second_has_nothing_to_do(hbpipe: Verb) -> None:
+    code, printed, error = hbpipe("run", "--json")
+    first = the_object(printed)
+    assert code == 0
+    assert error == ""
+    assert first["release"] == f"{day(2)}.1"
+    assert first["as_of"] == str(day(2))
+    assert first["rows"] == {"in": 120, "accepted": 120, "rejected": 0, "repeated": 0}
+    assert {"posteriors", "statistics", "files", "days", "releases"} <= set(first["tables"])
+    assert all(Path(path).is_dir() for path in first["tables"].values())
+    code, printed, _ = hbpipe("run", "--json")
+    again = the_object(printed)
+    assert code == 0
+    assert again["release"] == first["release"]
+    assert again["run_id"] != first["run_id"]
+    assert again["days"] == []
+    assert "up to date" in again["reason"]
+    assert hbpipe("plan")[0] == 0
+
+
+def test_run_in_words(hbpipe: Verb) -> None:
+    code, printed, error = hbpipe("run", "--as-of", str(day(1)))
+    assert code == 0
+    assert f"Release {day(1)}.1 (prod), as of {day(1)}" in printed
+    assert "Rows: in 80, accepted 80" in printed
+    assert "aggregate: days 2" in error, "a log gets one line a stage"
+    assert hbpipe("run", "--quiet")[2] == ""
+
+
+def test_the_line_of_the_report_reads_the_posteriors(hbpipe: Verb, root: Path) -> None:
+    line = next(one for one in hbpipe("run")[1].splitlines() if "duckdb.sql" in one)
+    code = line.strip().removeprefix(".venv/bin/python -c ").strip('"')
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "5 rows" in done.stdout
+
+
+def test_status(hbpipe: Verb) -> None:
+    assert "no release yet" in hbpipe("status")[1]
+    hbpipe("run")
+    code, printed, _ = hbpipe("status", "--json")
+    found = the_object(printed)
+    assert code == 0
+    assert found["release"]["release"] == f"{day(2)}.1"
+    assert found["days"] == {"complete": 3}
+    assert found["rows"] == {"accepted": 120, "rejected": 0, "repeated": 0, "pending": 0}
+    assert f"release {day(2)}.1" in hbpipe("status")[1]
+
+
+def test_verify(hbpipe: Verb, config: Path) -> None:
+    hbpipe("run")
+    code, printed, _ = hbpipe("verify", "--full", "--json")
+    found = the_object(printed)
+    assert code == 0
+    assert found["fine"] is True
+    assert {"hashes", "files", "days", "recount_events"} <= {o["name"] for o in found["findings"]}
+    write(config.parent / "events" / f"{day(1)}.parquet", visits(1)[1:])
+    assert hbpipe("verify")[0] == 0
+    code, printed, _ = hbpipe("verify", "--full", "--days", f"{day(1)}..{day(2)}")
+    assert code == 3
+    assert "FAIL  recount_events" in printed
+    assert hbpipe("verify", "--days", "yesterday")[0] == 2
+
+
+def test_doctor(hbpipe: Verb) -> None:
+    code, printed, _ = hbpipe("doctor", "--json")
+    assert code == 0
+    assert all(one["fine"] for one in the_object(printed)["findings"])
+    code, printed, _ = hbpipe("doctor", "--set", "events.path=nowhere")
+    assert code == 1
+    assert "FAIL  events" in printed
+
+
+def test_config_shows_values_and_where_they_come_from(hbpipe: Verb, config: Path) -> None:
+    code, printed, _ = hbpipe("config", "--json", "--set", "inference.window=3d")
+    found = the_object(printed)
+    assert code == 0
+    assert found["inference.window"]["origin"].startswith("--set")
+    assert found["pipeline"] == {"value": "tiny", "origin": str(config)}
+    assert "inference.window" in hbpipe("config")[1]
+
+
+def test_the_schema_needs_no_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "--schema"]) == 0
+    assert "properties" in json.loads(capsys.readouterr().out)
+    assert main(["config"]) == 2
+    assert "--config FILE" in capsys.readouterr().err
+
+
+def test_read(hbpipe: Verb, tmp_path: Path) -> None:
+    hbpipe("run")
+    code, printed, _ = hbpipe(
+        "read", "--json", "--where", "store_id=s1", "--columns", "store_id,n,mean"
+    )
+    found = the_object(printed)
+    assert code == 0
+    assert [set(row) for row in found["rows"]] == [{"store_id", "n", "mean"}]
+    assert found["rows"][0]["store_id"] == "s1"
+    assert len(the_object(hbpipe("read", "files", "--json", "--limit", "2")[1])["rows"]) == 2
+    assert "store_id" in hbpipe("read")[1]
+    out = str(tmp_path / "out" / "posteriors.parquet")
+    code, printed, _ = hbpipe("read", "--out", out, "--json")
+    assert the_object(printed) == {"table": "posteriors", "count": 6, "out": out}
+    assert pq.read_table(out).num_rows == 6
+    assert hbpipe("read", "--out", str(tmp_path / "p.csv"))[0] == 0
+    assert pyarrow.csv.read_csv(tmp_path / "p.csv").num_rows == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("read", "posterior"), 1, "has no table 'posterior'"),
+        (("read", "--columns", "stor_id"), 2, "did you mean 'store_id'"),
+        (("read", "--where", "store_id"), 2, "COLUMN=VALUE"),
+        (("read", "files", "--where", "days=1"), 2, "holds lists"),
+        (("read", "--release", "2020-01-01.1"), 1, "no release '2020-01-01.1'"),
+        (("read", "--out", "x.xlsx"), 1, ".parquet or .csv"),
+        (("read", "files", "--out", "files.csv"), 1, "choose other --columns"),
+        (("run", "--set", "inference.windw=3d"), 2, "did you mean 'window'"),
+        (("run", "--set", "lake.path"), 2, "section.key=value"),
+        (("run", "--env", "nowhere"), 2, "nowhere.yaml"),
+        (("run", "--as-of", "2027-01-01"), 5, "2027-01-01"),
+    ],
+)
+def test_errors_have_their_exit_code_and_say_what_to_do(
+    hbpipe: Verb,
+    arguments: tuple[str, ...],
+    code: int,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    hbpipe("run")
+    found, printed, error = hbpipe(*arguments)
+    assert (found, printed) == (code, "")
+    assert message in error
+    found, printed, _ = hbpipe(*arguments, "--json")
+    assert found == code
+    assert set(the_object(printed)["error"]) == {"kind", "found", "where", "expected", "remedy"}
+
+
+def test_a_failed_gate_exits_with_three(hbpipe: Verb, config: Path) -> None:
+    rows = visits(2)
+    for row in rows[:20]:
+        row["store_id"] = None
+    write(config.parent / "events" / f"{day(2)}.parquet", rows)
+    code, _, error = hbpipe("run", "--quiet")
+    assert code == 3
+    assert "20 of 40 rows rejected" in error
+
+
+def test_a_held_lease_exits_with_four_and_names_the_holder(hbpipe: Verb, config: Path) -> None:
+    with Lease(lake_of(settings_for(config.parent))).acquire(run_id="other-run"):
+        code, _, error = hbpipe("run", "--quiet")
+        assert hbpipe("plan")[0] == 10, "a plan needs no lease"
+    assert code == 4
+    assert "other-run" in error
+    assert str(os.getpid()) in error
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["walk"], [], ["run", "--as-of", "soon"]])
+def test_wrong_usage_exits_with_two(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "usage: hbpipe" in capsys.readouterr().err
+
+
+def test_simulated_events_run_with_the_suggested_settings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = ["--days", "3", "--chains", "2", "--stores", "10", "--events-per-day", "300"]
+    first = ["--first-day", str(day(0))]
+    assert main(["simulate", str(tmp_path / "sim"), *first, *sizes, "--json"]) == 0
+    written = the_object(capsys.readouterr().out)
+    assert written["files"] == 3
+    assert main(["suggest", written["events"], "--json"]) == 0
+    suggested = the_object(capsys.readouterr().out)["config"]
+    config = tmp_path / "suggested.yaml"
+    config.write_text(suggested)
+    settings = yaml.safe_load(suggested)
+    assert settings["events"]["path"] == written["events"]
+    here = ["--set", f"lake.path={tmp_path / 'lake'}", "--set", "cluster.kind=serial"]
+    assert main(["run", "--config", str(config), *here, "--json"]) == 0
+    assert the_object(capsys.readouterr().out)["rows"]["in"] == written["rows"]
+
+
+def test_an_interrupted_run_says_so(hbpipe: Verb, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(commands, "run_night", interrupted)
+    code, _, error = hbpipe("run", "--quiet")
+    assert code == 130
+    assert "the next run takes up what is missing" in error
