@@ -15,7 +15,7 @@ INSTALLED := $(VENV)/installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo retail test test-reference coverage lint format lock clean
+.PHONY: help install demo retail test test-reference coverage bench lint format lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,7 +42,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	    { last = $$0; if (/^ERROR|^error/) print > "/dev/stderr" } \
 	    END { if (terminal) printf "\r%30s\r", ""; if (last == "pip failed") { \
 	      print "pip failed; all it said is in $(VENV)/install.log" > "/dev/stderr"; exit 1 } }'
-	@$(PIP) --quiet --no-deps --no-build-isolation --no-index --editable .
+	@PYTHONWARNINGS=ignore $(PIP) --quiet --no-deps --no-build-isolation --no-index --editable .
 	@touch $@
 
 demo: $(INSTALLED) demo/truth/days.parquet  ## Run one night on simulated events: Prefect flow, local Dask cluster
@@ -66,11 +66,15 @@ test: $(INSTALLED)  ## Run the tests
 test-reference: $(INSTALLED)  ## Compare with other software's answers (REFERENCE=folder)
 	@test -d '$(REFERENCE)' || { \
 	  echo "No reference folder $(REFERENCE); name it: make test-reference REFERENCE=folder" >&2; exit 1; }
-	REFERENCE=$(abspath $(REFERENCE)) $(BIN)/python -m pytest -m reference
+	REFERENCE=$(abspath $(REFERENCE)) $(BIN)/python -m pytest -m 'reference or not reference' \
+	  tests/reference tests/model/test_golden_fit.py tests/model/test_golden_posterior.py
 
 coverage: $(INSTALLED)  ## Measure how often intervals hold the truth (REPLICATES=400 for the record)
 	$(BIN)/python -m hbpipe.model.coverage --groups 10,50,200 --ratios 0.05,0.25,1,4 \
 	  --replicates $(REPLICATES) --seed 1
+
+bench: $(INSTALLED)  ## Time a night against DuckDB's GROUP BY over the same files, in pairs
+	$(BIN)/python tests/bench/night.py
 
 lint: $(INSTALLED)  ## Check style, types and layout
 	$(BIN)/ruff check

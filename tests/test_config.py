@@ -197,6 +197,14 @@ def test_each_layer_lies_over_the_one_before(tmp_path, monkeypatch):
     assert load_settings(main).inference.window == 14
 
 
+def test_what_is_replaced_whole_leaves_no_origin_behind(tmp_path, monkeypatch):
+    monkeypatch.setenv("HBPIPE__METRICS__CONVERSION__TARGET", "0.1")
+    whole = "metrics.conversion={family: beta_binomial, successes: a, trials: b, target: 0.2}"
+    settings = load(tmp_path, SOUND, whole)
+    assert settings.parsed_metrics[0].target == 0.2
+    assert settings.origin("metrics.conversion.target") == "--set metrics.conversion"
+
+
 def test_a_chain_of_extends_and_its_circles(tmp_path):
     write(tmp_path, SOUND, "shared/base.yaml")
     write(tmp_path, "extends: base.yaml\ninference: {window: 3d}\n", "shared/more.yaml")

@@ -82,41 +82,54 @@ def check_day(
 ) -> list[Check]:
     """Check one day before its statistics are committed."""
     subject = to_date(result.day).isoformat()
-    rows = max(account.rows, 1)
+    found = [*_conserved(result, account, expected_rows), *_shares(account, limits)]
+    return [
+        at_most("data", name, subject, value, limit, message, "fail")
+        for name, value, limit, message in found
+    ]
 
-    def check(name: str, value: float, limit: float, message: str) -> Check:
-        return at_most("data", name, subject, value, limit, message, "fail")
 
-    refused = max([account.rejected, *(split["rejected"] for split in account.metrics.values())])
+def _conserved(
+    result: DayResult, account: Account, expected_rows: int
+) -> list[tuple[str, float, float, str]]:
+    """Compare what must be equal: files, account, statistics, metrics."""
     unsplit = [
         name for name, split in account.metrics.items() if sum(split.values()) != account.accepted
     ]
     return [
-        check(
+        (
             "rows_conserved",
             abs(account.rows - expected_rows),
             0,
             f"{account.rows} rows accounted for, {expected_rows} in the files",
         ),
-        check(
+        (
             "statistics_conserved",
             abs(result.n_events - account.accepted),
             0,
             f"statistics hold {result.n_events} events, {account.accepted} were accepted",
         ),
-        check(
+        (
             "metrics_conserved",
             len(unsplit),
             0,
             f"accepted rows do not split for {unsplit}" if unsplit else "every metric adds up",
         ),
-        check(
+    ]
+
+
+def _shares(account: Account, limits: Audits) -> list[tuple[str, float, float, str]]:
+    """Compare the shares of rejected and repeated rows with what is usual."""
+    rows = max(account.rows, 1)
+    refused = max([account.rejected, *(split["rejected"] for split in account.metrics.values())])
+    return [
+        (
             "rejected_share",
             refused / rows,
             limits.max_rejected_share,
             f"{refused} of {account.rows} rows rejected, by row or for one metric",
         ),
-        check(
+        (
             "repeated_share",
             account.repeated / rows,
             limits.max_repeated_share,
@@ -153,10 +166,23 @@ class PosteriorTally:
     unusable: int
 
 
-_CERTAIN = (
-    ": with inference.uncertainty: plug_in a pool without spread makes its stores certain; "
-    "use auto, which does not"
-)
+#: What a tally counts: the check that it must be zero, its severity, and what it means.
+_FAULTS = {
+    "unidentified": (
+        "pools_identified",
+        "warn",
+        "units are in pools whose data determine no prior; they have no posterior",
+    ),
+    "not_finite": ("posteriors_finite", "fail", "posteriors are not finite"),
+    "zero_width": (
+        "intervals_open",
+        "fail",
+        "intervals have no width (inference.uncertainty: plug_in makes stores of a pool without "
+        "spread certain; use auto)",
+    ),
+    "disordered": ("quantiles_ordered", "fail", "posteriors have quantiles out of order"),
+    "unusable": ("statistics_possible", "warn", "units have events but no exposure"),
+}
 
 
 def check_posteriors(tallies: Iterable[PosteriorTally], expected_events: int) -> list[Check]:
@@ -166,62 +192,14 @@ def check_posteriors(tallies: Iterable[PosteriorTally], expected_events: int) ->
         by_metric.setdefault(tally.metric, []).append(tally)
     checks = []
     for metric, parts in sorted(by_metric.items()):
-        total = {
-            name: sum(getattr(part, name) for part in parts)
-            for name in (
-                "n_events",
-                "unidentified",
-                "not_finite",
-                "zero_width",
-                "disordered",
-                "unusable",
-            )
-        }
-        units = sum(part.units for part in parts)
-        counted: list[tuple[str, float, str, str]] = [
-            (
-                "posteriors_conserved",
-                abs(total["n_events"] - expected_events),
-                f"posteriors rest on {total['n_events']} events, the window has {expected_events}",
-                "fail",
-            ),
-            (
-                "pools_identified",
-                total["unidentified"],
-                f"{total['unidentified']} of {units} units are in pools whose data determine no "
-                "prior; they have no posterior",
-                "warn",
-            ),
-            (
-                "posteriors_finite",
-                total["not_finite"],
-                f"{total['not_finite']} of {units} posteriors are not finite",
-                "fail",
-            ),
-            (
-                "intervals_open",
-                total["zero_width"],
-                f"{total['zero_width']} of {units} intervals have no width"
-                + (_CERTAIN if total["zero_width"] else ""),
-                "fail",
-            ),
-            (
-                "quantiles_ordered",
-                total["disordered"],
-                f"{total['disordered']} of {units} posteriors have quantiles out of order",
-                "fail",
-            ),
-            (
-                "statistics_possible",
-                total["unusable"],
-                f"{total['unusable']} of {units} units have events but no exposure",
-                "warn",
-            ),
-        ]
-        checks += [
-            at_most("release", name, metric, value, 0, message, severity)
-            for name, value, message, severity in counted
-        ]
+        units, events = (sum(getattr(p, name) for p in parts) for name in ("units", "n_events"))
+        message = f"posteriors rest on {events} events, the window has {expected_events}"
+        lost = abs(events - expected_events)
+        checks.append(at_most("release", "posteriors_conserved", metric, lost, 0, message, "fail"))
+        for fault, (name, severity, meaning) in _FAULTS.items():
+            count = sum(getattr(part, fault) for part in parts)
+            message = f"{count} of {units} {meaning}"
+            checks.append(at_most("release", name, metric, count, 0, message, severity))
     return checks
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from functools import cache
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 from hbpipe.model.families import get_family
 from hbpipe.model.fit import fit
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+#: `make test-reference` runs the same comparisons on the folder that the copies came from.
+GOLDEN = Path(os.environ.get("REFERENCE") or Path(__file__).parents[1] / "golden")
 NORMAL_MOMENTS = ("lesson", "hedges", "dersimonian_laird", "paule_mandel")
 
 
