@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from hbpipe.cli import main
 from hbpipe.data.lake import Lake
 from hbpipe.errors import LakeError
 from hbpipe.run.findings import finding
@@ -196,3 +200,32 @@ def test_days_of_earlier_settings_are_held_to_those(folder: Path) -> None:
     found = {one.name: one for one in verify(settings, lake_of(settings), full=True)}
     assert all(one.fine for one in found.values())
     assert found["recount_events"].message == "80 events of 2 day(s)"
+
+
+def test_values_far_from_zero_are_compared_with_the_rounding_that_merging_costs(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(4)
+    for part in range(3):
+        table = pa.table(
+            {
+                "day": pa.array([date(2026, 1, 1)] * 70),
+                "store": ["a"] * 70,
+                "amount": 1e9 + rng.normal(0, 1e-3, 70),
+            }
+        )
+        (tmp_path / "events").mkdir(exist_ok=True)
+        pq.write_table(table, tmp_path / "events" / f"{part}.parquet", row_group_size=30)
+    config = tmp_path / "far.yaml"
+    config.write_text(
+        f"""
+pipeline: far
+events: {{path: {tmp_path / "events"}, day: day, levels: [store]}}
+metrics: {{amount: {{family: normal, value: amount}}}}
+inference: {{window: 1d}}
+lake: {{path: {tmp_path / "lake"}}}
+cluster: {{kind: serial}}
+"""
+    )
+    assert main(["run", "--quiet", "--config", str(config)]) == 0
+    assert main(["verify", "--full", "--config", str(config)]) == 0
