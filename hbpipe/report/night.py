@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from hbpipe.data.lake import Lake
-from hbpipe.report.tables import cell, markdown_table
+from hbpipe.report.tables import markdown_table, text_table
 from hbpipe.run.releases import RELEASED, read
 
 _SHOWN = 10
-_WIDTH = 110
 
 
 @dataclass(frozen=True)
@@ -35,6 +30,7 @@ class NightReport:
     run_id: str
     days: list[dict[str, Any]]
     reason: str
+    published: bool
     rows: dict[str, int]
     pools: list[dict[str, Any]]
     most_shrunk: list[dict[str, Any]]
@@ -51,28 +47,26 @@ class NightReport:
 
     def text(self) -> str:
         """Write the report for a terminal."""
-        out = io.StringIO()
-        console = Console(file=out, width=_WIDTH, highlight=False)
-        console.print(f"\nRelease {self.release} ({self.environment}), as of {self.as_of}")
-        console.print(self._story(), markup=False)
-        for metric in dict.fromkeys(row["metric"] for row in self.pools):
-            rows = [row for row in self.pools if row["metric"] == metric]
-            console.print(_rich(f"Hyperparameters of {metric}", rows[:_SHOWN], omit=("metric",)))
-            if len(rows) > _SHOWN:
-                console.print(f"  … and {len(rows) - _SHOWN} pools more, in hyperparameters")
-        console.print(_rich("The most shrunk stores", self.most_shrunk))
-        console.print(
-            f"Tables: {self.lake}/ {', '.join(self.tables)}", soft_wrap=True, markup=False
-        )
-        console.print("Read them, here with DuckDB:", soft_wrap=True)
-        console.print(f"  {self.duckdb_line()}", soft_wrap=True, markup=False)
-        return out.getvalue()
+        parts = [
+            f"Release {self.release} ({self.environment}), as of {self.as_of}\n{self._story()}"
+        ]
+        for metric, rows in self._by_metric().items():
+            more = len(rows) - _SHOWN
+            table = text_table(rows[:_SHOWN])
+            parts.append(f"Hyperparameters of {metric}\n{table}")
+            if more > 0:
+                parts.append(f"… and {more} pools more, in the table hyperparameters")
+        parts += [
+            f"The most shrunk stores\n{text_table(self.most_shrunk)}",
+            f"Tables in {_shown_path(self.lake)}: {', '.join(self.tables)}",
+            f"Read them, here with DuckDB:\n{self.duckdb_line()}",
+        ]
+        return "\n" + "\n\n".join(parts)
 
     def markdown(self) -> str:
         """Write the report as Markdown."""
         parts = [f"# Release {self.release}", self._story()]
-        for metric in dict.fromkeys(row["metric"] for row in self.pools):
-            rows = [row for row in self.pools if row["metric"] == metric]
+        for metric, rows in self._by_metric().items():
             parts += [f"## Hyperparameters of {metric}", markdown_table(rows[:_SHOWN])]
         parts += ["## The most shrunk stores", markdown_table(self.most_shrunk)]
         return "\n\n".join(parts) + "\n"
@@ -82,9 +76,17 @@ class NightReport:
         query = "FROM posteriors LIMIT 5"
         return (
             f'.venv/bin/python -c "import duckdb, hbpipe; '
-            f"posteriors = hbpipe.read('{self.lake}', 'posteriors', "
+            f"posteriors = hbpipe.read('{_shown_path(self.lake)}', 'posteriors', "
             f"environment='{self.environment}'); print(duckdb.sql('{query}'))\""
         )
+
+    def _by_metric(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the pools' records by metric, without the metric's name in each."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for row in self.pools:
+            rest = {name: value for name, value in row.items() if name != "metric"}
+            found.setdefault(row["metric"], []).append(rest)
+        return found
 
     def _story(self) -> str:
         lines = []
@@ -92,6 +94,8 @@ class NightReport:
             days = [day["day"] for day in self.days]
             span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
             lines.append(f"Processed {len(days)} day(s): {span}.")
+        elif self.published:
+            lines.append(f"No day to process; published because {self.reason}.")
         else:
             lines.append(f"Nothing to do: {self.reason}.")
         counts = ", ".join(f"{name} {count:,}" for name, count in self.rows.items())
@@ -155,12 +159,7 @@ def _floats(table: pa.Table, name: str) -> Any:
     return table.column(name).to_numpy().astype(np.float64)
 
 
-def _rich(title: str, rows: Sequence[dict[str, Any]], omit: Sequence[str] = ()) -> Table:
-    table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
-    names = [name for name in (rows[0] if rows else {}) if name not in omit]
-    for name in names:
-        number = isinstance(rows[0][name], int | float)
-        table.add_column(name, justify="right" if number else "left")
-    for row in rows:
-        table.add_row(*(escape(cell(row.get(name))) for name in names))
-    return table
+def _shown_path(path: str) -> str:
+    """Return a path below the working folder as the user would type it."""
+    here = f"{Path.cwd()}/"
+    return path.removeprefix(here)

@@ -64,6 +64,7 @@ def finish(night: Night) -> NightReport:
         run_id=night.run_id,
         days=[day.to_dict() for day in night.plan.days],
         reason=night.plan.release_reason,
+        published=night.released is not None,
         rows=_rows(night),
         notes=list(night.plan.notes),
     )

@@ -78,7 +78,9 @@ def test_it_is_json(report: NightReport) -> None:
 
 
 def test_notes_are_shown(report: NightReport) -> None:
-    told = replace(report, notes=["a file vanished"], days=[], reason="all is done")
+    told = replace(
+        report, notes=["a file vanished"], days=[], published=False, reason="all is done"
+    )
     assert "Note: a file vanished" in told.text()
     assert "Nothing to do: all is done." in told.markdown()
 
@@ -112,3 +114,9 @@ def test_text_tables_align() -> None:
 def test_markdown_tables_escape_bars() -> None:
     assert markdown_table([{"a|b": "c|d"}]).splitlines()[-1] == "| c\\|d |"
     assert markdown_table([]) == "None."
+
+
+def test_a_release_without_a_day_to_process_says_why(report: NightReport) -> None:
+    text = replace(report, days=[], published=True, reason="settings changed").text()
+    assert "No day to process; published because settings changed." in text
+    assert "Nothing to do" not in text
