@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from hbpipe.data.clock import business_days
 from hbpipe.data.events import EventFormat, Piece, full_path, read_piece
+from hbpipe.data.keys import check_keys
 from hbpipe.data.measure import Batch, Mask, Measured, measure
 from hbpipe.data.quantities import Metric
 from hbpipe.data.rejections import Rejection, reject
 from hbpipe.data.repeats import Repeats, find_repeats
-from hbpipe.data.units import Encoded, Units, compact, encode, find_units
+from hbpipe.data.units import Units, compact, encode, find_units
 from hbpipe.errors import StatisticsError
 from hbpipe.model.families import get_family
 
@@ -95,7 +95,7 @@ def summarise_piece(
     row_days, faults = business_days(table.column(form.time), form.calendar)
     wanted = _wanted(row_days, faults, days)
     levels = [encode(table.column(name)) for name in form.levels]
-    bad, rejections = _check_keys(form, piece, table, levels, row_days, wanted)
+    bad, rejections = check_keys(form, piece, table, levels, row_days, wanted)
     valid = wanted & ~bad
     repeats = _repeats(form, table, row_days, valid, repeated_rows)
     accepted = valid & ~repeats.rows
@@ -127,57 +127,6 @@ def _wanted(row_days: NDArray[np.int32], faults: NDArray[np.int8], days: tuple[i
     if len(days) == 1:
         return np.asarray((row_days == days[0]) & (faults == 0))
     return np.asarray(np.isin(row_days, np.array(days, np.int32)) & (faults == 0))
-
-
-def _check_keys(
-    form: EventFormat,
-    piece: Piece,
-    table: pa.Table,
-    levels: list[Encoded],
-    row_days: NDArray[np.int32],
-    wanted: Mask,
-) -> tuple[Mask, list[Rejection]]:
-    """Find rows without a level or an event id; the first fault of a row counts."""
-    bad = np.zeros(len(wanted), np.bool_)
-    rejections: list[Rejection] = []
-
-    def refuse(column: str, reason: str, fault: Mask) -> None:
-        rows = np.flatnonzero(fault & wanted & ~bad)
-        bad[rows] = True
-        rejections.extend(
-            reject(
-                file=piece.file.path,
-                day=int(day),
-                metric="",
-                column=column,
-                reason=reason,
-                values=table.column(column),
-                rows=rows[row_days[rows] == day],
-                piece=piece,
-            )
-            for day in np.unique(row_days[rows])
-        )
-
-    for name, level in zip(form.levels, levels, strict=True):
-        if (missing := level.codes < 0).any():
-            refuse(name, "missing level", missing)
-        empty = level.values.index("").as_py() if pa.types.is_string(level.values.type) else -1
-        if empty >= 0:
-            refuse(name, "empty level", level.codes == empty)
-    for name in form.event_id:
-        if (absent := _missing_ids(table.column(name))) is not None:
-            refuse(name, "missing event id", absent)
-    return bad, rejections
-
-
-def _missing_ids(column: pa.ChunkedArray) -> Mask | None:
-    """Return where an id is null or empty text; None when it is nowhere."""
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    missing = column.is_null()
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        missing = pc.or_kleene(missing, pc.equal(pc.binary_length(column), 0))
-    return np.asarray(missing.to_numpy()) if pc.any(missing).as_py() else None
 
 
 def _repeats(

@@ -210,6 +210,8 @@ def _check_keys(row: Row, spec: RecountSpec) -> None:
             raise RefusedError(level, "missing level")
         if row[level] == "":
             raise RefusedError(level, "empty level")
+        if isinstance(row[level], bytes):
+            raise RefusedError(level, "unreadable level")
     for name in spec.event_id:
         if row[name] is None or row[name] == "":
             raise RefusedError(name, "missing event id")
@@ -271,4 +273,15 @@ def _python_values(column: pa.ChunkedArray) -> list[Any]:
         return list(column.cast(pa.int64()).to_pylist())
     if pa.types.is_date32(column.type):
         return list(column.cast(pa.int32()).to_pylist())
-    return list(column.to_pylist())
+    try:
+        return list(column.to_pylist())
+    except UnicodeDecodeError:
+        return [_text(raw) for raw in column.cast(pa.binary()).to_pylist()]
+
+
+def _text(raw: bytes | None) -> str | bytes | None:
+    """Decode UTF-8; other bytes stay bytes."""
+    try:
+        return None if raw is None else raw.decode()
+    except UnicodeDecodeError:
+        return raw

@@ -21,6 +21,7 @@ REMEDIES = {
     "day out of range": "correct the date, or widen events.earliest and events.latest",
     "missing level": "fill the level at the source; a row without its store cannot be counted",
     "empty level": "fill the level at the source; a row without its store cannot be counted",
+    "unreadable level": "write ids in UTF-8",
     "missing event id": "fill the id at the source, or drop events.event_id",
     "negative": "correct the value, or leave such rows out with a where condition",
     "not a number": "write null for an unknown value",

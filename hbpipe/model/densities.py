@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -128,9 +127,3 @@ def read_arguments(name: str, text: str) -> tuple[float, ...]:
             remedy="give finite numbers; scales, rates and shapes are positive",
         )
     return values
-
-
-def suggestion(name: str, choices: list[str]) -> str:
-    """Say which choice is nearest to a name that is none of them."""
-    nearest = difflib.get_close_matches(name, choices, n=1, cutoff=0.4)
-    return f"did you mean {nearest[0]!r}?" if nearest else "choose one of these"

@@ -14,10 +14,41 @@ from numpy.typing import NDArray
 from scipy import special
 
 from hbpipe.errors import StatisticsError
-from hbpipe.model.family import Array
+from hbpipe.model.family import Array, Description
 
 _CELLS = 2**21
 _SLACK = 1.0 - 1e-12
+
+
+def describe_beta_binomial(trials: Any, alpha: Any, beta: Any, quantiles: Any) -> Description:
+    """Describe Beta-Binomial counts of any shape (J, ...), given levels (Q,).
+
+    The cost grows with the number of trials, since the cdf has no closed form.
+    """
+    n, a, b = np.broadcast_arrays(np.asarray(trials, np.float64), alpha, beta)
+    total = a + b
+    mean = n * a / total
+    levels = np.atleast_1d(np.asarray(quantiles, np.float64))
+    return Description(
+        mean=mean,
+        sd=np.sqrt(mean * (b / total) * ((total + n) / (total + 1.0))),
+        quantiles=beta_binomial_quantiles(levels, n, a, b),
+        cdf=lambda points: beta_binomial_cdf(points, n, a, b),
+    )
+
+
+def describe_negative_binomial(shape: Any, rate: Any, exposure: Any, quantiles: Any) -> Description:
+    """Describe Poisson counts in an exposure, their rates Gamma, of any shape (J, ...)."""
+    shape, rate, future = np.broadcast_arrays(shape, rate, np.asarray(exposure, np.float64))
+    mean = shape * (future / rate)
+    sd = np.sqrt(mean * (1.0 + future / rate))
+    probability = rate / (rate + future)
+
+    def cdf(points: Any) -> Array:
+        return negative_binomial_cdf(points, shape, probability)
+
+    levels = np.atleast_1d(np.asarray(quantiles, np.float64))
+    return Description(mean, sd, count_quantiles(levels, cdf, mean, sd), cdf)
 
 
 def beta_binomial_cdf(points: Any, trials: Array, alpha: Array, beta: Array) -> Array:

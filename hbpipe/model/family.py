@@ -17,10 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from hbpipe.model.geometry import Geometry
 
 Array: TypeAlias = NDArray[np.float64]
 Codes: TypeAlias = NDArray[np.integer[Any]]
@@ -41,6 +44,10 @@ class Sketch(Protocol):
     """
 
     @property
+    def n_rows(self) -> int:
+        """Rows of its tables: what one evaluation of the likelihood costs."""
+
+    @property
     def n_pools(self) -> int:
         """The number of pools, ``G``."""
 
@@ -49,7 +56,11 @@ class Sketch(Protocol):
         """Stores with data in each pool, (G,)."""
 
     def select(self, pools: Codes) -> Sketch:
-        """Return the sketch of the pools with these ascending numbers, renumbered from 0."""
+        """Return the sketch of the pools with these numbers, renumbered from 0.
+
+        A number may occur more than once: a posterior is looked at from many points, and one
+        call for all of them costs little more than one call for one.
+        """
 
 
 @dataclass(frozen=True)
@@ -205,6 +216,9 @@ class Family:
     #: The statistic that counts the observations behind a store's raw value; None where none
     #: does and the number of events stands in.
     sample_size: str | None = None
+    #: What integration over the hyperparameters needs to know; None where a family has no
+    #: posteriors but its own at given hyperparameters.
+    geometry: Geometry | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by name: workers import the family instead of receiving its functions."""

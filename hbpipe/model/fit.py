@@ -130,6 +130,17 @@ class _Found:
     optimum: Optimum
     start_values: Array
 
+    @property
+    def agree(self) -> NDArray[np.bool_]:
+        """Whether all climbs ended on the same summit, (G,)."""
+        summit = self.start_values.max(axis=0)
+        return np.asarray(np.ptp(self.start_values, axis=0) <= _same_summit(summit))
+
+
+def _same_summit(value: Array) -> Array:
+    """Values this near to a summit's are of the same summit."""
+    return np.asarray(_SAME_SUMMIT * (1.0 + np.abs(value)))
+
 
 def _compile(family: Family, sketch: Any, spec: Any, held: frozenset[str], *, needed: bool) -> Any:
     """Compile the hyperprior; a wrong specification is an error of every fit that is given one."""
@@ -169,7 +180,7 @@ def _climb(problem: Problem, first: Array) -> _Found:
     ]
     values = np.stack([climb.value for climb in climbs])
     # Among climbs that found the same summit the first that converged wins.
-    near = values >= values.max(axis=0) - _SAME_SUMMIT * (1.0 + np.abs(values.max(axis=0)))
+    near = values >= values.max(axis=0) - _same_summit(values.max(axis=0))
     converged = np.stack([climb.converged for climb in climbs])
     best = np.argmax(near * (1 + converged), axis=0)
     pools = np.arange(values.shape[1])
@@ -208,22 +219,16 @@ def _report(
 ) -> PoolFits:
     family, best = problem.family, found.optimum
     pools = np.arange(len(first))
-    used = problem.free & (best.active == 0)
-    scale = family.scale(problem.sketch)
-    curvature = Curvature.of(best.hessian, np.where(used, 0.0, best.gradient), scale, used)
+    curvature = _curvature(problem, best)
     at_bound = _bounds_reached(problem, best)
-    likelihood = problem.log_likelihood(best.coordinates, pools)[0]
     status = _status(problem, best, at_bound, climbed=not estimator.startswith("moments"))
     identified = problem.identified & (status != "flat")
-    summit = found.start_values.max(axis=0)
-    agree = np.ptp(found.start_values, axis=0) <= _SAME_SUMMIT * (1.0 + np.abs(summit))
-    names = [axis.hyperparameter for axis in family.coordinates]
     return PoolFits(
         family=family.name,
         estimator=estimator,
         coordinates=best.coordinates,
         hyperparameters=family.from_coordinates(best.coordinates),
-        log_marginal_likelihood=likelihood,
+        log_marginal_likelihood=problem.log_likelihood(best.coordinates, pools)[0],
         start_log_marginal_likelihood=problem.log_likelihood(first, pools)[0],
         covariance=curvature.covariance(),
         gradient_norm=best.gradient_norm,
@@ -231,19 +236,29 @@ def _report(
         iterations=best.rounds,
         converged=best.converged & identified,
         boundary=np.asarray(at_bound.any(axis=1)),
-        at_bound=tuple(
-            tuple(name for name, on in zip(names, row, strict=True) if on) for row in at_bound
-        ),
+        at_bound=_names_at_bound(family, at_bound),
         status=tuple(status.tolist()),
         identified=identified,
         n_groups=problem.sketch.n_groups,
         start_values=found.start_values,
-        starts_agree=agree,
+        starts_agree=found.agree,
         held=problem.held,
         fixed=dict(fixed),
         hyperprior=hyperprior,
         sketch=problem.sketch,
     )
+
+
+def _curvature(problem: Problem, best: Optimum) -> Curvature:
+    """Curvature at the optimum over the coordinates that are free and off their bounds."""
+    used = problem.free & (best.active == 0)
+    scale = problem.family.scale(problem.sketch)
+    return Curvature.of(best.hessian, np.where(used, 0.0, best.gradient), scale, used)
+
+
+def _names_at_bound(family: Family, at_bound: NDArray[np.bool_]) -> tuple[tuple[str, ...], ...]:
+    names = [axis.hyperparameter for axis in family.coordinates]
+    return tuple(tuple(name for name, on in zip(names, row, strict=True) if on) for row in at_bound)
 
 
 def _bounds_reached(problem: Problem, best: Optimum) -> NDArray[np.bool_]:

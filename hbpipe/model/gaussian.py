@@ -1,154 +1,32 @@
-"""What the normal families share: store means with a variance that depends on their size.
+"""What the normal families share: the conjugate update and the geometry.
 
-A store's mean ȳ is normal with mean μ and variance V/w. Both families fit, with a fixed vector
-(w, fixed) per store:
-
-* σ unknown: w = n and V = σ² + n τ² (``normal``);
-* known sampling variance v: w = 1 and V = v + τ² (``normal_known_variance``).
-
-Stores with equal size share V, so their count, mean and centred sum of squares are sufficient.
+Their marginal likelihood is in ``marginal/means.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations_with_replacement
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
-from hbpipe.model.family import Array, Codes, Derivatives, Description
-from hbpipe.model.grouped import Rows, fold_moments, group, moments_of, stack
+from hbpipe.model.densities import Term
+from hbpipe.model.family import Array, Degeneracy, Hyperparameters, Prior, Statistics
+from hbpipe.model.geometry import LOCATION, NOISE, SPREAD, Geometry, Named, Point, any_store
+from hbpipe.model.jets import Jet, exp, log
+from hbpipe.model.laws import NORMAL
 
-LOG_2PI = float(np.log(2.0 * np.pi))
-
-
-def mean_rows(pool: Codes, size: NDArray[np.float64], means: Array, n_pools: int) -> Rows:
-    """Compress store means: one row per pool and distinct size.
-
-    Returns
-    -------
-    Rows with ``size``, ``n`` (stores), ``mean`` and ``m2`` of the store means.
-    """
-    rows, inverse = group(pool, size, n_pools)
-    return Rows(
-        n_pools,
-        rows.pool,
-        {"size": rows["key"], **moments_of(means, inverse, len(rows.pool))},
-    )
+#: τ² on its bound is taken as this, so that log τ and its derivatives are numbers.
+_SMALLEST_VARIANCE = float(np.finfo(np.float64).tiny) ** 0.125
 
 
-def merge_mean_rows(tables: Sequence[Rows]) -> Rows:
-    """Merge tables of disjoint stores."""
-    pool, columns = stack(tables)
-    rows, inverse = group(pool, columns.pop("size"), tables[0].n_pools)
-    merged = fold_moments(columns, inverse, len(rows.pool))
-    return Rows(rows.n_pools, rows.pool, {"size": rows["key"], **merged})
-
-
-def location_moments(rows: Rows) -> dict[str, NDArray[np.float64]]:
-    """Count the store means of each pool, with their plain mean and centred squares, (G,)."""
-    columns = {name: rows[name] for name in ("n", "mean", "m2")}
-    return fold_moments(columns, rows.pool, rows.n_pools)
-
-
-@dataclass(frozen=True)
-class RowVariance:
-    """V of each row as a function of the coordinates after μ.
-
-    Parameters
-    ----------
-    value
-        (R,).
-    first
-        ∂V/∂x by number of the coordinate (1 and up; 0 is μ), (R,) each.
-    second
-        ∂²V/∂xᵢ∂xⱼ where it is not zero, by (i, j) with i ≤ j.
-    """
-
-    value: Array
-    first: Mapping[int, Array]
-    second: Mapping[tuple[int, int], Array]
-
-    def pairs(self) -> Iterator[tuple[int, int]]:
-        """Yield the pairs i ≤ j of coordinates of the variance."""
-        return combinations_with_replacement(self.first, 2)
-
-
-def log_density_of_means(
-    rows: Rows, weight: Array | float, mu: Array, variance: RowVariance
-) -> Derivatives:
-    """Evaluate −½ Σ [log V + w (ȳ − μ)²/V] by pool, with its derivatives.
-
-    The terms −½ log 2π and ½ log w belong to the caller.
-
-    Parameters
-    ----------
-    rows : from :func:`mean_rows`.
-    weight : (R,) w, so that a store mean has variance V/w.
-    mu : (G,) the common mean.
-    variance : V and its derivatives.
-
-    Returns
-    -------
-    Value (G,), gradient (G, D), Hessian (G, D, D) with coordinate 0 = μ.
-    """
-    n = rows["n"]
-    deviation = rows["mean"] - mu[rows.pool]
-    precision = 1.0 / variance.value
-    scaled = weight * (rows["m2"] + n * deviation**2) * precision
-    slope = weight * n * deviation * precision
-    by_v = 0.5 * precision * (scaled - n)
-    by_v_v = precision**2 * (0.5 * n - scaled)
-
-    value = rows.sum(-0.5 * (n * np.log(variance.value) + scaled))
-    gradient, hessian = _empty(rows.n_pools, 1 + len(variance.first))
-    gradient[:, 0] = rows.sum(slope)
-    hessian[:, 0, 0] = rows.sum(-weight * n * precision)
-    for i, by_i in variance.first.items():
-        gradient[:, i] = rows.sum(by_v * by_i)
-        hessian[:, 0, i] = hessian[:, i, 0] = rows.sum(-slope * precision * by_i)
-    for i, j in variance.pairs():
-        mixed = by_v_v * variance.first[i] * variance.first[j]
-        mixed = mixed + by_v * variance.second.get((i, j), 0.0)
-        hessian[:, i, j] = hessian[:, j, i] = rows.sum(mixed)
-    return value, gradient, hessian
-
-
-def log_restriction_of_means(
-    rows: Rows, weight: Array | float, variance: RowVariance
-) -> Derivatives:
-    """Evaluate what REML adds: ½ log 2π − ½ log Σ w n/V, the integral over a flat prior on μ.
-
-    The constant is lme4's: no ½ log|X'X| (Bates et al. 2015, *JSS* 67(1), eq. 41).
-
-    Returns
-    -------
-    As :func:`log_density_of_means`; the row of μ is zero.
-    """
-    precision = 1.0 / variance.value
-    information = weight * rows["n"] * precision
-    # Without any store there is nothing to integrate: 2π makes the logarithm's value 0.
-    total = rows.sum(information)
-    total = np.where(total > 0, total, 2.0 * np.pi)
-    value = 0.5 * (LOG_2PI - np.log(total))
-    gradient, hessian = _empty(rows.n_pools, 1 + len(variance.first))
-    relative = {i: by_i * precision for i, by_i in variance.first.items()}
-    for i, by_i in relative.items():
-        gradient[:, i] = 0.5 * rows.sum(information * by_i) / total
-    for i, j in variance.pairs():
-        second = variance.second.get((i, j), 0.0) * precision
-        curvature = rows.sum(information * (2.0 * relative[i] * relative[j] - second)) / total
-        mixed = -0.5 * curvature + 2.0 * gradient[:, i] * gradient[:, j]
-        hessian[:, i, j] = hessian[:, j, i] = mixed
-    return value, gradient, hessian
-
-
-def _empty(n_pools: int, dimensions: int) -> tuple[Array, Array]:
-    return np.zeros((n_pools, dimensions)), np.zeros((n_pools, dimensions, dimensions))
+def normal_prior(hyperparameters: Hyperparameters) -> Prior:
+    """N(mu, tau²); a posterior has the same two names."""
+    return {
+        "mu": np.asarray(hyperparameters["mu"], np.float64),
+        "tau": np.asarray(hyperparameters["tau"], np.float64),
+    }
 
 
 def update_normal(
@@ -173,16 +51,85 @@ def log_normaliser_normal(prior: Mapping[str, Array]) -> Array:
     return np.asarray(0.5 * (prior["mu"] / tau) ** 2 + np.log(tau))
 
 
-def describe_normal(mean: Array, sd: Array, quantiles: Any) -> Description:
-    """Describe N(mean, sd²) of any shape; sd = 0 is a point mass."""
-    mean, sd = np.broadcast_arrays(np.asarray(mean, np.float64), np.asarray(sd, np.float64))
-    z = special.ndtri(np.atleast_1d(quantiles))
-    limits = mean[..., None] + sd[..., None] * z
+def one_store(pools: NDArray[np.bool_], limit: Array, *, has: str) -> Degeneracy:
+    """Return the case of a single store, which cannot differ from others."""
+    return Degeneracy(
+        "one_store",
+        pools,
+        limit=limit,
+        identified=True,
+        found=f"a single store has {has}, so the spread between stores is unknown",
+        remedy="pool it with other stores, fix tau, or give a proper hyperprior for tau",
+        unless=("mu",),
+    )
 
-    def cdf(points: Any) -> Array:
-        distance = np.asarray(points, np.float64) - mean
-        point_mass = np.where(distance >= 0, np.inf, -np.inf)
-        standard = np.divide(distance, sd, out=point_mass, where=sd > 0)
-        return np.asarray(special.ndtr(standard))
 
-    return Description(mean=mean, sd=sd, quantiles=limits, cdf=cdf)
+def normal_geometry(
+    *,
+    has_noise: bool,
+    sizes: Callable[[Statistics], tuple[Array, Array]],
+    median_size: Callable[[Any], Array],
+    coordinates: Callable[[Point], Point],
+    log_spread: Callable[[Array, Point], Jet],
+    integrable: Callable[[Any], NDArray[np.bool_]] = any_store,
+) -> Geometry:
+    """Return the geometry of a normal family: ``mu``, ``tau`` and, with noise, ``sigma``."""
+    noise = ("sigma",) if has_noise else ()
+    return Geometry(
+        law=NORMAL,
+        variance=(1.0, 0.0, 0.0),
+        has_noise=has_noise,
+        mean=np.asarray,
+        sizes=sizes,
+        median_size=median_size,
+        coordinates=coordinates,
+        log_spread=log_spread,
+        named=_named,
+        named_at=_named_at,
+        log_jacobian={
+            "mu": lambda w: w[LOCATION] * 0.0,
+            "tau": lambda w: 0.5 * w[SPREAD] + _log_noise(w) - np.log(2.0),
+            "tau_squared": lambda w: w[SPREAD] + 2.0 * _log_noise(w),
+            "sigma": _log_noise,
+        },
+        parametrisations=(("mu", "tau", *noise), ("mu", "tau_squared", *noise)),
+        defaults={
+            "mu": lambda c: (),
+            "tau": lambda c: _uniform_shrinkage(c, noise),
+            "sigma": lambda c: (Term("sigma", "reciprocal"),),
+        },
+        integrable=integrable,
+    )
+
+
+def _uniform_shrinkage(c: Array, noise: tuple[str, ...]) -> tuple[Term, ...]:
+    """p(A) = c/(c + A)² with A = τ²/σ²; the factor dA/dτ ∝ τ/σ² makes it a density of τ."""
+    jacobian = (Term("tau", "power", (1.0,)), *(Term(name, "power", (-2.0,)) for name in noise))
+    return (Term("odds", "uniform_shrinkage", (c,)), *jacobian)
+
+
+def _log_noise(working: Point) -> Jet:
+    """Log σ, or log 1 where there is no noise to know."""
+    return working[NOISE] if len(working) > NOISE else working[SPREAD] * 0.0
+
+
+def _named(working: Point) -> Named:
+    noise = _log_noise(working)
+    named = {
+        "mu": working[LOCATION],
+        "tau": exp(0.5 * working[SPREAD] + noise),
+        "tau_squared": exp(working[SPREAD] + 2.0 * noise),
+        "odds": exp(working[SPREAD]),
+    }
+    return named | ({"sigma": exp(noise)} if len(working) > NOISE else {})
+
+
+def _named_at(coordinates: Point) -> Named:
+    variance = coordinates[SPREAD]
+    positive = np.maximum(variance.value, _SMALLEST_VARIANCE)
+    tau = exp(0.5 * log(Jet(positive, variance.gradient, variance.hessian)))
+    named = {"mu": coordinates[LOCATION], "tau": tau, "tau_squared": variance, "odds": variance}
+    if len(coordinates) > NOISE:
+        named["sigma"] = exp(coordinates[NOISE])
+        named["odds"] = variance * exp(-2.0 * coordinates[NOISE])
+    return named

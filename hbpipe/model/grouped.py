@@ -187,14 +187,17 @@ class Rows:
         """Sum one value per row by pool, in row order, (G,)."""
         return np.bincount(self.pool, values, self.n_pools).astype(np.float64, copy=False)
 
+    def __len__(self) -> int:
+        return len(self.pool)
+
     def select(self, pools: Codes) -> Rows:
-        """Return the rows of some pools (ascending), renumbered from 0."""
-        number = np.full(self.n_pools, -1, np.int64)
-        number[pools] = np.arange(len(pools))
-        renumbered = number[self.pool]
-        kept = renumbered >= 0
-        columns = {name: values[kept] for name, values in self.columns.items()}
-        return Rows(len(pools), renumbered[kept], columns)
+        """Return the rows of these pools, renumbered from 0; a pool may occur more than once."""
+        first, end = (np.searchsorted(self.pool, pools, side) for side in ("left", "right"))
+        count = end - first
+        pool = np.repeat(np.arange(len(count)), count)
+        source = np.arange(len(pool)) + np.repeat(first - (np.cumsum(count) - count), count)
+        columns = {name: values[source] for name, values in self.columns.items()}
+        return Rows(len(count), pool, columns)
 
 
 def stack(tables: Sequence[Rows]) -> tuple[NDArray[np.int64], dict[str, NDArray[Any]]]:

@@ -27,10 +27,11 @@ import numpy as np
 
 from hbpipe.errors import FitError
 from hbpipe.model import jets
-from hbpipe.model.densities import DENSITIES, Term, read_arguments, read_call, suggestion
+from hbpipe.model.densities import DENSITIES, Term, read_arguments, read_call
 from hbpipe.model.family import Array, Codes, Family
-from hbpipe.model.geometry import Geometry, Named, geometry_of
+from hbpipe.model.geometry import LOCATION, Geometry, Named, geometry_of
 from hbpipe.model.jets import Jet
+from hbpipe.model.names import suggestion
 
 Spec: TypeAlias = "str | Mapping[str, str] | LogPrior | None"
 
@@ -137,18 +138,19 @@ def compile_hyperprior(
     """
     if isinstance(spec, LogPrior):
         return spec
-    geometry = geometry_of(family.name)
-    given, width = _read(geometry, spec)
+    geometry = geometry_of(family)
+    given, width = _read(family.name, geometry, spec)
     names = frozenset(given.terms) | given.parameters | held
-    measure = _parametrisation(geometry, names)
+    measure = _parametrisation(family.name, geometry, names)
+    scale = width / geometry.median_size(sketch)
     terms = list(given.joint)
-    for place, name in enumerate(measure):
+    for name in measure:
         if name in held or name in given.parameters:
             continue
         if name in given.terms:
             terms.append(given.terms[name])
         else:
-            terms.extend(_default(geometry, place, name, width, geometry.median_size(sketch)))
+            terms.extend(_default(family.name, geometry, name, scale))
     kept = tuple(term for term in terms if term.parameter not in held)
     return LogPrior(family.name, kept, tuple(name for name in measure if name not in held))
 
@@ -162,53 +164,52 @@ class _Given:
     parameters: frozenset[str] = frozenset()
 
 
-def _read(geometry: Geometry, spec: Spec) -> tuple[_Given, float]:
+def _read(family: str, geometry: Geometry, spec: Spec) -> tuple[_Given, float]:
     if spec is None:
         return _Given({}), WIDTH
     if isinstance(spec, str):
-        return _read_joint(geometry, spec)
+        return _read_joint(family, geometry, spec)
     if not isinstance(spec, Mapping):
         raise FitError(
             f"the hyperprior is a {type(spec).__name__}",
             expected="None, a name, or a mapping of parameter to density",
             remedy='write for example {"tau": "half_normal(1)"}',
         )
-    return _Given({name: _read_term(geometry, name, text) for name, text in spec.items()}), WIDTH
+    terms = {name: _read_term(family, geometry, name, text) for name, text in spec.items()}
+    return _Given(terms), WIDTH
 
 
 _POWER = re.compile(r"^([a-z_]+)\^([-+]?[0-9.]+)$")
 
 
-def _read_joint(geometry: Geometry, text: str) -> tuple[_Given, float]:
+def _read_joint(family: str, geometry: Geometry, text: str) -> tuple[_Given, float]:
     """Read a hyperprior given by one string."""
-    if text == "bda3" and geometry.name == "beta_binomial":
-        term = Term("concentration", "power", (-2.5,))
-        return _Given({}, (term,), frozenset({"alpha", "beta"})), WIDTH
+    if text in geometry.joint:
+        names, factors = geometry.joint[text]
+        return _Given({}, factors, frozenset(names)), WIDTH
     powers = [_POWER.match(part) for part in text.split()]
     found = {power[1]: float(power[2]) for power in powers if power}
-    if found and len(found) == len(powers) and set(found) <= _names(geometry):
+    if found and len(found) == len(powers) and found.keys() <= set(geometry.names):
         terms = tuple(Term(name, "power", (exponent,)) for name, exponent in found.items())
         return _Given({}, terms, frozenset(found)), WIDTH
     call = read_call(text)
     if call and call[0] == "uniform_shrinkage":
         return _Given({}), read_arguments(call[0], call[1] or str(WIDTH))[0]
-    known = {"beta_binomial": ["bda3"], "gamma_poisson": ["shape^-1.5 rate^-1"]}
-    choices = [*known.get(geometry.name, []), "uniform_shrinkage"]
+    choices = [*geometry.joint, "uniform_shrinkage"]
     raise FitError(
-        f"there is no joint hyperprior {text!r} for {geometry.name}",
+        f"there is no joint hyperprior {text!r} for {family}",
         expected=f"one of {', '.join(choices)}, or a mapping of parameter to density",
         remedy=suggestion(text, choices),
     )
 
 
-def _read_term(geometry: Geometry, parameter: str, text: str) -> Term:
+def _read_term(family: str, geometry: Geometry, parameter: str, text: str) -> Term:
     """Read the density of one parameter."""
-    names = _names(geometry)
-    if parameter not in names:
+    if parameter not in geometry.names:
         raise FitError(
-            f"{geometry.name} has no hyperparameter {parameter!r}",
-            expected=f"one of {', '.join(sorted(names))}",
-            remedy=suggestion(parameter, sorted(names)),
+            f"{family} has no hyperparameter {parameter!r}",
+            expected=f"one of {', '.join(geometry.names)}",
+            remedy=suggestion(parameter, geometry.names),
         )
     call = read_call(text) if isinstance(text, str) else None
     if not call or call[0] not in DENSITIES:
@@ -216,57 +217,39 @@ def _read_term(geometry: Geometry, parameter: str, text: str) -> Term:
             f"there is no hyperprior {text!r}",
             where={"hyperparameter": parameter},
             expected=f"one of {', '.join(DENSITIES)}",
-            remedy=suggestion(call[0] if call else str(text), list(DENSITIES)),
+            remedy=suggestion(call[0] if call else text, DENSITIES),
         )
     name = call[0]
-    if parameter == "mu" and name not in ("normal", "uniform"):
+    is_location = parameter in {names[LOCATION] for names in geometry.parametrisations}
+    if geometry.location_is_analytic and is_location and name not in ("normal", "uniform"):
         raise FitError(
-            f"the hyperprior of mu is {text!r}",
-            expected="normal(m, s) or uniform: mu is integrated analytically",
+            f"the hyperprior of {parameter} is {text!r}",
+            expected=f"normal(m, s) or uniform: {parameter} is integrated analytically",
             remedy="give one of these; spread and noise may have any density",
         )
     return Term(parameter, name, read_arguments(name, call[1]))
 
 
-def _names(geometry: Geometry) -> set[str]:
-    return {name for names in geometry.parametrisations for name in names} - {"odds"}
-
-
-def _parametrisation(geometry: Geometry, names: frozenset[str]) -> tuple[str, ...]:
+def _parametrisation(family: str, geometry: Geometry, names: frozenset[str]) -> tuple[str, ...]:
     """Return the first parametrisation that contains all the names."""
     for measure in geometry.parametrisations:
         if names <= set(measure):
             return measure
-    choices = " or ".join(f"({', '.join(names)})" for names in geometry.parametrisations)
     raise FitError(
         f"the hyperparameters {', '.join(sorted(names))} do not belong to one parametrisation",
-        where={"family": geometry.name},
-        expected=choices.replace("odds", "tau"),
+        where={"family": family},
+        expected=" or ".join(f"({', '.join(names)})" for names in geometry.parametrisations),
         remedy="state hyperpriors and fixed values within one of these",
     )
 
 
-def _default(
-    geometry: Geometry, place: int, name: str, width: float, median_size: Array
-) -> list[Term]:
-    """Return the default factors of one parameter: wide uniform shrinkage, Jeffreys means."""
-    scale = width / median_size
-    if name == "mean":
-        jeffreys = Term("mean", "beta", (0.5, 0.5))
-        return [jeffreys if geometry.name == "beta_binomial" else Term("mean", "power", (-0.5,))]
-    if name in ("concentration", "rate"):
-        return [Term(name, "uniform_shrinkage", (1.0 / scale,))]
-    if name == "tau":
-        # p(A) = c/(c + A)² with A = τ²/σ²: the factor dA/dτ makes it a density of τ.
-        noise = [Term("sigma", "power", (-2.0,))] if geometry.has_noise else []
-        return [Term("odds", "uniform_shrinkage", (scale,)), Term("tau", "power", (1.0,)), *noise]
-    if name == "sigma":
-        return [Term("sigma", "reciprocal")]
-    if name == "mu":
-        return []
+def _default(family: str, geometry: Geometry, name: str, scale: Array) -> tuple[Term, ...]:
+    """Return the default factors of one parameter."""
+    if name in geometry.defaults:
+        return geometry.defaults[name](scale)
     raise FitError(
         f"the hyperprior says nothing of {name}",
-        where={"family": geometry.name},
+        where={"family": family},
         expected=f"a density of {name}, which has no default beside the parameters given",
         remedy=f"add one for {name}, or state the hyperprior in other parameters",
     )

@@ -6,19 +6,18 @@ update stores with the whole pool's uncertainty.
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from hbpipe.errors import FitError
 from hbpipe.model.family import Array, Family
 from hbpipe.model.first_order import first_order_nodes
 from hbpipe.model.fits import PoolFits
 from hbpipe.model.geometry import LOCATION, NOISE, SPREAD, Geometry, geometry_of
 from hbpipe.model.hyperpriors import LogPrior, Spec, compile_hyperprior
 from hbpipe.model.jets import variables
+from hbpipe.model.names import unknown
 from hbpipe.model.nodes import Nodes, combine_pools, single_nodes
 from hbpipe.model.peak import Peak, find_peak
 from hbpipe.model.proper import check_proper
@@ -100,14 +99,9 @@ def hyperposterior(
         the hyperparameters is improper.
     """
     if uncertainty not in UNCERTAINTIES:
-        nearest = difflib.get_close_matches(str(uncertainty), UNCERTAINTIES, n=1, cutoff=0.4)
-        raise FitError(
-            f"there is no uncertainty {uncertainty!r}",
-            expected=f"one of {', '.join(UNCERTAINTIES)}",
-            remedy=f"did you mean {nearest[0]!r}?" if nearest else "choose one of these",
-        )
-    geometry = geometry_of(family.name)
-    plain = plug_in_nodes(geometry, sketch, np.where(np.isnan(held), coordinates, held))
+        raise unknown("uncertainty", uncertainty, UNCERTAINTIES)
+    geometry = geometry_of(family)
+    plain = plug_in_nodes(family, sketch, np.where(np.isnan(held), coordinates, held))
     if uncertainty == "plug_in" or not np.isnan(held).any():
         return plain
     usable = geometry.integrable(sketch)
@@ -161,14 +155,15 @@ def _automatic(target: Target, peak: Peak) -> Nodes:
     return combine_pools(parts, target.n_pools)
 
 
-def plug_in_nodes(geometry: Geometry, sketch: Any, coordinates: Array) -> Nodes:
+def plug_in_nodes(family: Family, sketch: Any, coordinates: Array) -> Nodes:
     """One node for each pool at given coordinates (G, D), without any uncertainty."""
+    geometry = geometry_of(family)
     working = variables(working_point(geometry, coordinates))
     noise = np.ones(len(coordinates))
     if geometry.has_noise:
         noise = np.exp(2.0 * coordinates[:, NOISE])
     return single_nodes(
-        geometry.name,
+        family.name,
         "plug_in",
         spread=np.exp(working[SPREAD].value),
         location=geometry.mean(coordinates[:, LOCATION]),

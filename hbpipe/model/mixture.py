@@ -11,99 +11,19 @@ finished between brackets that contain the quantile for certain.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
 from hbpipe.model.family import Array
-
-Pair: TypeAlias = tuple[Array, Array]
+from hbpipe.model.laws import Law, Pair
 
 #: A step from a residual below this leaves an error near its square, 1e-10 on the probit scale.
 _RESIDUAL = 1e-5
 _QUICK_STEPS = 6
 _SAFE_STEPS = 200
-
-
-@dataclass(frozen=True)
-class Law:
-    """A two-parameter law and the line on which its quantiles are sought.
-
-    ``cdf``, ``density`` and ``ppf`` take the two parameters, then the argument. ``density`` is
-    with respect to the line's coordinate ``u``: the value itself for Normal, its logit for Beta,
-    its logarithm for Gamma.
-    """
-
-    name: str
-    cdf: Callable[[Array, Array, Array], Array]
-    density: Callable[[Array, Array, Array], Array]
-    ppf: Callable[[Array, Array, Array], Array]
-    from_moments: Callable[[Array, Array], Pair]
-    moments: Callable[[Array, Array], Pair]
-    to_line: Callable[[Array], Array]
-    from_line: Callable[[Array], Array]
-
-
-def _normal_density(mean: Array, sd: Array, u: Array) -> Array:
-    z = (u - mean) / sd
-    return np.asarray(np.exp(-0.5 * z * z) / (sd * np.sqrt(2.0 * np.pi)))
-
-
-def _beta_density(a: Array, b: Array, u: Array) -> Array:
-    # x(1 − x) from dx/du raises both exponents by one.
-    log_x, log_rest = -np.logaddexp(0.0, -u), -np.logaddexp(0.0, u)
-    return np.asarray(np.exp(a * log_x + b * log_rest - special.betaln(a, b)))
-
-
-def _gamma_density(shape: Array, rate: Array, u: Array) -> Array:
-    log_scaled = u + np.log(rate)
-    return np.asarray(np.exp(shape * log_scaled - np.exp(log_scaled) - special.gammaln(shape)))
-
-
-def _beta_from_moments(mean: Array, variance: Array) -> Pair:
-    size = mean * (1.0 - mean) / variance - 1.0
-    return mean * size, (1.0 - mean) * size
-
-
-def _beta_moments(a: Array, b: Array) -> Pair:
-    size = a + b
-    return a / size, (a / size) * (b / size) / (size + 1.0)
-
-
-NORMAL = Law(
-    name="normal",
-    cdf=lambda mean, sd, x: special.ndtr((x - mean) / sd),
-    density=_normal_density,
-    ppf=lambda mean, sd, p: mean + sd * special.ndtri(p),
-    from_moments=lambda mean, variance: (mean, np.sqrt(variance)),
-    moments=lambda mean, sd: (mean, sd**2),
-    to_line=lambda x: x,
-    from_line=lambda u: u,
-)
-BETA = Law(
-    name="beta",
-    cdf=lambda a, b, x: special.betainc(a, b, np.clip(x, 0.0, 1.0)),
-    density=_beta_density,
-    ppf=special.betaincinv,
-    from_moments=_beta_from_moments,
-    moments=_beta_moments,
-    to_line=lambda x: special.logit(np.clip(x, 1e-300, 1.0 - 1e-16)),
-    from_line=special.expit,
-)
-GAMMA = Law(
-    name="gamma",
-    cdf=lambda shape, rate, x: special.gammainc(shape, rate * np.maximum(x, 0.0)),
-    density=_gamma_density,
-    ppf=lambda shape, rate, p: special.gammaincinv(shape, p) / rate,
-    from_moments=lambda mean, variance: (mean**2 / variance, mean / variance),
-    moments=lambda shape, rate: (shape / rate, shape / rate**2),
-    to_line=lambda x: np.log(np.maximum(x, 1e-300)),
-    from_line=lambda u: np.exp(np.minimum(u, 700.0)),
-)
 
 
 @dataclass(frozen=True)
@@ -125,9 +45,9 @@ class Mixture:
 
     def moments(self) -> Pair:
         """Return mean and variance, each (J,)."""
-        mean, variance = self.law.moments(self.first, self.second)
+        mean, sd = self.law.mean_sd(self.first, self.second)
         centre = np.sum(self.weight * mean, axis=1)
-        spread = variance + (mean - centre[:, None]) ** 2
+        spread = sd**2 + (mean - centre[:, None]) ** 2
         return centre, np.sum(self.weight * spread, axis=1)
 
     def cdf(self, x: Array) -> Array:

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.model.family import Array
-from hbpipe.model.gaussian import location_moments
 from hbpipe.model.grouped import Rows
+from hbpipe.model.marginal.means import location_moments
 
 _PAULE_MANDEL_STEPS = 100
 

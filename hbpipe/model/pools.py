@@ -89,7 +89,7 @@ def update_pools(
     PosteriorColumns
     """
     pools = np.asarray(pools)
-    geometry, levels = geometry_of(family.name), _levels(quantiles)
+    geometry, levels = geometry_of(family), _levels(quantiles)
     size, raw = geometry.sizes(statistics)
     out = _empty(len(pools), len(levels))
     noise = np.empty(len(pools))
@@ -256,7 +256,7 @@ def cdf_pools(
     Other parameters are those of :func:`update_pools`; the result is (J,).
     """
     pools = np.asarray(pools)
-    geometry = geometry_of(family.name)
+    geometry = geometry_of(family)
     size, raw = geometry.sizes(statistics)
     at = np.broadcast_to(np.asarray(points, dtype=float), pools.shape)
     out = np.empty(len(pools))

@@ -197,7 +197,7 @@ class Posterior(Mapping[str, Array]):
         law = self._family.update(self._statistics, at)
         if self.method in PLAIN:
             return self._family.predict(law, amount, at, levels)
-        size, raw = geometry_of(self._family.name).sizes(self._statistics)
+        size, raw = geometry_of(self._family).sizes(self._statistics)
         mixture, noise = pool_posterior(self.nodes, size, raw)
         parts = dict(zip(law, (mixture.first, mixture.second), strict=True))
         known = {"sigma": np.sqrt(noise)}

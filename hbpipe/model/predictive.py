@@ -8,7 +8,7 @@ import numpy as np
 
 from hbpipe.model.family import Array, Description, Family, Prior
 from hbpipe.model.geometry import geometry_of
-from hbpipe.model.mixture import NORMAL
+from hbpipe.model.laws import NORMAL
 
 _BISECTIONS = 200
 
@@ -53,7 +53,7 @@ def mix_predictive(
         return np.asarray(np.sum(weight * parts.cdf(at[:, None]), axis=1))
 
     low, high = np.min(parts.quantiles, axis=1), np.max(parts.quantiles, axis=1)
-    counts = geometry_of(family.name).law is not NORMAL
+    counts = geometry_of(family).law is not NORMAL
     quantiles = np.stack(
         [
             _bisect(cdf, level, low[:, i], high[:, i], whole=counts)

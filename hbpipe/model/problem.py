@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from hbpipe.errors import FitError
 from hbpipe.model.family import Array, Codes, Degeneracy, Derivatives, Family
+from hbpipe.model.names import unknown
 
 ESTIMATORS = ("ml", "reml", "map", "moments")
 
@@ -100,7 +100,7 @@ def read_estimator(family: Family, estimator: str) -> tuple[str, str]:
     """
     kind, _, variant = str(estimator).partition(":")
     if kind not in ESTIMATORS or (variant and kind != "moments"):
-        raise _unknown("estimator", estimator, ESTIMATORS)
+        raise unknown("estimator", estimator, ESTIMATORS)
     if kind == "reml" and family.log_restriction is None:
         raise FitError(
             f"{family.name} has no restricted likelihood",
@@ -110,7 +110,7 @@ def read_estimator(family: Family, estimator: str) -> tuple[str, str]:
     if kind == "moments":
         variant = variant or next(iter(family.moments))
         if variant not in family.moments:
-            raise _unknown("moment estimator", variant, tuple(family.moments))
+            raise unknown("moment estimator", variant, tuple(family.moments))
     return kind, variant
 
 
@@ -124,7 +124,7 @@ def hold(family: Family, fixed: Mapping[str, Any], n_pools: int) -> Array:
     """
     for name in fixed:
         if name not in family.hyperparameters:
-            raise _unknown("hyperparameter", name, family.hyperparameters)
+            raise unknown("hyperparameter", name, family.hyperparameters)
     shape = (n_pools, len(family.coordinates))
     if not fixed:
         return np.full(shape, np.nan)
@@ -180,12 +180,3 @@ def _concerned(family: Family, case: Degeneracy, held: Array) -> NDArray[np.bool
     resolving = [axis.hyperparameter in case.unless for axis in family.coordinates]
     resolved = np.any(~np.isnan(held[:, resolving]), axis=1)
     return np.asarray(case.pools & limits_free & ~resolved)
-
-
-def _unknown(what: str, name: Any, known: tuple[str, ...]) -> FitError:
-    nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
-    return FitError(
-        f"there is no {what} {name!r}",
-        expected=f"one of {', '.join(known)}",
-        remedy=f"did you mean {nearest[0]!r}?" if nearest else "choose one of these",
-    )

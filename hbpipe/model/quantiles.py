@@ -43,7 +43,8 @@ def beta_quantiles(alpha: Any, beta: Any, levels: Any) -> Array:
 def _inverted(a: Array, b: Array, p: Array) -> Array:
     """Ask scipy, check, and find again what is wrong."""
     q = np.array(special.betaincinv(a, b, p))
-    bad = np.abs(special.betainc(a, b, q) - p) > _TOLERANCE
+    # Written so that "not a number" is bad too.
+    bad = ~(np.abs(special.betainc(a, b, q) - p) <= _TOLERANCE)
     bad[bad] = ~_nearest(a[bad], b[bad], p[bad], q[bad])
     q[bad] = _bisected(a[bad], b[bad], p[bad])
     return q

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from hbpipe.errors import StatisticsError
 from hbpipe.model.family import Family, Statistic
+from hbpipe.model.names import suggestion
 
 
 def check_statistics(family: Family, statistics: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
@@ -47,11 +47,10 @@ def _check_names(family: Family, statistics: Mapping[str, Any]) -> None:
     names = [item.name for item in family.statistics]
     for name in statistics:
         if name not in names:
-            nearest = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
             raise StatisticsError(
                 f"{family.name} has no statistic {name!r}",
                 expected=", ".join(names),
-                remedy=f"did you mean {nearest[0]!r}?" if nearest else "remove it",
+                remedy=suggestion(name, names),
             )
     missing = [name for name in names if name not in statistics]
     if missing:

@@ -12,7 +12,6 @@ from hbpipe.model.family import Array, Codes, Family
 from hbpipe.model.geometry import LOCATION, NOISE, SPREAD, Geometry
 from hbpipe.model.hyperpriors import LogPrior
 from hbpipe.model.jets import Jet
-from hbpipe.model.repeat import count_rows, repeat_pools
 
 #: A mode is found when a Newton step promises less than this gain in log density.
 PRECISE = 1e-12
@@ -52,7 +51,7 @@ class Target:
         return tuple(int(i) for i in np.flatnonzero(np.isnan(self.held[0])))
 
     def select(self, pools: Codes) -> Target:
-        """Return the target of some pools, in ascending order."""
+        """Return the target of the pools with these numbers, some of them several times."""
         return Target(
             self.family,
             self.geometry,
@@ -63,15 +62,11 @@ class Target:
 
     def repeat(self, times: int) -> Target:
         """Return the target of every pool ``times`` times in a row."""
-        pools = np.repeat(np.arange(self.n_pools), times)
-        sketch = repeat_pools(self.sketch, times)
-        return Target(
-            self.family, self.geometry, sketch, self.prior.select(pools), self.held[pools]
-        )
+        return self.select(np.repeat(np.arange(self.n_pools), times))
 
     def at_once(self, points: int) -> int:
         """How many points of every pool to evaluate together, in bounded memory."""
-        return int(np.clip(_ROWS // max(1, count_rows(self.sketch)), 1, points))
+        return int(np.clip(_ROWS // max(1, self.sketch.n_rows), 1, points))
 
     def evaluate(self, point: Array) -> Jet:
         """Log posterior density with respect to the free working variables, at a point.

@@ -444,3 +444,19 @@ def test_a_part_counts_only_the_days_asked_for(tmp_path):
     assert part.ids is None
     assert math.isclose(part.statistics["value"]["mean"][0], 1.0)
     assert second not in part.days
+
+
+def test_level_text_that_is_not_utf8_is_rejected_and_shown_as_bytes(tmp_path):
+    raw = pa.array([b"s1", b"caf\xe9", None, b"s1", b"caf\xe9", "café".encode()])
+    stores = pa.Array.from_buffers(pa.string(), len(raw), raw.buffers())
+    table = pa.table({"ts": [NOON] * 6, "chain": ["c"] * 6, "store": stores})
+    (tmp_path / "events").mkdir()
+    pq.write_table(table, tmp_path / "events" / "a.parquet")
+    metrics = {"rows": {"family": "gamma_poisson", "count": "rows", "exposure": "days"}}
+    counted = check(tmp_path / "events", metrics, tmp_path / "lake")
+    assert counted.rejections["a.parquet"] == {
+        ("", "store", "missing level"): 1,
+        ("", "store", "unreadable level"): 2,
+    }
+    [found] = [r for r in counted.results[DAY].rejections if r.reason == "unreadable level"]
+    assert [example.value for example in found.examples] == ["caf\\xe9"] * 2

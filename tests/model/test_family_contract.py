@@ -201,6 +201,10 @@ def test_pools_do_not_touch_each_other(family: Family) -> None:
     value, gradient, hessian = family.log_marginal(sketch, points)
     cut = sketch.select(np.array([0, 2]))
     assert cut.n_pools == 2
+    twice = family.log_marginal(sketch.select(np.array([2, 0, 2])), points[[2, 0, 2]])
+    for many, once in zip(twice, (value, gradient, hessian), strict=True):
+        np.testing.assert_array_equal(many, once[[2, 0, 2]])
+    assert 0 < cut.n_rows < sketch.n_rows
     np.testing.assert_array_equal(cut.n_groups, sketch.n_groups[[0, 2]])
     for g, batch in enumerate(batches):
         alone = family.compress(batch, np.zeros(len(batch[next(iter(batch))]), int), 1)

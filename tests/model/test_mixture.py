@@ -5,7 +5,8 @@ import pytest
 from scipy import optimize, stats
 
 from hbpipe.model import mixture
-from hbpipe.model.mixture import BETA, GAMMA, NORMAL, Mixture, matched_quantiles
+from hbpipe.model.laws import BETA, GAMMA, NORMAL
+from hbpipe.model.mixture import Mixture, matched_quantiles
 
 LEVELS = np.array([1e-4, 0.025, 0.5, 0.975, 0.9999])
 LAWS = {"normal": NORMAL, "beta": BETA, "gamma": GAMMA}

@@ -9,7 +9,7 @@ import pytest
 from mpmath import mp
 
 from hbpipe.model.families import get_family
-from hbpipe.model.rising import (
+from hbpipe.model.marginal.rising import (
     EXACT_TERMS,
     RisingCounts,
     log1p_integral,

@@ -5,15 +5,15 @@ Adding a family is adding a file here; nothing else has to know about it.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 
-from hbpipe.errors import FitError
 from hbpipe.model.family import Family
+from hbpipe.model.names import unknown
 
 
-def _discover() -> dict[str, Family]:
+def discover() -> dict[str, Family]:
+    """Import every module of this folder and collect its ``FAMILY``, by name."""
     found: dict[str, Family] = {}
     for module in sorted(pkgutil.iter_modules(__path__), key=lambda item: item.name):
         family: Family = importlib.import_module(f"{__name__}.{module.name}").FAMILY
@@ -22,7 +22,7 @@ def _discover() -> dict[str, Family]:
 
 
 #: name -> family, in alphabetical order.
-FAMILIES: dict[str, Family] = _discover()
+FAMILIES: dict[str, Family] = discover()
 
 
 def get_family(name: str) -> Family:
@@ -35,9 +35,4 @@ def get_family(name: str) -> Family:
     """
     if name in FAMILIES:
         return FAMILIES[name]
-    nearest = difflib.get_close_matches(str(name), FAMILIES, n=1, cutoff=0.4)
-    raise FitError(
-        f"there is no family {name!r}",
-        expected=f"one of {', '.join(FAMILIES)}",
-        remedy=f"did you mean {nearest[0]!r}?" if nearest else "choose one of these names",
-    )
+    raise unknown("family", name, FAMILIES)

@@ -1,17 +1,12 @@
 """Values with a common within-store sd: x_ij ~ N(θ_j, σ²), θ_j ~ N(μ, τ²), σ unknown.
 
-Coordinates (μ, τ², log σ), so that τ² = 0 is an ordinary point. From n, mean and M2 of each store
-(Searle, Casella and McCulloch 1992, *Variance Components*, section 3.7), with V = σ² + n τ²,
-
-    −½ [N log 2π + Σ (n − 1) log σ² + Σ M2/σ² + Σ log V + Σ n (x̄ − μ)²/V].
-
-V in place of τ² + σ²/n makes a store without values an ordinary store that adds nothing.
+Coordinates (μ, τ², log σ), so that τ² = 0 is an ordinary point. The likelihood is in
+``marginal/normal.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -23,7 +18,6 @@ from hbpipe.model.family import (
     Codes,
     Coordinate,
     Degeneracy,
-    Derivatives,
     Description,
     Family,
     Hyperparameters,
@@ -33,18 +27,18 @@ from hbpipe.model.family import (
     Statistics,
 )
 from hbpipe.model.gaussian import (
-    LOG_2PI,
-    RowVariance,
-    describe_normal,
-    location_moments,
-    log_density_of_means,
     log_normaliser_normal,
-    log_restriction_of_means,
-    mean_rows,
-    merge_mean_rows,
+    normal_geometry,
+    normal_prior,
+    one_store,
     update_normal,
 )
-from hbpipe.model.grouped import Rows, float_sums, fold_moments, moments_of
+from hbpipe.model.geometry import LOCATION, NOISE, SPREAD, log_of_spread, lower_median
+from hbpipe.model.grouped import Rows, fold_moments, moments_of
+from hbpipe.model.jets import exp
+from hbpipe.model.laws import NORMAL
+from hbpipe.model.marginal.means import LOG_2PI, location_moments
+from hbpipe.model.marginal.normal import NormalSketch, log_marginal, log_restriction
 from hbpipe.model.moments import (
     dersimonian_laird,
     hedges,
@@ -58,37 +52,6 @@ from hbpipe.model.moments import (
 _LOG_SIGMA_BOUND = 75.0
 
 
-@dataclass(frozen=True)
-class NormalSketch:
-    """Store means by pool and distinct n, and the squares within stores; lossless.
-
-    ``rows`` has ``size`` (the n of a store), ``n`` (stores), ``mean`` and ``m2`` of their means.
-    ``within`` is Σ M2, (G,).
-    """
-
-    rows: Rows
-    within: Array
-
-    @property
-    def n_pools(self) -> int:
-        """The number of pools."""
-        return self.rows.n_pools
-
-    @property
-    def n_groups(self) -> NDArray[np.int64]:
-        """Stores with at least one value in each pool, (G,)."""
-        return self.rows.sum(self.rows["n"]).astype(np.int64)
-
-    @property
-    def n_values(self) -> Array:
-        """Values of all stores in each pool, (G,)."""
-        return self.rows.sum(self.rows["n"] * self.rows["size"])
-
-    def select(self, pools: Codes) -> NormalSketch:
-        """Return the sketch of some pools."""
-        return NormalSketch(self.rows.select(pools), self.within[pools])
-
-
 def summarise(
     events: Mapping[str, NDArray[Any]], codes: Codes, n_stores: int
 ) -> dict[str, NDArray[Any]]:
@@ -96,65 +59,66 @@ def summarise(
     return moments_of(np.asarray(events["value"], np.float64), codes, n_stores)
 
 
-def compress(statistics: Statistics, pools: Codes, n_pools: int) -> NormalSketch:
-    """Group stores of equal n; stores without values drop out."""
-    size = np.asarray(statistics["n"], np.float64)
-    seen = size > 0
-    pool = np.asarray(pools)[seen]
-    means = np.asarray(statistics["mean"], np.float64)[seen]
-    m2 = np.asarray(statistics["m2"], np.float64)[seen]
-    return NormalSketch(mean_rows(pool, size[seen], means, n_pools), float_sums(m2, pool, n_pools))
-
-
-def merge_sketches(sketches: Sequence[NormalSketch]) -> NormalSketch:
-    """Add up sketches of disjoint stores."""
-    return NormalSketch(
-        merge_mean_rows([sketch.rows for sketch in sketches]),
-        np.sum([sketch.within for sketch in sketches], axis=0),
+def update(statistics: Statistics, hyperparameters: Hyperparameters) -> Prior:
+    """Posterior N(mu, tau²) of each store: precision weighting (BDA3, eq. 5.17)."""
+    return update_normal(
+        np.asarray(statistics["mean"], np.float64),
+        np.asarray(statistics["n"], np.float64) / np.square(hyperparameters["sigma"]),
+        hyperparameters["mu"],
+        hyperparameters["tau"],
     )
 
 
-def _variance(sketch: NormalSketch, coordinates: Array) -> RowVariance:
-    """V = σ² + n τ² and its derivatives in (τ², log σ)."""
-    rows = sketch.rows
-    sigma_squared = np.exp(2.0 * coordinates[rows.pool, 2])
-    total = sigma_squared + rows["size"] * coordinates[rows.pool, 1]
-    return RowVariance(
-        total, {1: rows["size"], 2: 2.0 * sigma_squared}, {(2, 2): 4.0 * sigma_squared}
+def log_base_measure(statistics: Statistics, hyperparameters: Hyperparameters) -> Array:
+    """Σ log N(x; 0, σ²) of the values of a store, which is 0 for an absent one."""
+    sigma = np.asarray(hyperparameters["sigma"], np.float64)
+    n = np.asarray(statistics["n"], np.float64)
+    squares = statistics["m2"] + n * np.square(statistics["mean"])
+    return -n * (0.5 * LOG_2PI + np.log(sigma)) - 0.5 * squares / np.square(sigma)
+
+
+def describe(posterior: Prior, quantiles: Any) -> Description:
+    """Mean, sd, quantiles and cdf of the store's θ."""
+    return NORMAL.describe(posterior["mu"], posterior["tau"], quantiles)
+
+
+def predict(
+    posterior: Prior, exposure: Any, hyperparameters: Hyperparameters, quantiles: Any
+) -> Description:
+    """Predict the mean of ``exposure`` further values; 1 is a single new value."""
+    noise = np.square(hyperparameters["sigma"]) / np.asarray(exposure, np.float64)
+    sd = np.sqrt(np.square(posterior["tau"]) + noise)
+    return NORMAL.describe(posterior["mu"], sd, quantiles)
+
+
+def simulate(
+    rng: np.random.Generator,
+    hyperparameters: Hyperparameters,
+    n_stores: int,
+    size: int | NDArray[Any],
+) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64], Array]:
+    """Draw ``size`` values per store."""
+    theta = rng.normal(hyperparameters["mu"], hyperparameters["tau"], n_stores)
+    codes = np.repeat(np.arange(n_stores), size)
+    return {"value": rng.normal(theta[codes], hyperparameters["sigma"])}, codes, theta
+
+
+def from_coordinates(coordinates: Array) -> dict[str, Array]:
+    """(μ, τ², log σ) → mu, tau, sigma."""
+    return {
+        "mu": coordinates[..., 0],
+        "tau": np.sqrt(coordinates[..., 1]),
+        "sigma": np.exp(coordinates[..., 2]),
+    }
+
+
+def to_coordinates(hyperparameters: Hyperparameters) -> Array:
+    """Mu, tau, sigma → (μ, τ², log σ), NaN for those that are missing."""
+    mu, tau, sigma = (
+        np.asarray(hyperparameters.get(name, np.nan), np.float64) for name in ("mu", "tau", "sigma")
     )
-
-
-def log_marginal(sketch: NormalSketch, coordinates: Array) -> Derivatives:
-    """Log density of all values, −½ log 2π per value included."""
-    variance = _variance(sketch, coordinates)
-    rows = sketch.rows
-    value, gradient, hessian = log_density_of_means(rows, rows["size"], coordinates[:, 0], variance)
-    log_sigma = coordinates[:, 2]
-    freedom = sketch.n_values - sketch.n_groups
-    scaled = sketch.within * np.exp(-2.0 * log_sigma)
-    value += -freedom * log_sigma - 0.5 * scaled - 0.5 * LOG_2PI * sketch.n_values
-    gradient[:, 2] += scaled - freedom
-    hessian[:, 2, 2] -= 2.0 * scaled
-    return value, gradient, hessian
-
-
-def log_restriction(sketch: NormalSketch, coordinates: Array) -> Derivatives:
-    """Turn the likelihood into the restricted one."""
-    variance = _variance(sketch, coordinates)
-    return log_restriction_of_means(sketch.rows, sketch.rows["size"], variance)
-
-
-def _sigma_squared(sketch: NormalSketch, held: Array) -> Array:
-    """Give the held σ², or the mean square within stores, or of all values where that is 0."""
-    free = np.isnan(held[:, 2])
-    within = ratio(sketch.within, sketch.n_values - sketch.n_groups)
-    within = np.where(within > 0, within, _total_variance(sketch)[2])
-    return np.where(free, within, np.exp(2.0 * np.where(free, 0.0, held[:, 2])))
-
-
-def _log_sigma(sigma_squared: Array) -> Array:
-    with np.errstate(divide="ignore"):
-        return np.clip(0.5 * np.log(sigma_squared), -_LOG_SIGMA_BOUND, _LOG_SIGMA_BOUND)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.stack(np.broadcast_arrays(mu, np.square(tau), np.log(sigma)), axis=-1)
 
 
 def anova(sketch: NormalSketch, held: Array) -> Array:
@@ -182,6 +146,19 @@ def _from_means(
     return np.stack([mu, spread, _log_sigma(sigma_squared)], axis=-1)
 
 
+def _sigma_squared(sketch: NormalSketch, held: Array) -> Array:
+    """Give the held σ², or the mean square within stores, or of all values where that is 0."""
+    free = np.isnan(held[:, 2])
+    within = ratio(sketch.within, sketch.n_values - sketch.n_groups)
+    within = np.where(within > 0, within, _total_variance(sketch)[2])
+    return np.where(free, within, np.exp(2.0 * np.where(free, 0.0, held[:, 2])))
+
+
+def _log_sigma(sigma_squared: Array) -> Array:
+    with np.errstate(divide="ignore"):
+        return np.clip(0.5 * np.log(sigma_squared), -_LOG_SIGMA_BOUND, _LOG_SIGMA_BOUND)
+
+
 def _total_variance(sketch: NormalSketch) -> tuple[Array, Array, Array]:
     """Mean of the store means, their variance, and the mean square of all values about it."""
     rows = sketch.rows
@@ -204,117 +181,51 @@ def degeneracies(sketch: NormalSketch) -> tuple[Degeneracy, ...]:
     stores, freedom = sketch.n_groups, sketch.n_values - sketch.n_groups
     mean, between, total = _total_variance(sketch)
     zero, open_ = np.zeros(sketch.n_pools), np.full(sketch.n_pools, np.nan)
-    least = np.full(sketch.n_pools, -_LOG_SIGMA_BOUND)
-    remedy = (
-        "hold sigma (fixed={'sigma': ...}), give a proper hyperprior for it, or widen the window"
+    open_ended = partial(
+        Degeneracy,
+        identified=False,
+        remedy="hold sigma (fixed={'sigma': ...}), give a proper hyperprior for it, "
+        "or widen the window",
     )
     return (
         Degeneracy(
             "no_data",
             stores == 0,
-            np.stack([zero, zero, zero], axis=-1),
+            limit=np.stack([zero, zero, zero], axis=-1),
             identified=False,
             found="no store has a value",
             remedy="leave this pool out, or fix mu, tau and sigma",
         ),
-        Degeneracy(
+        open_ended(
             "sigma_unidentified",
             (freedom == 0) & (stores > 0),
-            np.stack([mean, zero, _log_sigma(total)], axis=-1),
-            identified=False,
+            limit=np.stack([mean, zero, _log_sigma(total)], axis=-1),
             found="no store has two values, so sigma and tau cannot be told apart",
-            remedy=remedy,
             unless=("tau", "sigma"),
         ),
-        Degeneracy(
+        open_ended(
             "no_variation_within",
             (freedom > 0) & (sketch.within == 0),
-            np.stack([mean, between, least], axis=-1),
-            identified=False,
+            limit=np.stack([mean, between, zero - _LOG_SIGMA_BOUND], axis=-1),
             found="the values within every store are equal, so sigma has no estimate above 0",
-            remedy=remedy,
             unless=("sigma",),
         ),
-        Degeneracy(
-            "one_store",
-            stores == 1,
-            np.stack([open_, zero, open_], axis=-1),
-            identified=True,
-            found="a single store has values, so the spread between stores is unknown",
-            remedy="pool it with other stores, fix tau, or give a proper hyperprior for tau",
-            unless=("mu",),
-        ),
+        one_store(stores == 1, np.stack([open_, zero, open_], axis=-1), has="values"),
     )
 
 
-def from_coordinates(coordinates: Array) -> dict[str, Array]:
-    """(μ, τ², log σ) → mu, tau, sigma."""
-    return {
-        "mu": coordinates[..., 0],
-        "tau": np.sqrt(coordinates[..., 1]),
-        "sigma": np.exp(coordinates[..., 2]),
-    }
-
-
-def to_coordinates(hyperparameters: Hyperparameters) -> Array:
-    """Mu, tau, sigma → (μ, τ², log σ), NaN for those that are missing."""
-    mu, tau, sigma = (
-        np.asarray(hyperparameters.get(name, np.nan), np.float64) for name in ("mu", "tau", "sigma")
-    )
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.stack(np.broadcast_arrays(mu, np.square(tau), np.log(sigma)), axis=-1)
-
-
-def prior(hyperparameters: Hyperparameters) -> Prior:
-    """N(mu, tau²); a posterior has the same two names."""
-    return {
-        "mu": np.asarray(hyperparameters["mu"], np.float64),
-        "tau": np.asarray(hyperparameters["tau"], np.float64),
-    }
-
-
-def update(statistics: Statistics, hyperparameters: Hyperparameters) -> Prior:
-    """Posterior N(mu, tau²) of each store: precision weighting (BDA3, eq. 5.17)."""
-    return update_normal(
-        np.asarray(statistics["mean"], np.float64),
-        np.asarray(statistics["n"], np.float64) / np.square(hyperparameters["sigma"]),
-        hyperparameters["mu"],
-        hyperparameters["tau"],
-    )
-
-
-def log_base_measure(statistics: Statistics, hyperparameters: Hyperparameters) -> Array:
-    """Σ log N(x; 0, σ²) of the values of a store, which is 0 for an absent one."""
-    sigma = np.asarray(hyperparameters["sigma"], np.float64)
+def sizes(statistics: Statistics) -> tuple[Array, Array]:
+    """Values and mean of each store."""
     n = np.asarray(statistics["n"], np.float64)
-    squares = statistics["m2"] + n * np.square(statistics["mean"])
-    return -n * (0.5 * LOG_2PI + np.log(sigma)) - 0.5 * squares / np.square(sigma)
+    return n, np.where(n > 0, statistics["mean"], 0.0)
 
 
-def describe(posterior: Prior, quantiles: Any) -> Description:
-    """Mean, sd, quantiles and cdf of the store's θ."""
-    return describe_normal(posterior["mu"], posterior["tau"], quantiles)
-
-
-def predict(
-    posterior: Prior, exposure: Any, hyperparameters: Hyperparameters, quantiles: Any
-) -> Description:
-    """Predict the mean of ``exposure`` further values; 1 is a single new value."""
-    noise = np.square(hyperparameters["sigma"]) / np.asarray(exposure, np.float64)
-    sd = np.sqrt(np.square(posterior["tau"]) + noise)
-    return describe_normal(posterior["mu"], sd, quantiles)
-
-
-def simulate(
-    rng: np.random.Generator,
-    hyperparameters: Hyperparameters,
-    n_stores: int,
-    size: int | NDArray[Any],
-) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64], Array]:
-    """Draw ``size`` values per store."""
-    theta = rng.normal(hyperparameters["mu"], hyperparameters["tau"], n_stores)
-    codes = np.repeat(np.arange(n_stores), size)
-    return {"value": rng.normal(theta[codes], hyperparameters["sigma"])}, codes, theta
+def integrable(sketch: NormalSketch) -> NDArray[np.bool_]:
+    """Whether σ is kept from 0 and ∞: values differ within stores, or single values differ."""
+    stores = sketch.n_groups
+    single = sketch.n_values == stores
+    between = location_moments(sketch.rows)["m2"]
+    return np.asarray((sketch.within > 0) | (single & (stores > 1) & (between > 0)))
 
 
 FAMILY = Family(
@@ -334,8 +245,8 @@ FAMILY = Family(
     ),
     summarise=summarise,
     fold=fold_moments,
-    compress=compress,
-    merge_sketches=merge_sketches,
+    compress=NormalSketch.of,
+    merge_sketches=NormalSketch.merged,
     moments={
         "anova": anova,
         "paule_mandel": partial(_from_means, paule_mandel),
@@ -349,7 +260,7 @@ FAMILY = Family(
     from_coordinates=from_coordinates,
     to_coordinates=to_coordinates,
     update=update,
-    prior=prior,
+    prior=normal_prior,
     log_normaliser=log_normaliser_normal,
     log_base_measure=log_base_measure,
     describe=describe,
@@ -357,4 +268,12 @@ FAMILY = Family(
     simulate=simulate,
     log_restriction=log_restriction,
     sample_size="n",
+    geometry=normal_geometry(
+        has_noise=True,
+        sizes=sizes,
+        median_size=lambda sketch: lower_median(sketch.rows, "size", "n"),
+        coordinates=lambda w: [w[LOCATION], exp(w[SPREAD] + 2.0 * w[NOISE]), w[NOISE]],
+        log_spread=lambda held, w: w[NOISE] * -2.0 + log_of_spread(held),
+        integrable=integrable,
+    ),
 )

@@ -31,24 +31,26 @@ from hbpipe.model.family import (
     Statistics,
 )
 from hbpipe.model.gaussian import (
+    log_normaliser_normal,
+    normal_geometry,
+    normal_prior,
+    one_store,
+    update_normal,
+)
+from hbpipe.model.geometry import LOCATION, SPREAD, log_of_spread, lower_median
+from hbpipe.model.grouped import Rows, fold_precision
+from hbpipe.model.jets import exp
+from hbpipe.model.laws import NORMAL
+from hbpipe.model.marginal.means import (
     LOG_2PI,
     RowVariance,
-    describe_normal,
     location_moments,
     log_density_of_means,
-    log_normaliser_normal,
     log_restriction_of_means,
     mean_rows,
     merge_mean_rows,
-    update_normal,
 )
-from hbpipe.model.grouped import Rows, fold_precision
-from hbpipe.model.moments import (
-    dersimonian_laird,
-    hedges,
-    lesson,
-    paule_mandel,
-)
+from hbpipe.model.moments import dersimonian_laird, hedges, lesson, paule_mandel
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,11 @@ class EstimateSketch:
     def n_pools(self) -> int:
         """The number of pools."""
         return self.rows.n_pools
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the table."""
+        return len(self.rows)
 
     @property
     def n_groups(self) -> NDArray[np.int64]:
@@ -110,69 +117,6 @@ def log_restriction(sketch: EstimateSketch, coordinates: Array) -> Derivatives:
     return log_restriction_of_means(sketch.rows, 1.0, _variance(sketch, coordinates))
 
 
-def _moments(
-    estimator: Callable[[Rows, Array], tuple[Array, Array]], sketch: EstimateSketch, held: Array
-) -> Array:
-    """Put an estimator of (μ, τ²) into coordinates; held values do not change its weights."""
-    return np.stack(estimator(sketch.rows, sketch.rows["size"]), axis=-1)
-
-
-def scale(sketch: EstimateSketch) -> Array:
-    """Sd and variance of a typical estimate, both sources of spread together."""
-    rows = sketch.rows
-    together = location_moments(rows)
-    stores = np.maximum(together["n"], 1)
-    size = (together["m2"] + rows.sum(rows["n"] * rows["size"])) / stores
-    size = np.where(size > 0, size, 1.0)
-    return np.stack([np.sqrt(size), size], axis=-1)
-
-
-def degeneracies(sketch: EstimateSketch) -> tuple[Degeneracy, ...]:
-    """No store at all; a single store, which cannot differ from others."""
-    together = location_moments(sketch.rows)
-    nothing = np.zeros((sketch.n_pools, 2))
-    alone = np.stack([together["mean"], np.zeros(sketch.n_pools)], axis=-1)
-    return (
-        Degeneracy(
-            "no_data",
-            together["n"] == 0,
-            nothing,
-            identified=False,
-            found="no store has an estimate",
-            remedy="leave this pool out, or fix mu and tau",
-        ),
-        Degeneracy(
-            "one_store",
-            together["n"] == 1,
-            alone,
-            identified=True,
-            found="a single store has an estimate, so the spread between stores is unknown",
-            remedy="pool it with other stores, fix tau, or give a proper hyperprior for tau",
-            unless=("mu",),
-        ),
-    )
-
-
-def from_coordinates(coordinates: Array) -> dict[str, Array]:
-    """(μ, τ²) → mu, tau."""
-    return {"mu": coordinates[..., 0], "tau": np.sqrt(coordinates[..., 1])}
-
-
-def to_coordinates(hyperparameters: Hyperparameters) -> Array:
-    """Mu, tau → (μ, τ²), NaN for the one that is missing."""
-    mu = np.asarray(hyperparameters.get("mu", np.nan), np.float64)
-    tau = np.asarray(hyperparameters.get("tau", np.nan), np.float64)
-    return np.stack(np.broadcast_arrays(mu, np.square(tau)), axis=-1)
-
-
-def prior(hyperparameters: Hyperparameters) -> Prior:
-    """N(mu, tau²); a posterior has the same two names."""
-    return {
-        "mu": np.asarray(hyperparameters["mu"], np.float64),
-        "tau": np.asarray(hyperparameters["tau"], np.float64),
-    }
-
-
 def update(statistics: Statistics, hyperparameters: Hyperparameters) -> Prior:
     """Posterior N(mu, tau²) of each store: precision weighting (BDA3, eq. 5.17)."""
     variance = np.asarray(statistics["variance"], np.float64)
@@ -195,7 +139,7 @@ def log_base_measure(statistics: Statistics, hyperparameters: Hyperparameters) -
 
 def describe(posterior: Prior, quantiles: Any) -> Description:
     """Mean, sd, quantiles and cdf of the store's θ."""
-    return describe_normal(posterior["mu"], posterior["tau"], quantiles)
+    return NORMAL.describe(posterior["mu"], posterior["tau"], quantiles)
 
 
 def predict(
@@ -203,7 +147,7 @@ def predict(
 ) -> Description:
     """Predict a new estimate of the store; ``exposure`` is its sampling variance."""
     sd = np.sqrt(np.square(posterior["tau"]) + np.asarray(exposure, np.float64))
-    return describe_normal(posterior["mu"], sd, quantiles)
+    return NORMAL.describe(posterior["mu"], sd, quantiles)
 
 
 def simulate(
@@ -218,6 +162,58 @@ def simulate(
     codes = np.repeat(np.arange(n_stores), size)
     estimate = rng.normal(theta[codes], np.sqrt(variance))
     return {"estimate": estimate, "variance": np.full(len(codes), variance)}, codes, theta
+
+
+def from_coordinates(coordinates: Array) -> dict[str, Array]:
+    """(μ, τ²) → mu, tau."""
+    return {"mu": coordinates[..., 0], "tau": np.sqrt(coordinates[..., 1])}
+
+
+def to_coordinates(hyperparameters: Hyperparameters) -> Array:
+    """Mu, tau → (μ, τ²), NaN for the one that is missing."""
+    mu = np.asarray(hyperparameters.get("mu", np.nan), np.float64)
+    tau = np.asarray(hyperparameters.get("tau", np.nan), np.float64)
+    return np.stack(np.broadcast_arrays(mu, np.square(tau)), axis=-1)
+
+
+def _moments(
+    estimator: Callable[[Rows, Array], tuple[Array, Array]], sketch: EstimateSketch, held: Array
+) -> Array:
+    """Put an estimator of (μ, τ²) into coordinates; held values do not change its weights."""
+    return np.stack(estimator(sketch.rows, sketch.rows["size"]), axis=-1)
+
+
+def scale(sketch: EstimateSketch) -> Array:
+    """Sd and variance of a typical estimate, both sources of spread together."""
+    rows = sketch.rows
+    together = location_moments(rows)
+    stores = np.maximum(together["n"], 1)
+    size = (together["m2"] + rows.sum(rows["n"] * rows["size"])) / stores
+    size = np.where(size > 0, size, 1.0)
+    return np.stack([np.sqrt(size), size], axis=-1)
+
+
+def degeneracies(sketch: EstimateSketch) -> tuple[Degeneracy, ...]:
+    """No store at all; a single store, which cannot differ from others."""
+    stores, zero = sketch.n_groups, np.zeros(sketch.n_pools)
+    mean = location_moments(sketch.rows)["mean"]
+    return (
+        Degeneracy(
+            "no_data",
+            stores == 0,
+            limit=np.stack([zero, zero], axis=-1),
+            identified=False,
+            found="no store has an estimate",
+            remedy="leave this pool out, or fix mu and tau",
+        ),
+        one_store(stores == 1, np.stack([mean, zero], axis=-1), has="an estimate"),
+    )
+
+
+def sizes(statistics: Statistics) -> tuple[Array, Array]:
+    """Precision and estimate of each store."""
+    precision = 1.0 / np.asarray(statistics["variance"], np.float64)
+    return precision, np.where(precision > 0, statistics["estimate"], 0.0)
 
 
 FAMILY = Family(
@@ -251,11 +247,18 @@ FAMILY = Family(
     from_coordinates=from_coordinates,
     to_coordinates=to_coordinates,
     update=update,
-    prior=prior,
+    prior=normal_prior,
     log_normaliser=log_normaliser_normal,
     log_base_measure=log_base_measure,
     describe=describe,
     predict=predict,
     simulate=simulate,
     log_restriction=log_restriction,
+    geometry=normal_geometry(
+        has_noise=False,
+        sizes=sizes,
+        median_size=lambda sketch: 1.0 / lower_median(sketch.rows, "size", "n"),
+        coordinates=lambda w: [w[LOCATION], exp(w[SPREAD])],
+        log_spread=lambda held, w: w[LOCATION] * 0.0 + log_of_spread(held),
+    ),
 )

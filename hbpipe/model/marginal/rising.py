@@ -73,6 +73,11 @@ class RisingCounts:
         """Return the counts of some pools."""
         return RisingCounts(self.counts.select(pools))
 
+    @property
+    def n_rows(self) -> int:
+        """The number of distinct values, over all pools."""
+        return len(self.counts)
+
     def total(self) -> Array:
         """Σ m by pool, (G,)."""
         return self.counts.sum(self.counts["count"] * self.counts["value"].astype(np.float64))

@@ -1,0 +1,84 @@
+"""The keys of a row: its levels and event id, without which it cannot be counted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from hbpipe.data.events import EventFormat, Piece
+from hbpipe.data.measure import Mask
+from hbpipe.data.rejections import Rejection, reject
+from hbpipe.data.units import Encoded
+
+
+def check_keys(
+    form: EventFormat,
+    piece: Piece,
+    table: pa.Table,
+    levels: list[Encoded],
+    row_days: NDArray[np.int32],
+    wanted: Mask,
+) -> tuple[Mask, list[Rejection]]:
+    """Find rows without a level or an event id; the first fault of a row counts."""
+    bad = np.zeros(len(wanted), np.bool_)
+    rejections: list[Rejection] = []
+
+    def refuse(column: str, reason: str, fault: Mask) -> None:
+        rows = np.flatnonzero(fault & wanted & ~bad)
+        bad[rows] = True
+        rejections.extend(
+            reject(
+                file=piece.file.path,
+                day=int(day),
+                metric="",
+                column=column,
+                reason=reason,
+                values=table.column(column),
+                rows=rows[row_days[rows] == day],
+                piece=piece,
+            )
+            for day in np.unique(row_days[rows])
+        )
+
+    for name, level in zip(form.levels, levels, strict=True):
+        if (missing := level.codes < 0).any():
+            refuse(name, "missing level", missing)
+        empty = level.values.index("").as_py() if pa.types.is_string(level.values.type) else -1
+        if empty >= 0:
+            refuse(name, "empty level", level.codes == empty)
+        if len(unreadable := _not_utf8(level.values)):
+            refuse(name, "unreadable level", np.isin(level.codes, unreadable))
+    for name in form.event_id:
+        if (absent := _missing_ids(table.column(name))) is not None:
+            refuse(name, "missing event id", absent)
+    return bad, rejections
+
+
+def _not_utf8(values: pa.Array) -> NDArray[np.int64]:
+    """Return the places of texts that no reader could show: Arrow itself does not look."""
+    try:
+        values.validate(full=True)
+    except pa.ArrowInvalid:
+        found = [k for k, raw in enumerate(values.cast(pa.binary())) if not _is_utf8(raw.as_py())]
+        return np.array(found, np.int64)
+    return np.empty(0, np.int64)
+
+
+def _is_utf8(raw: bytes | None) -> bool:
+    try:
+        (raw or b"").decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _missing_ids(column: pa.ChunkedArray) -> Mask | None:
+    """Return where an id is null or empty text; None when it is nowhere."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    missing = column.is_null()
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        missing = pc.or_kleene(missing, pc.equal(pc.binary_length(column), 0))
+    return np.asarray(missing.to_numpy()) if pc.any(missing).as_py() else None

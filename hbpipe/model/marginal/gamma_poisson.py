@@ -1,0 +1,129 @@
+"""The Gamma-Poisson (negative binomial) likelihood of the stores of many pools.
+
+With the mean rate m, κ = 1/shape and z = m E, the log probability of a store's y events in the
+exposure E is (Lawless 1987, *Canadian Journal of Statistics* 15)
+
+    R(1, κ; y) + y log z − (y + 1/κ) log(1 + κ z) − log y!,   R(1, κ; y) = Σ_{k<y} log(1 + kκ).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from hbpipe.model.family import Array, Codes, Derivatives, Statistics
+from hbpipe.model.grouped import Rows, float_sums, group, stack
+from hbpipe.model.marginal.rising import RisingCounts, log1p_ratio
+from hbpipe.model.rates import RateSums, merge_rate_sums, rate_sums
+
+
+@dataclass(frozen=True)
+class PoissonSketch:
+    """Distinct counts, distinct exposures with stores and counts, sums for the moments; lossless.
+
+    ``exposures`` has the columns ``exposure``, ``stores`` and ``count``. ``log_factorial`` is
+    Σ log y!, (G,).
+    """
+
+    counts: RisingCounts
+    exposures: Rows
+    rates: RateSums
+    log_factorial: Array
+
+    @classmethod
+    def of(cls, statistics: Statistics, pools: Codes, n_pools: int) -> PoissonSketch:
+        """Count distinct values; stores without exposure drop out."""
+        exposure = np.asarray(statistics["exposure"], np.float64)
+        seen = exposure > 0
+        pool, exposure = np.asarray(pools)[seen], exposure[seen]
+        count = np.asarray(statistics["count"])[seen]
+        rows, inverse = group(pool, exposure, n_pools)
+        columns = {
+            "exposure": rows["key"],
+            "stores": np.bincount(inverse, minlength=len(rows.pool)).astype(np.float64),
+            "count": np.bincount(inverse, count, len(rows.pool)),
+        }
+        return cls(
+            RisingCounts.of(pool, count, n_pools),
+            Rows(n_pools, rows.pool, columns),
+            rate_sums(pool, count.astype(np.float64), exposure, n_pools),
+            float_sums(special.gammaln(count + 1.0), pool, n_pools),
+        )
+
+    @classmethod
+    def merged(cls, sketches: Sequence[PoissonSketch]) -> PoissonSketch:
+        """Add up sketches of disjoint stores."""
+        pool, columns = stack([sketch.exposures for sketch in sketches])
+        rows, inverse = group(pool, columns.pop("exposure"), sketches[0].n_pools)
+        sums = {name: float_sums(part, inverse, len(rows.pool)) for name, part in columns.items()}
+        return cls(
+            RisingCounts.merged([sketch.counts for sketch in sketches]),
+            Rows(rows.n_pools, rows.pool, {"exposure": rows["key"], **sums}),
+            merge_rate_sums([sketch.rates for sketch in sketches]),
+            np.sum([sketch.log_factorial for sketch in sketches], axis=0),
+        )
+
+    @property
+    def n_pools(self) -> int:
+        """The number of pools."""
+        return len(self.log_factorial)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of all tables."""
+        return self.counts.n_rows + len(self.exposures)
+
+    @property
+    def n_groups(self) -> NDArray[np.int64]:
+        """Stores with an exposure in each pool, (G,)."""
+        return self.rates.stores.astype(np.int64)
+
+    def select(self, pools: Codes) -> PoissonSketch:
+        """Return the sketch of some pools."""
+        return PoissonSketch(
+            self.counts.select(pools),
+            self.exposures.select(pools),
+            self.rates.select(pools),
+            self.log_factorial[pools],
+        )
+
+
+def log_marginal(sketch: PoissonSketch, coordinates: Array) -> Derivatives:
+    """Log probability of the counts in (log m, κ), Σ (y log E − log y!) included.
+
+    Returns
+    -------
+    Value (G,), gradient (G, 2), Hessian (G, 2, 2).
+    """
+    log_mean, kappa = coordinates[:, 0], coordinates[:, 1]
+    rising = sketch.counts(np.ones(sketch.n_pools), kappa)
+    rows = sketch.exposures
+    log_z = log_mean[rows.pool] + np.log(rows["exposure"])
+    z = np.exp(log_z)
+    u = kappa[rows.pool] * z
+    y, stores = rows["count"], rows["stores"]
+    # log(1 + κz)/κ = z ℓ(κz) has a limit at κ = 0.
+    ell, ell_u, ell_uu = log1p_ratio(u)
+    share = 1.0 / (1.0 + u)
+    residual = (y - stores * z) * share
+
+    value = rising.value - sketch.log_factorial
+    value += rows.sum(y * (log_z - u * ell) - stores * z * ell)
+    gradient = np.stack(
+        [rows.sum(residual), rising.d_phi - rows.sum(z * (y * share + stores * z * ell_u))], axis=-1
+    )
+    mixed = -rows.sum(residual * z * share)
+    hessian = np.stack(
+        [
+            -rows.sum((stores * z + residual * u) * share),
+            mixed,
+            mixed,
+            rising.d_phi_phi + rows.sum(z**2 * (y * share**2 - stores * z * ell_uu)),
+        ],
+        axis=-1,
+    )
+    return value, gradient, hessian.reshape(-1, 2, 2)

@@ -1,0 +1,116 @@
+"""The likelihood of values with a common within-store sd, from n, mean and M2 of each store.
+
+With V = σ² + n τ² (Searle, Casella and McCulloch 1992, *Variance Components*, section 3.7),
+
+    −½ [N log 2π + Σ (n − 1) log σ² + Σ M2/σ² + Σ log V + Σ n (x̄ − μ)²/V].
+
+V in place of τ² + σ²/n makes a store without values an ordinary store that adds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hbpipe.model.family import Array, Codes, Derivatives, Statistics
+from hbpipe.model.grouped import Rows, float_sums
+from hbpipe.model.marginal.means import (
+    LOG_2PI,
+    RowVariance,
+    log_density_of_means,
+    log_restriction_of_means,
+    mean_rows,
+    merge_mean_rows,
+)
+
+
+@dataclass(frozen=True)
+class NormalSketch:
+    """Store means by pool and distinct n, and the squares within stores; lossless.
+
+    ``rows`` has ``size`` (the n of a store), ``n`` (stores), ``mean`` and ``m2`` of their means.
+    ``within`` is Σ M2, (G,).
+    """
+
+    rows: Rows
+    within: Array
+
+    @classmethod
+    def of(cls, statistics: Statistics, pools: Codes, n_pools: int) -> NormalSketch:
+        """Group stores of equal n; stores without values drop out."""
+        size = np.asarray(statistics["n"], np.float64)
+        seen = size > 0
+        pool = np.asarray(pools)[seen]
+        means = np.asarray(statistics["mean"], np.float64)[seen]
+        m2 = np.asarray(statistics["m2"], np.float64)[seen]
+        return cls(mean_rows(pool, size[seen], means, n_pools), float_sums(m2, pool, n_pools))
+
+    @classmethod
+    def merged(cls, sketches: Sequence[NormalSketch]) -> NormalSketch:
+        """Add up sketches of disjoint stores."""
+        return cls(
+            merge_mean_rows([sketch.rows for sketch in sketches]),
+            np.sum([sketch.within for sketch in sketches], axis=0),
+        )
+
+    @property
+    def n_pools(self) -> int:
+        """The number of pools."""
+        return self.rows.n_pools
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of all tables."""
+        return len(self.rows)
+
+    @property
+    def n_groups(self) -> NDArray[np.int64]:
+        """Stores with at least one value in each pool, (G,)."""
+        return self.rows.sum(self.rows["n"]).astype(np.int64)
+
+    @property
+    def n_values(self) -> Array:
+        """Values of all stores in each pool, (G,)."""
+        return self.rows.sum(self.rows["n"] * self.rows["size"])
+
+    def select(self, pools: Codes) -> NormalSketch:
+        """Return the sketch of some pools."""
+        return NormalSketch(self.rows.select(pools), self.within[pools])
+
+
+def _variance(sketch: NormalSketch, coordinates: Array) -> RowVariance:
+    """V = σ² + n τ² and its derivatives in (τ², log σ)."""
+    rows = sketch.rows
+    sigma_squared = np.exp(2.0 * coordinates[rows.pool, 2])
+    total = sigma_squared + rows["size"] * coordinates[rows.pool, 1]
+    return RowVariance(
+        total, {1: rows["size"], 2: 2.0 * sigma_squared}, {(2, 2): 4.0 * sigma_squared}
+    )
+
+
+def log_marginal(sketch: NormalSketch, coordinates: Array) -> Derivatives:
+    """Log density of all values in (μ, τ², log σ), −½ log 2π per value included.
+
+    Returns
+    -------
+    Value (G,), gradient (G, 3), Hessian (G, 3, 3).
+    """
+    variance = _variance(sketch, coordinates)
+    rows = sketch.rows
+    value, gradient, hessian = log_density_of_means(rows, rows["size"], coordinates[:, 0], variance)
+    log_sigma = coordinates[:, 2]
+    freedom = sketch.n_values - sketch.n_groups
+    scaled = sketch.within * np.exp(-2.0 * log_sigma)
+    value += -freedom * log_sigma - 0.5 * scaled - 0.5 * LOG_2PI * sketch.n_values
+    gradient[:, 2] += scaled - freedom
+    hessian[:, 2, 2] -= 2.0 * scaled
+    return value, gradient, hessian
+
+
+def log_restriction(sketch: NormalSketch, coordinates: Array) -> Derivatives:
+    """Turn the likelihood into the restricted one."""
+    variance = _variance(sketch, coordinates)
+    return log_restriction_of_means(sketch.rows, sketch.rows["size"], variance)
