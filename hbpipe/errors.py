@@ -65,9 +65,7 @@ class HbpipeError(Exception):
 
     def at(self, **where: Any) -> HbpipeError:
         """Return the same error with the place made more precise."""
-        return _rebuild(
-            type(self), self.found, {**where, **self.where}, self.expected, self.remedy
-        )
+        return _rebuild(type(self), self.found, {**where, **self.where}, self.expected, self.remedy)
 
 
 def _rebuild(

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from hbpipe.data.suggest_profile import Profile, id_like, iso_share
+from hbpipe.data.suggest.profile import Profile, id_like, iso_share
 from hbpipe.errors import EventsError
 
 _UNIT = re.compile(

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
-from hbpipe.data.recount_spec import RecountSpec, RefusedError
+from hbpipe.data.recount.spec import RecountSpec, RefusedError
 from hbpipe.errors import EventsError
 
 _ISO_TEXT = re.compile(

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hbpipe.data.suggest_profile import Profile, id_like, skewness
-from hbpipe.data.suggest_roles import percent
-from hbpipe.data.suggest_yaml import column, scalar, slug
+from hbpipe.data.suggest.profile import Profile, id_like, skewness
+from hbpipe.data.suggest.roles import percent
+from hbpipe.data.suggest.writing import column, scalar, slug
 
 _CALENDAR = re.compile(
     r"(^|_)(year|quarter|month|week|weekday|day|dow|hour|minute)(_|\d|$)", re.IGNORECASE

@@ -27,9 +27,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hbpipe.errors import ConfigError, EventsError
-from hbpipe.run.simulate_delivery import WORLD_STREAM, Delivery, Layout
-from hbpipe.run.simulate_rows import AMOUNT_FAULTS, ROW_FAULTS
-from hbpipe.run.simulate_truth import World, draw_world
+from hbpipe.run.simulate.delivery import WORLD_STREAM, Delivery, Layout
+from hbpipe.run.simulate.rows import AMOUNT_FAULTS, ROW_FAULTS
+from hbpipe.run.simulate.truth import World, draw_world
 
 
 @dataclass(frozen=True)

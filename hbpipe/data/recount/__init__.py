@@ -28,9 +28,9 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hbpipe.data.recount_days import business_day
-from hbpipe.data.recount_rules import check_metric, measure, reduce_values
-from hbpipe.data.recount_spec import RecountMetric, RecountSpec, RefusedError
+from hbpipe.data.recount.days import business_day
+from hbpipe.data.recount.rules import check_metric, measure, reduce_values
+from hbpipe.data.recount.spec import RecountMetric, RecountSpec, RefusedError
 from hbpipe.errors import EventsError, StatisticsError
 
 __all__ = ["DayCount", "FileRecount", "Recount", "RecountMetric", "RecountSpec", "recount"]

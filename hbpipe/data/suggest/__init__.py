@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from hbpipe.data.suggest_metrics import LeftOut, Suggestion, suggest_metrics
-from hbpipe.data.suggest_profile import Profile, Sample, read_sample
-from hbpipe.data.suggest_roles import (
+from hbpipe.data.suggest.metrics import LeftOut, Suggestion, suggest_metrics
+from hbpipe.data.suggest.profile import Profile, Sample, read_sample
+from hbpipe.data.suggest.roles import (
     Choice,
     Levels,
     choose_event_id,
@@ -18,7 +18,7 @@ from hbpipe.data.suggest_roles import (
     is_aware,
     unique_pair,
 )
-from hbpipe.data.suggest_yaml import comment, scalar, slug
+from hbpipe.data.suggest.writing import comment, scalar, slug
 
 MAX_ROWS = 200_000
 

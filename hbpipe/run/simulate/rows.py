@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hbpipe.run.simulate_truth import World
+from hbpipe.run.simulate.truth import World
 
 #: Traffic of Monday to Sunday against the mean day; the mean is one.
 WEEKDAY = np.array([0.86, 0.84, 0.88, 0.94, 1.12, 1.32, 1.04])

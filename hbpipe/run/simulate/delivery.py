@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hbpipe.run.simulate_rows import WEEKDAY, Blocks, Rows, contradict, spoil, spoil_amounts
-from hbpipe.run.simulate_truth import World
+from hbpipe.run.simulate.rows import WEEKDAY, Blocks, Rows, contradict, spoil, spoil_amounts
+from hbpipe.run.simulate.truth import World
 
 Layout = Literal["files", "hive", "flat"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Literal
 
-from hbpipe.data.recount_spec import CALENDAR, RecountMetric, RefusedError, as_mapping
+from hbpipe.data.recount.spec import CALENDAR, RecountMetric, RefusedError, as_mapping
 from hbpipe.errors import ConfigError, EventsError
 
 _LARGEST_WHOLE_FLOAT = 2.0**53  # above, neighbouring floats are more than one apart
