@@ -1,0 +1,1 @@
+"""What people look at: the report of a night, the state of a lake, progress."""
