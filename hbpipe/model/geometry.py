@@ -1,6 +1,6 @@
 """What integration over hyperparameters needs to know of a family.
 
-The conjugate families here are natural exponential families with quadratic variance function
+The families here are natural exponential families with quadratic variance function
 (Morris 1982, 1983): a store of size ``n`` with total ``t`` has, given the prior mean ``m`` and
 the prior size ``M``,
 
@@ -87,9 +87,9 @@ class Geometry:
     parametrisations
         Sets of names that determine everything, the location's parameter first.
     defaults
-        Name → factors of the default hyperprior. They take c (G,), the spread that shrinks the
-        median store to the half times the width of :mod:`hbpipe.model.hyperpriors`; a name
-        without factors is flat. Every name of the first parametrisation has a default.
+        Name → factors of the default hyperprior, flat where there are none; every name of the
+        first parametrisation has an entry. They take c (G,), the scale of uniform shrinkage on
+        that of A: the width of :mod:`hbpipe.model.hyperpriors` over the median size.
     joint
         Hyperpriors of several parameters that have a name.
     integrable
@@ -162,7 +162,7 @@ def log_of_spread(spread: Array) -> Array:
 
 
 def minus_log_spread(working: Point) -> Jet:
-    """Log |∂M/∂x| of the prior size M = exp(−x), up to what other parameters add."""
+    """Log |∂M/∂x| of the prior size M = exp(−x)."""
     return -working[SPREAD]
 
 

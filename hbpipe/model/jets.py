@@ -112,9 +112,7 @@ def log1p_exp(jet: Jet) -> Jet:
     return jet.apply(np.logaddexp(0.0, jet.value), probability, slope)
 
 
-def chain(
-    value: Array, gradient: Array, hessian: Array, inner: list[Jet], extra: Jet | None = None
-) -> Jet:
+def chain(value: Array, gradient: Array, hessian: Array, inner: list[Jet]) -> Jet:
     """Rewrite a function of ``D`` coordinates as a function of the variables of ``inner``.
 
     Parameters
@@ -123,15 +121,12 @@ def chain(
         The function, (G,), (G, D), (G, D, D), in the coordinates.
     inner
         The ``D`` coordinates as jets of ``V`` variables.
-    extra
-        A jet of the same ``V`` variables to add, such as a log Jacobian.
     """
     first = np.stack([jet.gradient for jet in inner], axis=1)
     second = np.stack([jet.hessian for jet in inner], axis=1)
-    pulled = Jet(
+    return Jet(
         value,
         np.einsum("gd,gdv->gv", gradient, first),
         np.einsum("gdv,gde,gew->gvw", first, hessian, first)
         + np.einsum("gd,gdvw->gvw", gradient, second),
     )
-    return pulled if extra is None else pulled + extra

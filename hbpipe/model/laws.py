@@ -20,12 +20,10 @@ class Law:
     """A two-parameter law and the line on which its quantiles are sought.
 
     ``cdf``, ``density`` and ``ppf`` (the quantile function) take the two parameters, then the
-    argument. ``density`` is
-    with respect to the line's coordinate ``u``: the value itself for Normal, its logit for Beta,
-    its logarithm for Gamma.
+    argument. ``density`` is with respect to the line's coordinate ``u``: the value itself for
+    Normal, its logit for Beta, its logarithm for Gamma.
     """
 
-    name: str
     cdf: Callable[[Array, Array, Array], Array]
     density: Callable[[Array, Array, Array], Array]
     ppf: Callable[[Array, Array, Array], Array]
@@ -85,7 +83,6 @@ def _beta_mean_sd(a: Array, b: Array) -> Pair:
 
 
 NORMAL = Law(
-    name="normal",
     cdf=_normal_cdf,
     density=_normal_density,
     ppf=lambda mean, sd, p: mean + sd * special.ndtri(p),
@@ -95,7 +92,6 @@ NORMAL = Law(
     from_line=lambda u: u,
 )
 BETA = Law(
-    name="beta",
     cdf=lambda a, b, x: special.betainc(a, b, np.clip(x, 0.0, 1.0)),
     density=_beta_density,
     ppf=beta_quantiles,
@@ -105,7 +101,6 @@ BETA = Law(
     from_line=special.expit,
 )
 GAMMA = Law(
-    name="gamma",
     cdf=lambda shape, rate, x: special.gammainc(shape, rate * np.maximum(x, 0.0)),
     density=_gamma_density,
     ppf=lambda shape, rate, p: special.gammaincinv(shape, p) / rate,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from hbpipe.errors import FitError
 from hbpipe.model.family import Array, Codes, Family, Hyperparameters, Prior, Statistics
 from hbpipe.model.geometry import Geometry, geometry_of
+from hbpipe.model.laws import NORMAL
 from hbpipe.model.nodes import Nodes
 from hbpipe.model.shrink import (
     NodeRows,
@@ -236,7 +237,7 @@ def _predict(
     """Moments of the next observation: E and Var of N successes, a count, or a mean of N."""
     amount = np.broadcast_to(np.asarray(exposure, dtype=float), mean.shape)
     v0, v1, v2 = geometry.variance
-    if geometry.law.name == "normal":
+    if geometry.law is NORMAL:
         own = noise / amount if geometry.has_noise else amount
         return mean, np.sqrt(variance + own)
     within = v0 * noise + v1 * mean + v2 * (mean**2 + variance)

@@ -6,7 +6,7 @@ Gauss–Legendre nodes on the range that matters. Inner coordinate: the location
 nodes, which converge exponentially for a density that falls off on both sides (Trefethen and
 Weideman 2014). The location of a normal family is integrated analytically.
 
-Nodes are doubled until the densities along both coordinates are resolved.
+Along each coordinate nodes are added until the density is resolved there.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ from hbpipe.model.window import DROP, Range, reach
 #: variance.
 Parts: TypeAlias = tuple[Array, ...]
 
-#: Outer and inner nodes, doubled while the density is not resolved.
-RULES = ((15, 11), (31, 23), (63, 47))
+#: Outer and inner nodes: the next number where the density is not resolved. The first ones
+#: resolve a normal density over its whole range.
+OUTER, INNER = (19, 31, 63), (11, 23, 47)
 #: Roughness up to which a density counts as resolved; limits are then good to 0.002 sd.
 _OUTER_LIMIT, _INNER_LIMIT = 0.05, 0.025
 #: A component is narrow when its variance is below this share of the location's.
@@ -46,23 +47,28 @@ def inner_place(target: Target) -> int | None:
 
 
 def quadrature(target: Target, window: Range) -> Nodes:
-    """Nodes of each pool, doubled until the density is resolved along both coordinates."""
-    pools = np.arange(target.n_pools)
+    """Nodes of each pool, refined along each coordinate until the density is resolved there."""
+    level = np.zeros((target.n_pools, 2), np.int64)
+    unresolved = np.ones(target.n_pools, dtype=bool)
     parts: list[tuple[NDArray[np.int64], Nodes]] = []
-    for outer, inner in RULES:
-        nodes, roughness = tensor_rule(target.select(pools), window.select(pools), outer, inner)
-        done = (roughness <= 1.0) | ((outer, inner) == RULES[-1])
-        parts.append((pools[done], nodes.select(np.flatnonzero(done))))
-        pools = pools[~done]
-        if not len(pools):
-            break
+    while unresolved.any():
+        for outer, inner in np.unique(level[unresolved], axis=0):
+            pools = np.flatnonzero(unresolved & np.all(level == (outer, inner), axis=1))
+            nodes, roughness = tensor_rule(
+                target.select(pools), window.select(pools), OUTER[outer], INNER[inner]
+            )
+            finer = (roughness > 1.0) & (level[pools] + 1 < (len(OUTER), len(INNER)))
+            done = ~finer.any(axis=1)
+            parts.append((pools[done], nodes.select(np.flatnonzero(done))))
+            unresolved[pools[done]] = False
+            level[pools] += finer
     return combine_pools([part for part in parts if len(part[0])], target.n_pools)
 
 
 def tensor_rule(target: Target, window: Range, outer: int, inner: int) -> tuple[Nodes, Array]:
     """Nodes on ``outer`` × ``inner`` points, and how rough the density is on them.
 
-    The roughness, (G,), is in units of what is allowed.
+    The roughness along both coordinates, (G, 2), is in units of what is allowed.
     """
     if SPREAD in target.free:
         x, log_outer = _outer_rule(window, outer)
@@ -93,8 +99,8 @@ def tensor_rule(target: Target, window: Range, outer: int, inner: int) -> tuple[
         location_variance=variance,
         noise=noise,
     )
-    roughness = np.maximum(
-        _outer_roughness(weight) / _OUTER_LIMIT, _inner_roughness(weight) / _INNER_LIMIT
+    roughness = np.stack(
+        [_outer_roughness(weight) / _OUTER_LIMIT, _inner_roughness(weight) / _INNER_LIMIT], axis=1
     )
     return smooth_narrow(nodes, target.geometry), roughness
 

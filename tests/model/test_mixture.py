@@ -102,3 +102,12 @@ def test_a_rows_bits_do_not_depend_on_other_rows():
     together = mixtures.quantiles(LEVELS)
     alone = [mixtures.take(np.array([row])).quantiles(LEVELS)[0] for row in range(len(together))]
     np.testing.assert_array_equal(together, alone)
+
+
+def test_a_single_beta_component_is_right_where_scipys_inverse_is_not():
+    # So many failures make θ times their number a Gamma, up to 1e-6.
+    one = Mixture(BETA, np.ones((1, 1)), np.array([[1000.0]]), np.array([[1e9]]))
+    expected = GAMMA.ppf(np.array(1000.0), np.array(1e9), LEVELS)
+    np.testing.assert_allclose(one.quantiles(LEVELS)[0], expected, rtol=3e-6)
+    described = BETA.describe(1000.0, 1e9, LEVELS)
+    np.testing.assert_allclose(described.quantiles, expected, rtol=3e-6)

@@ -271,7 +271,7 @@ GEOMETRY = Geometry(
         "mean": lambda c: (Term("mean", "beta", (0.5, 0.5)),),
         "concentration": lambda c: (Term("concentration", "uniform_shrinkage", (1.0 / c,)),),
     },
-    # p(α, β) ∝ (α + β)^(−5/2): Gelman et al., BDA3, eq. 5.9.
+    # p(α, β) ∝ (α + β)^(−5/2): Gelman et al., BDA3, section 5.3.
     joint={"bda3": (("alpha", "beta"), (Term("concentration", "power", (-2.5,)),))},
 )
 

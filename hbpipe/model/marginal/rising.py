@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.polynomial.polynomial import polyder, polyval
 from numpy.typing import NDArray
 
 from hbpipe.model.family import Array, Codes
@@ -28,11 +29,17 @@ from hbpipe.model.grouped import Rows, count_values, merge_counts
 #: Terms summed one by one. Few enough that thousands of small pools stay small tables; enough
 #: for the corrections to converge.
 EXACT_TERMS = 32
-#: B_2r / (2r (2r − 1)), the coefficients of Stirling's series.
-_STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680)
+#: B_2r / (2r (2r − 1)), the coefficients s_r of Stirling's series Σ s_r x^(2r−1), and those of
+#: its two derivatives; powers of x².
+_STIRLING = np.array([1 / 12, -1 / 360, 1 / 1260, -1 / 1680])
+_STIRLING_SLOPE = _STIRLING * [1, 3, 5, 7]
+_STIRLING_CURVATURE = _STIRLING[1:] * [6, 20, 42]
 #: Below this argument, closed forms cancel and the power series is used.
 _SMALL = 0.1
-_SERIES_TERMS = 18
+_INDEX = np.arange(1, 19)
+#: Coefficients of log1p_integral and log1p_ratio in powers of u.
+_INTEGRAL_SERIES = np.concatenate([[0.0], (-1.0) ** (_INDEX - 1) / (_INDEX * (_INDEX + 1))])
+_RATIO_SERIES = np.concatenate([[1.0], (-1.0) ** _INDEX / (_INDEX + 1)])
 
 
 @dataclass(frozen=True)
@@ -187,18 +194,21 @@ def log_product(w: Array, length: Array) -> tuple[Array, Array, Array]:
     p_ww = length**3 * h_uu + half * length * inverse
     # With x = w/(1 + u): dx/dw = 1/(1 + u)², d²x/dw² = −2L/(1 + u)³.
     x, x_w, x_ww = w * inverse, inverse**2, -2.0 * length * inverse**3
-    for r, coefficient in enumerate(_STIRLING, start=1):
-        power = 2 * r - 1
-        p += coefficient * (x**power - w**power)
-        x_below, w_below = power * x ** (power - 1), power * w ** (power - 1)
-        p_w += coefficient * (x_below * x_w - w_below)
-        if power > 1:
-            outer = power * (power - 1)
-            curvature = outer * (x ** (power - 2) * x_w**2 - w ** (power - 2))
-        else:
-            curvature = np.zeros_like(w)
-        p_ww += coefficient * (curvature + x_below * x_ww)
+    s_x, s_w = _stirling(x), _stirling(w)
+    p += s_x[0] - s_w[0]
+    p_w += s_x[1] * x_w - s_w[1]
+    p_ww += s_x[2] * x_w**2 + s_x[1] * x_ww - s_w[2]
     return p, p_w, p_ww
+
+
+def _stirling(x: Array) -> tuple[Array, Array, Array]:
+    """Evaluate Σ s_r x^(2r−1) and its first two derivatives."""
+    square = x * x
+    return (
+        x * polyval(square, _STIRLING),
+        polyval(square, _STIRLING_SLOPE),
+        x * polyval(square, _STIRLING_CURVATURE),
+    )
 
 
 def log1p_integral(u: Array) -> tuple[Array, Array, Array]:
@@ -206,16 +216,15 @@ def log1p_integral(u: Array) -> tuple[Array, Array, Array]:
 
     Series for small u: Σ_{i≥1} (−1)^(i−1) uⁱ / (i (i + 1)).
     """
-    i = np.arange(1, _SERIES_TERMS + 1)
-    coefficients = np.concatenate([[0.0], (-1.0) ** (i - 1) / (i * (i + 1))])
-    small, large, y = _split(u)
-    log = np.log1p(y)
+    small, y = _split(u)
+    inverse, log = 1.0 / y, np.log1p(y)
+    per = log * inverse
     closed = (
-        (1.0 + 1.0 / y) * log - 1.0,
-        (1.0 - log / y) / y,
-        (1.0 / (1.0 + y) + 2.0 * (log / y - 1.0) / y) / y,
+        log + per - 1.0,
+        (1.0 - per) * inverse,
+        (1.0 / (1.0 + y) + 2.0 * (per - 1.0) * inverse) * inverse,
     )
-    return _series_or_closed(coefficients, small, large, closed)
+    return _with_series(closed, _INTEGRAL_SERIES, u, small)
 
 
 def log1p_ratio(u: Array) -> tuple[Array, Array, Array]:
@@ -223,34 +232,31 @@ def log1p_ratio(u: Array) -> tuple[Array, Array, Array]:
 
     Series for small u: Σ_{i≥0} (−1)ⁱ uⁱ / (i + 1).
     """
-    i = np.arange(_SERIES_TERMS + 1)
-    coefficients = (-1.0) ** i / (i + 1)
-    small, large, y = _split(u)
-    log = np.log1p(y)
-    slope = 1.0 / (1.0 + y)
+    small, y = _split(u)
+    inverse, slope = 1.0 / y, 1.0 / (1.0 + y)
+    per = np.log1p(y) * inverse
     closed = (
-        log / y,
-        (slope - log / y) / y,
-        (2.0 * (log / y - slope) / y - slope**2) / y,
+        per,
+        (slope - per) * inverse,
+        (2.0 * (per - slope) * inverse - slope**2) * inverse,
     )
-    return _series_or_closed(coefficients, small, large, closed)
+    return _with_series(closed, _RATIO_SERIES, u, small)
 
 
-def _split(u: Array) -> tuple[Array, NDArray[np.bool_], Array]:
-    """Arguments for the series, where the closed form holds, and harmless ones for it."""
-    large = u >= _SMALL
-    return np.where(large, 0.0, u), large, np.where(large, u, 1.0)
+def _split(u: Array) -> tuple[NDArray[np.bool_], Array]:
+    """Where the series holds, and arguments for the closed form that are harmless there."""
+    small = u < _SMALL
+    return small, np.where(small, 1.0, u)
 
 
-def _series_or_closed(
-    coefficients: Array,
-    small: Array,
-    large: NDArray[np.bool_],
+def _with_series(
     closed: tuple[Array, Array, Array],
+    coefficients: Array,
+    u: Array,
+    small: NDArray[np.bool_],
 ) -> tuple[Array, Array, Array]:
-    series = (np.polynomial.Polynomial(coefficients).deriv(order) for order in range(3))
-    first, second, third = (
-        np.where(large, value, polynomial(small))
-        for polynomial, value in zip(series, closed, strict=True)
-    )
-    return first, second, third
+    """Put a power series and its derivatives in place of the closed forms at small arguments."""
+    if small.any():
+        for order, values in enumerate(closed):
+            values[small] = polyval(u[small], polyder(coefficients, order))
+    return closed

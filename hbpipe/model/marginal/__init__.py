@@ -1,0 +1,1 @@
+"""Marginal likelihoods: what stores say of the hyperparameters, from sketches of many pools."""
