@@ -13,6 +13,7 @@ designs of their own, so the error printed includes differences between designs.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -222,8 +223,8 @@ def _numbers(text: str) -> list[float]:
     return [float(part) for part in text.split(",")]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Print one line per cell and method."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print one line per cell and method; 1 when ``auto`` covers less than ``--floor``."""
     parser = argparse.ArgumentParser(
         prog="python -m hbpipe.model.coverage", description=(__doc__ or "").split("\n", 1)[0]
     )
@@ -233,7 +234,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--replicates", type=int, default=200, help="pools in each cell")
     parser.add_argument("--seed", type=int, default=1, help="of the random numbers")
     parser.add_argument("--methods", default=",".join(METHODS), help="comma-separated names")
+    parser.add_argument("--floor", type=float, help="least coverage of auto, beyond two errors")
     options = parser.parse_args(arguments)
+    low: list[Cell] = []
     print(HEADER)
     for family in options.families.split(","):
         for groups in _numbers(options.groups):
@@ -247,7 +250,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     methods=options.methods.split(","),
                 )
                 print("\n".join(cell.line() for cell in cells), flush=True)
+                low += [cell for cell in cells if _is_below(cell, options.floor)]
+    if low:
+        print(f"{len(low)} cell(s) of auto cover less than {options.floor}", file=sys.stderr)
+    return 1 if low else 0
+
+
+def _is_below(cell: Cell, floor: float | None) -> bool:
+    """Tell whether a cell of ``auto`` misses the floor by more than two Monte Carlo errors."""
+    return floor is not None and cell.method == "auto" and cell.coverage + 2 * cell.error < floor
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -47,8 +47,15 @@ def test_a_mutant_with_intervals_a_tenth_too_narrow_is_caught(monkeypatch):
 
 def test_the_command_prints_a_line_per_cell(capsys):
     cell = ["--families", "normal", "--groups", "10", "--ratios", "1", "--replicates", "5"]
-    main([*cell, "--seed", "2", "--methods", "plug_in,auto"])
+    assert main([*cell, "--seed", "2", "--methods", "plug_in,auto"]) == 0
     header, *lines = capsys.readouterr().out.splitlines()
     assert "coverage" in header
     assert [line.split()[3] for line in lines] == ["plug_in", "auto"]
     assert all(0.0 <= float(line.split()[4]) <= 1.0 for line in lines)
+
+
+def test_the_command_fails_below_its_floor(capsys):
+    cell = ["--families", "normal", "--groups", "10", "--ratios", "1", "--replicates", "5"]
+    assert main([*cell, "--methods", "auto", "--floor", "0.5"]) == 0
+    assert main([*cell, "--methods", "auto", "--floor", "1.5"]) == 1
+    assert "1 cell(s) of auto" in capsys.readouterr().err
