@@ -135,7 +135,14 @@ def test_every_reason_has_a_remedy():
         for role in family.roles:
             reasons |= {f"{role.name} not above zero"} if role.exclusive else set()
             reasons |= {f"{role.name} exceed {role.at_most}"} if role.at_most else set()
-    keys = {"missing level", "empty level", "missing event id", "missing time", "unreadable time"}
+    keys = {
+        "missing level",
+        "empty level",
+        "unreadable level",
+        "missing event id",
+        "missing time",
+        "unreadable time",
+    }
     logarithm = {"logarithm of a value not above zero", "day out of range"}
     assert reasons | keys | logarithm == REMEDIES.keys()
 
