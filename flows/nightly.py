@@ -48,6 +48,8 @@ def nightly(
     env: str | None = None,
     as_of: date | None = None,
     overrides: Sequence[str] = (),
+    full_scan: bool = False,
+    accept_missing: bool = False,
 ) -> NightReport:
     """Bring the window of one as-of day up to date and publish one release.
 
@@ -62,6 +64,10 @@ def nightly(
         scheduled to start; without a schedule, the latest complete day of events.
     overrides
         ``section.key=value`` strings. Secrets belong into references, for Prefect stores these.
+    full_scan
+        Look for late input beyond ``events.horizon``.
+    accept_missing
+        Take out the rows of files that have vanished.
 
     Raises
     ------
@@ -71,7 +77,13 @@ def nightly(
     settings = load_settings(config, env, overrides)
     prefect = PrefectObserver(settings.pipeline, get_run_logger())
     observer = Observers(prefect, *watchers())
-    with open_night(settings, as_of=as_of or scheduled_day(settings), observer=observer) as night:
+    with open_night(
+        settings,
+        as_of=as_of or scheduled_day(settings),
+        observer=observer,
+        full_scan=full_scan,
+        accept_missing=accept_missing,
+    ) as night:
         prefect.planned(_this_run().id, to_date(night.plan.as_of))
         if night.plan.work:
             for stage in STAGES:
@@ -145,7 +157,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = load_settings(options.config, options.env, options.overrides)
         with _console() as console, _server(settings, console):
             watch(console)
-            report = nightly(options.config, options.env, options.as_of, options.overrides)
+            report = nightly(
+                options.config,
+                options.env,
+                options.as_of,
+                options.overrides,
+                options.full_scan,
+                options.accept_missing,
+            )
     except HbpipeError as error:
         print(f"hbpipe: {error}", file=sys.stderr)
         return error.exit_code
@@ -164,6 +183,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--config", required=True, help="the settings file")
     parser.add_argument("--env", help="overlay env/NAME.yaml beside the settings file")
+    parser.add_argument("--full-scan", action="store_true", help="look beyond events.horizon")
+    parser.add_argument(
+        "--accept-missing", action="store_true", help="take out the rows of vanished files"
+    )
     parser.add_argument(
         "--as-of", type=date.fromisoformat, metavar="DAY", help="last business day included"
     )

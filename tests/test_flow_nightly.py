@@ -81,7 +81,10 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[FakeNight]]:
         opened: list[FakeNight] = []
 
         @contextmanager
-        def open_night(settings: Any, as_of: date | None, observer: Any) -> Iterator[FakeNight]:
+        def open_night(
+            settings: Any, as_of: date | None, observer: Any, **flags: bool
+        ) -> Iterator[FakeNight]:
+            assert flags == {"full_scan": False, "accept_missing": False}
             opened.append(FakeNight(as_of, observer, **behaviour))
             yield opened[-1]
 

@@ -75,7 +75,7 @@ FILES = _table(
 DAYS = _table(
     {
         "day": _DAY,
-        "state": _TEXT,  # complete, empty, held, gone
+        "state": _TEXT,  # complete, empty, held, gone; begun while a run redoes it
         "reason": _TEXT,
         "input": _TEXT,
         "kernel": _TEXT,

@@ -77,7 +77,14 @@ def prepare_lake(night: Night) -> None:
 
 
 def commit_days(night: Night, held: set[int]) -> None:
-    """Commit the statistics of the days that passed, and what the ledger knows now."""
+    """Commit the statistics of the days that passed, and what the ledger knows now.
+
+    A day that is done again is first marked as begun: should the run be cut off before the ledger
+    tells what the new statistics were made from, the next run knows, however old the day is.
+    """
+    redone = [night.plan.ledger[d.day] for d in night.plan.days if d.day in night.plan.ledger]
+    begun = [replace(entry, state="begun") for entry in redone if entry.day not in held]
+    write_days(night.lake, begun, night.run_id)
     version = _commit_statistics(night, held)
     night.days = dict(night.plan.ledger)
     files = dict(night.plan.files)

@@ -72,8 +72,8 @@ class FileEntry:
             "pending": sum(day.rows for day in self.days.values() if day.account is None),
         }
 
-    def emptied(self, heir: str) -> FileEntry:
-        """Return the entry of a file that was renamed to ``heir``, which has its rows now."""
+    def emptied(self, heir: str | None) -> FileEntry:
+        """Return the entry of a file whose rows ``heir`` has now, or nobody any more."""
         return replace(
             self,
             state="gone",

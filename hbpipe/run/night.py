@@ -74,6 +74,7 @@ def open_night(
     observer: Observer | None = None,
     now: datetime | None = None,
     full_scan: bool = False,
+    accept_missing: bool = False,
 ) -> Iterator[Night]:
     """Take the lease, start the engine and make the plan.
 
@@ -86,7 +87,15 @@ def open_night(
     """
     run_id, lake = new_run_id(now), open_lake(settings)
     with Lease(lake).acquire(run_id=run_id), open_engine(settings.cluster) as engine:
-        plan = make_plan(settings, lake, engine, as_of=as_of, now=now, full_scan=full_scan)
+        plan = make_plan(
+            settings,
+            lake,
+            engine,
+            as_of=as_of,
+            now=now,
+            full_scan=full_scan,
+            accept_missing=accept_missing,
+        )
         yield Night(
             settings=settings,
             lake=lake,

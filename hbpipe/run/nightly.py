@@ -23,6 +23,7 @@ def run_night(
     observer: Observer | None = None,
     now: datetime | None = None,
     full_scan: bool = False,
+    accept_missing: bool = False,
 ) -> NightReport:
     """Bring the window of one as-of day up to date and publish one release.
 
@@ -35,7 +36,12 @@ def run_night(
         release.
     """
     with open_night(
-        settings, as_of=as_of, observer=observer, now=now, full_scan=full_scan
+        settings,
+        as_of=as_of,
+        observer=observer,
+        now=now,
+        full_scan=full_scan,
+        accept_missing=accept_missing,
     ) as night:
         if night.plan.work:
             for stage in STAGES:

@@ -16,7 +16,7 @@ from hbpipe.data.events import EventFormat
 from hbpipe.data.lake import Lake
 from hbpipe.data.quantities import Metric
 from hbpipe.data.rejections import Rejection
-from hbpipe.errors import LateError
+from hbpipe.errors import ConfigError, LateError
 from hbpipe.run.engine import Engine
 from hbpipe.run.fingerprints import (
     kernel_digest,
@@ -117,6 +117,7 @@ def make_plan(
     as_of: date | None = None,
     now: datetime | None = None,
     full_scan: bool = False,
+    accept_missing: bool = False,
 ) -> Plan:
     """Compare the events with the ledger.
 
@@ -128,24 +129,33 @@ def make_plan(
         The moment of planning, aware; by default the present.
     full_scan
         Look for changed input beyond ``events.horizon`` too.
+    accept_missing
+        Take the rows of vanished files out, where their days are in the window.
 
     Raises
     ------
+    ConfigError
+        When the lake belongs to another pipeline.
     EventsError
         When there are no events, or a file cannot be used.
     LateError
         When the as-of day is not over, or has no events yet.
     """
     form, metrics = event_format(settings), settings.parsed_metrics
+    _check_lineage(settings, lake)
     known, ledger = read_files(lake), read_days(lake)
     inventory = take_inventory(form, metrics, known, engine)
     form, files = inventory.form, inventory.files
+    if accept_missing:
+        files = {p: e.emptied(None) if e.state == "gone" else e for p, e in files.items()}
     as_of_day = _choose_as_of(form.calendar, files, as_of, now or datetime.now(UTC))
     window = _window(settings, files, as_of_day)
     horizon = None if full_scan else as_of_day - settings.events.horizon
-    due, notes = _due_days(form, metrics, files, ledger, window, horizon)
+    due, left = _due_days(form, metrics, files, ledger, window, horizon)
     kernel = release_kernel_digest(metrics)
     release_due, reason = _release(settings, lake, as_of_day, window, due, ledger, kernel)
+    if left and not release_due:
+        reason = f"nothing can be done for the {len(left)} day(s) that the notes name"
     return Plan(
         form=form,
         as_of=as_of_day,
@@ -159,7 +169,7 @@ def make_plan(
         level_types=inventory.level_types,
         release_reason=reason,
         release_due=release_due,
-        notes=(*notes, *_vanished(files)),
+        notes=(*left, *_vanished(files), *_unseen_history(metrics, files, ledger, window)),
         settings_digest=settings.digest(),
         kernel_digest=kernel,
     )
@@ -186,11 +196,44 @@ def _window(settings: Settings, files: Mapping[str, FileEntry], as_of: int) -> t
     return tuple(day for day in window if day >= min(days))
 
 
+def _check_lineage(settings: Settings, lake: Lake) -> None:
+    """Refuse a lake of another pipeline: days of both would become one release."""
+    current = current_release(lake, settings.environment)
+    if current is not None and current["pipeline"] != settings.pipeline:
+        raise ConfigError(
+            f"the lake belongs to the pipeline {current['pipeline']!r}, not {settings.pipeline!r}",
+            where={"lake": lake.uri},
+            expected="one lake for one pipeline",
+            remedy="choose another lake.path, or keep the pipeline's name",
+        )
+
+
+def _unseen_history(
+    metrics: tuple[Metric, ...],
+    files: Mapping[str, FileEntry],
+    ledger: Mapping[int, DayEntry],
+    window: tuple[int, ...],
+) -> list[str]:
+    """Say where an exposure in days starts too late, because older days were never processed."""
+    counting = [metric.name for metric in metrics if metric.calendar == "days"]
+    older = {day for entry in files.values() for day in entry.days if day < window[0]}
+    unseen = older - ledger.keys()
+    if not counting or not unseen:
+        return []
+    return [
+        f"{len(unseen)} day(s) of events before the window were never processed: for "
+        f"{', '.join(counting)} a store counts from its first event in the window on"
+    ]
+
+
 def _vanished(files: Mapping[str, FileEntry]) -> list[str]:
     gone = sorted(path for path, entry in files.items() if entry.state == "gone" and entry.days)
     if not gone:
         return []
-    return [f"{len(gone)} file(s) vanished and keep their statistics, e.g. {gone[0]}"]
+    return [
+        f"{len(gone)} file(s) vanished and keep their statistics, e.g. {gone[0]}; "
+        "--accept-missing takes their rows out"
+    ]
 
 
 def _choose_as_of(
@@ -241,8 +284,11 @@ def _due_days(
         if reason is None:
             continue
         if any(entry.state == "gone" for entry in feeds):
-            notes.append(f"{to_date(day)} is stale ({reason}) but input has vanished: left alone")
-        elif horizon is not None and day <= horizon and reason.startswith("input changed"):
+            notes.append(
+                f"{to_date(day)} is stale ({reason}) but input has vanished: left alone; "
+                "--accept-missing takes its rows out"
+            )
+        elif _beyond(horizon, day, reason, ledger.get(day)):
             notes.append(
                 f"{to_date(day)} is stale ({reason}) but beyond events.horizon: use --full-scan"
             )
@@ -253,6 +299,13 @@ def _due_days(
             before = replace(fresh, reason=reason.partition(":")[0])
             due.append(DayPlan(day, reason, paths, rows, before))
     return due, notes
+
+
+def _beyond(horizon: int | None, day: int, reason: str, before: DayEntry | None) -> bool:
+    """Tell whether a changed day is too old to be looked at; one that a run began is not."""
+    begun = before is not None and before.state == "begun"
+    changed = reason.startswith("input changed")
+    return horizon is not None and day <= horizon and changed and not begun
 
 
 def _reason(before: DayEntry | None, now: DayEntry, feeds: list[FileEntry]) -> str | None:
@@ -271,7 +324,7 @@ def _reason(before: DayEntry | None, now: DayEntry, feeds: list[FileEntry]) -> s
         return "settings changed"  # asked first: other metrics may bring other code
     if before.kernel != now.kernel:
         return "code changed"
-    return None
+    return "input changed: its last run was cut off" if before.state == "begun" else None
 
 
 def _release(

@@ -21,6 +21,7 @@ from hbpipe.data.window import fold_window
 from hbpipe.errors import GateError
 from hbpipe.run import audits, commits
 from hbpipe.run.engine import Task
+from hbpipe.run.fingerprints import kernel_digest, statistics_digest
 from hbpipe.run.fit_tables import last_hyperparameters, stage_fits
 from hbpipe.run.fits import compress_shard, find_pools, fit_metric
 from hbpipe.run.night import Night
@@ -236,6 +237,10 @@ def audit(night: Night) -> dict[str, Any]:
     events = sum(day.account.accepted for day in window)
     found = audits.check_fits(night.fits, night.settings.audits)
     found += audits.check_posteriors(night.tallies, events)
+    found += audits.check_window(
+        window, kernel_digest(night.metrics), statistics_digest(night.form, night.metrics)
+    )
+    # A stage that is tried again replaces its own checks.
     night.checks = [check for check in night.checks if check.gate != "release"] + found
     commits.commit_checks(night)
     failed = audits.failures(found)

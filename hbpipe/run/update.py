@@ -154,7 +154,7 @@ def _measured(
         "predictive_mean": _where(known, none if predictive[0] is None else predictive[0]),
         "predictive_sd": _where(known, none if predictive[1] is None else predictive[1]),
         "p_below_target": _where(known, below),
-        "silent": pa.array(silent),
+        "silent": pa.array(folded.n_events == 0),
     }
 
 

@@ -50,9 +50,9 @@ setattr(module, name, deadly)
 sys.exit(main(arguments))
 """
 COMMIT = "hbpipe.data.publish:compare_and_swap"
-#: Commits of the second night: statistics, quarantine, files, days, audits, hyperparameters, fits,
-#: posteriors, new_stores, releases.
-COMMITS = 10
+#: Commits of the second night: days begun, statistics, quarantine, files, days, audits,
+#: hyperparameters, fits, posteriors, new_stores, releases.
+COMMITS = 11
 #: A function in the middle of each stage.
 MIDDLE = {
     "plan": "hbpipe.run.inventory:survey_file",
