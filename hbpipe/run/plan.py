@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any
 
-from hbpipe.config import Settings, resolve_secrets, window_days
-from hbpipe.data.clock import Calendar, to_date, to_number
+from hbpipe.config import Settings, resolve_secrets
+from hbpipe.data.clock import Calendar, to_date
 from hbpipe.data.events import EventFormat
 from hbpipe.data.lake import Lake
 from hbpipe.data.quantities import Metric
 from hbpipe.data.rejections import Rejection
-from hbpipe.errors import ConfigError, LateError
+from hbpipe.errors import ConfigError
+from hbpipe.run.as_of import choose_as_of, window_of
 from hbpipe.run.engine import Engine
 from hbpipe.run.fingerprints import (
     kernel_digest,
@@ -148,8 +149,8 @@ def make_plan(
     form, files = inventory.form, inventory.files
     if accept_missing:
         files = {p: e.emptied(None) if e.state == "gone" else e for p, e in files.items()}
-    as_of_day = _choose_as_of(form.calendar, files, as_of, now or datetime.now(UTC))
-    window = _window(settings, files, as_of_day)
+    as_of_day = choose_as_of(form.calendar, files, as_of, now or datetime.now(UTC))
+    window = window_of(settings, files, as_of_day)
     horizon = None if full_scan else as_of_day - settings.events.horizon
     due, left = _due_days(form, metrics, files, ledger, window, horizon)
     kernel = release_kernel_digest(metrics)
@@ -173,27 +174,6 @@ def make_plan(
         settings_digest=settings.digest(),
         kernel_digest=kernel,
     )
-
-
-def _window(settings: Settings, files: Mapping[str, FileEntry], as_of: int) -> tuple[int, ...]:
-    """List the days of the window, from the first day of events on: before it nothing is missing.
-
-    Raises
-    ------
-    LateError
-        When no events lie in the window.
-    """
-    days = {day for entry in files.values() for day in entry.days}
-    dates = window_days(to_date(as_of), settings.inference.window, to_date(min(*days, as_of)))
-    window = [to_number(one) for one in dates]
-    seen = days.intersection(window)
-    if not seen:
-        raise LateError(
-            f"no events lie between {dates[0]} and {dates[-1]}",
-            expected=f"days such as {to_date(min(days))} to {to_date(max(days))}",
-            remedy="choose another --as-of, or a longer inference.window",
-        )
-    return tuple(day for day in window if day >= min(days))
 
 
 def _check_lineage(settings: Settings, lake: Lake) -> None:
@@ -234,30 +214,6 @@ def _vanished(files: Mapping[str, FileEntry]) -> list[str]:
         f"{len(gone)} file(s) vanished and keep their statistics, e.g. {gone[0]}; "
         "--accept-missing takes their rows out"
     ]
-
-
-def _choose_as_of(
-    calendar: Calendar, files: Mapping[str, FileEntry], asked: date | None, now: datetime
-) -> int:
-    days = sorted({day for entry in files.values() for day in entry.days})
-    over = [day for day in days if calendar.end_of(day) <= now]
-    if asked is None:
-        if not over:
-            found = f"its first day is {to_date(days[0])}" if days else "no row has a valid time"
-            raise LateError(f"no day of events is over: {found}", remedy="wait, or check the times")
-        return over[-1]
-    day = to_number(asked)
-    if calendar.end_of(day) > now:
-        end = calendar.end_of(day).isoformat()
-        raise LateError(f"the day {asked} is not over", expected=f"a run after {end}")
-    if not days or days[-1] < day:
-        last = to_date(days[-1]) if days else "none"
-        raise LateError(
-            f"no events of {asked} or later have arrived",
-            expected=f"events up to {asked}; the last day found is {last}",
-            remedy="wait for the delivery, or choose an earlier --as-of",
-        )
-    return day
 
 
 def _due_days(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
@@ -309,6 +310,253 @@ def test_names_may_hold_anything(tmp_path):
 def test_huge_numbers_give_no_warning(tmp_path):
     config, _ = draft(tmp_path, {"x": np.where(numbers("flag"), 1e120, 1.0)})
     assert config["metrics"]["x"]["family"] == "normal"
+
+
+def daily_totals(units: int, days: int) -> dict[str, object]:
+    """One row for each of some stores, nested in chains by their numbers, and day."""
+    rng = np.random.default_rng(21)
+    store = np.tile(np.arange(units), days)
+    visits = rng.poisson(40, len(store)) + 1
+    return {
+        "business_date": [
+            date(2026, 3, 2) + timedelta(k) for k in range(days) for _ in range(units)
+        ],
+        "chain": pa.array(store // 5, pa.int16()),
+        "store": pa.array(store + 1000, pa.int32()),
+        "visits": visits,
+        "purchases": rng.binomial(visits, 0.2),
+        "revenue": np.exp(rng.normal(6, 1, len(store))),
+    }
+
+
+def draft_of(tmp_path: Path, columns: dict[str, object]) -> tuple[dict, str]:
+    path = write(tmp_path / "totals.parquet", columns)
+    text = suggest(path)
+    check(tmp_path, text, [path])
+    return yaml.safe_load(text), " ".join(text.replace("\n  #", "").split())
+
+
+def test_daily_totals_with_numbered_chains_and_stores(tmp_path):
+    config, text = draft_of(tmp_path, daily_totals(units=20, days=30))
+    assert config["events"]["levels"] == ["chain", "store"]
+    assert config["inference"]["pool_by"] == ["chain"]
+    assert config["metrics"] == {
+        "visits_per_day": {
+            "family": "gamma_poisson",
+            "count": "visits",
+            "exposure": "days",
+            "per": "1d",
+        },
+        "purchases_per_visits": {
+            "family": "beta_binomial",
+            "successes": "purchases",
+            "trials": "visits",
+        },
+        "revenue": {"family": "normal", "value": "revenue", "transform": "log"},
+    }
+    assert "rows per day would say 1: the sample has one row per unit and day" in text
+
+
+@pytest.mark.parametrize(
+    "as_time",
+    [
+        lambda day: datetime(day.year, day.month, day.day),
+        lambda day: day.isoformat(),
+        lambda day: f"{day}T00:00:00+00:00",
+        lambda day: datetime(day.year, day.month, day.day, tzinfo=ZoneInfo("Europe/Berlin")),
+    ],
+)
+def test_totals_are_known_by_any_kind_of_day(tmp_path, as_time):
+    columns = daily_totals(units=10, days=40)  # across the change to summer time
+    columns["business_date"] = [as_time(day) for day in columns["business_date"]]
+    config, _ = draft_of(tmp_path, columns)
+    assert "events" not in config["metrics"]
+
+
+def test_rows_at_times_of_day_are_events_even_when_they_are_rare(tmp_path):
+    columns = daily_totals(units=10, days=40)
+    columns["business_date"] = [
+        datetime(day.year, day.month, day.day, 8 + k % 9)
+        for k, day in enumerate(columns["business_date"])
+    ]
+    config, _ = draft_of(tmp_path, columns)
+    assert config["metrics"]["events"]["count"] == "rows"
+
+
+def test_totals_of_nothing_keep_a_metric_and_say_what_it_is_worth(tmp_path):
+    columns = daily_totals(units=20, days=30)
+    config, text = draft_of(tmp_path, {k: columns[k] for k in ("business_date", "chain", "store")})
+    assert list(config["metrics"]) == ["events"]
+    assert "so this says 1: replace it" in text
+
+
+def test_numbers_that_name_places_or_things_are_no_measures(tmp_path):
+    rng = np.random.default_rng(22)
+    store = rng.integers(12, size=N)
+    columns = {
+        "store_id": [f"s{k}" for k in store],
+        "store_type": store % 3,
+        "region": rng.integers(5, size=N),
+        "brand": rng.integers(9, size=N),
+        "CUSTOMER_ID": rng.integers(90, size=N),
+        "item_nbr": rng.integers(90, size=N),
+        "store_visits": rng.poisson(9, N),
+        "items_in_store": rng.poisson(3, N),
+    }
+    config, text = draft(tmp_path, columns)
+    assert config["events"]["levels"] == ["store_id"]
+    assert set(config["metrics"]) == {"events", "store_visits_per_day", "items_in_store_per_day"}
+    assert "- region: named like a label, 5 different numbers" in text
+    assert "- store_type: one value for each store_id: a trait of it" in text
+
+
+@pytest.mark.parametrize("name", ["region", "brand", "banner", "format", "country", "district"])
+def test_coarse_numbers_are_a_level_when_stores_nest_in_them(tmp_path, name):
+    store = np.random.default_rng(23).integers(24, size=N)
+    config, _ = draft(tmp_path, {"store_id": store, name: store // 6})
+    assert config["events"]["levels"] == [name, "store_id"]
+
+
+@pytest.mark.parametrize(
+    ("brand", "levels"),
+    [({}, ["chain", "store_id"]), ({"brand": 4}, ["chain", "brand", "store_id"])],
+)
+def test_a_format_across_chains_does_not_displace_the_chain(tmp_path, brand, levels):
+    store = np.random.default_rng(24).integers(24, size=N)
+    finer = {name: store // size for name, size in brand.items()}
+    columns = {"store_id": store, "chain": store // 12, "format": store % 3, **finer}
+    config, _ = draft(tmp_path, columns)
+    assert config["events"]["levels"] == levels
+
+
+def test_numbered_stores_are_not_numbered_within_the_brands_they_sell(tmp_path):
+    rng = np.random.default_rng(29)
+    columns = {"store_id": rng.integers(12, size=N), "brand": rng.choice(["Own", "Other"], N)}
+    config, _ = draft(tmp_path, columns)
+    assert config["events"]["levels"] == ["store_id"]
+
+
+def test_stores_numbered_within_numbered_chains(tmp_path):
+    rng = np.random.default_rng(25)
+    config, _ = draft(
+        tmp_path, {"chain": rng.integers(3, size=N), "store_id": rng.integers(1, 9, N)}
+    )
+    assert config["events"]["levels"] == ["chain", "store_id"]
+    assert config["events"]["unit_ids"] == "within_parent"
+
+
+def estimates(**columns: object) -> dict[str, object]:
+    """One row for each of 60 outlets, of 6 brands."""
+    rng = np.random.default_rng(26)
+    return {
+        "effect": rng.normal(0, 1, 60),
+        **columns,
+        "outlet": [f"o{k}" for k in range(60)],
+        "brand": [f"b{k // 10}" for k in range(60)],
+        "day": [date(2026, 3, 2)] * 60,
+    }
+
+
+SPREAD = np.random.default_rng(27).uniform(0.5, 2, 60)
+
+
+@pytest.mark.parametrize("name", ["variance", "var", "effect_var", "var_effect", "Variance"])
+def test_estimates_with_their_variances(tmp_path, name):
+    config, text = draft_of(tmp_path, estimates(**{name: SPREAD, "std_err": np.sqrt(SPREAD)}))
+    assert config["events"]["levels"] == ["brand", "outlet"]
+    assert "event_id" not in config["events"]
+    assert "event_id:" not in text
+    assert "by its name: too few repeat to prove it" in text
+    assert config["metrics"] == {
+        "effect": {"family": "normal_known_variance", "estimate": "effect", "variance": name}
+    }
+    assert "- std_err: a standard error; the variance beside it says the same" in text
+
+
+@pytest.mark.parametrize("name", ["se", "std_err", "std_error", "stderr", "effect_se"])
+def test_a_standard_error_cannot_be_squared(tmp_path, name):
+    config, text = draft_of(tmp_path, estimates(**{name: np.sqrt(SPREAD)}))
+    assert config["metrics"] == {"effect": {"family": "normal", "value": "effect"}}
+    assert f"- {name}: a standard error" in text
+    assert "cannot square a column" in text
+
+
+def test_each_variance_goes_to_the_estimate_that_it_is_named_after(tmp_path):
+    rng = np.random.default_rng(28)
+    columns = estimates(lift=rng.normal(0, 1, 60), lift_var=SPREAD, variance_effect=2 * SPREAD)
+    config, _ = draft_of(tmp_path, columns)
+    family = "normal_known_variance"
+    assert config["metrics"] == {
+        "effect": {"family": family, "estimate": "effect", "variance": "variance_effect"},
+        "lift": {"family": family, "estimate": "lift", "variance": "lift_var"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("others", "estimate"),
+    [
+        (("y",), "y"),
+        (("y", "mean"), "mean"),
+        (("y", "x"), None),
+        (("lift", "delta"), None),
+    ],
+)
+def test_a_bare_variance_needs_one_column_that_it_can_belong_to(tmp_path, others, estimate):
+    rng = np.random.default_rng(30)
+    columns = estimates(**{name: rng.normal(0, 1, 60) for name in others}, variance=SPREAD)
+    config, _ = draft_of(tmp_path, {k: v for k, v in columns.items() if k != "effect"})
+    known = [m for m in config["metrics"].values() if m["family"] == "normal_known_variance"]
+    assert [metric["estimate"] for metric in known] == ([estimate] if estimate else [])
+
+
+def test_a_variance_and_an_estimate_of_one_thing_belong_together(tmp_path):
+    columns = estimates(lift_mean=np.random.default_rng(31).normal(0, 1, 60), lift_var=SPREAD)
+    config, _ = draft_of(tmp_path, columns)
+    assert config["metrics"]["lift_mean"]["variance"] == "lift_var"
+    assert config["metrics"]["effect"]["family"] == "normal"
+
+
+def test_a_variance_of_nothing_that_is_here_is_a_value(tmp_path):
+    config, _ = draft_of(tmp_path, estimates(price_var=SPREAD))
+    assert {name: metric["family"] for name, metric in config["metrics"].items()} == {
+        "effect": "normal",
+        "price_var": "normal",
+    }
+
+
+@pytest.mark.parametrize(
+    ("zone", "drafted"),
+    [("America/New_York", "America/New_York"), ("UTC", "UTC"), ("+05:30", "UTC")],
+)
+def test_the_zone_of_a_time_column_is_the_zone_of_the_draft(tmp_path, zone, drafted):
+    times = pa.array([START.replace(tzinfo=UTC)] * N, pa.timestamp("us", tz=zone))
+    config, text = draft(tmp_path, {"ts": times})
+    assert config["events"]["timezone"] == drafted
+    assert ("the column's own" in text) == (zone == drafted)
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        ("sample/events", "sample"),
+        ("sample/events.parquet", "sample"),
+        ("Sample Data/events/", "sample_data"),
+        ("2026/sales.parquet", "sales"),
+        ("a/2026", "m_2026"),
+    ],
+)
+def test_each_draft_has_a_name_and_a_lake_of_its_own(tmp_path, monkeypatch, place, name):
+    path = tmp_path / place
+    file = path if path.suffix else path / "0.parquet"
+    file.parent.mkdir(parents=True)
+    write(file, base(np.random.default_rng(1)))
+    monkeypatch.chdir(path.parent)
+    for root in (str(path), path.name, f"./{path.name}"):
+        text = suggest(root)
+        check(tmp_path, text, [file])
+        config = yaml.safe_load(text)
+        assert config["pipeline"] == name
+        assert config["lake"] == {"path": f"{name}-lake"}
 
 
 def test_a_simulation_is_understood(tmp_path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from zoneinfo import available_timezones
 
 from hbpipe.data.suggest.metrics import LeftOut, Suggestion, suggest_metrics
 from hbpipe.data.suggest.profile import Profile, Sample, read_sample
@@ -13,10 +15,14 @@ from hbpipe.data.suggest.roles import (
     Levels,
     choose_event_id,
     choose_levels,
+    unique_pair,
+)
+from hbpipe.data.suggest.times import (
     choose_time,
     has_clock,
     is_aware,
-    unique_pair,
+    row_per_unit_and_day,
+    zone,
 )
 from hbpipe.data.suggest.writing import comment, scalar, slug
 
@@ -54,13 +60,17 @@ def suggest(path: str | Path) -> str:
     event_id = choose_event_id(others)
     labels = [p for p in others if event_id is None or p.name not in event_id.columns]
     levels = choose_levels(labels, root)
-    unit = next(profile for profile in profiles if profile.name == levels.columns[-1])
+    by_name = {profile.name: profile for profile in profiles}
+    places = [by_name[name] for name in levels.columns]
     taken = {time.name, *levels.columns, *(event_id.columns if event_id else ())}
-    metrics, left_out = suggest_metrics([p for p in profiles if p.name not in taken], unit)
+    free = [profile for profile in profiles if profile.name not in taken]
+    totals = row_per_unit_and_day(time, places)
+    metrics, left_out = suggest_metrics(free, places[-1], totals)
+    pipeline = _pipeline(root)
     return "\n".join(
         [
             *_header(sample),
-            f"pipeline: {scalar(_pipeline(root))}",
+            f"pipeline: {scalar(pipeline)}",
             "events:",
             f"  path: {scalar(root)}",
             *_time_lines(time, time_why),
@@ -70,7 +80,7 @@ def suggest(path: str | Path) -> str:
             *_metric_lines(metrics),
             *_left_out_lines(left_out),
             *_inference_lines(levels),
-            "lake: {path: lake}  # a new folder for the tables",
+            f"lake: {{path: {pipeline}-lake}}  # a folder for the tables of this pipeline alone",
             "",
         ]
     )
@@ -86,13 +96,24 @@ def _header(sample: Sample) -> list[str]:
 
 
 def _pipeline(root: str) -> str:
-    return slug(re.sub(r"\.(parquet|pq|parq)$", "", root.rstrip("/").rsplit("/", 1)[-1]))
+    """Name the pipeline after the file or folder, or after what a folder ``events`` lies in."""
+    place = root if "://" in root else os.path.normpath(Path.cwd() / root)
+    parts = [part for part in place.split("/") if part]
+    name = slug(re.sub(r"\.(parquet|pq|parq)$", "", parts[-1]))
+    return slug(parts[-2]) if name == "events" and len(parts) > 1 else name
 
 
 def _time_lines(time: Profile, why: str) -> list[str]:
     clock = has_clock(time)
+    own = zone(time)
+    named = own in available_timezones()  # an offset such as +01:00 is no zone
     if not clock:
         note = "whole days; the zone decides when a day is over: set that of your stores"
+    elif named:
+        note = (
+            "instants; the zone is the column's own, and the business day begins in it: if your "
+            "stores are in another, set that"
+        )
     elif is_aware(time):
         note = "instants; the business day begins in this zone: set that of your stores"
     else:
@@ -101,7 +122,7 @@ def _time_lines(time: Profile, why: str) -> list[str]:
         *comment(why, 2),
         f"  {'time' if clock else 'day'}: {scalar(time.name)}",
         *comment(note, 2),
-        "  timezone: UTC",
+        f"  timezone: {own if named else 'UTC'}",
         *(["  # day_start: '02:00'  # where the till closes after midnight"] if clock else []),
     ]
 

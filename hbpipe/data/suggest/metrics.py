@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hbpipe.data.suggest.profile import Profile, id_like, skewness
-from hbpipe.data.suggest.roles import percent
-from hbpipe.data.suggest.writing import column, scalar, slug
+from hbpipe.data.suggest.estimates import standard_error_of, variances
+from hbpipe.data.suggest.names import id_like, level_like, names_coarse, names_unit
+from hbpipe.data.suggest.profile import Profile, skewness
+from hbpipe.data.suggest.roles import is_nested
+from hbpipe.data.suggest.writing import column, percent, scalar, slug
 
 _CALENDAR = re.compile(
     r"(^|_)(year|quarter|month|week|weekday|day|dow|hour|minute)(_|\d|$)", re.IGNORECASE
@@ -21,6 +23,8 @@ _FAR_FROM_NORMAL = 3.0  # skewness
 _MOSTLY_ZERO = 0.5
 _STRAY_NEGATIVES = 0.02  # more than that are returns or a signed quantity
 _OVERDISPERSED = 100.0  # within-unit variance over mean: no longer counts of single things
+
+_TOTALS = "the sample has one row per unit and day"
 
 
 @dataclass(frozen=True)
@@ -41,31 +45,44 @@ class LeftOut:
 
 
 def suggest_metrics(
-    profiles: Sequence[Profile], unit: Profile
+    profiles: Sequence[Profile], unit: Profile, totals: bool
 ) -> tuple[list[Suggestion], list[LeftOut]]:
-    """Return metrics for the columns that are measures, and the columns left out.
+    """Return metrics for the columns that are measures, and what was left out.
 
-    ``profiles`` are the columns that have no role yet; ``unit`` tells stores apart.
+    ``profiles`` are the columns that have no role yet; ``unit`` tells stores apart; ``totals``
+    says that there is one row per unit and day.
     """
-    left_out, measures = [], []
-    for profile in profiles:
-        reason = _no_measure(profile)
-        if reason is None:
-            measures.append(profile)
-        else:
-            left_out.append(LeftOut(profile.name, reason))
-    found = [_events()]
-    counts = [profile for profile in measures if _is_count(profile, unit)]
-    pairs = _pairs(counts)
-    for profile in measures:
-        if profile.name in pairs:
-            found.append(_pair(profile, pairs[profile.name]))
-        else:
-            found += _measure(profile, unit)
+    left_out = [LeftOut(p.name, why) for p in profiles if (why := _no_measure(p, unit)) is not None]
+    gone = {column.name for column in left_out}
+    measures = [profile for profile in profiles if profile.name not in gone]
+    errors = {p.name: why for p in measures if (why := standard_error_of(p, measures)) is not None}
+    left_out += [LeftOut(name, why) for name, why in errors.items()]
+    found = _metrics([p for p in measures if p.name not in errors], unit)
+    if not totals:
+        found.insert(0, _events())
+    elif found:
+        left_out.insert(0, LeftOut("events", f"a metric of rows per day would say 1: {_TOTALS}"))
+    else:
+        found.append(replace(_events(), why=f"{_TOTALS}, so this says 1: replace it"))
     return _with_own_names(found), left_out
 
 
-def _no_measure(profile: Profile) -> str | None:
+def _metrics(measures: Sequence[Profile], unit: Profile) -> list[Suggestion]:
+    known = variances(measures)
+    free = [p for p in measures if all(p is not variance for variance in known.values())]
+    pairs = _pairs([p for p in free if p.name not in known and _is_count(p, unit)])
+    found: list[Suggestion] = []
+    for profile in free:
+        if profile.name in known:
+            found.append(_estimate(profile, known[profile.name]))
+        elif profile.name in pairs:
+            found.append(_pair(profile, pairs[profile.name]))
+        else:
+            found += _measure(profile, unit)
+    return found
+
+
+def _no_measure(profile: Profile, unit: Profile) -> str | None:
     """Return why a column is no measure; None when it is one."""
     if profile.null_share == 1.0:
         return "no value in the sample"
@@ -79,11 +96,19 @@ def _no_measure(profile: Profile) -> str | None:
         return f"one value only: {scalar(profile.column.drop_null()[0].as_py())}"
     if profile.kind == "text" and profile.distinct > _MAX_CATEGORIES:
         return f"text with {profile.distinct:,} different values: too many to be a share of one"
-    if profile.kind == "whole" and id_like(profile.name):
+    if profile.kind == "whole" and (id_like(profile.name) or level_like(profile.name)):
         return f"named like a label, {profile.distinct:,} different numbers"
     if profile.kind == "whole" and _CALENDAR.search(profile.name):
         return "named like a part of a date"
+    if profile.kind == "whole" and _is_trait(profile, unit):
+        return f"one value for each {scalar(unit.name)}: a trait of it"
     return None
+
+
+def _is_trait(profile: Profile, unit: Profile) -> bool:
+    """Tell whether numbers such as ``store_type`` never change within a unit."""
+    named = names_unit(profile.name) or names_coarse(profile.name)
+    return named and is_nested(unit, profile)
 
 
 def _events() -> Suggestion:
@@ -228,6 +253,16 @@ def _value(profile: Profile) -> Suggestion:
         evidence += ", far from normal even so: look at it before you trust it"
     body = f"{{family: normal, value: {column(profile.name)}, transform: log{where}}}"
     return Suggestion(slug(profile.name), body, f"{evidence} -> log-normal")
+
+
+def _estimate(estimate: Profile, variance: Profile) -> Suggestion:
+    return Suggestion(
+        slug(estimate.name),
+        f"{{family: normal_known_variance, estimate: {column(estimate.name)}, "
+        f"variance: {column(variance.name)}}}",
+        f"{_range(estimate)}, {_nulls(estimate)}, with {scalar(variance.name)}, named like its "
+        f"sampling variance, {_range(variance)} -> normal_known_variance",
+    )
 
 
 def _range(profile: Profile) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,10 +21,6 @@ _MAX_FILES = 16
 _MAX_ROW_GROUPS = 4  # of one file
 _ISO_TEXT = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?$"
 _ISO_SHARE = 0.95  # of the texts; the rest will be counted as rejected
-
-_LABEL = re.compile(
-    r"(^|_)(id|key|no|nr|num|number|sku|ean|zip)$|[a-z](Id|ID|Key|Nr|No)$|code$", re.ASCII
-)
 
 Kind = Literal["boolean", "whole", "amount", "text", "time", "other"]
 
@@ -209,11 +204,6 @@ def skewness(values: NDArray[np.float64]) -> float:
     centred = values / scale - np.mean(values / scale)  # scaled, or cubes overflow
     spread = float(np.sqrt(np.mean(centred**2)))
     return float(np.mean((centred / spread) ** 3)) if spread > 0 else 0.0
-
-
-def id_like(name: str) -> bool:
-    """Tell whether a name says that its numbers are labels."""
-    return bool(_LABEL.search(name))
 
 
 def _is_text(kind: pa.DataType) -> bool:

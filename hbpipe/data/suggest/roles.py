@@ -1,8 +1,7 @@
-"""Which columns say when, where and which event: guesses from names and structure."""
+"""Which columns say where and which event: guesses from names and structure."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -12,22 +11,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from hbpipe.data.suggest.profile import Profile, id_like, iso_share
+from hbpipe.data.suggest.names import (
+    id_like,
+    level_like,
+    names_attribute,
+    names_coarse,
+    names_other,
+    names_unit,
+)
+from hbpipe.data.suggest.profile import Profile
+from hbpipe.data.suggest.writing import percent
 from hbpipe.errors import EventsError
 
-_UNIT = re.compile(
-    r"store|shop|outlet|branch|location|site|retailer|restaurant|pharmacy|station", re.I
-)
-_COARSE = re.compile(
-    r"chain|banner|company|region|country|district|division|area|state|franchise|market"
-    r"|merchant|tenant|group",
-    re.I,
-)
-_NO_UNIT = re.compile(
-    r"product|item|sku|customer|household|user|member|basket|order|session|transaction|receipt"
-    r"|ticket|visit|event|line|cashier|employee|device|card|department|category|brand",
-    re.I,
-)
 _UNIQUE = 0.98  # of the rows: a feed repeats some events
 _REPEATED = 0.75  # of the rows, where those that share a label are copies of each other
 _MOVED = 0.01  # of the units may have more than one parent: stores change hands
@@ -48,58 +43,14 @@ class Levels(Choice):
     unit_ids: str = "auto"
 
 
-def choose_time(profiles: Sequence[Profile], root: str) -> tuple[Profile, str]:
-    """Return the best time column and why; times of day before dates, typed before text.
-
-    Raises
-    ------
-    EventsError
-        No column holds times.
-    """
-    times = [profile for profile in profiles if profile.kind == "time" and profile.distinct]
-    if not times:
-        raise EventsError(
-            "No column holds times",
-            where={"path": root, "columns": ", ".join(profile.name for profile in profiles)},
-            expected="a timestamp, a date, or text such as 2026-01-31T18:45:00",
-            remedy="add the time of each event, or the day of each row, to the files",
-        )
-    best = max(times, key=lambda profile: (has_clock(profile), -profile.null_share))
-    others = [profile.name for profile in times if profile is not best]
-    also = f"; other times: {', '.join(others)}" if others else ""
-    return best, f"{_time_kind(best)}, {percent(best.null_share)} null{also}"
-
-
-def _time_kind(profile: Profile) -> str:
-    if _typed(profile):
-        return str(profile.column.type)
-    unreadable = 1 - iso_share(profile.column.drop_null())
-    return "ISO text" + (f", {percent(unreadable)} unreadable" if unreadable else "")
-
-
-def has_clock(profile: Profile) -> bool:
-    """Tell whether a time column says more than the day."""
-    if _typed(profile):
-        return bool(pa.types.is_timestamp(profile.column.type))
-    return len(profile.column.drop_null()[0].as_py()) > 10
-
-
-def is_aware(profile: Profile) -> bool:
-    """Tell whether times carry a zone or an offset; of text the first value decides."""
-    if _typed(profile):
-        return getattr(profile.column.type, "tz", None) is not None
-    first = profile.column.drop_null()[0].as_py()
-    return bool(re.search(r"\d{2}:\d{2}.*(Z|[+-]\d{2}(:?\d{2})?)$", first))
-
-
-def _typed(profile: Profile) -> bool:
-    kind = profile.column.type
-    return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
-
-
 def choose_event_id(profiles: Sequence[Profile]) -> Choice | None:
-    """Return a column of labels that (nearly) no two rows share, but for copies of a row."""
+    """Return a column of labels that (nearly) no two rows share, but for copies of a row.
+
+    A column named like a store is none: where each store has one row, its values differ too.
+    """
     for profile in filter(_is_label, profiles):
+        if _is_named_unit(profile):
+            continue
         rows = profile.rows - profile.column.null_count
         if rows > 20 and (
             profile.distinct >= _UNIQUE * rows
@@ -123,7 +74,8 @@ def _are_copies(profile: Profile, profiles: Sequence[Profile]) -> bool:
 
 def unique_pair(profiles: Sequence[Profile]) -> Choice | None:
     """Return two columns of labels that together tell all rows of the sample apart."""
-    labels = sorted(filter(_is_label, profiles), key=lambda profile: -profile.distinct)[:4]
+    shared = [profile for profile in profiles if _is_label(profile) and not _is_unique(profile)]
+    labels = sorted(shared, key=lambda profile: -profile.distinct)[:4]
     for left, right in combinations(labels, 2):
         pairs = np.unique(left.codes * (right.distinct + 1) + right.codes)
         if len(pairs) == left.rows > 20:
@@ -139,23 +91,28 @@ def _is_integer(profile: Profile) -> bool:
     return bool(pa.types.is_integer(profile.column.type))
 
 
+def _is_named_unit(profile: Profile) -> bool:
+    return names_unit(profile.name) and not names_other(profile.name)
+
+
+def _is_unique(profile: Profile) -> bool:
+    """Tell whether each value occurs once."""
+    return bool(profile.distinct == profile.rows - profile.column.null_count)
+
+
 def choose_levels(profiles: Sequence[Profile], root: str) -> Levels:
     """Return the unit and what it is nested in.
 
     The unit is named like a store if a column is, else it is the label with the most values that
-    still repeat. A parent is a column of which each unit has one value.
+    still repeat. A parent is a column of which each unit has one value; where too few units
+    repeat to show it, a name such as chain or brand is enough.
 
     Raises
     ------
     EventsError
-        No column repeats labels.
+        No column is named like a store, and none repeats labels.
     """
-    labels = [
-        profile
-        for profile in profiles
-        if (_is_label(profile) or (_is_integer(profile) and _UNIT.search(profile.name)))
-        and 1 < profile.distinct < profile.rows
-    ]
+    labels = [profile for profile in profiles if _may_be_level(profile)]
     if not labels:
         raise EventsError(
             "No column looks like a store",
@@ -164,24 +121,55 @@ def choose_levels(profiles: Sequence[Profile], root: str) -> Levels:
             remedy="write events.levels by hand, or deliver the store as text",
         )
     unit = max(labels, key=lambda profile: _fitness(profile, labels))
-    chain, reasons = [unit], [f"{unit.name}: {_size(unit)}"]
-    for parent in sorted(labels, key=lambda label: -label.distinct):
-        known = _COARSE.search(parent.name) or not _UNIT.search(unit.name)
-        if parent is not unit and known and is_nested(chain[-1], parent):
-            reasons.append(
-                f"each {chain[-1].name} lies in one of {parent.distinct:,} {parent.name}"
-            )
-            chain.append(parent)
+    chain = _nest(unit, labels)
     if len(chain) == 1 and (around := _numbered_within(unit, labels)) is not None:
-        why = f"{reasons[0]}; the same {unit.name} occur in several {around.name}"
+        why = f"{unit.name}: {_size(unit)}; the same {unit.name} occur in several {around.name}"
         return Levels((around.name, unit.name), why, "within_parent")
+    reasons = [f"{unit.name}: {_size(unit)}", *map(_nesting, chain[:-1], chain[1:])]
     return Levels(tuple(profile.name for profile in reversed(chain)), "; ".join(reasons))
+
+
+def _may_be_level(profile: Profile) -> bool:
+    """Tell whether a column holds labels: text, or integers that their name says are labels."""
+    named = _is_integer(profile) and level_like(profile.name)
+    if profile.distinct <= 1 or not (_is_label(profile) or named):
+        return False
+    return profile.distinct < profile.rows or _is_named_unit(profile)
+
+
+def _nest(unit: Profile, labels: Sequence[Profile]) -> list[Profile]:
+    """Return the levels from the unit up; a brand or a format only where it fits the others."""
+    chain = [unit]
+    by_size = sorted(labels, key=lambda label: (names_attribute(label.name), -label.distinct))
+    for label in by_size:
+        known = names_coarse(label.name) or not names_unit(unit.name)
+        place = sum(finer.distinct > label.distinct for finer in chain)
+        if label is unit or not known or place == 0:
+            continue
+        above = chain[place : place + 1]
+        if _lies_in(chain[place - 1], label) and all(_lies_in(label, upper) for upper in above):
+            chain.insert(place, label)
+    return chain
+
+
+def _lies_in(child: Profile, parent: Profile) -> bool:
+    """Tell whether values prove that levels nest, or the name says so and no value denies it."""
+    return is_nested(child, parent) or (
+        names_coarse(parent.name)
+        and 1 < parent.distinct < child.distinct
+        and _share_moved(child, parent) <= _MOVED
+    )
+
+
+def _nesting(child: Profile, parent: Profile) -> str:
+    proof = "" if is_nested(child, parent) else " (by its name: too few repeat to prove it)"
+    return f"each {child.name} lies in one of {parent.distinct:,} {parent.name}{proof}"
 
 
 def _fitness(profile: Profile, labels: Sequence[Profile]) -> tuple[bool, bool, bool, bool, int]:
     return (
-        bool(_UNIT.search(profile.name)),
-        not _NO_UNIT.search(profile.name),
+        names_unit(profile.name),
+        not names_other(profile.name),
         profile.rows >= 5 * profile.distinct,
         any(is_nested(profile, other) for other in labels if other is not profile),
         profile.distinct,
@@ -197,7 +185,10 @@ def _numbered_within(unit: Profile, labels: Sequence[Profile]) -> Profile | None
     coarse = [
         label
         for label in labels
-        if _COARSE.search(label.name) and label is not unit and _mostly_shared(unit, label)
+        if names_coarse(label.name)
+        and not names_other(label.name)  # a brand of goods is sold in several stores
+        and label is not unit
+        and _mostly_shared(unit, label)
     ]
     return min(coarse, key=lambda label: label.distinct) if coarse and short else None
 
@@ -215,11 +206,16 @@ def is_nested(child: Profile, parent: Profile) -> bool:
     """
     if not 1 < parent.distinct < child.distinct:
         return False
-    rows, parents = _parents(child, parent)
-    proving = rows > 1
-    if proving.sum() < min(10, child.distinct / 2):
+    rows, _ = _parents(child, parent)
+    if np.sum(rows > 1) < min(10, child.distinct / 2):
         return False
-    return bool(np.mean(parents[proving] > 1) <= _MOVED)
+    return _share_moved(child, parent) <= _MOVED
+
+
+def _share_moved(child: Profile, parent: Profile) -> float:
+    """Return the share of the repeating values of ``child`` that have several of ``parent``."""
+    rows, parents = _parents(child, parent)
+    return float(np.mean(parents[rows > 1] > 1)) if np.any(rows > 1) else 0.0
 
 
 def _parents(child: Profile, parent: Profile) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -236,8 +232,3 @@ def _size(unit: Profile) -> str:
         f"{unit.distinct:,} different values, {unit.rows / unit.distinct:.1f} rows each, "
         f"{percent(unit.null_share)} null or empty"
     )
-
-
-def percent(share: float) -> str:
-    """Format a share, small ones with more digits."""
-    return f"{share:.0%}" if share in (0.0, 1.0) or 0.1 <= share <= 0.99 else f"{share:.2%}"

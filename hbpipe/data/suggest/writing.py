@@ -48,3 +48,8 @@ def slug(text: str) -> str:
     """Return a metric's name made from any text: ASCII letters, digits and underscores."""
     name = re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_").lower()[:_NAME_WIDTH]
     return name if name and not name[0].isdigit() else f"m_{name}".rstrip("_")
+
+
+def percent(share: float) -> str:
+    """Format a share, small ones with more digits."""
+    return f"{share:.0%}" if share in (0.0, 1.0) or 0.1 <= share <= 0.99 else f"{share:.2%}"
