@@ -35,6 +35,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         sys.stderr.close()
         return 0
+    except OSError as error:
+        return _complain(_of_the_system(error), as_json=arguments.json)
+
+
+def _of_the_system(error: OSError) -> HbpipeError:
+    """Say what the operating system refused in the form of every other error."""
+    return HbpipeError(
+        error.strerror or str(error),
+        where={} if error.filename is None else {"path": error.filename},
+        remedy="check that the path exists, that this user may use it, and the space of its disk",
+    )
 
 
 def _complain(error: HbpipeError, *, as_json: bool) -> int:
@@ -66,11 +77,19 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument(
             "--full-scan", action="store_true", help="look for late input beyond events.horizon"
         )
+        one.add_argument(
+            "--accept-missing",
+            action="store_true",
+            help="take out the rows of files that have vanished",
+        )
     _verb(verbs, "status", "show the current release, and which days are done, held or gone")
     _add_verify(verbs)
     config = _verb(verbs, "config", "show every setting and where it comes from", required=False)
     config.add_argument(
         "--schema", action="store_true", help="print the JSON Schema of the settings instead"
+    )
+    config.add_argument(
+        "--keys", action="store_true", help="print a table of all keys and what they mean instead"
     )
     _verb(verbs, "doctor", "check this machine, the events and the lake before the first run")
     _add_read(verbs)
@@ -133,7 +152,9 @@ def _add_verify(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type
     verify = _verb(verbs, "verify", "check that ledger, statistics and posteriors add up")
     verify.add_argument("--full", action="store_true", help="recount the raw files, row by row")
     verify.add_argument("--days", metavar="FIRST..LAST", help="only these business days")
-    verify.add_argument("--sample", type=int, metavar="N", help="recount N days, evenly spread")
+    verify.add_argument(
+        "--sample", type=_at_least(1), metavar="N", help="recount N days, evenly spread"
+    )
 
 
 def _add_read(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -144,7 +165,7 @@ def _add_read(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-a
     read.add_argument(
         "--where", action="append", default=[], metavar="COLUMN=VALUE", help="only these rows"
     )
-    read.add_argument("--limit", type=int, metavar="N", help="at most so many rows")
+    read.add_argument("--limit", type=_at_least(0), metavar="N", help="at most so many rows")
     read.add_argument("--out", metavar="FILE", help="write .parquet or .csv instead of printing")
 
 
@@ -153,6 +174,19 @@ def _day(text: str) -> date:
         return date.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a day such as 2026-01-31") from None
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if number < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {least} or more")
+        return number
+
+    return parse
 
 
 if __name__ == "__main__":

@@ -7,10 +7,9 @@ output, as text or as one JSON object; progress goes to standard error.
 from __future__ import annotations
 
 import json
-import math
 from argparse import Namespace
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hbpipe.config import Settings, json_schema, load_settings, resolved_view
-from hbpipe.errors import ConfigError, HbpipeError
+from hbpipe.errors import ConfigError
 from hbpipe.report.console import ConsoleObserver
+from hbpipe.report.export import to_json, write_table
+from hbpipe.report.keys import key_table
 from hbpipe.report.status import describe_status, status_text
 from hbpipe.report.tables import text_table
 from hbpipe.run.doctor import examine
@@ -38,20 +39,7 @@ def _settings(arguments: Namespace) -> Settings:
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(_plain(value), allow_nan=False))
-
-
-def _plain(value: Any) -> Any:
-    """Turn values of Arrow and numpy into JSON's; it knows no NaN and no infinity, so null."""
-    if isinstance(value, dict):
-        return {str(key): _plain(below) for key, below in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(below) for below in value]
-    if isinstance(value, date | datetime):
-        return value.isoformat()
-    if hasattr(value, "item"):
-        return _plain(value.item())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    print(to_json(value))
 
 
 def suggest(arguments: Namespace) -> int:
@@ -119,6 +107,7 @@ def plan(arguments: Namespace) -> int:
             engine,
             as_of=arguments.as_of,
             full_scan=arguments.full_scan,
+            accept_missing=arguments.accept_missing,
         )
     if arguments.json:
         _print_json(found.to_dict())
@@ -144,7 +133,11 @@ def run(arguments: Namespace) -> int:
     settings = _settings(arguments)
     with ConsoleObserver(arguments.quiet or arguments.json) as observer:
         report = run_night(
-            settings, as_of=arguments.as_of, observer=observer, full_scan=arguments.full_scan
+            settings,
+            as_of=arguments.as_of,
+            observer=observer,
+            full_scan=arguments.full_scan,
+            accept_missing=arguments.accept_missing,
         )
     if arguments.json:
         _print_json(report.to_dict())
@@ -186,17 +179,23 @@ def verify(arguments: Namespace) -> int:
 def _day_range(text: str | None) -> tuple[date, date] | None:
     if text is None:
         return None
-    first, _, last = text.partition("..")
+    start, _, end = text.partition("..")
     try:
-        return date.fromisoformat(first), date.fromisoformat(last or first)
+        first, last = date.fromisoformat(start), date.fromisoformat(end or start)
     except ValueError:
         raise ConfigError(f"--days {text!r}", expected="2026-01-01..2026-01-31") from None
+    if last < first:
+        raise ConfigError(f"--days {text!r} ends before it begins", expected=f"{last}..{first}")
+    return first, last
 
 
 def config(arguments: Namespace) -> int:
-    """Print every setting with its origin, or the JSON Schema."""
+    """Print every setting with its origin; or the JSON Schema, or the table of all keys."""
     if arguments.schema:
         print(json.dumps(json_schema(), indent=2))
+        return 0
+    if arguments.keys:
+        print(key_table(json_schema()))
         return 0
     if arguments.config is None:
         raise ConfigError("no settings file is named", remedy="give one with --config FILE")
@@ -227,7 +226,7 @@ def read(arguments: Namespace) -> int:
     """Print or write a table of a release."""
     table = _chosen_rows(arguments)
     if arguments.out:
-        _write(table, Path(arguments.out))
+        write_table(table, Path(arguments.out))
     if arguments.json:
         rows = {"out": arguments.out} if arguments.out else {"rows": table.to_pylist()}
         _print_json({"table": arguments.table, "count": table.num_rows, **rows})
@@ -272,20 +271,3 @@ def _require(table: pa.Table, columns: Sequence[str]) -> None:
     for name in columns:
         if name not in table.column_names:
             raise ConfigError(f"no column {name!r}{nearest(name, table.column_names)}")
-
-
-def _write(table: pa.Table, path: Path) -> None:
-    import pyarrow.csv as pacsv
-    import pyarrow.parquet as pq
-
-    writers = {".parquet": pq.write_table, ".csv": pacsv.write_csv}
-    if path.suffix not in writers:
-        raise HbpipeError(f"cannot write {path.name}", expected="a name in .parquet or .csv")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        writers[path.suffix](table, str(path))
-    except pa.ArrowException as error:
-        raise HbpipeError(
-            f"cannot write {path}: {str(error).splitlines()[0]}",
-            remedy="choose other --columns, or write .parquet, which holds lists too",
-        ) from None

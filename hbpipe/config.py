@@ -55,11 +55,18 @@ _HARMLESS = re.compile(r"(aws_)?(default_)?(region|endpoint|endpoint_url|allow_h
 class Settings(Section):
     """All settings of a pipeline, resolved."""
 
-    pipeline: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
-    environment: str = Field("prod", pattern=r"^[a-z][a-z0-9_-]*$")
+    pipeline: str = Field(
+        pattern=r"^[a-z][a-z0-9_-]*$",
+        description="the name of the pipeline; a lake belongs to one",
+    )
+    environment: str = Field(
+        "prod", pattern=r"^[a-z][a-z0-9_-]*$", description="whose readers follow the releases"
+    )
     events: Events
     stores: Stores = Stores()
-    metrics: dict[MetricName, MetricSetting] = Field(min_length=1)
+    metrics: dict[MetricName, MetricSetting] = Field(
+        min_length=1, description="what is measured: the name of a metric to its keys, see below"
+    )
     inference: Inference = Inference()
     lake: LakeSettings
     cluster: Cluster = Cluster()

@@ -15,6 +15,8 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
+    PlainSerializer,
     WithJsonSchema,
     field_validator,
     model_validator,
@@ -43,6 +45,18 @@ def _minutes(value: Any) -> int:
     return int(match[1]) * 60 + int(match[2])
 
 
+def _as_days(days: int) -> str:
+    return f"{days}d"
+
+
+def _as_window(days: int | None) -> str:
+    return "all" if days is None else _as_days(days)
+
+
+def _as_time(minutes: int) -> str:
+    return f"{minutes // 60:02d}:{minutes % 60:02d}"
+
+
 def _strings(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
@@ -63,6 +77,11 @@ def _metric(raw: Any) -> Any:
 
 
 _DAYS_SCHEMA = {"type": "string", "pattern": r"^\d+\s*d$", "examples": ["28d"]}
+_TIME_SCHEMA = {
+    "type": "string",
+    "pattern": r"^([01]?\d|2[0-3]):[0-5]\d$",
+    "examples": ["02:00"],
+}
 _NAMES_SCHEMA = {
     "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
 }
@@ -74,16 +93,21 @@ _METRIC_SCHEMA = {
     "fixed and hyperprior",
 }
 
-Days = Annotated[int, BeforeValidator(_days), WithJsonSchema(_DAYS_SCHEMA)]
+# Shown as they are typed, so that what is printed can be set again.
+Days = Annotated[
+    int, BeforeValidator(_days), PlainSerializer(_as_days), WithJsonSchema(_DAYS_SCHEMA)
+]
 Window = Annotated[
     int | None,
     BeforeValidator(_window),
+    PlainSerializer(_as_window),
     WithJsonSchema({"anyOf": [_DAYS_SCHEMA, {"const": "all"}, {"type": "null"}]}),
 ]
 DayStart = Annotated[
     int,
     BeforeValidator(_minutes),
-    WithJsonSchema({"type": "string", "pattern": r"^([01]?\d|2[0-3]):[0-5]\d$"}),
+    PlainSerializer(_as_time),
+    WithJsonSchema(_TIME_SCHEMA),
 ]
 Name = Annotated[str, Field(min_length=1)]
 Names = Annotated[tuple[Name, ...], BeforeValidator(_strings), WithJsonSchema(_NAMES_SCHEMA)]
@@ -98,23 +122,58 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: Any, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Show defaults as they are typed: pydantic would show 28 where ``28d`` is meant."""
+        schema = handler(core_schema)
+        properties = handler.resolve_ref_schema(schema).get("properties", {})
+        typed = cls.model_construct().model_dump(mode="json", warnings=False)
+        for name, one in properties.items():
+            if "default" in one:
+                one["default"] = typed[name]
+        return schema
+
 
 class Events(Section):
     """Where the events lie and how their columns are read."""
 
-    path: Name
-    time: str | None = None
-    day: str | None = None
-    timezone: str = "UTC"
-    day_start: DayStart = 0
-    levels: Names = Field(min_length=1)
-    #: Whether the last level identifies a unit by itself, or only within its parent.
-    unit_ids: Literal["auto", "unique", "within_parent"] = "auto"
-    event_id: Names = ()
-    horizon: Days = 7
-    earliest: date = date(2000, 1, 1)
-    latest: date = date(2099, 12, 31)
-    storage_options: Options = Field({}, repr=False)
+    path: Name = Field(
+        description="a Parquet file or a folder of them, flat or hive-partitioned; a local path, "
+        "s3://, gs:// or abfs://"
+    )
+    time: str | None = Field(
+        None,
+        description="the column of the moment: a timestamp or ISO text; naive ones are local in "
+        "timezone. Give time or day",
+    )
+    day: str | None = Field(None, description="the column of the business day, a date")
+    timezone: str = Field("UTC", description="the IANA zone in which business days are counted")
+    day_start: DayStart = Field(
+        0,
+        description="when the business day begins, quoted: later where tills close after midnight",
+    )
+    levels: Names = Field(
+        min_length=1,
+        description="the columns of the hierarchy, coarse to fine; the last is the unit",
+    )
+    unit_ids: Literal["auto", "unique", "within_parent"] = Field(
+        "auto",
+        description="whether the last level names a unit by itself (a unit that changes its parent "
+        "has moved) or only within its parent; auto decides by the ids seen on one day",
+    )
+    event_id: Names = Field(
+        (), description="the columns that name an event: repeated ones are counted once a day"
+    )
+    horizon: Days = Field(7, description="how far back each night looks for late files")
+    earliest: date = Field(date(2000, 1, 1), description="events of earlier days are rejected")
+    latest: date = Field(date(2099, 12, 31), description="events of later days are rejected")
+    storage_options: Options = Field(
+        {},
+        repr=False,
+        description="options of the object store, by name; secrets as env:NAME or file:PATH",
+    )
 
     @field_validator("timezone")
     @classmethod
@@ -157,20 +216,41 @@ class Events(Section):
 class Stores(Section):
     """The universe of stores beyond those with events in the window."""
 
-    #: A Parquet table with one row per store and the level columns.
-    path: str | None = None
-    #: Stores stay listed this long after their last event; by default as long as the window.
-    keep_silent: Days | None = None
+    path: str | None = Field(
+        None, description="a Parquet table with one row per store and the columns of the levels"
+    )
+    keep_silent: Days | None = Field(
+        None,
+        description="how long stores stay listed after their last event; null: as long as the "
+        "window",
+    )
 
 
 class Inference(Section):
     """How hyperparameters and posteriors are computed."""
 
-    pool_by: Names | None = None
-    window: Window = 28
-    estimator: str = Field("ml", pattern=r"^(ml|reml|map|moments(:[a-z_]+)?)$")
-    uncertainty: Literal["auto", "plug_in", "first_order", "integrated"] = "auto"
-    quantiles: tuple[float, ...] = (0.05, 0.5, 0.95)
+    pool_by: Names | None = Field(
+        None,
+        description="the levels whose stores share one prior; [] for one prior over all, null for "
+        "every level above the unit",
+    )
+    window: Window = Field(
+        28, description="how many days a release rests on, its as-of day the last; or all"
+    )
+    estimator: str = Field(
+        "ml",
+        pattern=r"^(ml|reml|map|moments(:[a-z_]+)?)$",
+        description="how hyperparameters are estimated: ml (marginal likelihood), reml, map, "
+        "moments or moments:VARIANT",
+    )
+    uncertainty: Literal["auto", "plug_in", "first_order", "integrated"] = Field(
+        "auto",
+        description="how posteriors carry the uncertainty of the hyperparameters; plug_in carries "
+        "none",
+    )
+    quantiles: tuple[float, ...] = Field(
+        (0.05, 0.5, 0.95), description="the posterior quantiles, each a column such as q0.05"
+    )
 
     @field_validator("quantiles")
     @classmethod
@@ -185,20 +265,43 @@ class Inference(Section):
 class LakeSettings(Section):
     """Where the tables lie."""
 
-    path: Name
-    storage_options: Options = Field({}, repr=False)
+    path: Name = Field(
+        description="the folder of the tables: a local path or an object store; one pipeline, one "
+        "lake"
+    )
+    storage_options: Options = Field(
+        {},
+        repr=False,
+        description="options of the object store, by name; secrets as env:NAME or file:PATH",
+    )
 
 
 class Cluster(Section):
     """Who does the work; never what comes out."""
 
-    kind: Literal["local", "serial", "address"] = "local"
-    workers: Annotated[int, Field(ge=1, strict=True)] | Literal["auto"] = "auto"
-    processes: bool | Literal["auto"] = "auto"
-    memory_limit_gib: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
-    address: str | None = None
-    no_workers_timeout_s: float = Field(300.0, gt=0)
-    allowed_failures: int = Field(3, ge=0)
+    kind: Literal["local", "serial", "address"] = Field(
+        "local",
+        description="local: a Dask cluster on this machine; serial: this process alone; address: a "
+        "cluster that runs already",
+    )
+    workers: Annotated[int, Field(ge=1, strict=True)] | Literal["auto"] = Field(
+        "auto", description="how many chunks are worked on at once; auto: one for each CPU"
+    )
+    processes: bool | Literal["auto"] = Field(
+        "auto", description="whether workers of a local cluster are processes, or else threads"
+    )
+    memory_limit_gib: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
+        "auto", description="the memory of each worker process, in GiB"
+    )
+    address: str | None = Field(
+        None, description="the scheduler of kind address, such as tls://scheduler:8786"
+    )
+    no_workers_timeout_s: float = Field(
+        300.0, gt=0, description="how long to wait for a cluster without workers, in seconds"
+    )
+    allowed_failures: int = Field(
+        3, ge=0, description="how often a task may lose its worker before the run fails"
+    )
 
     @model_validator(mode="after")
     def _address(self) -> Cluster:
@@ -210,6 +313,12 @@ class Cluster(Section):
 class Audits(Section):
     """The thresholds of both gates; a share is of the rows of a day or the pools of a metric."""
 
-    max_rejected_share: float = Field(0.05, ge=0, le=1)
-    max_repeated_share: float = Field(0.25, ge=0, le=1)
-    max_unconverged_share: float = Field(0.0, ge=0, le=1)
+    max_rejected_share: float = Field(
+        0.05, ge=0, le=1, description="a day with a larger share of rejected rows is held"
+    )
+    max_repeated_share: float = Field(
+        0.25, ge=0, le=1, description="a day with a larger share of repeated rows is held"
+    )
+    max_unconverged_share: float = Field(
+        0.0, ge=0, le=1, description="a metric with a larger share of failed fits stops the release"
+    )

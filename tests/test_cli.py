@@ -127,13 +127,15 @@ def test_verify(hbpipe: Verb, config: Path) -> None:
     found = the_object(printed)
     assert code == 0
     assert found["fine"] is True
-    assert {"hashes", "files", "days", "recount_events"} <= {o["name"] for o in found["findings"]}
+    assert {"hashes", "files", "days", "recount_rows"} <= {o["name"] for o in found["findings"]}
     write(config.parent / "events" / f"{day(1)}.parquet", visits(1)[1:])
     assert hbpipe("verify")[0] == 0
     code, printed, _ = hbpipe("verify", "--full", "--days", f"{day(1)}..{day(2)}")
     assert code == 3
-    assert "FAIL  recount_events" in printed
-    assert hbpipe("verify", "--days", "yesterday")[0] == 2
+    assert "FAIL  recount_rows" in printed
+    code, printed, _ = hbpipe("verify", "--days", "2030-01-01")
+    assert code == 3
+    assert "FAIL  days: nothing was checked" in printed
 
 
 def test_doctor(hbpipe: Verb) -> None:
@@ -154,9 +156,24 @@ def test_config_shows_values_and_where_they_come_from(hbpipe: Verb, config: Path
     assert "inference.window" in hbpipe("config")[1]
 
 
+def test_what_config_shows_can_be_set_again(hbpipe: Verb) -> None:
+    options = ["--set", "inference.window=all", "--set", 'events.day_start="02:30"']
+    options += ["--set", "stores.keep_silent=90d"]
+    shown = the_object(hbpipe("config", "--json", *options)[1])
+    values = {key: one["value"] for key, one in shown.items()}
+    assert values["inference.window"] == "all"
+    assert values["events.day_start"] == "02:30"
+    assert values["events.horizon"] == "7d"
+    typed = [part for key, v in values.items() for part in ("--set", f"{key}={json.dumps(v)}")]
+    again = the_object(hbpipe("config", "--json", *typed)[1])
+    assert {key: one["value"] for key, one in again.items()} == values
+
+
 def test_the_schema_needs_no_settings(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "--schema"]) == 0
     assert "properties" in json.loads(capsys.readouterr().out)
+    assert main(["config", "--keys"]) == 0
+    assert "| `inference.window` |" in capsys.readouterr().out
     assert main(["config"]) == 2
     assert "--config FILE" in capsys.readouterr().err
 
@@ -180,6 +197,54 @@ def test_read(hbpipe: Verb, tmp_path: Path) -> None:
     assert pyarrow.csv.read_csv(tmp_path / "p.csv").num_rows == 6
 
 
+@pytest.mark.parametrize("table", ["files", "days", "releases"])
+def test_nested_columns_are_json_text_in_csv(hbpipe: Verb, tmp_path: Path, table: str) -> None:
+    hbpipe("run")
+    rows = the_object(hbpipe("read", table, "--json")[1])["rows"]
+    out = tmp_path / "out" / "table.csv"
+    assert hbpipe("read", table, "--out", str(out))[0] == 0
+    assert [path.name for path in out.parent.iterdir()] == ["table.csv"]
+    written = pyarrow.csv.read_csv(
+        out, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True)
+    ).to_pylist()
+    nested = [name for name, value in rows[0].items() if isinstance(value, list)]
+    assert nested
+    for name in nested:
+        assert [json.loads(row[name]) for row in written] == [row[name] for row in rows]
+
+
+def test_a_table_that_cannot_be_written_leaves_the_old_file(
+    hbpipe: Verb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(table: Any, path: str) -> None:
+        Path(path).write_text("half a ta")
+        raise pyarrow.ArrowInvalid("a type that has no text")
+
+    hbpipe("run")
+    out = tmp_path / "out" / "p.csv"
+    hbpipe("read", "--out", str(out))
+    before = out.read_bytes()
+    monkeypatch.setattr(pyarrow.csv, "write_csv", fail)
+    code, _, error = hbpipe("read", "--out", str(out))
+    assert code == 1
+    assert "a type that has no text" in error
+    assert [path.name for path in out.parent.iterdir()] == ["p.csv"]
+    assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize("verb", ["run", "read", "verify"])
+@pytest.mark.parametrize("place", ["tiny.yaml", "tiny.yaml/lake", "/proc/x"])
+def test_a_lake_where_none_can_be_is_an_error_that_says_so(
+    hbpipe: Verb, config: Path, verb: str, place: str
+) -> None:
+    lake = f"lake.path={config.parent / place}"
+    code, printed, _ = hbpipe(verb, "--json", "--set", lake)
+    error = the_object(printed)["error"]
+    assert code == 1
+    assert error["kind"] == "LakeError"
+    assert error["remedy"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -189,7 +254,9 @@ def test_read(hbpipe: Verb, tmp_path: Path) -> None:
         (("read", "files", "--where", "days=1"), 2, "holds lists"),
         (("read", "--release", "2020-01-01.1"), 1, "no release '2020-01-01.1'"),
         (("read", "--out", "x.xlsx"), 1, ".parquet or .csv"),
-        (("read", "files", "--out", "files.csv"), 1, "choose other --columns"),
+        (("verify", "--days", "yesterday"), 2, "2026-01-01..2026-01-31"),
+        (("verify", "--days", "2026-01-08..2026-01-05"), 2, "ends before it begins"),
+        (("read", "--out", "tiny.yaml/x.csv"), 1, "check that the path exists"),
         (("run", "--set", "inference.windw=3d"), 2, "did you mean 'window'"),
         (("run", "--set", "lake.path"), 2, "section.key=value"),
         (("run", "--env", "nowhere"), 2, "nowhere.yaml"),
@@ -233,7 +300,19 @@ def test_a_held_lease_exits_with_four_and_names_the_holder(hbpipe: Verb, config:
     assert str(os.getpid()) in error
 
 
-@pytest.mark.parametrize("arguments", [["run"], ["walk"], [], ["run", "--as-of", "soon"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run"],
+        ["walk"],
+        [],
+        ["run", "--as-of", "soon"],
+        ["verify", "--config", "x.yaml", "--sample", "0"],
+        ["verify", "--config", "x.yaml", "--sample", "-3"],
+        ["read", "--config", "x.yaml", "--limit", "-2"],
+        ["read", "--config", "x.yaml", "--limit", "few"],
+    ],
+)
 def test_wrong_usage_exits_with_two(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

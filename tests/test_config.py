@@ -20,6 +20,8 @@ from hbpipe.config import (
     window_days,
 )
 from hbpipe.errors import ConfigError
+from hbpipe.model.families import FAMILIES
+from hbpipe.report.keys import key_table
 
 SOUND = """
 pipeline: demo
@@ -307,8 +309,36 @@ def test_the_resolved_view_lists_every_value_with_its_origin(tmp_path):
     assert view["events.levels"] == (["chain_id", "store_id"], str(tmp_path / "a.yaml"))
     assert view["metrics.conversion"][0]["family"] == "beta_binomial"
     assert view["metrics.conversion"][1] == str(tmp_path / "a.yaml")
-    assert view["inference.window"] == (28, "default")
+    assert view["inference.window"] == ("28d", "default")
     assert view["stores.path"] == (None, "default")
+
+
+def test_the_table_of_all_keys_is_drawn_from_the_schema():
+    """To renew it: `hbpipe config --keys`, between the two comments of configs/README.md."""
+    text = (ROOT / "configs" / "README.md").read_text(encoding="utf-8")
+    _, _, rest = text.partition("<!-- keys -->\n")
+    table, found, _ = rest.partition("\n<!-- end of keys -->")
+    assert found
+    assert table == key_table(json_schema())
+
+
+def test_every_default_of_the_schema_can_be_typed(tmp_path):
+    content = yaml.safe_load(SOUND)
+    for name, section in json_schema()["$defs"].items():
+        key = "lake" if name == "LakeSettings" else name.lower()
+        keys = {k: one["default"] for k, one in section["properties"].items() if "default" in one}
+        content[key] = {**keys, **content.get(key, {})}
+    typed = load(tmp_path, yaml.safe_dump(content))
+    assert typed.model_dump() == load(tmp_path).model_dump()
+    assert typed.inference.window == 28
+
+
+def test_every_family_is_in_the_table_of_families():
+    text = (ROOT / "configs" / "README.md").read_text(encoding="utf-8")
+    for family in FAMILIES.values():
+        roles = ", ".join(f"`{role.name}`" for role in family.roles)
+        named = ", ".join(f"`{name}`" for name in family.hyperparameters)
+        assert f"| `{family.name}` | {roles} | {named} |\n" in text
 
 
 @pytest.mark.parametrize("name", ["demo", "retail", "transactions", "base"])

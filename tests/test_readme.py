@@ -47,7 +47,7 @@ def folder(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_shell_commands_end_with_a_verified_release(folder: Path) -> None:
     printed = (folder / "printed").read_text(encoding="utf-8")
-    assert "recount_events" in printed
+    assert "recount_rows" in printed
     assert "FAIL" not in printed
 
 

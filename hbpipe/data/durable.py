@@ -161,12 +161,26 @@ def sync(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder and what leads to it, each durably named in its parent."""
+    """Create a folder and what leads to it, each durably named in its parent.
+
+    Raises
+    ------
+    LakeError
+        A file is in the way, or the disk refuses.
+    """
     if path.is_dir():
         return
     make_folder(path.parent)
-    path.mkdir(exist_ok=True)
-    sync(path.parent)
+    try:
+        path.mkdir(exist_ok=True)
+        sync(path.parent)
+    except OSError as error:
+        raise LakeError(
+            f"cannot make a folder: {error.strerror or error}",
+            where={"folder": path},
+            expected="a folder that this user may make, where no file is in the way",
+            remedy="correct lake.path, or the rights and the free space of the disk",
+        ) from error
 
 
 def require_create_if_absent(storage: Storage) -> None:

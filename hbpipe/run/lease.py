@@ -13,7 +13,7 @@ from typing import Any
 
 from hbpipe.data.durable import make_folder
 from hbpipe.data.lake import Lake
-from hbpipe.errors import LeaseError
+from hbpipe.errors import LakeError, LeaseError
 
 
 class Lease:
@@ -48,18 +48,26 @@ class Lease:
         ------
         LeaseError
             Another run holds it; names its process, host, run and start.
+        LakeError
+            The lake's folder cannot be made, or its lease not be written.
         """
         if not self._lake.storage.local:
             return self
         path = Path(self._lake.private_path("lease"))
         make_folder(path.parent)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise _unusable(self._lake.uri, path, error) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _name_holder(descriptor, run_id)
         except BlockingIOError as error:
             os.close(descriptor)
             raise _held(self._lake.uri, path) from error
+        except OSError as error:
+            os.close(descriptor)
+            raise _unusable(self._lake.uri, path, error) from error
         except BaseException:
             os.close(descriptor)
             raise
@@ -98,6 +106,15 @@ def _name_holder(descriptor: int, run_id: str) -> None:
     }
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+
+
+def _unusable(uri: str, path: Path, error: OSError) -> LakeError:
+    return LakeError(
+        f"cannot take the lease: {error.strerror or error}",
+        where={"lake": uri, "file": path},
+        expected="a file that this user may write and lock",
+        remedy="correct lake.path, or the rights and the free space of the disk",
+    )
 
 
 def _held(uri: str, path: Path) -> LeaseError:

@@ -1,7 +1,8 @@
 """Verification: files, ledger, statistics and posteriors are whole, and they add up.
 
 Quick checks read the lake; ``full`` reads the raw files again (``verify_raw``). The ledger is
-checked as it stands now, the posteriors as the current release shows them.
+checked as it stands now, the posteriors as the current release shows them: its own window and
+metrics count, not those of settings that no run has used yet.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from collections.abc import Iterable, Iterator
 from datetime import date
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from hbpipe.config import Settings
 from hbpipe.data.clock import to_date, to_number
 from hbpipe.data.lake import Lake
+from hbpipe.data.quantities import RESERVED
 from hbpipe.errors import LakeError
 from hbpipe.run.findings import Finding, finding
 from hbpipe.run.fingerprints import statistics_digest
@@ -40,7 +43,8 @@ def verify(
     full
         Recount the raw files.
     days
-        First and last business day to check; by default all that are done.
+        First and last business day to check; by default all that are done. When none of them is
+        done the finding ``days`` fails, as nothing was checked.
     sample
         Recount this many days, evenly spread, instead of all.
 
@@ -71,16 +75,13 @@ def verify(
     findings = [
         intact,
         _rows_of_files(files.values()),
-        _days_against_files(done, files.values(), len(waiting & ledger.keys())),
-        *_statistics_against_days(settings, lake, done),
+        _days_against_files(done, files.values(), len(waiting & ledger.keys()), days),
+        *_statistics_against_days(lake, done),
     ]
     if days is None:
-        findings += _posteriors_against_days(settings, lake, release)
+        findings += _posteriors_against_days(lake, release)
     if full:
-        current = statistics_digest(event_format(settings), settings.parsed_metrics)
-        raw = [d for d, e in done.items() if e.state != "gone" and e.settings == current]
-        chosen = spread(raw, sample)
-        findings += recount_days(settings, lake.read("statistics"), chosen, files.values())
+        findings += _recount(settings, lake, done, files.values(), sample)
     return findings
 
 
@@ -116,8 +117,17 @@ def _rows_of_files(files: Iterable[FileEntry]) -> Finding:
 
 
 def _days_against_files(
-    days: dict[int, DayEntry], files: Iterable[FileEntry], waiting: int
+    days: dict[int, DayEntry],
+    files: Iterable[FileEntry],
+    waiting: int,
+    asked: tuple[date, date] | None,
 ) -> Finding:
+    late = f"; {waiting} day(s) wait for input that no run has processed" if waiting else ""
+    if asked and not days:
+        first, last = asked
+        return Finding(
+            "days", False, f"nothing was checked: no day from {first} to {last} is done{late}"
+        )
     counted: Counter[tuple[int, str]] = Counter()
     for entry in files:
         for day, found in entry.days.items():
@@ -130,15 +140,12 @@ def _days_against_files(
         for name in ("accepted", "rejected", "repeated")
         if getattr(entry.account, name) != counted[day, name]
     ]
-    late = f"; {waiting} day(s) wait for input that no run has processed" if waiting else ""
     return finding("days", faults, f"{len(days)} day(s) equal the sum of their files{late}")
 
 
-def _statistics_against_days(
-    settings: Settings, lake: Lake, days: dict[int, DayEntry]
-) -> Iterator[Finding]:
-    columns = ["day", "metric", *settings.events.levels, "n_events"]
-    table = lake.read("statistics", columns=columns)
+def _statistics_against_days(lake: Lake, days: dict[int, DayEntry]) -> Iterator[Finding]:
+    levels = _levels(lake.snapshot("statistics").schema)
+    table = lake.read("statistics", columns=["day", "metric", *levels, "n_events"])
     sums = table.group_by(["day", "metric"], use_threads=False).aggregate([("n_events", "sum")])
     found = {(row["day"], row["metric"]): row["n_events_sum"] for row in sums.to_pylist()}
     faults = [
@@ -149,7 +156,7 @@ def _statistics_against_days(
         if found.get((to_date(day), name), 0) != entry.account.accepted
     ]
     yield finding("statistics", faults, f"{table.num_rows:,} rows hold the accepted events")
-    keys = table.group_by(["day", "metric", *settings.events.levels], use_threads=False)
+    keys = table.group_by(["day", "metric", *levels], use_threads=False)
     distinct = keys.aggregate([]).num_rows
     yield Finding(
         "statistics_keys",
@@ -158,30 +165,60 @@ def _statistics_against_days(
     )
 
 
-def _posteriors_against_days(
-    settings: Settings, lake: Lake, release: dict[str, Any]
-) -> Iterator[Finding]:
+def _levels(statistics: pa.Schema) -> list[str]:
+    """Return the levels of a lake: what its statistics have beside the columns of the house."""
+    return [name for name in statistics.names if name not in RESERVED]
+
+
+def _posteriors_against_days(lake: Lake, release: dict[str, Any]) -> Iterator[Finding]:
     """Compare the release's posteriors with its own days, whatever has happened to them since."""
-    table = read(lake, "posteriors", environment=settings.environment, release=release["release"])
-    ledger = read_days(lake, dict(release["versions"])["days"])
-    last, window = to_number(release["as_of"]), settings.inference.window
-    accepted = sum(
-        entry.account.accepted
-        for day, entry in ledger.items()
-        if day <= last and (window is None or day > last - window)
-    )
-    for metric in settings.parsed_metrics:
-        rows = table.filter(pc.equal(table["metric"], metric.name))
+    shown = {"environment": release["environment"], "release": release["release"]}
+    table, fits = read(lake, "posteriors", **shown), read(lake, "fits", **shown)
+    versions = dict(release["versions"])
+    levels = _levels(lake.snapshot("statistics", versions["statistics"]).schema)
+    window = _window_of(release, read_days(lake, versions["days"]))
+    for metric in sorted({*table["metric"].to_pylist(), *fits["metric"].to_pylist()}):
+        rows = table.filter(pc.equal(table["metric"], metric))
         events = pc.sum(rows["n_events"]).as_py() or 0
+        measured = [entry.account for entry in window if metric in entry.account.metrics]
+        accepted = sum(account.accepted for account in measured)
         yield Finding(
-            f"posteriors_{metric.name}",
+            f"posteriors[{metric}]",
             events == accepted,
             f"{rows.num_rows:,} posteriors rest on {events:,} events, the window holds "
             f"{accepted:,}",
         )
-        keys = rows.group_by([*settings.events.levels, "term"], use_threads=False)
+        keys = rows.group_by([*levels, "term"], use_threads=False)
         yield Finding(
-            f"posteriors_{metric.name}_keys",
+            f"posteriors_keys[{metric}]",
             keys.aggregate([]).num_rows == rows.num_rows,
             f"{rows.num_rows:,} rows, every unit once",
         )
+
+
+def _window_of(release: dict[str, Any], ledger: dict[int, DayEntry]) -> list[DayEntry]:
+    """Return the days that a release rests on: ``days`` of them, the last its as-of day."""
+    last = to_number(release["as_of"])
+    return [entry for day, entry in ledger.items() if last - release["days"] < day <= last]
+
+
+def _recount(
+    settings: Settings,
+    lake: Lake,
+    days: dict[int, DayEntry],
+    files: Iterable[FileEntry],
+    sample: int | None,
+) -> Iterator[Finding]:
+    """Recount the days whose raw files are there and whose statistics these settings made."""
+    current = statistics_digest(event_format(settings), settings.parsed_metrics)
+    able = [day for day, e in days.items() if e.state != "gone" and e.settings == current]
+    chosen = spread(able, sample)
+    if not chosen:
+        yield Finding(
+            "recount_rows",
+            False,
+            f"nothing was recounted: of {len(days)} done day(s), {len(able)} have their raw files "
+            "and come from these settings; verify with the settings of the last run, or run first",
+        )
+        return
+    yield from recount_days(settings, lake.read("statistics"), chosen, files)

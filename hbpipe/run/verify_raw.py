@@ -32,7 +32,7 @@ def spread(days: Iterable[int], sample: int | None) -> list[int]:
     ordered = sorted(days)
     if sample is None or sample >= len(ordered):
         return ordered
-    return [ordered[k * len(ordered) // max(sample, 1)] for k in range(sample)]
+    return [ordered[k * len(ordered) // sample] for k in range(sample)]
 
 
 def recount_days(
@@ -76,7 +76,7 @@ def _compare_events(
         if found.get(key, 0) != wanted.get(key, 0)
     ]
     days = len({key[0] for key in expected})
-    return finding("recount_events", faults, f"{sum(expected.values()):,} events of {days} day(s)")
+    return finding("recount_rows", faults, f"{sum(expected.values()):,} events of {days} day(s)")
 
 
 def _compare_metric(
@@ -95,7 +95,7 @@ def _compare_metric(
             if not _equal(row[name], expected[name], _rounding(name, expected))
         ]
     return finding(
-        f"recount_{metric.name}", faults, f"{len(rows) * len(absent):,} statistics are equal"
+        f"recount[{metric.name}]", faults, f"{len(rows) * len(absent):,} statistics are equal"
     )
 
 

@@ -65,3 +65,12 @@ def test_part_of_another_schema_is_refused(lake: Lake) -> None:
     with pytest.raises(LakeError, match="column 'n' is string, not int64"):
         lake.publish("statistics", [part], app_id="x", replaces=[FIRST])
     assert lake.version("statistics") == 0
+
+
+@pytest.mark.parametrize("below", ["", "lake"])
+def test_a_lake_where_a_file_is_in_the_way_is_refused(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(LakeError, match="cannot make a folder: File exists") as caught:
+        Lake(str(tmp_path / "file" / below)).create("days", pa.schema([("day", pa.date32())]))
+    assert caught.value.where == {"folder": tmp_path / "file"}
+    assert caught.value.remedy

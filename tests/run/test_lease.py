@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hbpipe.data.lake import Lake
-from hbpipe.errors import LeaseError
+from hbpipe.errors import LakeError, LeaseError
 from hbpipe.run.lease import Lease
 
 HOLD = """
@@ -84,6 +85,28 @@ def test_holder_that_has_not_yet_written_its_name(lake: Lake) -> None:
         Path(lake.private_path("lease")).write_text("")
         with pytest.raises(LeaseError, match="another run holds the lease"):
             Lease(lake).acquire(run_id="second")
+
+
+def test_a_lease_that_cannot_be_taken_says_where_and_what_to_do(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = Path(lake.uri).parent / "file"
+    file.touch()
+    with pytest.raises(LakeError, match="no file is in the way"):
+        Lease(Lake(str(file))).acquire(run_id="mine")
+    Path(lake.private_path("lease")).mkdir(parents=True)
+    with pytest.raises(LakeError, match=r"cannot take the lease: .* what to do: correct lake.path"):
+        Lease(lake).acquire(run_id="mine")
+    Path(lake.private_path("lease")).rmdir()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(LakeError, match="No space left on device"):
+            Lease(lake).acquire(run_id="mine")
+    Lease(lake).acquire(run_id="mine").release()
 
 
 def test_object_store_has_no_lease() -> None:

@@ -79,15 +79,15 @@ def test_it_says_what_it_compared(whole: Path) -> None:
     messages = {one.name: one.message for one in verify(settings, lake_of(settings), full=True)}
     assert messages["files"].startswith("164 rows")
     assert messages["days"] == "4 day(s) equal the sum of their files"
-    assert messages["recount_events"] == "162 events of 4 day(s)"
-    assert "posteriors rest on 162 events" in messages["posteriors_basket"]
-    assert messages["recount_conversion"].endswith("statistics are equal")
+    assert messages["recount_rows"] == "162 events of 4 day(s)"
+    assert "posteriors rest on 162 events" in messages["posteriors[basket]"]
+    assert messages["recount[conversion]"].endswith("statistics are equal")
 
 
 def test_events_of_statistics_that_were_changed(folder: Path) -> None:
     tamper(folder, "statistics", "n_events", lambda n: n + 1, day="2")
     assert failed(folder) == {"statistics"}
-    assert failed(folder, full=True) == {"statistics", "recount_events"}
+    assert failed(folder, full=True) == {"statistics", "recount_rows"}
 
 
 @pytest.mark.parametrize("change", [lambda n: n + 1, lambda n: -n])
@@ -95,7 +95,7 @@ def test_a_statistic_that_was_changed_is_found_by_a_recount(folder: Path, change
     tamper(folder, "statistics", "trials", change, day="2")
     assert failed(folder) == set()
     (name,) = failed(folder, full=True)
-    assert name.startswith("recount_")
+    assert name.startswith("recount[")
 
 
 def test_a_row_of_days_that_was_changed(folder: Path) -> None:
@@ -120,12 +120,12 @@ def test_a_raw_value_that_was_changed_is_found_by_a_recount(folder: Path) -> Non
     row["amount"] *= 1.0000001
     write(folder / "events" / f"{day(2)}.parquet", rows)
     assert failed(folder) == set()
-    assert failed(folder, full=True) == {"recount_basket"}
+    assert failed(folder, full=True) == {"recount[basket]"}
 
 
 def test_a_raw_row_that_was_lost_is_found_by_a_recount(folder: Path) -> None:
     write(folder / "events" / f"{day(2)}.parquet", visits(2)[1:])
-    assert "recount_events" in failed(folder, full=True)
+    assert "recount_rows" in failed(folder, full=True)
 
 
 def damaged(folder: Path, table: str) -> Path:
@@ -158,13 +158,13 @@ def test_posteriors_that_rest_on_other_events(folder: Path) -> None:
     table = pa.Table.from_pylist([row], schema=lake.snapshot("releases").schema)
     lake.replace("releases", table, run_id="tamper")
     (name,) = failed(folder)
-    assert name in {f"posteriors_{metric}" for metric in METRICS}
+    assert name in {f"posteriors[{metric}]" for metric in METRICS}
 
 
 def test_some_days_or_a_sample_can_be_asked_for(folder: Path) -> None:
     write(folder / "events" / f"{day(2)}.parquet", visits(2)[1:])
     assert failed(folder, full=True, days=(day(0), day(1))) == set()
-    assert "recount_events" in failed(folder, full=True, days=(day(2), day(2)))
+    assert "recount_rows" in failed(folder, full=True, days=(day(2), day(2)))
     assert failed(folder, full=True, sample=1) == set(), "the first day"
     assert spread(range(10), 3) == [0, 3, 6]
     assert spread([3, 1, 2], None) == spread([3, 1, 2], 9) == [1, 2, 3]
@@ -199,7 +199,49 @@ def test_days_of_earlier_settings_are_held_to_those(folder: Path) -> None:
     night(settings)
     found = {one.name: one for one in verify(settings, lake_of(settings), full=True)}
     assert all(one.fine for one in found.values())
-    assert found["recount_events"].message == "80 events of 2 day(s)"
+    assert found["recount_rows"].message == "80 events of 2 day(s)"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"inference": {"window": "2d"}},
+        {"metrics": {**METRICS, "visits": {**METRICS["orders"], "count": "rows"}}},
+        {"metrics": {"bought": METRICS["conversion"]}},
+        {"events": {"levels": ["store_id"]}, "inference": {"pool_by": []}},
+    ],
+)
+def test_settings_that_no_run_has_used_are_no_fault_of_the_release(
+    whole: Path, change: dict[str, Any]
+) -> None:
+    settings = settings_for(whole, **{**OPTIONS, **change})
+    found = {one.name: one for one in verify(settings, lake_of(settings))}
+    assert [one.message for one in found.values() if not one.fine] == []
+    assert {name for name in found if name.startswith("posteriors[")} == {
+        f"posteriors[{metric}]" for metric in METRICS
+    }
+    assert "rest on 162 events" in found["posteriors[basket]"].message
+
+
+def test_a_check_of_nothing_fails(whole: Path) -> None:
+    settings = settings_for(whole, **OPTIONS)
+    never = (date(2030, 1, 1), date(2030, 1, 2))
+    found = {one.name: one for one in verify(settings, lake_of(settings), days=never, full=True)}
+    assert {name for name, one in found.items() if not one.fine} == {"days", "recount_rows"}
+    assert "no day from 2030-01-01 to 2030-01-02 is done" in found["days"].message
+    other = settings_for(whole, metrics={"bought": METRICS["conversion"]})
+    found = {one.name: one for one in verify(other, lake_of(other), full=True)}
+    assert {name for name, one in found.items() if not one.fine} == {"recount_rows"}
+    assert "of 4 done day(s), 0 have their raw files" in found["recount_rows"].message
+
+
+def test_names_of_findings_differ_whatever_metrics_are_called(tmp_path: Path) -> None:
+    write_days(tmp_path, 1)
+    metrics = dict.fromkeys(("rows", "events", "keys", "a", "a_keys"), METRICS["conversion"])
+    settings = settings_for(tmp_path, metrics=metrics)
+    night(settings)
+    names = [one.name for one in verify(settings, lake_of(settings), full=True)]
+    assert len(names) == len(set(names)) == 5 + 1 + 3 * len(metrics)
 
 
 def test_values_far_from_zero_are_compared_with_the_rounding_that_merging_costs(
