@@ -13,7 +13,7 @@ from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Family
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fit:
     """Estimated hyperparameters of one pool.
 
@@ -69,7 +69,7 @@ class Fit:
         return self.pools.sketch
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PoolFits:
     """Estimated hyperparameters of ``G`` pools; the fields of :class:`Fit` with a leading axis.
 

@@ -59,7 +59,8 @@ def one_store(pools: NDArray[np.bool_], limit: Array, *, has: str) -> Degeneracy
         limit=limit,
         identified=True,
         found=f"a single store has {has}, so the spread between stores is unknown",
-        remedy="pool it with other stores, fix tau, or give a proper hyperprior for tau",
+        remedy="pool it with other stores, fix tau, or give a proper hyperprior for tau "
+        "and estimator='map'",
         unless=("mu",),
     )
 

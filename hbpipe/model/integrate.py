@@ -138,9 +138,15 @@ def _infer(target: Target, coordinates: Array, hyperprior: Spec, uncertainty: st
     peak = find_peak(target, start)
     if uncertainty == "first_order":
         return first_order_nodes(target, peak)
-    if uncertainty == "integrated" or SPREAD not in target.free:
+    if SPREAD not in target.free:
         return quadrature(target, locate(target, peak))
+    if uncertainty == "integrated":
+        return _integrated(target, peak)
     return _automatic(target, peak)
+
+
+def _integrated(target: Target, peak: Peak) -> Nodes:
+    return replace(quadrature(target, locate(target, peak)), curvature=peak.curvature)
 
 
 def _automatic(target: Target, peak: Peak) -> Nodes:
@@ -150,7 +156,7 @@ def _automatic(target: Target, peak: Peak) -> Nodes:
     for chosen, quick in ((np.flatnonzero(enough), True), (np.flatnonzero(~enough), False)):
         if len(chosen):
             some, at = target.select(chosen), peak.select(chosen)
-            nodes = first_order_nodes(some, at) if quick else quadrature(some, locate(some, at))
+            nodes = first_order_nodes(some, at) if quick else _integrated(some, at)
             parts.append((chosen, nodes))
     return combine_pools(parts, target.n_pools)
 

@@ -63,6 +63,9 @@ class Mixture:
     def quantiles(self, levels: Array, start: Array | None = None) -> Array:
         """Return quantiles (J, Q) at ``levels`` (Q,) strictly between 0 and 1.
 
+        They never fall as the level rises. With several components, those of Beta and Gamma
+        laws that are below 1e-300 are given as 1e-300.
+
         Parameters
         ----------
         levels
@@ -98,10 +101,11 @@ def _solve(mixture: Mixture, level: float, u: Array) -> Array:
         open_rows = open_rows[~((np.abs(residual) <= _RESIDUAL) & np.isfinite(step))]
         if not len(open_rows):
             break
-    out = mixture.law.from_line(u)
     if len(open_rows):
-        out[open_rows] = _solve_bracketed(mixture.take(open_rows), level)
-    return np.asarray(out)
+        u[open_rows] = _solve_bracketed(mixture.take(open_rows), level)
+    # Both ways end at the line's end exactly, so that quantiles too small for a float keep order.
+    end = mixture.law.to_line(np.asarray(-np.inf))
+    return np.asarray(mixture.law.from_line(np.where(u > end + 1e-9, u, end)))
 
 
 def _newton_step(mixture: Mixture, level: float, u: Array) -> Pair:
@@ -117,19 +121,20 @@ def _newton_step(mixture: Mixture, level: float, u: Array) -> Pair:
 def _solve_bracketed(mixture: Mixture, level: float) -> Array:
     """Bisect between the extreme quantiles of the components, which enclose the mixture's.
 
-    ``x`` itself is bisected: near 0 its floating-point spacing is as fine as on the line.
+    On the line, because a quantile near 0 may be hundreds of powers of ten below its bracket's
+    upper end: more halvings of ``x`` than there are steps.
     """
     parts = np.asarray(mixture.law.ppf(mixture.first, mixture.second, np.asarray(level)))
     present = mixture.weight > 0
-    low = np.min(np.where(present, parts, np.inf), axis=1)
-    high = np.max(np.where(present, parts, -np.inf), axis=1)
+    low = mixture.law.to_line(np.min(np.where(present, parts, np.inf), axis=1))
+    high = mixture.law.to_line(np.max(np.where(present, parts, -np.inf), axis=1))
     for _ in range(_SAFE_STEPS):
         # A row that is done no longer moves, so its bits do not depend on the other rows.
         searching = high - low > 1e-15 * np.maximum(np.abs(low), np.abs(high))
         if not searching.any():
             break
         middle = 0.5 * (low + high)
-        below = mixture.cdf(middle) < level
+        below = mixture.cdf(mixture.law.from_line(middle)) < level
         low = np.where(searching & below, middle, low)
         high = np.where(searching & ~below, middle, high)
     return np.asarray(0.5 * (low + high))

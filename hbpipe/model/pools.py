@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hbpipe.errors import FitError
+from hbpipe.errors import FitError, StatisticsError
 from hbpipe.model.family import Array, Codes, Family, Hyperparameters, Prior, Statistics
 from hbpipe.model.geometry import Geometry, geometry_of
 from hbpipe.model.laws import NORMAL
@@ -62,7 +62,7 @@ def update_pools(
     statistics: Statistics,
     pools: Codes,
     *,
-    quantiles: tuple[float, ...],
+    quantiles: float | tuple[float, ...],
     exposure: Array | float | None = None,
 ) -> PosteriorColumns:
     """Update stores with the uncertainty of their pools.
@@ -90,7 +90,7 @@ def update_pools(
     PosteriorColumns
     """
     pools = np.asarray(pools)
-    geometry, levels = geometry_of(family), _levels(quantiles)
+    geometry, levels = geometry_of(family), checked_levels(quantiles)
     size, raw = geometry.sizes(statistics)
     out = _empty(len(pools), len(levels))
     noise = np.empty(len(pools))
@@ -116,7 +116,8 @@ def update_pools(
     )
 
 
-def _levels(quantiles: tuple[float, ...]) -> Array:
+def checked_levels(quantiles: float | tuple[float, ...]) -> Array:
+    """Return one level or several as (Q,); FitError unless strictly between 0 and 1."""
     levels = np.asarray(quantiles, dtype=float).reshape(-1)
     if not np.all((levels > 0) & (levels < 1)):
         raise FitError(
@@ -125,6 +126,31 @@ def _levels(quantiles: tuple[float, ...]) -> Array:
             remedy="write 0.025 for 2.5 %",
         )
     return levels
+
+
+def one_per_store(values: Any, stores: int, name: str) -> Array:
+    """Return a number, or one for each store, as (J,); StatisticsError for any other shape."""
+    found = np.asarray(values, dtype=float)
+    if found.shape not in ((), (1,), (stores,)):
+        raise StatisticsError(
+            f"{name} have the shape {found.shape}",
+            expected=f"one number, or ({stores},), one for each store",
+            remedy="for several values of each store, ask once for each value",
+        )
+    return np.broadcast_to(found, (stores,))
+
+
+def checked_exposure(exposure: Any, stores: int) -> Array:
+    """Return exposures as (J,); StatisticsError where one is negative, infinite or NaN."""
+    amount = one_per_store(exposure, stores, "exposures")
+    if len(wrong := np.flatnonzero(~(np.isfinite(amount) & (amount >= 0)))):
+        raise StatisticsError(
+            f"an exposure is {amount[wrong[0]]:g}",
+            where={"store": int(wrong[0])},
+            expected="a finite number that is not negative",
+            remedy="pass the size of the next observation",
+        )
+    return amount
 
 
 def _empty(stores: int, levels: int) -> dict[str, Array]:
@@ -235,7 +261,7 @@ def _predict(
     geometry: Geometry, mean: Array, variance: Array, noise: Array, exposure: Any
 ) -> tuple[Array, Array]:
     """Moments of the next observation: E and Var of N successes, a count, or a mean of N."""
-    amount = np.broadcast_to(np.asarray(exposure, dtype=float), mean.shape)
+    amount = checked_exposure(exposure, len(mean))
     v0, v1, v2 = geometry.variance
     if geometry.law is NORMAL:
         own = noise / amount if geometry.has_noise else amount
@@ -259,7 +285,7 @@ def cdf_pools(
     pools = np.asarray(pools)
     geometry = geometry_of(family)
     size, raw = geometry.sizes(statistics)
-    at = np.broadcast_to(np.asarray(points, dtype=float), pools.shape)
+    at = one_per_store(points, len(pools), "points")
     out = np.empty(len(pools))
     for rows, part, full in _blocks(nodes, pools):
         plain = _is_plain(nodes, pools[rows])

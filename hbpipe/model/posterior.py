@@ -9,12 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hbpipe.errors import FitError
 from hbpipe.model.family import Array, Description, Family, Statistics
 from hbpipe.model.fits import Fit, PoolFits
 from hbpipe.model.geometry import geometry_of
 from hbpipe.model.integrate import integrate_pools
 from hbpipe.model.nodes import Nodes
-from hbpipe.model.pools import PLAIN, PosteriorColumns, cdf_pools, update_pools
+from hbpipe.model.pools import (
+    PLAIN,
+    PosteriorColumns,
+    cdf_pools,
+    checked_exposure,
+    checked_levels,
+    update_pools,
+)
 from hbpipe.model.predictive import mix_predictive
 from hbpipe.model.shrink import pool_posterior
 from hbpipe.model.statistics import check_statistics
@@ -35,7 +43,7 @@ def posterior(
     statistics: Mapping[str, Any],
     *,
     uncertainty: str = "auto",
-    quantiles: tuple[float, ...] = (0.025, 0.5, 0.975),
+    quantiles: float | tuple[float, ...] = (0.025, 0.5, 0.975),
 ) -> Posterior:
     """Update stores with what a fit learnt of their pool.
 
@@ -53,7 +61,8 @@ def posterior(
         under the fit's hyperprior; ``auto`` chooses one of the last two: first order where the
         curvature of the posterior in log τ is at least 80.
     quantiles
-        Levels of the columns ``q...``, strictly between 0 and 1.
+        Level, or levels, of the columns ``q...``, strictly between 0 and 1. A column's name has
+        six digits of its level.
 
     Returns
     -------
@@ -64,7 +73,8 @@ def posterior(
     StatisticsError
         If the statistics are impossible.
     FitError
-        If the method or a level is wrong, or the hyperprior gives an improper posterior.
+        If the method or a level is wrong, two levels share a column's name, or the hyperprior
+        gives an improper posterior.
     """
     model = fit.pools.model
     arrays = check_statistics(model, statistics)
@@ -90,7 +100,7 @@ def posterior_pools(
     pools: NDArray[np.integer[Any]],
     *,
     uncertainty: str = "auto",
-    quantiles: tuple[float, ...] = (0.025, 0.5, 0.975),
+    quantiles: float | tuple[float, ...] = (0.025, 0.5, 0.975),
     exposure: Array | float | None = None,
 ) -> PosteriorColumns:
     """Update the stores of many pools, (J,) with pool numbers (J,).
@@ -131,7 +141,7 @@ class Posterior(Mapping[str, Array]):
         fits: PoolFits,
         nodes: Nodes,
         statistics: Statistics,
-        quantiles: tuple[float, ...],
+        quantiles: float | tuple[float, ...],
     ) -> None:
         self.nodes = nodes
         self.method = str(nodes.method[0])
@@ -139,13 +149,14 @@ class Posterior(Mapping[str, Array]):
         self._fits = fits
         self._statistics = statistics
         self._codes = np.zeros(len(next(iter(statistics.values()))), dtype=np.int64)
+        names = _quantile_names(checked_levels(quantiles))
         columns = self._update(quantiles)
         self._columns: dict[str, Array] = {
             name: getattr(columns, name)
             for name in ("mean", "sd", "sd_plug_in", "weight", "prior_mean")
         }
-        for number, level in enumerate(quantiles):
-            self._columns[f"q{level:g}"] = columns.quantiles[:, number]
+        for number, name in enumerate(names):
+            self._columns[name] = columns.quantiles[:, number]
 
     def __getitem__(self, name: str) -> Array:
         return self._columns[name]
@@ -174,12 +185,11 @@ class Posterior(Mapping[str, Array]):
 
     def quantile(self, q: float | tuple[float, ...]) -> Array:
         """Quantiles at one level, (J,), or at several, (J, Q)."""
-        levels = tuple(np.atleast_1d(np.asarray(q, dtype=float)).tolist())
-        found = self._update(levels).quantiles
+        found = self._update(q).quantiles
         return np.asarray(found[:, 0]) if np.ndim(q) == 0 else found
 
     def predict(
-        self, exposure: Array | float, quantiles: tuple[float, ...] = (0.025, 0.5, 0.975)
+        self, exposure: Array | float, quantiles: float | tuple[float, ...] = (0.025, 0.5, 0.975)
     ) -> Description:
         """Predict each store's next observation.
 
@@ -189,11 +199,18 @@ class Posterior(Mapping[str, Array]):
             A number or (J,): trials, exposure, or number of values whose mean is predicted; for
             known variances the sampling variance of the next estimate.
         quantiles
-            Levels; for counts the smallest count whose cdf reaches the level.
+            Level or levels; for counts the smallest count whose cdf reaches the level.
+
+        Raises
+        ------
+        StatisticsError
+            If an exposure is impossible, or there is not one for each store.
+        FitError
+            If a level is not strictly between 0 and 1.
         """
-        amount = np.broadcast_to(np.asarray(exposure, dtype=float), self._codes.shape)
+        amount = checked_exposure(exposure, len(self._codes))
         at = {name: v[self._codes] for name, v in self._fits.hyperparameters.items()}
-        levels = np.atleast_1d(np.asarray(quantiles, dtype=float))
+        levels = checked_levels(quantiles)
         law = self._family.update(self._statistics, at)
         if self.method in PLAIN:
             return self._family.predict(law, amount, at, levels)
@@ -203,7 +220,7 @@ class Posterior(Mapping[str, Array]):
         known = {"sigma": np.sqrt(noise)}
         return mix_predictive(self._family, parts, mixture.weight, amount, known, levels)
 
-    def _update(self, quantiles: tuple[float, ...]) -> PosteriorColumns:
+    def _update(self, quantiles: float | tuple[float, ...]) -> PosteriorColumns:
         return update_pools(
             self._family,
             self.nodes,
@@ -212,3 +229,19 @@ class Posterior(Mapping[str, Array]):
             self._codes,
             quantiles=quantiles,
         )
+
+
+def _quantile_names(levels: Array) -> list[str]:
+    """Name the columns of the levels, and refuse levels that differ too little to have two."""
+    names = [f"q{level:g}" for level in levels.tolist()]
+    for name in names:
+        shared = [
+            level for level, other in zip(levels.tolist(), names, strict=True) if other == name
+        ]
+        if len(shared) > 1:
+            raise FitError(
+                f"the quantile levels {shared} share the column {name}",
+                expected="levels that differ in their first six digits",
+                remedy="leave one out, or ask for it by quantile()",
+            )
+    return names

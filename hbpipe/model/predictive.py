@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from hbpipe.model.discrete import describe_beta_binomial_mixture
 from hbpipe.model.family import Array, Description, Family, Prior
 from hbpipe.model.geometry import geometry_of
-from hbpipe.model.laws import NORMAL
+from hbpipe.model.laws import BETA, NORMAL
 
 _BISECTIONS = 200
 
@@ -44,6 +45,11 @@ def mix_predictive(
         Mean and sd (J,), quantiles (J, Q), cdf of points (J,) or a number. For families of
         counts a quantile is the smallest count whose cdf reaches the level.
     """
+    law = geometry_of(family).law
+    if law is BETA:
+        # No closed form to bisect on: one sum of the mixture's probabilities serves all levels.
+        alpha, beta = posterior.values()
+        return describe_beta_binomial_mixture(exposure, alpha, beta, weight, levels)
     parts = family.predict(posterior, exposure[:, None], hyperparameters, levels)
     mean = np.sum(weight * parts.mean, axis=1)
     spread = np.square(parts.sd) + (parts.mean - mean[:, None]) ** 2
@@ -53,10 +59,9 @@ def mix_predictive(
         return np.asarray(np.sum(weight * parts.cdf(at[:, None]), axis=1))
 
     low, high = np.min(parts.quantiles, axis=1), np.max(parts.quantiles, axis=1)
-    counts = geometry_of(family).law is not NORMAL
     quantiles = np.stack(
         [
-            _bisect(cdf, level, low[:, i], high[:, i], whole=counts)
+            _bisect(cdf, level, low[:, i], high[:, i], whole=law is not NORMAL)
             for i, level in enumerate(levels.tolist())
         ],
         axis=1,

@@ -19,16 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from hbpipe.errors import FitError
 from hbpipe.model.family import Array
 from hbpipe.model.geometry import LOCATION, NOISE, SPREAD, Geometry
 from hbpipe.model.jets import Jet
 from hbpipe.model.nodes import Nodes, combine_pools, single_nodes
 from hbpipe.model.peak import conditional
 from hbpipe.model.target import Target
-from hbpipe.model.window import DROP, Range, reach
+from hbpipe.model.window import DROP, FARTHEST, Range, reach
 
 #: Of the nodes at one outer node: log weight, A, prior mean, its remaining variance, noise
-#: variance.
+#: variance, and how far the density has fallen at the ends of the inner range.
 Parts: TypeAlias = tuple[Array, ...]
 
 #: Outer and inner nodes: the next number where the density is not resolved. The first ones
@@ -36,6 +37,9 @@ Parts: TypeAlias = tuple[Array, ...]
 OUTER, INNER = (19, 31, 63), (11, 23, 47)
 #: Roughness up to which a density counts as resolved; limits are then good to 0.002 sd.
 _OUTER_LIMIT, _INNER_LIMIT = 0.05, 0.025
+#: At the ends of the inner range the density has fallen by exp(−this) at least, except at outer
+#: nodes that together have less than this weight.
+_LEAST_DROP, _NEGLIGIBLE = 5.0, 1e-3
 #: A component is narrow when its variance is below this share of the location's.
 _NARROW = 0.3
 
@@ -69,6 +73,11 @@ def tensor_rule(target: Target, window: Range, outer: int, inner: int) -> tuple[
     """Nodes on ``outer`` × ``inner`` points, and how rough the density is on them.
 
     The roughness along both coordinates, (G, 2), is in units of what is allowed.
+
+    Raises
+    ------
+    FitError
+        If nothing finite remains, or the inner range does not reach the ends of the density.
     """
     if SPREAD in target.free:
         x, log_outer = _outer_rule(window, outer)
@@ -82,6 +91,7 @@ def tensor_rule(target: Target, window: Range, outer: int, inner: int) -> tuple[
     parts = [np.concatenate(part, axis=1) for part in zip(*blocks, strict=True)]
     weight = np.exp(parts[0] - np.max(parts[0], axis=(1, 2), keepdims=True))
     weight /= np.sum(weight, axis=(1, 2), keepdims=True)
+    _check_tails(target, weight, parts[-1])
     nodes = single_nodes(
         target.family.name,
         "integrated",
@@ -90,7 +100,7 @@ def tensor_rule(target: Target, window: Range, outer: int, inner: int) -> tuple[
         noise=np.ones(target.n_pools),
         n_groups=np.asarray(target.sketch.n_groups),
     )
-    _, spread, location, variance, noise = parts
+    _, spread, location, variance, noise, _ = parts
     nodes = replace(
         nodes,
         weight=weight,
@@ -103,6 +113,25 @@ def tensor_rule(target: Target, window: Range, outer: int, inner: int) -> tuple[
         [_outer_roughness(weight) / _OUTER_LIMIT, _inner_roughness(weight) / _INNER_LIMIT], axis=1
     )
     return smooth_narrow(nodes, target.geometry), roughness
+
+
+def _check_tails(target: Target, weight: Array, drop: Array) -> None:
+    """Raise unless the density is finite and ends within the inner range; both (G, K, L).
+
+    A proper posterior does. Where the tails of an improper one escaped the check of the
+    hyperprior, the result would be the range of the nodes and not the posterior.
+    """
+    endless = np.sum(np.where(drop < _LEAST_DROP, weight, 0.0), axis=(1, 2)) > _NEGLIGIBLE
+    lost = endless | ~np.isfinite(weight).all(axis=(1, 2))
+    if lost.any():
+        pool = int(np.flatnonzero(lost)[0])
+        raise FitError(
+            "the posterior of the hyperparameters has no end that integration can reach",
+            where={"pool": pool, "stores": int(target.sketch.n_groups[pool])},
+            expected="a density that falls off on both sides of its mode",
+            remedy="give a proper hyperprior with lighter tails, pool more stores, or hold what "
+            "is known with `fixed`",
+        )
 
 
 def _outer_roughness(weight: Array) -> Array:
@@ -173,7 +202,7 @@ def _inner_rule(
 ) -> list[Array]:
     """Nodes over the inner variable at some outer nodes.
 
-    ``x`` and ``log_outer`` are (G, T); the parts are those of :func:`_node`, (G, T, L) each.
+    ``x`` and ``log_outer`` are (G, T); the parts are :data:`Parts`, (G, T, L) each.
     """
     pools, times = x.shape
     target = single.repeat(times) if times > 1 else single
@@ -181,7 +210,8 @@ def _inner_rule(
     point, jet = conditional(target, np.repeat(guide, times, axis=0), x.ravel())
     place = inner_place(target)
     if place is None:
-        return [part.reshape(pools, times, 1) for part in _node(target, point, jet, log_measure)]
+        only = (*_node(target, point, jet, log_measure), np.full(pools * times, np.inf))
+        return [part.reshape(pools, times, 1) for part in only]
     sd = 1.0 / np.sqrt(np.maximum(-jet.hessian[:, place, place], 1e-6))
 
     def at(t: Array) -> tuple[Array, Jet]:
@@ -198,8 +228,12 @@ def _inner_rule(
     above = reach(drop(1.0), 5.0 * sd, DROP)
     step = (below + above) / (inner + 1)
     low = mode - below
+    fallen = np.full(pools * times, np.inf)
+    if np.any(np.maximum(below, above) >= FARTHEST):
+        fallen = np.minimum(drop(-1.0)(below), drop(1.0)(above))
     found = [
-        _node(target, *at(low + (i + 1) * step), log_measure + np.log(step)) for i in range(inner)
+        (*_node(target, *at(low + (i + 1) * step), log_measure + np.log(step)), fallen)
+        for i in range(inner)
     ]
     return [
         np.stack(part, axis=1).reshape(pools, times, inner) for part in zip(*found, strict=True)

@@ -18,6 +18,8 @@ DROP = 14.0
 _EDGE, _ORIGIN = 16.0, -7.0
 _SCAN = np.linspace(-7.0, 7.0, 15)
 _SEARCHES = 8
+#: No search goes farther than this along a logarithm or a logit.
+FARTHEST = 40.0
 
 
 @dataclass(frozen=True)
@@ -78,12 +80,12 @@ def reach(drop_at: Callable[[Array], Array], width: Array, wanted: float) -> Arr
     """Find the distance at which a log density has dropped by about ``wanted``, (G,).
 
     The drop of a Gaussian grows with the square of the distance, which a few rescalings use;
-    slower tails are followed by factors of at most 3.
+    slower tails are followed by factors of at most 3, up to ``FARTHEST``.
     """
     searching = np.ones(len(width), dtype=bool)
     for _ in range(_SEARCHES):
         ratio = np.sqrt(wanted / np.maximum(drop_at(width), 1e-3))
-        scaled = np.minimum(width * np.clip(ratio, 0.3, 3.0), 40.0)
+        scaled = np.minimum(width * np.clip(ratio, 0.3, 3.0), FARTHEST)
         width = np.where(searching, scaled, width)
         searching &= np.abs(ratio - 1.0) > 0.15
         if not searching.any():

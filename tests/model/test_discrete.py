@@ -5,7 +5,10 @@ import pytest
 from scipy import stats
 
 from hbpipe.errors import StatisticsError
+from hbpipe.model import discrete
+from hbpipe.model.discrete import describe_beta_binomial_mixture
 from hbpipe.model.families import get_family
+from hbpipe.model.longsum import gauss_sum
 
 LEVELS = np.array([0.001, 0.025, 0.5, 0.9, 0.999])
 
@@ -51,3 +54,78 @@ def test_trials_ahead_must_be_whole():
         get_family("beta_binomial").predict(
             {"alpha": np.ones(1), "beta": np.ones(1)}, 2.5, {}, [0.5]
         )
+
+
+def random_mixture(stores=4, components=6):
+    rng = np.random.default_rng(3)
+    mean = rng.beta(2, 20, (stores, components))
+    size = np.exp(rng.uniform(0.0, 9.0, mean.shape))
+    return mean * size, (1.0 - mean) * size, rng.dirichlet(np.ones(components), stores)
+
+
+def test_a_mixture_of_predictions_is_the_average_of_its_parts():
+    alpha, beta, weight = random_mixture()
+    trials = np.array([0.0, 1.0, 40.0, 3000.0])
+    ahead = describe_beta_binomial_mixture(trials, alpha, beta, weight, LEVELS)
+    parts = stats.betabinom(trials[:, None], alpha, beta)
+    mean = np.sum(weight * parts.mean(), axis=1)
+    second = np.sum(weight * (parts.var() + parts.mean() ** 2), axis=1)
+    np.testing.assert_allclose(ahead.mean, mean, rtol=1e-12)
+    np.testing.assert_allclose(ahead.sd**2, second - mean**2, rtol=1e-9, atol=1e-15)
+    for q, level in enumerate(LEVELS):
+        k = ahead.quantiles[:, q]
+        assert np.all(np.sum(weight * parts.cdf(k[:, None]), axis=1) >= level - 1e-9)
+        assert np.all(np.sum(weight * parts.cdf(k[:, None] - 1.0), axis=1) < level)
+    for point in (-1.0, 2.5, 700.0):
+        expected = np.sum(weight * parts.cdf(point), axis=1)
+        np.testing.assert_allclose(ahead.cdf(point), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_predictions_of_any_shape():
+    alpha, beta, _ = random_mixture()
+    family = get_family("beta_binomial")
+    prior = {"alpha": alpha, "beta": beta}
+    ahead = family.predict(prior, 25, {}, LEVELS)
+    assert ahead.quantiles.shape == (4, 6, 5)
+    points = np.arange(3.0)[:, None, None]
+    found = ahead.cdf(points)
+    assert found.shape == (3, 4, 6)
+    np.testing.assert_allclose(found, stats.betabinom(25, alpha, beta).cdf(points), rtol=1e-9)
+    empty = family.predict({"alpha": alpha[:0], "beta": beta[:0]}, 25, {}, LEVELS)
+    assert empty.quantiles.shape == (0, 6, 5)
+
+
+def test_block_sums_are_exact_for_polynomials():
+    length = np.array([1.0, 3.0, 8.0, 9.0, 40.0, 2000.0])
+    at, mass = gauss_sum(length)
+    for power in range(16):
+        found = np.sum(mass * (at / 2000.0) ** power, axis=1)
+        expected = [np.sum((np.arange(n) / 2000.0) ** power) for n in length]
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-300)
+
+
+@pytest.mark.parametrize("largest", [1.0, 1e3, 1e9])
+def test_sums_by_quadrature_agree_with_sums_over_every_count(largest, monkeypatch):
+    rng = np.random.default_rng(5)
+    size = largest * 10.0 ** rng.uniform(-3.0, 0.0, (3, 8))
+    mean = rng.beta(1, 5, size.shape)
+    weight = rng.dirichlet(np.ones(8), 3)
+    trials = np.array([90.0, 4000.0, 60000.0])
+    given = (trials, mean * size, (1.0 - mean) * size, weight, LEVELS)
+    monkeypatch.setattr(discrete, "_LONG", 2**62)
+    every = describe_beta_binomial_mixture(*given)
+    points = [every.cdf(share * trials) for share in (0.0, 0.01, 0.2, 0.9, 1.0)]
+    monkeypatch.setattr(discrete, "_LONG", 0)
+    quick = describe_beta_binomial_mixture(*given)
+    np.testing.assert_array_equal(quick.quantiles, every.quantiles)
+    for share, expected in zip((0.0, 0.01, 0.2, 0.9, 1.0), points, strict=True):
+        np.testing.assert_allclose(quick.cdf(share * trials), expected, atol=1e-9)
+    np.testing.assert_array_equal(quick.cdf(-0.5), np.zeros(3))
+
+
+def test_a_billion_trials_follow_the_rate():
+    alpha, beta = np.array([[7.0, 9.0]]), np.array([[113.0, 40.0]])
+    ahead = describe_beta_binomial_mixture(
+        np.array([1e9]), alpha, beta, np.array([[0.0, 1.0]]), LEVELS
+    )
+    np.testing.assert_allclose(ahead.quantiles[0] / 1e9, stats.beta(9, 40).ppf(LEVELS), rtol=1e-6)

@@ -416,6 +416,43 @@ def test_map_reads_a_specification():
 
 
 @pytest.mark.parametrize(
+    ("name", "data", "hyperprior", "estimator"),
+    [
+        (
+            "beta_binomial",
+            {"successes": [0, 1, 1], "trials": [1, 1, 1]},
+            {"concentration": "gamma(2, 0.1)"},
+            "ml",
+        ),
+        (
+            "normal",
+            {"n": [1, 1, 1], "mean": [1.0, 2.0, 4.0], "m2": [0.0] * 3},
+            {"sigma": "gamma(2, 1)"},
+            "ml",
+        ),
+        (
+            "normal_known_variance",
+            {"estimate": [3.0], "variance": [2.0]},
+            {"tau": "gamma(2, 1)"},
+            "reml",
+        ),
+    ],
+)
+def test_the_way_out_by_a_hyperprior_names_map_and_works(name, data, hyperprior, estimator):
+    with pytest.raises(FitError, match=r"proper hyperprior.*estimator='map'"):
+        fit(name, data, estimator=estimator, hyperprior=hyperprior)
+    assert fit(name, data, estimator="map", hyperprior=hyperprior).status == "ok"
+
+
+def test_no_variation_within_stores_promises_nothing_of_hyperpriors():
+    data = {"n": [3, 3], "mean": [1.0, 2.0], "m2": [0.0, 0.0]}
+    with pytest.raises(FitError, match="hold sigma") as caught:
+        fit("normal", data)
+    assert "hyperprior" not in str(caught.value)
+    assert fit("normal", data, fixed={"sigma": 1.0}).status == "no_spread"
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ({"estimator": "mle"}, "did you mean 'ml'"),
@@ -446,6 +483,14 @@ def test_a_fit_survives_pickling():
     again = pickle.loads(pickle.dumps(found))
     assert again.hyperparameters == found.hyperparameters
     np.testing.assert_array_equal(again.sketch.n_groups, found.sketch.n_groups)
+
+
+def test_fits_compare_and_hash_by_identity():
+    found, other = (fit("gamma_poisson", gamma_poisson_data(14)) for _ in range(2))
+    assert found == found
+    assert found != other
+    assert len({found, found, other}) == 2
+    assert len({found.pools, other.pools}) == 2
 
 
 def test_coordinates_are_named_in_order():

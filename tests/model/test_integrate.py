@@ -141,7 +141,12 @@ def test_auto_takes_first_order_only_where_the_spread_is_well_determined(name):
     nodes = integrate_pools(fits)
     assert nodes.method.tolist() == ["integrated", "first_order"]
     assert nodes.curvature[1] > FIRST_ORDER_CURVATURE
-    assert integrate_pools(fits, uncertainty="first_order").curvature[0] < FIRST_ORDER_CURVATURE
+    first = integrate_pools(fits, uncertainty="first_order")
+    assert 0 < first.curvature[0] < FIRST_ORDER_CURVATURE
+    # Every method reports what auto decided on.
+    full = integrate_pools(fits, uncertainty="integrated")
+    np.testing.assert_array_equal(nodes.curvature, first.curvature)
+    np.testing.assert_array_equal(full.curvature, first.curvature)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -228,6 +233,13 @@ def test_a_change_of_unit_changes_nothing_else(factor):
     np.testing.assert_allclose(factor * a.sd, b.sd, rtol=1e-4)
 
 
+NO_SUCCESS = {"successes": [0] * 5, "trials": [20] * 5}
+NO_FAILURE = {"successes": [20] * 5, "trials": [20] * 5}
+NO_COUNT = {"count": [0] * 4, "exposure": [1.0, 2.0, 3.0, 4.0]}
+SOME_COUNTS = {"count": [0, 1, 3, 0], "exposure": [1.0, 2.0, 3.0, 4.0]}
+TWO_VALUES = {"n": [2], "mean": [3.0], "m2": [4.0]}
+
+
 @pytest.mark.parametrize(
     ("name", "stores", "hyperprior"),
     [
@@ -253,11 +265,24 @@ def test_a_change_of_unit_changes_nothing_else(factor):
             {"concentration": "uniform"},
         ),
         ("gamma_poisson", {"count": [0, 3], "exposure": [1.0, 2.0]}, "shape^-1.5 rate^-1"),
+        # Proper in the spread, not along the mean or σ.
+        ("beta_binomial", NO_SUCCESS, {"mean": "reciprocal"}),
+        ("beta_binomial", NO_SUCCESS, {"mean": "power(-2)"}),
+        ("beta_binomial", NO_SUCCESS, {"alpha": "reciprocal", "beta": "gamma(2,1)"}),
+        ("beta_binomial", NO_FAILURE, {"alpha": "gamma(2,1)", "beta": "reciprocal"}),
+        ("gamma_poisson", NO_COUNT, {"mean": "reciprocal"}),
+        ("gamma_poisson", NO_COUNT, {"mean": "uniform"}),
+        ("gamma_poisson", SOME_COUNTS, {"mean": "power(1)"}),
+        # p(shape) is proper, but m^(−1/2) given the shape is not.
+        ("gamma_poisson", SOME_COUNTS, {"shape": "exponential(1)"}),
+        ("normal", TWO_VALUES, {"sigma": "uniform"}),
+        ("normal", TWO_VALUES, {"sigma": "power(3)"}),
     ],
 )
-def test_improper_posteriors_are_refused(name, stores, hyperprior):
+@pytest.mark.parametrize("uncertainty", ["auto", "first_order", "integrated"])
+def test_improper_posteriors_are_refused(name, stores, hyperprior, uncertainty):
     with pytest.raises(FitError, match="improper posterior"):
-        update(name, stores, hyperprior=hyperprior)
+        update(name, stores, hyperprior=hyperprior, uncertainty=uncertainty)
 
 
 @pytest.mark.parametrize(
@@ -279,11 +304,59 @@ def test_improper_posteriors_are_refused(name, stores, hyperprior):
             {"count": [2, 3, 0], "exposure": [1.0, 2.0, 2.0]},
             "shape^-1.5 rate^-1",
         ),
+        ("beta_binomial", NO_SUCCESS, {"mean": "uniform"}),
+        ("beta_binomial", NO_FAILURE, {"mean": "reciprocal"}),
+        ("beta_binomial", NO_SUCCESS, {"alpha": "gamma(0.3,1)", "beta": "gamma(2,1)"}),
+        ("gamma_poisson", NO_COUNT, {"mean": "power(-0.5)"}),
+        ("gamma_poisson", SOME_COUNTS, {"mean": "uniform"}),
+        ("normal", TWO_VALUES, {"sigma": "reciprocal"}),
+        ("normal", TWO_VALUES, {"tau": "half_normal(1)"}),
     ],
 )
 def test_the_least_data_that_make_them_proper_are_accepted(name, stores, hyperprior):
     found = update(name, stores, hyperprior=hyperprior)
     assert np.isfinite(found.quantiles).all()
+
+
+@pytest.mark.parametrize(("scale", "tolerance"), [(1e-8, 1e-6), (1e3, 2e-3), (1e7, 2e-2)])
+def test_a_proper_hyperprior_is_accepted_at_any_scale(scale, tolerance):
+    stores = {"estimate": [3.0, 4.0], "variance": [1.0, 1.0]}
+    found = update("normal_known_variance", stores, hyperprior={"tau": f"half_normal({scale})"})
+    # In u = log τ, μ integrated out: the difference of the estimates is N(0, 2(1 + τ²)).
+    u = np.linspace(np.log(min(scale, 1.0)) - 30.0, np.log(max(scale, 1.0)) + 4.0, 100_001)
+    variance = 1.0 + np.exp(2 * u)
+    log_weight = u - 0.5 * np.log(variance) - 0.25 / variance - 0.5 * np.exp(2 * u) / scale**2
+    weight = np.exp(log_weight - log_weight.max())
+    weight /= weight.sum()
+    # Given τ a store keeps 1 − B of its distance to 3.5 and has the variance 1 − B/2.
+    mean, own = 3.0 + 0.5 / variance, 1.0 - 0.5 / variance
+    expected = weight @ mean
+    sd = np.sqrt(weight @ (own + (mean - expected) ** 2))
+    assert abs(found.mean[0] - expected) < tolerance * sd
+    assert abs(found.sd[0] - sd) < tolerance * sd
+    assert abs(found.weight[0] - weight @ (1.0 - 1.0 / variance)) < 2 * tolerance
+
+
+@pytest.mark.parametrize(
+    ("name", "stores", "hyperprior"),
+    [
+        ("beta_binomial", NO_SUCCESS, {"mean": "power(-0.9)"}),
+        ("gamma_poisson", NO_COUNT, {"mean": "power(-0.9)"}),
+        ("normal", TWO_VALUES, {"sigma": "power(-0.1)"}),
+    ],
+)
+def test_tails_that_integration_cannot_reach_are_refused(name, stores, hyperprior):
+    with pytest.raises(FitError, match="no end that integration can reach") as caught:
+        update(name, stores, hyperprior=hyperprior)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_the_pool_with_an_improper_posterior_is_named():
+    family = get_family("beta_binomial")
+    stores = {"successes": np.array([3, 5, 0, 0]), "trials": np.array([20, 20, 20, 20])}
+    sketch = family.compress(stores, np.array([0, 0, 1, 1]), 2)
+    with pytest.raises(FitError, match=r"small means .*pool 1"):
+        integrate_pools(fit_pools(family, sketch, hyperprior={"mean": "reciprocal"}))
 
 
 def test_unknown_method_names_the_nearest():

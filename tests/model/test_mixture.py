@@ -111,3 +111,21 @@ def test_a_single_beta_component_is_right_where_scipys_inverse_is_not():
     np.testing.assert_allclose(one.quantiles(LEVELS)[0], expected, rtol=3e-6)
     described = BETA.describe(1000.0, 1e9, LEVELS)
     np.testing.assert_allclose(described.quantiles, expected, rtol=3e-6)
+
+
+@pytest.mark.parametrize("law", [BETA, GAMMA])
+def test_quantiles_hundreds_of_powers_of_ten_apart_keep_their_order(law):
+    # The smallest shapes put most of a component next to 0, where Newton's method gives up.
+    first = np.array([[1e-3, 0.02, 0.5, 30.0], [1e-4, 1e-3, 2e-3, 5e-3]])
+    mixtures = Mixture(law, np.full(first.shape, 0.25), first, np.full(first.shape, 40.0))
+    levels = np.linspace(0.01, 0.99, 50)
+    found = mixtures.quantiles(levels)
+    alone = np.concatenate([mixtures.quantiles(levels[[i]]) for i in range(50)], axis=1)
+    np.testing.assert_array_equal(found, alone)
+    assert np.all(np.diff(found, axis=1) >= 0)
+    assert found.min() < 1e-299
+    reached = np.stack([mixtures.cdf(column) for column in found.T], axis=1)
+    held = found > 1e-290
+    assert held.sum(axis=1).min() > 5
+    assert np.sum(held & (found < 1e-70)) > 5
+    np.testing.assert_allclose(reached[held], np.broadcast_to(levels, found.shape)[held], atol=1e-6)

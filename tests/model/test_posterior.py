@@ -237,6 +237,53 @@ def test_wrong_arguments_are_named():
         hbpipe.posterior(fitted, {"n": [1]})
 
 
+@pytest.mark.parametrize("uncertainty", UNCERTAINTIES)
+def test_impossible_questions_are_refused(uncertainty):
+    stores = stores_of("beta_binomial", 3)
+    fitted = hbpipe.fit("beta_binomial", stores)
+    found = hbpipe.posterior(fitted, stores, uncertainty=uncertainty, quantiles=0.5)
+    with pytest.raises(FitError, match="strictly between 0 and 1"):
+        found.predict(10, quantiles=(1.5, -1))
+    with pytest.raises(StatisticsError, match=r"exposure is -1 \(store 0\)"):
+        found.predict(-1)
+    with pytest.raises(StatisticsError, match=r"exposure is nan \(store 1\)"):
+        found.predict([1, np.nan, 2])
+    with pytest.raises(StatisticsError, match="not whole"):
+        found.predict(2.5)
+    with pytest.raises(StatisticsError, match=r"exposures have the shape \(2,\).*\(3,\)"):
+        found.predict([1, 2])
+    with pytest.raises(StatisticsError, match=r"points have the shape \(2,\).*\(3,\)"):
+        found.cdf(np.array([0.1, 0.2]))
+
+
+def test_one_level_is_as_good_as_several():
+    stores = stores_of("beta_binomial", 3)
+    fitted = hbpipe.fit("beta_binomial", stores)
+    one, several = (hbpipe.posterior(fitted, stores, quantiles=q) for q in (0.9, (0.5, 0.9)))
+    assert [name for name in one if name.startswith("q")] == ["q0.9"]
+    np.testing.assert_array_equal(one["q0.9"], several["q0.9"])
+    alone, both = one.predict(30, 0.9), one.predict(30, (0.5, 0.9))
+    np.testing.assert_array_equal(alone.quantiles[:, 0], both.quantiles[:, 1])
+
+
+@pytest.mark.parametrize("levels", [(0.9999999, 0.99999999), (0.5, 0.1, 0.5)])
+def test_levels_that_share_a_column_are_refused(levels):
+    stores = stores_of("beta_binomial", 3)
+    with pytest.raises(FitError, match=f"share the column q{levels[0]:g}"):
+        hbpipe.posterior(hbpipe.fit("beta_binomial", stores), stores, quantiles=levels)
+
+
+def test_quantiles_of_stores_without_successes_keep_their_order():
+    stores = {"successes": np.append(np.zeros(9, np.int64), 1), "trials": np.full(10, 50)}
+    found = hbpipe.posterior(hbpipe.fit("beta_binomial", stores), stores, uncertainty="integrated")
+    levels = (0.001, 0.01, 0.025, 0.1, 0.3, 0.5)
+    quantiles = np.stack([found.quantile(level) for level in levels], axis=1)
+    assert np.all(np.diff(quantiles, axis=1) >= 0)
+    assert np.all(quantiles[:9, 2] < 1e-100)
+    for level, column in zip(levels[2:], quantiles.T[2:], strict=True):
+        np.testing.assert_allclose(found.cdf(column), level, atol=1e-6)
+
+
 def test_the_cdf_of_a_large_integrated_pool_agrees_with_its_quantiles() -> None:
     rng = np.random.default_rng(8)
     trials = rng.integers(5, 40, size=300)

@@ -179,8 +179,8 @@ def degeneracies(sketch: BinomialSketch) -> tuple[Degeneracy, ...]:
         Degeneracy,
         limit=_located(ratio(successes, trials), zero),
         identified=True,
-        remedy="pool these stores with others, "
-        "or give proper hyperpriors for mean and concentration",
+        remedy="pool these stores with others, or give proper hyperpriors for mean and "
+        "concentration and estimator='map'",
         unless=("mean",),
     )
     return (
@@ -213,7 +213,7 @@ def degeneracies(sketch: BinomialSketch) -> tuple[Degeneracy, ...]:
             limit=np.stack([open_, zero], axis=-1),
             identified=False,
             found="no store has more than one trial, so their spread is not identified",
-            remedy="fix the concentration, give a proper hyperprior for it, or widen the window",
+            remedy="fix the concentration, or give it a proper hyperprior and estimator='map'",
         ),
     )
 

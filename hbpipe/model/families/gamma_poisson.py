@@ -179,7 +179,8 @@ def degeneracies(sketch: PoissonSketch) -> tuple[Degeneracy, ...]:
         Degeneracy,
         limit=_located(sketch.rates.pooled, zero),
         identified=True,
-        remedy="pool these stores with others, or give proper hyperpriors for mean and shape",
+        remedy="pool these stores with others, or give proper hyperpriors for mean and shape "
+        "and estimator='map'",
         unless=("mean",),
     )
     return (

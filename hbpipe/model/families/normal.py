@@ -184,8 +184,6 @@ def degeneracies(sketch: NormalSketch) -> tuple[Degeneracy, ...]:
     open_ended = partial(
         Degeneracy,
         identified=False,
-        remedy="hold sigma (fixed={'sigma': ...}), give a proper hyperprior for it, "
-        "or widen the window",
     )
     return (
         Degeneracy(
@@ -201,6 +199,8 @@ def degeneracies(sketch: NormalSketch) -> tuple[Degeneracy, ...]:
             (freedom == 0) & (stores > 0),
             limit=np.stack([mean, zero, _log_sigma(total)], axis=-1),
             found="no store has two values, so sigma and tau cannot be told apart",
+            remedy="hold sigma (fixed={'sigma': ...}), widen the window, or give a proper "
+            "hyperprior for sigma and estimator='map'",
             unless=("tau", "sigma"),
         ),
         open_ended(
@@ -208,6 +208,8 @@ def degeneracies(sketch: NormalSketch) -> tuple[Degeneracy, ...]:
             (freedom > 0) & (sketch.within == 0),
             limit=np.stack([mean, between, zero - _LOG_SIGMA_BOUND], axis=-1),
             found="the values within every store are equal, so sigma has no estimate above 0",
+            # The likelihood has a pole at σ = 0, which few hyperpriors outweigh.
+            remedy="hold sigma (fixed={'sigma': ...}) or widen the window",
             unless=("sigma",),
         ),
         one_store(stores == 1, np.stack([open_, zero, open_], axis=-1), has="values"),
