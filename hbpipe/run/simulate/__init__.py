@@ -52,11 +52,6 @@ class SimulationSummary:
     faults: dict[str, int]
     seconds: float = field(compare=False)
 
-    @property
-    def rows_per_second(self) -> float:
-        """Rows written per second of wall time."""
-        return self.rows / self.seconds
-
 
 def simulate_events(
     out: Path,
