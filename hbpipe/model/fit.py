@@ -246,6 +246,7 @@ def _report(
         fixed=dict(fixed),
         hyperprior=hyperprior,
         sketch=problem.sketch,
+        size=family.size,
     )
 
 
