@@ -109,7 +109,7 @@ def _inverse_gamma(rng: np.random.Generator, replicates: int, groups: int, ratio
 
 
 def _regression(rng: np.random.Generator, replicates: int, groups: int, ratio: float) -> Truth:
-    """Intercepts and slopes, σ = 1 unknown, 5 to 100 rows a store, correlation 0 or ±½."""
+    """Rows with σ = 1 unknown, 5 to 100 a store; intercept and slope correlate by 0 or ±½."""
     family = get_family("normal_regression", 2)
     pools = [_one_regression(rng, family, groups, ratio, turn) for turn in range(replicates)]
     statistics = [pool.statistics for pool in pools]
