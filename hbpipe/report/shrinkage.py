@@ -1,4 +1,4 @@
-"""The shrinkage plot: every store's raw rate, its posterior mean, and what draws the one to the other.
+"""The shrinkage plot: the raw rate of every store, its posterior mean, the way between.
 
     python -m hbpipe.report.shrinkage tests/golden/rat_tumours/data.csv hbpipe/model/shrinkage.svg
 
@@ -73,9 +73,9 @@ def main(arguments: Sequence[str]) -> None:
         axes.legend(frameon=False, labelcolor=_INK)
         axes.spines[["top", "right"]].set_visible(False)
         axes.spines[["left", "bottom"]].set_color(_INK)
+        axes.tick_params(colors=_INK)
         for part in (axes.xaxis, axes.yaxis):
             part.label.set_color(_INK)
-            axes.tick_params(axis=part.axis_name, colors=_INK)
         figure.savefig(Path(target), format="svg", transparent=True, metadata={"Date": None})
 
 
