@@ -63,11 +63,11 @@ def student(prior: Prior, exposure: Array | float = np.inf) -> tuple[Array, Arra
 
 def from_coordinates(coordinates: Array) -> dict[str, Array]:
     """(μ, φ, x, log s₀) → mu, kappa = 1/φ, d0 = 1/x, s0_squared; finite where φ or x is 0."""
-    floor = 1.0 / LARGEST
+    phi, x = (np.maximum(coordinates[..., i], 0.5 / LARGEST) for i in (1, 2))
     return {
         "mu": coordinates[..., 0],
-        "kappa": 1.0 / np.maximum(coordinates[..., 1], floor),
-        "d0": 1.0 / np.maximum(coordinates[..., 2], floor),
+        "kappa": np.minimum(1.0 / phi, LARGEST),
+        "d0": np.minimum(1.0 / x, LARGEST),
         "s0_squared": np.exp(2.0 * coordinates[..., 3]),
     }
 

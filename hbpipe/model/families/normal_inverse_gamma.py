@@ -162,15 +162,15 @@ def _from_variances(sketch: VarianceSketch, held: Array, x: Array, log_s0: Array
 
 
 def scale(sketch: VarianceSketch) -> Array:
-    """Sd of a value; spread of the means over that within stores; 0.1; one unit of log s₀."""
+    """Sd of a value; spread of the means over that within stores; 0.2; one unit of log s₀."""
     within, between, total = _variances(sketch)
     size = np.sqrt(np.maximum(between, total))
     one = np.ones(sketch.n_pools)
     phi = 1.0 + ratio(between, within)
-    return np.stack([np.where(size > 0, size, 1.0), phi, 0.1 * one, one], axis=-1)
+    return np.stack([np.where(size > 0, size, 1.0), phi, 0.2 * one, one], axis=-1)
 
 
-def _largest_equal(sketch: VarianceSketch) -> Array:
+def excess_of_equal_values(sketch: VarianceSketch) -> Array:
     """By how much equal values could outweigh the other stores: Σn − d₀ (other stores).
 
     At the largest Σn of stores whose values are all the same one, and the smallest d₀. Above 0
@@ -189,49 +189,19 @@ def _largest_equal(sketch: VarianceSketch) -> Array:
 
 
 def degeneracies(sketch: VarianceSketch) -> tuple[Degeneracy, ...]:
-    """No value; no store with two values; no or too little variation within; a single store."""
-    stores, freedom = sketch.n_groups, sketch.n_values - sketch.n_groups
-    _, _, total = _variances(sketch)
-    mean = location_moments(_means(sketch))["mean"]
+    """No value; no or too little variation within stores; a single store."""
+    stores = sketch.n_groups
     zero, open_ = np.zeros(sketch.n_pools), np.full(sketch.n_pools, np.nan)
-    within = sketch.rows.sum(sketch.rows["m2"])
-    open_ended = partial(
-        Degeneracy,
-        limit=np.stack([mean, zero, zero, _log_sd(total)], axis=-1),
-        identified=False,
-    )
     return (
-        open_ended(
+        Degeneracy(
             "no_data",
             stores == 0,
             limit=np.zeros((sketch.n_pools, 4)),
+            identified=False,
             found="no store has a value",
             remedy="leave this pool out, or fix mu, kappa, d0 and s0_squared",
         ),
-        open_ended(
-            "sigma_unidentified",
-            (freedom == 0) & (stores > 0),
-            found="no store has two values, so variances within and between cannot be told apart",
-            remedy="hold kappa or s0_squared, widen the window, or give proper hyperpriors for "
-            "them and estimator='map'",
-            unless=("kappa", "s0_squared"),
-        ),
-        open_ended(
-            "no_variation_within",
-            (freedom > 0) & (within == 0),
-            found="the values within every store are equal, so s0_squared has no estimate above 0",
-            remedy="hold s0_squared or widen the window",
-            unless=("s0_squared",),
-        ),
-        open_ended(
-            "equal_values",
-            _largest_equal(sketch) > 0,
-            limit=np.stack([open_, open_, zero, open_], axis=-1),
-            found="stores whose values are all the same outweigh the others, so the likelihood "
-            "grows without end as s0_squared goes to 0",
-            remedy="leave these stores out, hold d0 or s0_squared, or use the family normal",
-            unless=("d0", "s0_squared"),
-        ),
+        *_without_variance(sketch),
         Degeneracy(
             "one_store",
             stores == 1,
@@ -241,6 +211,45 @@ def degeneracies(sketch: VarianceSketch) -> tuple[Degeneracy, ...]:
             remedy="pool it with other stores, fix kappa and d0, or give proper hyperpriors for "
             "them and estimator='map'",
             unless=("mu",),
+        ),
+    )
+
+
+def _without_variance(sketch: VarianceSketch) -> tuple[Degeneracy, ...]:
+    """No store with two values; equal values in every store, or in stores that outweigh others."""
+    freedom = sketch.n_values - sketch.n_groups
+    _, _, total = _variances(sketch)
+    mean = location_moments(_means(sketch))["mean"]
+    zero, open_ = np.zeros(sketch.n_pools), np.full(sketch.n_pools, np.nan)
+    no_estimate = partial(
+        Degeneracy,
+        limit=np.stack([mean, zero, zero, _log_sd(total)], axis=-1),
+        identified=False,
+    )
+    return (
+        no_estimate(
+            "sigma_unidentified",
+            (freedom == 0) & (sketch.n_groups > 0),
+            found="no store has two values, so variances within and between cannot be told apart",
+            remedy="hold kappa or s0_squared, widen the window, or give proper hyperpriors for "
+            "them and estimator='map'",
+            unless=("kappa", "s0_squared"),
+        ),
+        no_estimate(
+            "no_variation_within",
+            (freedom > 0) & (sketch.rows.sum(sketch.rows["m2"]) == 0),
+            found="the values within every store are equal, so s0_squared has no estimate above 0",
+            remedy="hold s0_squared or widen the window",
+            unless=("s0_squared",),
+        ),
+        no_estimate(
+            "equal_values",
+            excess_of_equal_values(sketch) > 0,
+            limit=np.stack([open_, open_, zero, open_], axis=-1),
+            found="stores whose values are all the same outweigh the others, so the likelihood "
+            "grows without end as s0_squared goes to 0",
+            remedy="leave these stores out, hold d0 or s0_squared, or use the family normal",
+            unless=("d0", "s0_squared"),
         ),
     )
 
