@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from hbpipe.model.geometry import Geometry
+    from hbpipe.model.named import NamedSpace
     from hbpipe.model.sampling import Sampling
 
 Array: TypeAlias = NDArray[np.float64]
@@ -222,6 +223,8 @@ class Family:
     geometry: Geometry | None = None
     #: The same for more than two hyperparameters, in place of ``geometry``.
     sampling: Sampling | None = None
+    #: Its named hyperparameters as formulas, for hyperpriors; a ``geometry`` has its own.
+    named: NamedSpace | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by name: workers import the family instead of receiving its functions."""
