@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from hbpipe.model.geometry import Geometry
+    from hbpipe.model.named import NamedSpace
+    from hbpipe.model.sampling import Sampling
 
 Array: TypeAlias = NDArray[np.float64]
 Codes: TypeAlias = NDArray[np.integer[Any]]
@@ -227,6 +229,10 @@ class Family:
     size: int | None = None
     #: P -> the same family with that many; a record stands for one size.
     sized: Callable[[int], Family] | None = None
+    #: The same for more than two hyperparameters, in place of ``geometry``.
+    sampling: Sampling | None = None
+    #: Its named hyperparameters as formulas, for hyperpriors; a ``geometry`` has its own.
+    named: NamedSpace | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by name: workers import the family instead of receiving its functions."""
