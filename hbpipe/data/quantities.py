@@ -19,14 +19,23 @@ TRANSFORMS = ("log", "log1p")
 #: Exposures that are not measured row by row but counted in days.
 CALENDAR = ("days", "active_days")
 
-_METRIC_KEYS = ("family", "where", "transform", "per", "target", "fixed", "hyperprior")
+_METRIC_KEYS = (
+    "family",
+    "where",
+    "transform",
+    "per",
+    "target",
+    "fixed",
+    "hyperprior",
+    "overdispersion",
+)
 #: Columns that the lake's tables have of their own, so no level may be called so.
 _RESERVED = """
-as_of at_bound boundary converged count day drift estimate estimator exposure family
-gradient_norm iterations level log_marginal_likelihood m2 mean method metric n n_effective
-n_events n_groups p_below_target parameter pool predictive_mean predictive_sd prior_mean raw
-run_id sd sd_plug_in shard silent start_log_marginal_likelihood status successes term trials
-value variance weight
+as_of at_bound boundary cluster_id cluster_size cluster_total converged count day drift estimate
+estimator exposure family gradient_norm iterations level log_marginal_likelihood m2 mean method
+metric n n_effective n_events n_groups overdispersion overdispersion_by overdispersion_df
+p_below_target parameter pool predictive_mean predictive_sd prior_mean raw run_id sd sd_plug_in
+shard silent start_log_marginal_likelihood status successes term trials value variance weight
 """
 RESERVED = frozenset(_RESERVED.split())
 
@@ -60,6 +69,22 @@ class Quantity:
 
 
 @dataclass(frozen=True)
+class CellRule:
+    """Which events of a unit may hang together, and whether that divides its size.
+
+    ``clusters`` names the columns of a cluster, such as a household; without any, a cell is a day.
+    """
+
+    clusters: tuple[str, ...] = ()
+    correct: bool = False
+
+    @property
+    def by(self) -> str:
+        """Name the cells: ``day``, or the columns of a cluster."""
+        return ", ".join(self.clusters) or "day"
+
+
+@dataclass(frozen=True)
 class Metric:
     """One metric of the configuration: a family, what fills its roles, and which rows count."""
 
@@ -72,13 +97,14 @@ class Metric:
     target: float | None = None
     fixed: dict[str, float] = field(default_factory=dict)
     hyperprior: Any = None
+    cells: CellRule = CellRule()
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The event columns that must be read, in a fixed order."""
         conditions = tuple(condition.column for condition in self.where)
         measured = tuple(name for role in self.roles.values() for name in role.columns)
-        return tuple(dict.fromkeys(measured + conditions))
+        return tuple(dict.fromkeys(measured + conditions + self.cells.clusters))
 
     @property
     def calendar(self) -> str | None:
@@ -88,7 +114,8 @@ class Metric:
 
     def measured_by(self) -> dict[str, Any]:
         """Everything that decides the daily statistics, for the fingerprint of a day."""
-        return {"family": self.family, "roles": repr(self.roles), "where": repr(self.where)}
+        measured = {"family": self.family, "roles": repr(self.roles), "where": repr(self.where)}
+        return measured | ({"clusters": self.cells.clusters} if self.cells.clusters else {})
 
 
 def parse_conditions(raw: Any) -> tuple[Condition, ...]:
@@ -195,6 +222,7 @@ def parse_metric(name: str, raw: Any) -> Metric:
         target=faults.collect(_number, "target", raw.get("target")),
         fixed=faults.collect(_fixed, raw.get("fixed", {}), family.hyperparameters),
         hyperprior=raw.get("hyperprior"),
+        cells=faults.collect(_cells, raw.get("overdispersion", {}), family),
     )
     faults.throw()
     return metric
@@ -266,6 +294,24 @@ def _fixed(raw: Any, hyperparameters: tuple[str, ...]) -> dict[str, float]:
         if number is not None:
             values[key] = number
     return values
+
+
+def _cells(raw: Any, family: Any) -> CellRule:
+    known = ("by", "correct")
+    if not isinstance(raw, Mapping):
+        raise ValueError(f"overdispersion is a mapping with by and correct, found {raw!r}")
+    for key in raw:
+        if key not in known:
+            raise ValueError(f"overdispersion: unknown key {key!r}{nearest(str(key), known)}")
+    by, correct = raw.get("by", "day"), raw.get("correct", False)
+    names = [] if by == "day" else [by] if isinstance(by, str) else by
+    if not isinstance(names, list | tuple) or not all(isinstance(n, str) and n for n in names):
+        raise ValueError(f"overdispersion.by is day, a column or a list of columns, found {by!r}")
+    if not isinstance(correct, bool):
+        raise ValueError(f"overdispersion.correct is true or false, found {correct!r}")
+    if (names or correct) and family.dispersion is None:
+        raise ValueError(f"overdispersion is not defined for the family {family.name}")
+    return CellRule(tuple(dict.fromkeys(names)), correct)
 
 
 def nearest(word: str, known: Iterable[Any]) -> str:

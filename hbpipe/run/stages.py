@@ -13,6 +13,7 @@ import numpy as np
 
 from hbpipe.data.aggregate import summarise_piece
 from hbpipe.data.clock import to_date
+from hbpipe.data.clusters import one_in
 from hbpipe.data.daily import DayOrder, finish_day
 from hbpipe.data.events import Piece
 from hbpipe.data.schemas import Table
@@ -25,6 +26,7 @@ from hbpipe.run.fingerprints import kernel_digest, statistics_digest
 from hbpipe.run.fit_tables import last_hyperparameters, stage_fits
 from hbpipe.run.fits import compress_shard, find_pools, fit_metric
 from hbpipe.run.night import Night
+from hbpipe.run.overdispersion import check_overdispersion, divisors, measure
 from hbpipe.run.update import UpdateOrder, update_shard
 from hbpipe.run.windows import window_orders
 
@@ -79,6 +81,7 @@ def _day_tasks(night: Night) -> list[Task]:
     for index, (_, days) in enumerate(pieces):
         for day in days:
             feeding.setdefault(day, []).append(index)
+    rows = {day.day: day.rows for day in night.plan.days}
     crowded = {day for day, indices in feeding.items() if len(indices) > 1}
     parts = [
         night.engine.submit(
@@ -88,11 +91,11 @@ def _day_tasks(night: Night) -> list[Task]:
             night.metrics,
             days,
             bool(night.form.event_id) and not crowded.isdisjoint(days),
+            min((one_in(rows[day]) for day in days), default=1),
             label=f"aggregation of {piece.file.path}, row groups {piece.row_groups}",
         )
         for piece, days in pieces
     ]
-    rows = {day.day: day.rows for day in night.plan.days}
     table = commits.lake_table(night, "statistics")
     return [
         night.engine.submit(
@@ -166,6 +169,8 @@ def fit(night: Night) -> dict[str, Any]:
         ]
     )
     pools = sorted({key for found in keys for key in found})
+    dispersed = measure(night, pools)
+    divided = divisors(night.metrics, dispersed)
     for done, metric in enumerate(night.metrics, start=1):
         sketches = night.engine.gather(
             [
@@ -176,6 +181,7 @@ def fit(night: Night) -> dict[str, Any]:
                     night.form.levels,
                     pool_levels,
                     pools,
+                    divided.get(metric.name),
                     label=f"sketch of {metric.name}",
                 )
                 for folded in night.folded
@@ -187,6 +193,8 @@ def fit(night: Night) -> dict[str, Any]:
             pools,
             night.settings.inference,
             last_hyperparameters(night, metric),
+            dispersed.get(metric.name),
+            divided.get(metric.name),
         )
         night.observer.progress("fit", done, len(night.metrics))
     stage_fits(night)
@@ -206,6 +214,7 @@ def update(night: Night) -> dict[str, Any]:
         pools=next(iter(night.fits.values())).pools,
         nodes={name: found.nodes for name, found in night.fits.items()},
         hyperparameters={name: found.fits.hyperparameters for name, found in night.fits.items()},
+        divisors={name: found.divisor for name, found in night.fits.items()},
         quantiles=night.settings.inference.quantiles,
         table=commits.lake_table(night, "posteriors"),
         label=to_date(night.plan.as_of).isoformat(),
@@ -236,6 +245,7 @@ def audit(night: Night) -> dict[str, Any]:
     window = [night.days[day] for day in night.plan.window if day in night.days]
     events = sum(day.account.accepted for day in window)
     found = audits.check_fits(night.fits, night.settings.audits)
+    found += check_overdispersion(night.fits, night.settings.audits)
     found += audits.check_posteriors(night.tallies, events)
     found += audits.check_window(
         window, kernel_digest(night.metrics), statistics_digest(night.form, night.metrics)
