@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from hbpipe.data.cells import CellRule, parse_cells
+
 OPERATORS = ("==", "!=", "<", "<=", ">", ">=", "in", "is_null", "not_null")
 TRANSFORMS = ("log", "log1p")
 #: Exposures that are not measured row by row but counted in days.
@@ -69,22 +71,6 @@ class Quantity:
 
 
 @dataclass(frozen=True)
-class CellRule:
-    """Which events of a unit may hang together, and whether that divides its size.
-
-    ``clusters`` names the columns of a cluster, such as a household; without any, a cell is a day.
-    """
-
-    clusters: tuple[str, ...] = ()
-    correct: bool = False
-
-    @property
-    def by(self) -> str:
-        """Name the cells: ``day``, or the columns of a cluster."""
-        return ", ".join(self.clusters) or "day"
-
-
-@dataclass(frozen=True)
 class Metric:
     """One metric of the configuration: a family, what fills its roles, and which rows count."""
 
@@ -97,7 +83,7 @@ class Metric:
     target: float | None = None
     fixed: dict[str, float] = field(default_factory=dict)
     hyperprior: Any = None
-    cells: CellRule = CellRule()
+    cells: CellRule = field(default_factory=CellRule)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -222,7 +208,7 @@ def parse_metric(name: str, raw: Any) -> Metric:
         target=faults.collect(_number, "target", raw.get("target")),
         fixed=faults.collect(_fixed, raw.get("fixed", {}), family.hyperparameters),
         hyperprior=raw.get("hyperprior"),
-        cells=faults.collect(_cells, raw.get("overdispersion", {}), family),
+        cells=faults.collect(parse_cells, raw.get("overdispersion", {}), family),
     )
     faults.throw()
     return metric
@@ -294,24 +280,6 @@ def _fixed(raw: Any, hyperparameters: tuple[str, ...]) -> dict[str, float]:
         if number is not None:
             values[key] = number
     return values
-
-
-def _cells(raw: Any, family: Any) -> CellRule:
-    known = ("by", "correct")
-    if not isinstance(raw, Mapping):
-        raise ValueError(f"overdispersion is a mapping with by and correct, found {raw!r}")
-    for key in raw:
-        if key not in known:
-            raise ValueError(f"overdispersion: unknown key {key!r}{nearest(str(key), known)}")
-    by, correct = raw.get("by", "day"), raw.get("correct", False)
-    names = [] if by == "day" else [by] if isinstance(by, str) else by
-    if not isinstance(names, list | tuple) or not all(isinstance(n, str) and n for n in names):
-        raise ValueError(f"overdispersion.by is day, a column or a list of columns, found {by!r}")
-    if not isinstance(correct, bool):
-        raise ValueError(f"overdispersion.correct is true or false, found {correct!r}")
-    if (names or correct) and family.dispersion is None:
-        raise ValueError(f"overdispersion is not defined for the family {family.name}")
-    return CellRule(tuple(dict.fromkeys(names)), correct)
 
 
 def nearest(word: str, known: Iterable[Any]) -> str:
