@@ -7,6 +7,7 @@ computed before, so the same bits. A unit belongs to its latest parent from the 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -243,7 +244,7 @@ def _months(days: NDArray[np.int64]) -> list[slice]:
     starts = _starts(days)
     of_day = np.array([_month(day) for day in days[starts]], np.int64)
     begins = starts[np.flatnonzero(np.diff(of_day, prepend=-1))] if len(starts) else starts
-    return [slice(*pair) for pair in zip(begins, [*begins[1:], len(days)], strict=True)]
+    return [slice(*pair) for pair in pairwise([*begins, len(days)])]
 
 
 def _starts(days: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -16,15 +16,17 @@ from hbpipe.data.clock import to_date
 from hbpipe.data.clusters import one_in
 from hbpipe.data.daily import DayOrder, finish_day
 from hbpipe.data.events import Piece
+from hbpipe.data.quantities import Metric
 from hbpipe.data.schemas import Table
 from hbpipe.data.survey import cut_pieces
 from hbpipe.data.window import fold_window
 from hbpipe.errors import GateError
+from hbpipe.model.family import Array
 from hbpipe.run import audits, commits
 from hbpipe.run.engine import Task
 from hbpipe.run.fingerprints import kernel_digest, statistics_digest
 from hbpipe.run.fit_tables import last_hyperparameters, stage_fits
-from hbpipe.run.fits import compress_shard, find_pools, fit_metric
+from hbpipe.run.fits import Pool, compress_shard, find_pools, fit_metric
 from hbpipe.run.night import Night
 from hbpipe.run.overdispersion import check_overdispersion, divisors, measure
 from hbpipe.run.update import UpdateOrder, update_shard
@@ -172,29 +174,15 @@ def fit(night: Night) -> dict[str, Any]:
     dispersed = measure(night, pools)
     divided = divisors(night.metrics, dispersed)
     for done, metric in enumerate(night.metrics, start=1):
-        sketches = night.engine.gather(
-            [
-                night.engine.submit(
-                    compress_shard,
-                    folded,
-                    metric,
-                    night.form.levels,
-                    pool_levels,
-                    pools,
-                    divided.get(metric.name),
-                    label=f"sketch of {metric.name}",
-                )
-                for folded in night.folded
-            ]
-        )
-        night.fits[metric.name] = fit_metric(
+        name = metric.name
+        night.fits[name] = fit_metric(
             metric,
-            sketches,
+            _sketches(night, metric, pools, divided.get(name)),
             pools,
             night.settings.inference,
             last_hyperparameters(night, metric),
-            dispersed.get(metric.name),
-            divided.get(metric.name),
+            dispersed.get(name),
+            divided.get(name),
         )
         night.observer.progress("fit", done, len(night.metrics))
     stage_fits(night)
@@ -203,6 +191,25 @@ def fit(night: Night) -> dict[str, Any]:
         "metrics": len(night.metrics),
         "at_bound": {name: int(np.sum(found.fits.boundary)) for name, found in night.fits.items()},
     }
+
+
+def _sketches(night: Night, metric: Metric, pools: list[Pool], divisor: Array | None) -> list[Any]:
+    """Gather one metric's sketch of each shard."""
+    return night.engine.gather(
+        [
+            night.engine.submit(
+                compress_shard,
+                folded,
+                metric,
+                night.form.levels,
+                night.settings.pool_by,
+                pools,
+                divisor,
+                label=f"sketch of {metric.name}",
+            )
+            for folded in night.folded
+        ]
+    )
 
 
 def update(night: Night) -> dict[str, Any]:

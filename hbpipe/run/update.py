@@ -143,7 +143,7 @@ def _measured(
     posterior: PosteriorColumns,
     codes: NDArray[np.int64],
 ) -> dict[str, pa.Array]:
-    size, raw = geometry_of(metric.family).sizes(statistics)
+    size, raw = geometry_of(metric.family).sizes(folded.statistics[metric.name])
     silent, known = size <= 0, posterior.method != "unidentified"
     below: Any = np.full(folded.n, np.nan)
     if metric.target is not None:
