@@ -90,7 +90,7 @@ _METRIC_SCHEMA = {
     "required": ["family"],
     "properties": {"family": {"type": "string"}},
     "description": "a family, what fills its roles, and optionally where, transform, per, target, "
-    "fixed and hyperprior",
+    "fixed, hyperprior and overdispersion",
 }
 
 # Shown as they are typed, so that what is printed can be set again.
@@ -321,4 +321,10 @@ class Audits(Section):
     )
     max_unconverged_share: float = Field(
         0.0, ge=0, le=1, description="a metric with a larger share of failed fits stops the release"
+    )
+    max_overdispersion: float = Field(
+        1.2,
+        ge=1,
+        description="a metric is warned of whose units vary more, by day or by cluster, than this "
+        "many times what their model says",
     )

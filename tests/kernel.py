@@ -20,7 +20,7 @@ from hbpipe.data.durable import Storage
 from hbpipe.data.events import EventFormat, find_files, full_path
 from hbpipe.data.quantities import Metric, parse_metric
 from hbpipe.data.recount import Recount, RecountMetric, RecountSpec
-from hbpipe.data.schemas import statistics_table
+from hbpipe.data.schemas import Table, statistics_table
 from hbpipe.data.snapshot import FileRef, Snapshot
 from hbpipe.data.survey import Survey, cut_pieces, survey_file
 from hbpipe.model.families import get_family
@@ -129,8 +129,13 @@ def run_kernel(
 
 def _order(form: EventFormat, metrics: Any, day: int, rows: int, parts: Any) -> DayOrder:
     kinds = {name: key.type for name, key in zip(form.levels, parts[0].keys, strict=True)}
-    table = statistics_table(kinds, [metric.family for metric in metrics])
+    table = _table(kinds, metrics)
     return DayOrder(form, metrics, day, to_date(day).isoformat(), rows, table, "test")
+
+
+def _table(kinds: dict[str, Any], metrics: Any) -> Table:
+    clusters = any(metric.cells.clusters for metric in metrics)
+    return statistics_table(kinds, [metric.family for metric in metrics], clusters=clusters)
 
 
 def snapshot_of(
@@ -142,7 +147,7 @@ def snapshot_of(
         name: pa.string() if kind == "string" else pa.int64()
         for name, kind in zip(form.levels, nights[0].surveys[0].level_types, strict=True)
     }
-    table = statistics_table(kinds, [metric.family for metric in metrics])
+    table = _table(kinds, metrics)
     files = [
         FileRef(one.path, one.partition, one.rows, one.size, one.statistics)
         for night in nights

@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hbpipe.data.clock import business_days
+from hbpipe.data.clusters import Clusters, ClusterTotals
 from hbpipe.data.events import EventFormat, Piece, full_path, read_piece
 from hbpipe.data.keys import check_keys
 from hbpipe.data.measure import Batch, Mask, Measured, measure
@@ -51,7 +52,8 @@ class Part:
     """What one piece gives: statistics per (day, unit), rows ordered by day.
 
     ``days`` (U,), ``keys`` one array (U,) per level, ``n_events`` (U,), ``statistics`` metric ->
-    name -> (U, ...); ``accounts`` by day; ``ids`` where repeats may lie in other pieces.
+    name -> (U, ...); ``accounts`` by day; ``ids`` where repeats may lie in other pieces;
+    ``clusters`` of the metrics whose overdispersion is by cluster.
     """
 
     piece: Piece
@@ -62,6 +64,7 @@ class Part:
     accounts: dict[int, Account]
     rejections: tuple[Rejection, ...]
     ids: pa.Table | None
+    clusters: dict[str, Clusters] = field(default_factory=dict)
 
 
 def summarise_piece(
@@ -70,6 +73,7 @@ def summarise_piece(
     metrics: tuple[Metric, ...],
     days: tuple[int, ...],
     keep_ids: bool = False,
+    one_in: int = 1,
     *,
     repeated_rows: NDArray[np.int64] | None = None,
 ) -> Part:
@@ -81,6 +85,8 @@ def summarise_piece(
         The business days wanted; other rows are left for their own day.
     keep_ids
         Return the event ids, because other pieces feed the same days.
+    one_in
+        How many clusters there may be for one that is kept.
     repeated_rows
         Rows of the piece known to repeat an event of an earlier piece.
 
@@ -102,11 +108,12 @@ def summarise_piece(
     accounts = _accounts(row_days, wanted, bad, repeats)
     cells = _cells(find_units(levels, accepted), row_days, accepted)
     batch = Batch(table)
-    statistics = {}
+    statistics, clusters = {}, ClusterTotals(table, one_in)
     for metric in metrics:
         try:
             found = measure(batch, metric, get_family(metric.family), accepted)
             statistics[metric.name] = _summarise(metric, found, cells)
+            clusters.add(metric, found, cells.codes)
         except StatisticsError as error:
             raise error.at(file=full_path(form.root, piece.file.path), metric=metric.name) from None
         _account(accounts, metric, found, row_days)
@@ -120,6 +127,7 @@ def summarise_piece(
         accounts=accounts,
         rejections=tuple(rejections),
         ids=_kept_ids(form, table, row_days, valid) if keep_ids else None,
+        clusters=clusters.found,
     )
 
 

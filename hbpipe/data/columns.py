@@ -55,6 +55,11 @@ def _metric_faults(types: Mapping[str, pa.DataType], metric: Metric) -> list[str
         for role, quantity in metric.roles.items()
         if (name := quantity.column or "") in types and not _is_number(types[name])
     ]
+    faults += [
+        f"{name!r} is {types[name]}, but {metric.name} takes it for a cluster: text or a number"
+        for name in metric.cells.clusters
+        if name in types and not (_is_text(types[name]) or _is_number(types[name]))
+    ]
     conditions = metric.where + tuple(c for q in metric.roles.values() for c in q.where)
     for condition in conditions:
         if condition.column in types and condition.operator not in ("is_null", "not_null"):
@@ -66,6 +71,12 @@ def _metric_faults(types: Mapping[str, pa.DataType], metric: Metric) -> list[str
                 if not _comparable(kind, value)
             ]
     return faults
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _is_number(kind: pa.DataType) -> bool:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hbpipe.data.aggregate import Account, Part, summarise_piece
 from hbpipe.data.clock import to_date
+from hbpipe.data.clusters import Clusters, merge_clusters, one_in, sampled, to_columns
 from hbpipe.data.durable import Storage
 from hbpipe.data.events import EventFormat, full_path, read_piece
 from hbpipe.data.parts import Receipt, write_part
@@ -58,6 +59,7 @@ class DayStatistics:
     keys: tuple[pa.Array, ...]
     n_events: NDArray[np.int64]
     statistics: dict[str, dict[str, NDArray[Any]]]
+    clusters: dict[str, Clusters]
 
 
 def finish_day(storage: Storage, order: DayOrder, parts: Sequence[Part]) -> DayResult:
@@ -143,7 +145,9 @@ def merge_day(metrics: tuple[Metric, ...], day: int, parts: Sequence[Part]) -> D
         for metric in metrics
     }
     if len(parts) == 1:
-        return DayStatistics(tuple(k.combine_chunks() for k in keys), n_events, statistics)
+        clusters = _clusters(parts, rows, np.arange(len(n_events)))
+        keys = tuple(key.combine_chunks() for key in keys)
+        return DayStatistics(keys, n_events, statistics, clusters)
     units = find_units([encode(key) for key in keys], np.ones(len(n_events), np.bool_))
     total = np.zeros(units.n, np.int64)
     np.add.at(total, units.codes, n_events)
@@ -158,7 +162,23 @@ def merge_day(metrics: tuple[Metric, ...], day: int, parts: Sequence[Part]) -> D
         if metric.calendar == "active_days":
             exposure = folded[metric.name]["exposure"]
             folded[metric.name]["exposure"] = np.minimum(exposure, 1.0)  # one day, however cut
-    return DayStatistics(units.keys, total, folded)
+    return DayStatistics(units.keys, total, folded, _clusters(parts, rows, units.codes))
+
+
+def _clusters(
+    parts: Sequence[Part], rows: Sequence[NDArray[np.int64]], codes: NDArray[np.int64]
+) -> dict[str, Clusters]:
+    """Merge the parts' clusters, metric by metric; ``codes`` number the units of ``rows``."""
+    owners, end = [np.full(len(part.days), -1, np.int64) for part in parts], 0
+    for owner, at in zip(owners, rows, strict=True):
+        owner[at] = codes[end : end + len(at)]
+        end += len(at)
+    return {
+        name: merge_clusters(
+            [part.clusters[name].of(owner) for part, owner in zip(parts, owners, strict=True)]
+        )
+        for name in parts[0].clusters
+    }
 
 
 def _settle_repeats(order: DayOrder, parts: list[Part]) -> list[Part]:
@@ -267,6 +287,10 @@ def _metric_tables(
             **shared,
             **{name: pa.array(values[rows]) for name, values in found.items()},
         }
+        if metric.name in merged.clusters:
+            kept = sampled(merged.clusters[metric.name], one_in(order.rows))
+            lists = to_columns(kept, len(merged.n_events))
+            columns |= {name: values.take(at) for name, values in lists.items()}
         arrays = [
             columns[field.name] if field.name in columns else pa.nulls(len(rows), field.type)
             for field in schema

@@ -14,19 +14,30 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from hbpipe.data.cells import CellRule, parse_cells
+
 OPERATORS = ("==", "!=", "<", "<=", ">", ">=", "in", "is_null", "not_null")
 TRANSFORMS = ("log", "log1p")
 #: Exposures that are not measured row by row but counted in days.
 CALENDAR = ("days", "active_days")
 
-_METRIC_KEYS = ("family", "where", "transform", "per", "target", "fixed", "hyperprior")
+_METRIC_KEYS = (
+    "family",
+    "where",
+    "transform",
+    "per",
+    "target",
+    "fixed",
+    "hyperprior",
+    "overdispersion",
+)
 #: Columns that the lake's tables have of their own, so no level may be called so.
 _RESERVED = """
-as_of at_bound boundary converged count day drift estimate estimator exposure family
-gradient_norm iterations level log_marginal_likelihood m2 mean method metric n n_effective
-n_events n_groups p_below_target parameter pool predictive_mean predictive_sd prior_mean raw
-run_id sd sd_plug_in shard silent start_log_marginal_likelihood status successes term trials
-value variance weight
+as_of at_bound boundary cluster_id cluster_size cluster_total converged count day drift estimate
+estimator exposure family gradient_norm iterations level log_marginal_likelihood m2 mean method
+metric n n_effective n_events n_groups overdispersion overdispersion_by overdispersion_df
+p_below_target parameter pool predictive_mean predictive_sd prior_mean raw run_id sd sd_plug_in
+shard silent start_log_marginal_likelihood status successes term trials value variance weight
 """
 RESERVED = frozenset(_RESERVED.split())
 
@@ -72,13 +83,14 @@ class Metric:
     target: float | None = None
     fixed: dict[str, float] = field(default_factory=dict)
     hyperprior: Any = None
+    cells: CellRule = field(default_factory=CellRule)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The event columns that must be read, in a fixed order."""
         conditions = tuple(condition.column for condition in self.where)
         measured = tuple(name for role in self.roles.values() for name in role.columns)
-        return tuple(dict.fromkeys(measured + conditions))
+        return tuple(dict.fromkeys(measured + conditions + self.cells.clusters))
 
     @property
     def calendar(self) -> str | None:
@@ -88,7 +100,8 @@ class Metric:
 
     def measured_by(self) -> dict[str, Any]:
         """Everything that decides the daily statistics, for the fingerprint of a day."""
-        return {"family": self.family, "roles": repr(self.roles), "where": repr(self.where)}
+        measured = {"family": self.family, "roles": repr(self.roles), "where": repr(self.where)}
+        return measured | ({"clusters": self.cells.clusters} if self.cells.clusters else {})
 
 
 def parse_conditions(raw: Any) -> tuple[Condition, ...]:
@@ -195,6 +208,7 @@ def parse_metric(name: str, raw: Any) -> Metric:
         target=faults.collect(_number, "target", raw.get("target")),
         fixed=faults.collect(_fixed, raw.get("fixed", {}), family.hyperparameters),
         hyperprior=raw.get("hyperprior"),
+        cells=faults.collect(parse_cells, raw.get("overdispersion", {}), family),
     )
     faults.throw()
     return metric

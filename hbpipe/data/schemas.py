@@ -155,8 +155,21 @@ RELEASES = _table(
 )
 
 
-def statistics_table(levels: Mapping[str, pa.DataType], families: Iterable[str]) -> Table:
-    """One row per metric, day and unit; a statistic that a family lacks is null."""
+#: The clusters of a unit's events, such as households: parallel lists, ordered by id.
+CLUSTERS = {
+    "cluster_id": pa.list_(_INT),
+    "cluster_size": pa.list_(_FLOAT),
+    "cluster_total": pa.list_(_FLOAT),
+}
+
+
+def statistics_table(
+    levels: Mapping[str, pa.DataType], families: Iterable[str], *, clusters: bool = False
+) -> Table:
+    """One row per metric, day and unit; a statistic that a family lacks is null.
+
+    ``clusters`` adds the columns of metrics whose overdispersion is by cluster.
+    """
     types = {"int64": _INT, "float64": _FLOAT}
     measured = {
         statistic.name: types[statistic.dtype]
@@ -171,6 +184,7 @@ def statistics_table(levels: Mapping[str, pa.DataType], families: Iterable[str])
             "shard": pa.int32(),
             "n_events": _INT,
             **measured,
+            **(CLUSTERS if clusters else {}),
         },
         key=["day", "metric", *levels],
         partition_by=["day"],
@@ -217,6 +231,9 @@ def fits_table(pool_levels: Mapping[str, pa.DataType]) -> Table:
             "status": _TEXT,
             "method": _TEXT,
             "drift": _FLOAT,
+            "overdispersion": _FLOAT,
+            "overdispersion_by": _TEXT,
+            "overdispersion_df": _FLOAT,
             "run_id": _TEXT,
         },
         key=["as_of", "metric", "pool"],

@@ -6,7 +6,8 @@ computed before, so the same bits. A unit belongs to its latest parent from the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from hbpipe.data.clock import to_date
+from hbpipe.data.clusters import NO_CLUSTERS, fold_clusters
+from hbpipe.data.dispersion import Days, disperse_by_cluster, disperse_by_day
 from hbpipe.data.quantities import Metric
+from hbpipe.data.schemas import CLUSTERS
 from hbpipe.data.snapshot import Snapshot
 from hbpipe.data.units import Units, encode, find_units
 from hbpipe.errors import LakeError, StatisticsError
@@ -42,6 +46,8 @@ class WindowOrder:
     as_of: int
     #: A unit without events in the window is listed when it was seen on this day or later.
     silent_since: int
+    #: How many clusters there may be for one that is folded: a power of two.
+    one_in: int = 1
 
 
 @dataclass(frozen=True)
@@ -49,13 +55,15 @@ class Folded:
     """One shard of the window: ``keys`` one array (U,) per level, the rest (U, ...).
 
     ``unusable`` counts, per metric, the units whose statistics cannot be true together (events
-    but no exposure) and were set aside.
+    but no exposure) and were set aside. ``dispersion`` holds, per metric, the ``CellSums`` (U,)
+    of each unit's days or clusters, None where the family has none.
     """
 
     keys: tuple[pa.Array, ...]
     n_events: NDArray[np.int64]
     statistics: dict[str, Statistics]
     unusable: dict[str, int]
+    dispersion: dict[str, Any] = field(default_factory=dict)
 
     @property
     def n(self) -> int:
@@ -86,7 +94,9 @@ def fold_window(order: WindowOrder) -> Folded:
     units, rows, first_seen = _find_units(order, keys)
     n_events = np.zeros(units.n, np.int64)
     np.add.at(n_events, rows.codes, keys.column("n_events").to_numpy())
-    statistics, unusable = {}, {}
+    since = np.maximum(first_seen, order.first_day)
+    days = Days(rows.days, rows.codes, units.n, since, order.first_day, order.as_of)
+    statistics, unusable, dispersion = {}, {}, {}
     for metric in order.metrics:
         names = [statistic.name for statistic in get_family(metric.family).statistics]
         table = _read(order.window, metric.name, names)
@@ -94,10 +104,11 @@ def fold_window(order: WindowOrder) -> Folded:
         daily = {name: table.column(name).to_numpy() for name in names}
         try:
             folded = _fold_months(metric, daily, rows, units.n)
+            dispersion[metric.name] = _disperse(metric, order, daily, folded, days)
         except StatisticsError as error:
             raise error.at(metric=metric.name) from None
-        statistics[metric.name], unusable[metric.name] = _expose(metric, folded, order, first_seen)
-    return Folded(units.keys, n_events, statistics, unusable)
+        statistics[metric.name], unusable[metric.name] = _expose(metric, folded, order, since)
+    return Folded(units.keys, n_events, statistics, unusable, dispersion)
 
 
 def _read(snapshot: Snapshot, metric: str, columns: list[str]) -> pa.Table:
@@ -204,17 +215,36 @@ def _sorted(units: Units, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
 def _fold_months(metric: Metric, daily: Statistics, rows: _Rows, n: int) -> Statistics:
     """Fold each calendar month's days, then the months, in order."""
     family = get_family(metric.family)
-    months = np.array([_month(day) for day in rows.days[_starts(rows.days)]], np.int64)
-    of_row = np.repeat(months, np.diff([*_starts(rows.days), len(rows.days)]))
     total = None
-    for month in np.unique(of_row):
-        at = np.flatnonzero(of_row == month)
-        part = {name: values[at[0] : at[-1] + 1] for name, values in daily.items()}
-        folded = family.fold(part, rows.codes[at[0] : at[-1] + 1], n)
+    for month in _months(rows.days):
+        part = {name: values[month] for name, values in daily.items()}
+        folded = family.fold(part, rows.codes[month], n)
         total = folded if total is None else family.combine(total, folded)
     if total is None:
         return family.fold(daily, rows.codes, n)
     return dict(total)
+
+
+def _disperse(
+    metric: Metric, order: WindowOrder, daily: Statistics, folded: Statistics, rows: Days
+) -> Any:
+    """Compare the days or the clusters of each unit."""
+    if not metric.cells.clusters:
+        return disperse_by_day(metric, daily, rows)
+    clusters = NO_CLUSTERS
+    for month in _months(rows.days):
+        days = [{"day": to_date(day).isoformat()} for day in np.unique(rows.days[month]).tolist()]
+        table = _read(order.window.in_partitions(days), metric.name, list(CLUSTERS))
+        clusters = fold_clusters(clusters, table, rows.units[month], order.one_in)
+    return disperse_by_cluster(metric, clusters, folded, rows.n_units)
+
+
+def _months(days: NDArray[np.int64]) -> list[slice]:
+    """Return the rows of each calendar month, in order; rows come ordered by day."""
+    starts = _starts(days)
+    of_day = np.array([_month(day) for day in days[starts]], np.int64)
+    begins = starts[np.flatnonzero(np.diff(of_day, prepend=-1))] if len(starts) else starts
+    return [slice(*pair) for pair in pairwise([*begins, len(days)])]
 
 
 def _starts(days: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -230,14 +260,13 @@ def _month(day: int) -> int:
 
 
 def _expose(
-    metric: Metric, folded: Statistics, order: WindowOrder, first_seen: NDArray[np.int64]
+    metric: Metric, folded: Statistics, order: WindowOrder, since: NDArray[np.int64]
 ) -> tuple[Statistics, int]:
     """Give calendar exposures their days, scale to the reported unit, set aside the impossible."""
     if "exposure" not in folded:
         return folded, 0
     exposure = folded["exposure"].astype(np.float64)
     if metric.calendar == "days":
-        since = np.maximum(first_seen, order.first_day)
         exposure = np.maximum(order.as_of - since + 1, 0).astype(np.float64)
     impossible = (exposure <= 0) & (folded["count"] > 0)
     count = np.where(impossible, 0, folded["count"])

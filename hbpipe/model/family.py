@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from hbpipe.model.dispersion import Dispersion
     from hbpipe.model.geometry import Geometry
     from hbpipe.model.named import NamedSpace
     from hbpipe.model.sampling import Sampling
@@ -225,6 +226,8 @@ class Family:
     #: What integration over the hyperparameters needs to know; None where a family has no
     #: posteriors but its own at given hyperparameters.
     geometry: Geometry | None = None
+    #: How totals vary over days or clusters of events; None where overdispersion is not measured.
+    dispersion: Dispersion | None = None
     #: P, the number of coefficients or classes of a store's θ; None where θ is one number.
     size: int | None = None
     #: P -> the same family with that many; a record stands for one size.

@@ -223,14 +223,15 @@ def group(pool: Codes, key: NDArray[Any], n_pools: int) -> tuple[Rows, NDArray[n
 
 
 def count_values(pool: Codes, values: NDArray[Any], n_pools: int) -> Rows:
-    """Count equal whole numbers within each pool.
+    """Count equal numbers that are not negative within each pool.
 
     Returns
     -------
-    Rows with ``value`` (int64) and ``count`` (int64), sorted by pool and value.
+    Rows with ``value`` (int64, or float64 where the values are) and ``count`` (int64), sorted by
+    pool and value.
     """
     width = int(values.max(initial=0)) + 1
-    if n_pools * width >= 2**62:
+    if n_pools * width >= 2**62 or values.dtype.kind == "f":
         rows, inverse = group(pool, values, n_pools)
         counts = np.bincount(inverse, minlength=len(rows.pool))
         return Rows(n_pools, rows.pool, {"value": rows["key"], "count": counts})

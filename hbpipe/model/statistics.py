@@ -13,13 +13,18 @@ from hbpipe.model.family import Family, Statistic
 from hbpipe.model.names import suggestion
 
 
+class Effective(dict[str, NDArray[Any]]):
+    """Statistics divided by an overdispersion: counts are effective sizes and need not be whole."""
+
+
 def check_statistics(family: Family, statistics: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     """Return the statistics as arrays of their declared types, or say what is wrong with them.
 
     Parameters
     ----------
     family : whose statistics these should be.
-    statistics : name -> array-like (J,); names that are not the family's are an error.
+    statistics : name -> array-like (J,); names that are not the family's are an error. In
+        :class:`Effective` ones counts may have fractions.
 
     Raises
     ------
@@ -28,7 +33,10 @@ def check_statistics(family: Family, statistics: Mapping[str, Any]) -> dict[str,
         their lowest, NaN or infinite, or larger than the statistic that bounds them.
     """
     _check_names(family, statistics)
-    arrays = {item.name: _typed(family, item, statistics[item.name]) for item in family.statistics}
+    whole = not isinstance(statistics, Effective)
+    arrays = {
+        item.name: _typed(family, item, statistics[item.name], whole) for item in family.statistics
+    }
     lengths = {name: len(values) for name, values in arrays.items()}
     if len(set(lengths.values())) > 1:
         raise StatisticsError(
@@ -61,7 +69,7 @@ def _check_names(family: Family, statistics: Mapping[str, Any]) -> None:
         )
 
 
-def _typed(family: Family, item: Statistic, given: Any) -> NDArray[Any]:
+def _typed(family: Family, item: Statistic, given: Any, whole: bool) -> NDArray[Any]:
     where = {"family": family.name, "statistic": item.name}
     values = np.asarray(given)
     if values.ndim != 1 or values.dtype.kind not in "biuf":
@@ -79,10 +87,10 @@ def _typed(family: Family, item: Statistic, given: Any) -> NDArray[Any]:
         low = values <= item.lowest if item.exclusive else values < item.lowest
         least = f"{'above' if item.exclusive else 'at least'} {item.lowest:g}"
         _refuse(low, values, where, "is impossible", f"values {least}")
-    if item.dtype == "int64":
+    if item.dtype == "int64" and whole:
         _refuse(values != np.floor(values), values, where, "is not whole", "whole numbers")
         _refuse(values.astype(np.float64) >= 2.0**63, values, where, "is too large", "below 9.2e18")
-    return values.astype(item.dtype)
+    return values.astype(item.dtype if whole else np.float64)
 
 
 def _check_relations(family: Family, item: Statistic, arrays: dict[str, NDArray[Any]]) -> None:

@@ -44,13 +44,14 @@ def tables(night: Night) -> dict[str, schemas.Table]:
     levels, pools = level_columns(night), pool_columns(night)
     quantiles = night.settings.inference.quantiles
     families = [metric.family for metric in night.metrics]
+    clusters = any(metric.cells.clusters for metric in night.metrics)
     return {
         "files": schemas.FILES,
         "days": schemas.DAYS,
         "quarantine": schemas.QUARANTINE,
         "audits": schemas.AUDITS,
         "releases": schemas.RELEASES,
-        "statistics": schemas.statistics_table(levels, families),
+        "statistics": schemas.statistics_table(levels, families, clusters=clusters),
         "hyperparameters": schemas.hyperparameters_table(pools),
         "fits": schemas.fits_table(pools),
         "posteriors": schemas.posteriors_table(levels, quantiles),

@@ -106,9 +106,20 @@ def _fit_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
             "status": fits.status[g],
             "method": str(found.nodes.method[g]),
             "drift": found.drift[g],
+            **_overdispersion(found, g),
         }
         for g in range(len(found.pools))
     ]
+
+
+def _overdispersion(found: MetricFit, g: int) -> dict[str, Any]:
+    if found.overdispersion is None or not found.overdispersion.df[g] > 0:
+        return {}
+    return {
+        "overdispersion": float(found.overdispersion.phi[g]),
+        "overdispersion_by": found.metric.cells.by,
+        "overdispersion_df": float(found.overdispersion.df[g]),
+    }
 
 
 def _finite(value: float) -> float | None:

@@ -15,9 +15,11 @@ from hbpipe.data.quantities import Metric
 from hbpipe.data.units import encode
 from hbpipe.data.window import Folded
 from hbpipe.model.families import get_family
+from hbpipe.model.family import Array, Codes, Statistics
 from hbpipe.model.fit import PoolFits, fit_pools
 from hbpipe.model.integrate import integrate_pools
 from hbpipe.model.nodes import Nodes
+from hbpipe.model.overdispersion import Overdispersion
 
 #: The values of a pool's levels, coarse to fine; empty where all units share one prior.
 Pool = tuple[Any, ...]
@@ -32,6 +34,9 @@ class MetricFit:
     fits: PoolFits
     nodes: Nodes
     drift: list[float | None]
+    overdispersion: Overdispersion | None = None
+    #: What the sizes of each pool's units were divided by, (G,); None where nothing was.
+    divisor: Array | None = None
 
     @property
     def labels(self) -> list[str]:
@@ -76,11 +81,22 @@ def compress_shard(
     levels: Sequence[str],
     pool_by: Sequence[str],
     pools: list[Pool],
+    divisor: Array | None = None,
 ) -> Any:
     """Make the sketch of one shard: all that the likelihood of its stores depends on."""
     codes = pool_codes(folded, levels, pool_by, pools)
-    family = get_family(metric.family)
-    return family.compress(folded.statistics[metric.name], codes, len(pools))
+    statistics = effective(metric, folded.statistics[metric.name], codes, divisor)
+    return get_family(metric.family).compress(statistics, codes, len(pools))
+
+
+def effective(
+    metric: Metric, statistics: Statistics, codes: Codes, divisor: Array | None
+) -> Statistics:
+    """Divide the sizes of units, whose pools are ``codes`` (U,), by their overdispersion (G,)."""
+    law = get_family(metric.family).dispersion
+    if divisor is None or law is None:
+        return statistics
+    return law.thin(statistics, divisor[codes])
 
 
 def fit_metric(
@@ -89,10 +105,13 @@ def fit_metric(
     pools: list[Pool],
     inference: Inference,
     before: dict[str, dict[str, float]],
+    overdispersion: Overdispersion | None = None,
+    divisor: Array | None = None,
 ) -> MetricFit:
     """Fit every pool of a metric in one batch, and integrate over what the fits leave open.
 
-    ``before`` holds the last release's hyperparameters by pool label, for the drift.
+    ``before`` holds the last release's hyperparameters by pool label, for the drift; the sketches
+    are of sizes that were divided by ``divisor``.
     """
     family = get_family(metric.family)
     sketch = sketches[0] if len(sketches) == 1 else family.merge_sketches(sketches)
@@ -104,7 +123,8 @@ def fit_metric(
         hyperprior=metric.hyperprior,
     )
     nodes = integrate_pools(fits, uncertainty=inference.uncertainty)
-    return MetricFit(metric, pools, fits, nodes, _drift(metric, pools, fits, before))
+    drift = _drift(metric, pools, fits, before)
+    return MetricFit(metric, pools, fits, nodes, drift, overdispersion, divisor)
 
 
 def _drift(

@@ -72,8 +72,14 @@ def finish(night: Night) -> NightReport:
         reason=night.plan.release_reason,
         published=night.released is not None,
         rows=_rows(night),
-        notes=list(night.plan.notes),
+        notes=[*night.plan.notes, *_warnings(night)],
     )
+
+
+def _warnings(night: Night) -> list[str]:
+    """Tell what the checks of this run warn of."""
+    warned = [check for check in night.checks if check.status == "warn"]
+    return [f"{check.name} of {check.subject}: {check.message}" for check in warned]
 
 
 def _rows(night: Night) -> dict[str, int]:

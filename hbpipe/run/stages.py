@@ -13,18 +13,22 @@ import numpy as np
 
 from hbpipe.data.aggregate import summarise_piece
 from hbpipe.data.clock import to_date
+from hbpipe.data.clusters import one_in
 from hbpipe.data.daily import DayOrder, finish_day
 from hbpipe.data.events import Piece
+from hbpipe.data.quantities import Metric
 from hbpipe.data.schemas import Table
 from hbpipe.data.survey import cut_pieces
 from hbpipe.data.window import fold_window
 from hbpipe.errors import GateError
+from hbpipe.model.family import Array
 from hbpipe.run import audits, commits
 from hbpipe.run.engine import Task
 from hbpipe.run.fingerprints import kernel_digest, statistics_digest
 from hbpipe.run.fit_tables import last_hyperparameters, stage_fits
-from hbpipe.run.fits import compress_shard, find_pools, fit_metric
+from hbpipe.run.fits import Pool, compress_shard, find_pools, fit_metric
 from hbpipe.run.night import Night
+from hbpipe.run.overdispersion import check_overdispersion, divisors, measure
 from hbpipe.run.update import UpdateOrder, update_shard
 from hbpipe.run.windows import window_orders
 
@@ -79,6 +83,7 @@ def _day_tasks(night: Night) -> list[Task]:
     for index, (_, days) in enumerate(pieces):
         for day in days:
             feeding.setdefault(day, []).append(index)
+    rows = {day.day: day.rows for day in night.plan.days}
     crowded = {day for day, indices in feeding.items() if len(indices) > 1}
     parts = [
         night.engine.submit(
@@ -88,11 +93,11 @@ def _day_tasks(night: Night) -> list[Task]:
             night.metrics,
             days,
             bool(night.form.event_id) and not crowded.isdisjoint(days),
+            min((one_in(rows[day]) for day in days), default=1),
             label=f"aggregation of {piece.file.path}, row groups {piece.row_groups}",
         )
         for piece, days in pieces
     ]
-    rows = {day.day: day.rows for day in night.plan.days}
     table = commits.lake_table(night, "statistics")
     return [
         night.engine.submit(
@@ -166,27 +171,18 @@ def fit(night: Night) -> dict[str, Any]:
         ]
     )
     pools = sorted({key for found in keys for key in found})
+    dispersed = measure(night, pools)
+    divided = divisors(night.metrics, dispersed)
     for done, metric in enumerate(night.metrics, start=1):
-        sketches = night.engine.gather(
-            [
-                night.engine.submit(
-                    compress_shard,
-                    folded,
-                    metric,
-                    night.form.levels,
-                    pool_levels,
-                    pools,
-                    label=f"sketch of {metric.name}",
-                )
-                for folded in night.folded
-            ]
-        )
-        night.fits[metric.name] = fit_metric(
+        name = metric.name
+        night.fits[name] = fit_metric(
             metric,
-            sketches,
+            _sketches(night, metric, pools, divided.get(name)),
             pools,
             night.settings.inference,
             last_hyperparameters(night, metric),
+            dispersed.get(name),
+            divided.get(name),
         )
         night.observer.progress("fit", done, len(night.metrics))
     stage_fits(night)
@@ -195,6 +191,25 @@ def fit(night: Night) -> dict[str, Any]:
         "metrics": len(night.metrics),
         "at_bound": {name: int(np.sum(found.fits.boundary)) for name, found in night.fits.items()},
     }
+
+
+def _sketches(night: Night, metric: Metric, pools: list[Pool], divisor: Array | None) -> list[Any]:
+    """Gather one metric's sketch of each shard."""
+    return night.engine.gather(
+        [
+            night.engine.submit(
+                compress_shard,
+                folded,
+                metric,
+                night.form.levels,
+                night.settings.pool_by,
+                pools,
+                divisor,
+                label=f"sketch of {metric.name}",
+            )
+            for folded in night.folded
+        ]
+    )
 
 
 def update(night: Night) -> dict[str, Any]:
@@ -206,6 +221,7 @@ def update(night: Night) -> dict[str, Any]:
         pools=next(iter(night.fits.values())).pools,
         nodes={name: found.nodes for name, found in night.fits.items()},
         hyperparameters={name: found.fits.hyperparameters for name, found in night.fits.items()},
+        divisors={name: found.divisor for name, found in night.fits.items()},
         quantiles=night.settings.inference.quantiles,
         table=commits.lake_table(night, "posteriors"),
         label=to_date(night.plan.as_of).isoformat(),
@@ -236,6 +252,7 @@ def audit(night: Night) -> dict[str, Any]:
     window = [night.days[day] for day in night.plan.window if day in night.days]
     events = sum(day.account.accepted for day in window)
     found = audits.check_fits(night.fits, night.settings.audits)
+    found += check_overdispersion(night.fits, night.settings.audits)
     found += audits.check_posteriors(night.tallies, events)
     found += audits.check_window(
         window, kernel_digest(night.metrics), statistics_digest(night.form, night.metrics)

@@ -16,11 +16,12 @@ from hbpipe.data.quantities import Metric
 from hbpipe.data.schemas import Table, quantile_name
 from hbpipe.data.window import Folded
 from hbpipe.model.families import get_family
+from hbpipe.model.family import Statistics
 from hbpipe.model.geometry import geometry_of
 from hbpipe.model.nodes import Nodes
 from hbpipe.model.pools import PosteriorColumns, cdf_pools, update_pools
 from hbpipe.run.audits import PosteriorTally
-from hbpipe.run.fits import Pool, pool_codes, pool_label
+from hbpipe.run.fits import Pool, effective, pool_codes, pool_label
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class UpdateOrder:
     pools: list[Pool]
     nodes: dict[str, Nodes]
     hyperparameters: dict[str, dict[str, NDArray[np.float64]]]
+    #: What divides the sizes of units, by metric and pool, (G,); None where nothing does.
+    divisors: dict[str, NDArray[np.float64] | None]
     quantiles: tuple[float, ...]
     table: Table
     label: str  # the ISO date, the partition
@@ -65,14 +68,16 @@ def _metric_tables(
     pools = labels.take(pa.array(codes))
     schema = order.table.data_schema
     for metric in order.metrics:
-        statistics = folded.statistics[metric.name]
+        divisor = order.divisors[metric.name]
+        statistics = effective(metric, folded.statistics[metric.name], codes, divisor)
         posterior = _update(order, metric, statistics, codes)
         columns = {
             **dict(zip(order.levels, folded.keys, strict=True)),
             **_constants(order, metric, folded.n),
             "pool": pools,
             "n_events": pa.array(folded.n_events),
-            **_measured(order, metric, folded, posterior, codes),
+            **_counted(metric, folded, statistics, codes, divisor),
+            **_measured(order, metric, folded, statistics, posterior, codes),
         }
         tallies.append(_tally(metric, folded, posterior))
         arrays = [
@@ -83,7 +88,7 @@ def _metric_tables(
 
 
 def _update(
-    order: UpdateOrder, metric: Metric, statistics: dict[str, Any], codes: NDArray[np.int64]
+    order: UpdateOrder, metric: Metric, statistics: Statistics, codes: NDArray[np.int64]
 ) -> PosteriorColumns:
     return update_pools(
         get_family(metric.family),
@@ -114,21 +119,36 @@ def _constants(order: UpdateOrder, metric: Metric, n: int) -> dict[str, pa.Array
     return {name: pa.array([value] * n, pa.string()) for name, value in values.items()}
 
 
+def _counted(
+    metric: Metric,
+    folded: Folded,
+    statistics: Statistics,
+    codes: NDArray[np.int64],
+    divisor: NDArray[np.float64] | None,
+) -> dict[str, pa.Array]:
+    """Give the size of each unit, and its effective size where events hang together."""
+    name = get_family(metric.family).sample_size
+    n = folded.n_events if name is None else folded.statistics[metric.name][name]
+    independent = n.astype(np.float64) if name is None else statistics[name].astype(np.float64)
+    if name is None and divisor is not None:
+        independent = independent / divisor[codes]
+    return {"n": pa.array(n.astype(np.int64)), "n_effective": pa.array(independent)}
+
+
 def _measured(
     order: UpdateOrder,
     metric: Metric,
     folded: Folded,
+    statistics: Statistics,
     posterior: PosteriorColumns,
     codes: NDArray[np.int64],
 ) -> dict[str, pa.Array]:
-    family, statistics = get_family(metric.family), folded.statistics[metric.name]
-    size, raw = geometry_of(metric.family).sizes(statistics)
-    n = folded.n_events if family.sample_size is None else statistics[family.sample_size]
+    size, raw = geometry_of(metric.family).sizes(folded.statistics[metric.name])
     silent, known = size <= 0, posterior.method != "unidentified"
     below: Any = np.full(folded.n, np.nan)
     if metric.target is not None:
         below = cdf_pools(
-            family,
+            get_family(metric.family),
             order.nodes[metric.name],
             order.hyperparameters[metric.name],
             statistics,
@@ -138,8 +158,6 @@ def _measured(
     none = np.full(folded.n, np.nan)
     predictive = (posterior.predictive_mean, posterior.predictive_sd)
     return {
-        "n": pa.array(n.astype(np.int64)),
-        "n_effective": pa.array(n.astype(np.float64)),
         "raw": pa.array(raw, mask=silent),
         "mean": _where(known, posterior.mean),
         "sd": _where(known, posterior.sd),

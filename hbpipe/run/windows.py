@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from hbpipe.data.clock import to_date
+from hbpipe.data.clusters import one_in
 from hbpipe.data.snapshot import Snapshot
 from hbpipe.data.units import shard_of, shared_ids
 from hbpipe.data.window import WindowOrder
@@ -31,6 +32,10 @@ def window_orders(night: Night) -> list[WindowOrder]:
     within_parent = _within_parent(night, listed)
     shards = _fold_shards(night)
     silent = settings.stores.keep_silent
+    sample = max(
+        (one_in(entry.account.rows) for day, entry in night.days.items() if first <= day <= as_of),
+        default=1,
+    )
     return [
         WindowOrder(
             metrics=night.metrics,
@@ -42,6 +47,7 @@ def window_orders(night: Night) -> list[WindowOrder]:
             first_day=first,
             as_of=as_of,
             silent_since=min(first, as_of - silent + 1) if silent is not None else first,
+            one_in=sample,
         )
         for shard in range(shards)
     ]

@@ -132,6 +132,38 @@ def test_the_unit_of_a_rate(per, exposure, ok):
             parse_metric("m", raw)
 
 
+@pytest.mark.parametrize(
+    ("given", "clusters", "correct", "by"),
+    [
+        ({}, (), False, "day"),
+        ({"by": "day", "correct": True}, (), True, "day"),
+        ({"by": "household"}, ("household",), False, "household"),
+        ({"by": ["household", "basket"]}, ("household", "basket"), False, "household, basket"),
+    ],
+)
+def test_the_cells_of_overdispersion(given, clusters, correct, by):
+    metric = parse_metric("m", {"family": "normal", "value": "x", "overdispersion": given})
+    assert (metric.cells.clusters, metric.cells.correct, metric.cells.by) == (clusters, correct, by)
+    assert metric.columns == ("x", *clusters)
+    plain = parse_metric("m", {"family": "normal", "value": "x"})
+    assert (metric.measured_by() == plain.measured_by()) == (not clusters), "days are done again"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("day", "is a mapping with by and correct"),
+        ({"per": "day"}, "unknown key 'per'; known: by, correct"),
+        ({"by": 3}, "is day, a column or a list of columns, found 3"),
+        ({"by": ["household", ""]}, "is day, a column or a list"),
+        ({"correct": "yes"}, "is true or false, found 'yes'"),
+    ],
+)
+def test_cells_that_are_none(given, message):
+    with pytest.raises(ValueError, match=message):
+        parse_metric("m", {"family": "normal", "value": "x", "overdispersion": given})
+
+
 def test_every_fault_of_a_metric_is_told():
     raw = {
         "family": "beta_binomial",
@@ -147,7 +179,7 @@ def test_every_fault_of_a_metric_is_told():
 
 def test_the_names_that_no_level_may_have_are_those_of_the_tables():
     tables = [
-        schemas.statistics_table({}, FAMILIES),
+        schemas.statistics_table({}, FAMILIES, clusters=True),
         schemas.hyperparameters_table({}),
         schemas.fits_table({}),
         schemas.posteriors_table({}, ()),

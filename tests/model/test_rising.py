@@ -128,6 +128,78 @@ def test_sum_is_the_sum(a, phi):
         assert abs(found[0] - exact) <= 1e-12 * max(1, abs(exact))
 
 
+FRACTIONS = (0.01, 0.3, 1.5, 7.25, EXACT_TERMS - 0.4, EXACT_TERMS + 0.6, 812.7, 1e6 / 1.7)
+
+
+def exact_rising(m):
+    """R for any m ≥ 0: m log φ + log Γ(a/φ + m) − log Γ(a/φ)."""
+
+    def rising(a, phi):
+        x = a / phi
+        return m * mpmath.log(phi) + mpmath.loggamma(x + m) - mpmath.loggamma(x)
+
+    return rising
+
+
+def fields(sums):
+    return {
+        (0, 0): sums.value[0],
+        (1, 0): sums.d_a[0],
+        (0, 1): sums.d_phi[0],
+        (2, 0): sums.d_a_a[0],
+        (1, 1): sums.d_a_phi[0],
+        (0, 2): sums.d_phi_phi[0],
+    }
+
+
+@pytest.mark.parametrize("phi", [1e-15, 1e-6, 0.01, 0.3, 5.0, 1e6])
+@pytest.mark.parametrize("a", [1e-9, 0.02, 1.0])
+def test_what_is_not_whole_has_the_gamma_functions_value(a, phi):
+    at = mpmath.mpf(a), mpmath.mpf(phi)
+    for m in FRACTIONS:
+        sums = RisingCounts.of(np.zeros(1, int), np.array([m]), 1)(np.array([a]), np.array([phi]))
+        for order, found in fields(sums).items():
+            truth = mpmath.diff(exact_rising(mpmath.mpf(m)), at, order)
+            assert abs(found - truth) <= 1e-9 * max(1, abs(truth)), (m, order)
+
+
+def test_without_overdispersion_what_is_not_whole_is_a_power():
+    values = np.array(FRACTIONS)
+    sums = RisingCounts.of(np.zeros(len(values), int), values, 1)(np.array([0.2]), np.zeros(1))
+    total, pairs = values.sum(), np.sum(values * (values - 1) / 2)
+    found = fields(sums)
+    for order, truth in {
+        (0, 0): total * np.log(0.2),
+        (1, 0): total / 0.2,
+        (0, 1): pairs / 0.2,
+        (2, 0): -total / 0.2**2,
+        (1, 1): -pairs / 0.2**2,
+        (0, 2): -np.sum(values * (values - 1) * (2 * values - 1) / 6) / 0.2**2,
+    }.items():
+        assert found[order] == pytest.approx(truth, rel=1e-11), order
+
+
+def test_whole_numbers_have_the_same_bits_among_fractions():
+    rng = np.random.default_rng(5)
+    pool, values = rng.integers(0, 3, 300), rng.poisson(20, 300)
+    mixed = np.where(pool == 1, values / 1.7, values.astype(float))
+    at = np.array([0.3, 0.1, 0.9]), np.array([0.0, 0.2, 1.5])
+    whole, both = (RisingCounts.of(pool, m, 3)(*at) for m in (values, mixed))
+    for order, found in vars(both).items():
+        np.testing.assert_array_equal(found[[0, 2]], getattr(whole, order)[[0, 2]])
+    alone = RisingCounts.of(pool, mixed, 3).select(np.array([1]))(at[0][1:2], at[1][1:2])
+    np.testing.assert_array_equal(alone.value, both.value[1:2])
+
+
+def test_fractions_merge_and_add_up():
+    values = np.array([0.5, 3.0, 40.25, 0.5, 100.0, 7.1])
+    pool = np.array([0, 0, 1, 1, 0, 0])
+    whole = RisingCounts.of(pool, values, 2)
+    merged = RisingCounts.merged([RisingCounts.of(pool[i::2], values[i::2], 2) for i in range(2)])
+    np.testing.assert_array_equal(merged.counts["value"], whole.counts["value"])
+    np.testing.assert_allclose(whole.total(), [110.6, 40.75])
+
+
 @pytest.mark.parametrize("u", [0.0, 1e-12, 1e-3, 0.0999, 0.1001, 0.7, 30.0, 1e8])
 @pytest.mark.parametrize("function", [log1p_integral, log1p_ratio])
 def test_series_and_closed_form_meet(function, u):

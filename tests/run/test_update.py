@@ -47,6 +47,7 @@ def updated(
         pools=pools,
         nodes={"conversion": integrate_pools(fits, uncertainty=uncertainty)},
         hyperparameters={"conversion": fits.hyperparameters},
+        divisors={"conversion": None},
         quantiles=QUANTILES,
         table=posteriors_table(LEVELS, QUANTILES),
         label="2026-01-01",

@@ -19,6 +19,7 @@ from hbpipe.errors import FitError
 from hbpipe.model import rates
 from hbpipe.model.densities import Term
 from hbpipe.model.discrete import describe_beta_binomial
+from hbpipe.model.dispersion import TRIALS
 from hbpipe.model.family import (
     Array,
     Codes,
@@ -314,5 +315,6 @@ FAMILY = Family(
     predict=predict,
     simulate=simulate,
     sample_size="trials",
+    dispersion=TRIALS,
     geometry=GEOMETRY,
 )

@@ -19,6 +19,7 @@ from hbpipe.errors import FitError
 from hbpipe.model import rates
 from hbpipe.model.densities import Term
 from hbpipe.model.discrete import describe_negative_binomial
+from hbpipe.model.dispersion import COUNTS
 from hbpipe.model.family import (
     Array,
     Codes,
@@ -285,5 +286,6 @@ FAMILY = Family(
     describe=describe,
     predict=predict,
     simulate=simulate,
+    dispersion=COUNTS,
     geometry=GEOMETRY,
 )

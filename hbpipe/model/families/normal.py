@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hbpipe.model.dispersion import VALUES
 from hbpipe.model.family import (
     Array,
     Codes,
@@ -270,6 +271,7 @@ FAMILY = Family(
     simulate=simulate,
     log_restriction=log_restriction,
     sample_size="n",
+    dispersion=VALUES,
     geometry=normal_geometry(
         has_noise=True,
         sizes=sizes,

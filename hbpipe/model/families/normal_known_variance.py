@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hbpipe.model.dispersion import ESTIMATES
 from hbpipe.model.family import (
     Array,
     Codes,
@@ -254,6 +255,7 @@ FAMILY = Family(
     predict=predict,
     simulate=simulate,
     log_restriction=log_restriction,
+    dispersion=ESTIMATES,
     geometry=normal_geometry(
         has_noise=False,
         sizes=sizes,

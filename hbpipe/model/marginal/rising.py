@@ -11,6 +11,11 @@ the tail counts S_k = #{m > k}. The rest of a larger m is, with c = a + Kφ, w =
 
 and p by the Euler-Maclaurin formula (Abramowitz and Stegun 1964, 23.1.30). Its corrections fall
 like w^(2r−1) ≤ K^(1−2r), because w ≤ 1/K: with K = 32 the four used leave less than 1e-16.
+
+Counts divided by an overdispersion are not whole. There R is m log φ + log Γ(a/φ + m) −
+log Γ(a/φ), which the recurrence of Γ turns into the same terms:
+
+    Σ_{k<K} [log(a + kφ) − log(a + (m + k)φ)] + m log c + p(w; m).
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.polynomial.polynomial import polyder, polyval
@@ -56,7 +62,7 @@ class RisingSums:
 
 @dataclass(frozen=True)
 class RisingCounts:
-    """The values m of all stores, by pool, as distinct values with counts.
+    """The values m of all stores, whole or not, by pool, as distinct values with counts.
 
     Parameters
     ----------
@@ -67,7 +73,7 @@ class RisingCounts:
     counts: Rows
 
     @classmethod
-    def of(cls, pool: Codes, values: NDArray[np.int64], n_pools: int) -> RisingCounts:
+    def of(cls, pool: Codes, values: NDArray[Any], n_pools: int) -> RisingCounts:
         """Count the values (J,) of stores in pools (J,)."""
         return cls(count_values(pool, values, n_pools))
 
@@ -90,12 +96,19 @@ class RisingCounts:
         return self.counts.sum(self.counts["count"] * self.counts["value"].astype(np.float64))
 
     @cached_property
+    def whole(self) -> NDArray[np.bool_]:
+        """Which rows hold a whole number, (R,)."""
+        values = self.counts["value"]
+        return np.asarray(values == np.floor(values))
+
+    @cached_property
     def tails(self) -> Rows:
         """Tail counts: rows ``k`` and ``stores`` = #{m > k}, k < EXACT_TERMS, zeros left out."""
-        counts = self.counts
+        counts, whole = self.counts, self.whole
         width = EXACT_TERMS + 1
-        cell = counts.pool * width + np.minimum(counts["value"], EXACT_TERMS)
-        histogram = np.bincount(cell, counts["count"], counts.n_pools * width)
+        least = np.minimum(counts["value"][whole], EXACT_TERMS).astype(np.int64)
+        cell = counts.pool[whole] * width + least
+        histogram = np.bincount(cell, counts["count"][whole], counts.n_pools * width)
         histogram = histogram.reshape(counts.n_pools, width)
         above = np.cumsum(histogram[:, :0:-1], axis=1)[:, ::-1]
         pool, k = np.nonzero(above)
@@ -104,14 +117,25 @@ class RisingCounts:
 
     @cached_property
     def beyond(self) -> Rows:
-        """Rows ``length`` = m − EXACT_TERMS and ``stores`` for the values above EXACT_TERMS."""
+        """Rows ``length`` and ``stores`` of p: m − EXACT_TERMS, or m where m is not whole."""
         counts = self.counts
-        large = counts["value"] > EXACT_TERMS
+        used = ~self.whole | (counts["value"] > EXACT_TERMS)
+        begun = np.where(self.whole, float(EXACT_TERMS), 0.0)
         columns = {
-            "length": counts["value"][large].astype(np.float64) - EXACT_TERMS,
-            "stores": counts["count"][large].astype(np.float64),
+            "length": (counts["value"] - begun)[used],
+            "stores": counts["count"][used].astype(np.float64),
         }
-        return Rows(counts.n_pools, counts.pool[large], columns)
+        return Rows(counts.n_pools, counts.pool[used], columns)
+
+    @cached_property
+    def between(self) -> Rows:
+        """Rows ``value`` and ``stores`` of the values that are not whole."""
+        counts = self.counts
+        columns = {
+            "value": counts["value"][~self.whole],
+            "stores": counts["count"][~self.whole].astype(np.float64),
+        }
+        return Rows(counts.n_pools, counts.pool[~self.whole], columns)
 
     def __getstate__(self) -> dict[str, Rows]:
         """Pickle the counts alone; the tables derived from them are made again."""
@@ -125,11 +149,12 @@ class RisingCounts:
         a : (G,) positive.
         phi : (G,) zero or positive.
         """
-        near = self._near(a, phi)
-        if len(self.beyond.pool) == 0:
-            return near
-        far = self._far(a, phi)
-        return RisingSums(*(x + y for x, y in zip(_fields(near), _fields(far), strict=True)))
+        sums = self._near(a, phi)
+        if len(self.beyond):
+            sums = _added(sums, self._far(a, phi))
+        if len(self.between):
+            sums = _added(sums, self._shift(a, phi))
+        return sums
 
     def _near(self, a: Array, phi: Array) -> RisingSums:
         rows, k = self.tails, self.tails["k"]
@@ -169,6 +194,30 @@ class RisingCounts:
             d_phi_phi + 2.0 * k * d_c_phi + k**2 * d_c_c,
         )
 
+    def _shift(self, a: Array, phi: Array) -> RisingSums:
+        """Σ Σ_{k<K} [log x − log z], x = a + kφ and z = x + mφ, of the values that are not whole.
+
+        One k after the other: a table of all would have EXACT_TERMS times the rows.
+        """
+        rows, m = self.between, self.between["value"]
+        a_of, phi_of = a[rows.pool], phi[rows.pool]
+        sums = np.zeros((6, len(rows)))
+        for k in range(EXACT_TERMS):
+            x, z = 1.0 / (a_of + k * phi_of), 1.0 / (a_of + (m + k) * phi_of)
+            # 1/x − 1/z and k/x − (m + k)/z, without the cancellation of small m.
+            by_a, by_phi = m * phi_of * x * z, -m * a_of * x * z
+            sums[0] -= np.log1p(m * phi_of * x)
+            sums[1] += by_a
+            sums[2] += by_phi
+            sums[3] -= by_a * (x + z)
+            sums[4] -= by_phi * z + by_a * k * x
+            sums[5] -= by_phi * ((m + k) * z + k * x)
+        return RisingSums(*(rows.sum(rows["stores"] * one) for one in sums))
+
+
+def _added(left: RisingSums, right: RisingSums) -> RisingSums:
+    return RisingSums(*(x + y for x, y in zip(_fields(left), _fields(right), strict=True)))
+
 
 def _fields(sums: RisingSums) -> tuple[Array, ...]:
     return sums.value, sums.d_a, sums.d_phi, sums.d_a_a, sums.d_a_phi, sums.d_phi_phi
@@ -183,7 +232,7 @@ def log_product(w: Array, length: Array) -> tuple[Array, Array, Array]:
     Parameters
     ----------
     w : (R,) in [0, 1/EXACT_TERMS].
-    length : (R,) L, a whole number.
+    length : (R,) L ≥ 0; where it is not whole, p is log Γ(1/w + L) − log Γ(1/w) + L log w.
     """
     u = length * w
     h, h_u, h_uu = log1p_integral(u)
