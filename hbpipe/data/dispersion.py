@@ -8,6 +8,7 @@ dispersion. In windows too short for two of each weekday all days are compared w
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -43,15 +44,16 @@ class Days:
         """Whether the window holds two of each weekday."""
         return self.as_of - self.first_day + 1 >= _TWO_WEEKS
 
+    @cached_property
     def strata(self) -> tuple[Codes, NDArray[np.int64], NDArray[np.int64]]:
-        """Return the stratum (R,) of each row, and the unit and the label of each stratum.
+        """The stratum (R,) of each row, and the unit and the label of each stratum.
 
         A label says how many weekdays and blocks of four weeks the as-of day lies ahead.
         """
-        lag = self.as_of - self.days
-        label = lag // _BLOCK * _WEEK + lag % _WEEK if self.by_weekday else np.zeros_like(lag)
-        width = int(label.max(initial=0)) + 1
-        joint = self.units * width + label
+        lags = np.arange(self.as_of - self.first_day + 1)
+        labels = lags // _BLOCK * _WEEK + lags % _WEEK if self.by_weekday else 0 * lags
+        width = int(labels.max(initial=0)) + 1
+        joint = self.units * width + labels[self.as_of - self.days]
         everything = np.ones(len(joint), np.bool_)
         codes, present = compact(joint, max(self.n_units * width, 1), everything)
         return codes, present // width, present % width
@@ -71,7 +73,7 @@ def disperse_by_day(metric: Metric, daily: Statistics, rows: Days) -> Any:
     family = get_family(metric.family)
     if family.dispersion is None:
         return None
-    codes, unit, label = rows.strata()
+    codes, unit, label = rows.strata
     empty = None
     if metric.calendar == "days":
         daily = {**daily, "exposure": np.ones(len(codes))}

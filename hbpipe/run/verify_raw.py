@@ -6,7 +6,9 @@ The recount (``data.recount``) shares no code with the kernel, so an error in ei
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from typing import Any
 
 import pyarrow as pa
@@ -14,8 +16,9 @@ import pyarrow.compute as pc
 
 from hbpipe.config import Settings
 from hbpipe.data.clock import to_date
+from hbpipe.data.clusters import one_in
 from hbpipe.data.events import full_path
-from hbpipe.data.quantities import Metric
+from hbpipe.data.quantities import Metric, parse_metric
 from hbpipe.data.recount import Recount, RecountMetric, RecountSpec, recount
 from hbpipe.model.families import get_family
 from hbpipe.run.findings import Finding, finding
@@ -86,7 +89,8 @@ def _compare_metric(
     absent = {one.name: one.absent for one in get_family(metric.family).statistics}
     if metric.calendar is not None:
         del absent["exposure"]  # no row carries it: days are counted when the window is folded
-    faults = []
+    faults: list[str] = []
+    sampled = _sampled_days(counted)
     for key, row in rows.items():
         expected = counted.statistics[metric.name].get(key, absent)
         faults += [
@@ -94,9 +98,33 @@ def _compare_metric(
             for name in absent
             if not _equal(row[name], expected[name], _rounding(name, expected))
         ]
+        if metric.cells.clusters and key[0] not in sampled:
+            faults += _compare_clusters(key, row, counted.clusters[metric.name].get(key, []))
     return finding(
         f"recount[{metric.name}]", faults, f"{len(rows) * len(absent):,} statistics are equal"
     )
+
+
+def _compare_clusters(
+    key: tuple[Any, ...], row: Mapping[str, Any], expected: Sequence[tuple[float, float]]
+) -> list[str]:
+    """Compare size and total of every cluster of a unit and day, whatever the clusters' names."""
+    found = sorted(zip(row["cluster_size"] or (), row["cluster_total"] or (), strict=True))
+    if len(found) != len(expected):
+        return [f"{_shown(key)}: {len(found)} clusters, {len(expected)} in the raw files"]
+    return [
+        f"{_shown(key)}: a cluster of {one[0]:g} with {one[1]:g}, {two} in the raw files"
+        for one, two in zip(found, expected, strict=True)
+        if not (_equal(one[0], two[0], 0.0) and _equal(one[1], two[1], 0.0))
+    ]
+
+
+def _sampled_days(counted: Recount) -> set[date]:
+    """Return the days of which a sample of the clusters is kept."""
+    rows: Counter[date] = Counter()
+    for file in counted.files.values():
+        rows.update({day: count.rows for day, count in file.days.items()})
+    return {day for day, n in rows.items() if one_in(n) > 1}
 
 
 def _equal(found: float | int | None, expected: float | int, rounding: float) -> bool:
@@ -141,4 +169,6 @@ def recount_spec(settings: Settings) -> RecountSpec:
 
 def _recount_metric(name: str, raw: Mapping[str, Any]) -> RecountMetric:
     roles = {role.name: raw[role.name] for role in get_family(raw["family"]).roles}
-    return RecountMetric(name, raw["family"], roles, raw.get("where", ()), raw.get("transform"))
+    clusters = parse_metric(name, raw).cells.clusters
+    where = raw.get("where", ())
+    return RecountMetric(name, raw["family"], roles, where, raw.get("transform"), clusters)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import defaultdict
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel import NOON, event_format, parse, run_kernel, snapshot_of, write
+from kernel import NOON, event_format, parse, recount_spec, run_kernel, snapshot_of, write
 
 from hbpipe.data import clusters as clusters_module
 from hbpipe.data import survey
 from hbpipe.data.clock import to_number
 from hbpipe.data.clusters import Clusters, identify, merge_clusters, one_in, sampled
+from hbpipe.data.recount import recount
 from hbpipe.data.window import Folded, WindowOrder, fold_window
 from hbpipe.errors import EventsError
 from hbpipe.model.dispersion import CellSums
@@ -261,3 +263,20 @@ def test_a_column_that_is_no_cluster_is_refused(tmp_path):
     write(tmp_path / "events" / "a.parquet", [{"household": NOON, "hit": True, "x": 1.0}])
     with pytest.raises(EventsError, match="takes it for a cluster"):
         folded_from(tmp_path)
+
+
+def test_the_recount_finds_the_same_clusters(tmp_path):
+    rows = random_rows(np.random.default_rng(6), 120)
+    write(tmp_path / "events" / "a.parquet", rows, 20)
+    form = event_format(tmp_path / "events")
+    counted = run_kernel(form, METRICS, tmp_path / "lake")
+    spec = recount_spec(form, METRICS)
+    named = [replace(metric, clusters=("household",)) for metric in spec.metrics]
+    again = recount((tmp_path / "events").glob("*"), replace(spec, metrics=tuple(named)))
+    snapshot = snapshot_of(form, METRICS, tmp_path / "lake", counted)
+    for row in snapshot.read().to_pylist():
+        key = (row["day"], row["chain"], row["store"])
+        found = sorted(zip(row["cluster_size"], row["cluster_total"], strict=True))
+        expected = again.clusters[row["metric"]].get(key, [])
+        assert np.allclose(np.ravel(found), np.ravel(expected), rtol=1e-12)
+        assert len(found) == len(expected)

@@ -75,6 +75,52 @@ def test_counts_and_raw_values_equal_duckdb(metric: str, lake: Path, events: Pat
             assert found_raw == pytest.approx(expected_raw, rel=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("metric", "trials", "successes", "known"),
+    [
+        ("private_label", "count(brand)", "count(*) FILTER (brand = 'Private')", 2.85),
+        ("coupon_use", "count(*)", "count(*) FILTER (coupon_disc > 0)", 3.26),
+    ],
+)
+def test_the_lines_of_a_household_hang_together(
+    metric: str, trials: str, successes: str, known: float, lake: Path, events: Path
+) -> None:
+    """The design effect of households within stores over the year, as SQL has it."""
+    [[expected]] = duckdb.sql(
+        f"""
+        WITH cell AS (
+            SELECT store_id, {trials}::double AS n, {successes}::double AS y
+            FROM '{events}' GROUP BY store_id, household_id HAVING n > 0
+        ),
+        store AS (
+            SELECT store_id, sum(n) AS n, sum(y) AS y, sum(n * n) AS nn
+            FROM cell GROUP BY store_id
+        ),
+        square AS (
+            SELECT sum((c.y - c.n * s.y / s.n) ** 2) AS squares
+            FROM cell c JOIN store s USING (store_id)
+        ),
+        model AS (
+            SELECT sum(s.y * (1 - s.y / s.n) * s.n / (s.n - 1) * (1 - s.nn / s.n ** 2)) AS expected
+            FROM store s WHERE s.n > 1
+        )
+        SELECT squares / expected FROM square, model
+        """
+    ).fetchall()
+    [fit] = [r for r in hbpipe.read(str(lake), "fits").to_pylist() if r["metric"] == metric]
+    assert fit["overdispersion"] == pytest.approx(expected, rel=1e-9)
+    assert expected == pytest.approx(known, abs=0.01)
+
+
+def test_only_what_is_not_divided_is_warned_of(lake: Path) -> None:
+    audits = hbpipe.read(str(lake), "audits").to_pylist()
+    found = {r["subject"]: r["status"] for r in audits if r["name"] == "overdispersion"}
+    assert (found["private_label"], found["coupon_use"]) == ("pass", "warn")
+    posteriors = hbpipe.read(str(lake), "posteriors").to_pylist()
+    share = [r["n_effective"] / r["n"] for r in posteriors if r["metric"] == "private_label"]
+    assert min(share) == pytest.approx(1 / 2.85, rel=0.01)
+
+
 def test_the_recount_agrees(
     lake: Path, events: Path, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import hbpipe
 from hbpipe.config import Settings
 from hbpipe.data import clusters, units
 from hbpipe.report.night import NightReport
-from tests.nights import day, night, settings_for, write
+from hbpipe.run.verify import verify
+from tests.nights import day, lake_of, night, settings_for, write
 
 DAYS, STORES, VISITS = 14, 60, 4
 INFERENCE = {"window": "14d", "uncertainty": "auto", "quantiles": [0.025, 0.5, 0.975]}
@@ -204,3 +206,32 @@ def test_other_cells_are_other_statistics(tmp_path: Path, truth: Any) -> None:
         report = night(changed)
         assert report.published
         assert bool(report.days) == again, cells
+
+
+def findings(settings: Settings) -> set[str]:
+    found = verify(settings, lake_of(settings), full=True)
+    return {one.name for one in found if not one.fine}
+
+
+def test_clusters_are_recounted_from_the_raw_files(
+    tmp_path: Path, truth: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, _ = released(tmp_path, truth[0][:600], by="household")
+    assert findings(settings) == set()
+    change_a_total(settings)
+    assert findings(settings) == {"recount[conversion]"}
+    monkeypatch.setattr(clusters, "SAMPLED_ROWS", 10)
+    assert findings(settings) == set(), "of a sample nothing can be said"
+
+
+def change_a_total(settings: Settings) -> None:
+    """Publish a day on which one household of one store has converted once more."""
+    lake, when = lake_of(settings), day(3)
+    rows = lake.read("statistics", filters=[("day", "==", when)]).to_pylist()
+    row = next(row for row in rows if row["metric"] == "conversion")
+    row["cluster_total"][0] += 1.0
+    schema = lake.snapshot("statistics").schema
+    values = pa.Table.from_pylist(rows, schema=schema)
+    values = values.select([name for name in schema.names if name != "day"])
+    partition = {"day": when.isoformat()}
+    lake.replace("statistics", values, run_id="tamper", partition=partition, statistics=["shard"])

@@ -29,7 +29,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hbpipe.data.recount.days import business_day
-from hbpipe.data.recount.rules import check_metric, measure, reduce_values
+from hbpipe.data.recount.rules import (
+    check_metric,
+    is_known,
+    measure,
+    reduce_values,
+    size_and_total,
+)
 from hbpipe.data.recount.spec import RecountMetric, RecountSpec, RefusedError
 from hbpipe.errors import EventsError, StatisticsError
 
@@ -78,12 +84,14 @@ class Recount:
 
     ``accepted`` counts the accepted rows of each key. By metric and key, ``counted`` is the number
     of rows counted and ``statistics`` the family's statistics; keys without such rows are absent.
+    ``clusters`` holds size and total of each of a key's clusters, in the order of these numbers.
     """
 
     files: dict[str, FileRecount]
     accepted: Counter[Key]
     counted: dict[str, Counter[Key]]
     statistics: dict[str, dict[Key, dict[str, int | float]]]
+    clusters: dict[str, dict[Key, list[tuple[float, float]]]]
 
 
 def recount(files: Iterable[str | Path], spec: RecountSpec) -> Recount:
@@ -129,6 +137,9 @@ class _Tally:
         self._seen: dict[Key, Row] = {}
         self._values: dict[str, dict[Key, list[dict[str, Any]]]] = {
             metric.name: defaultdict(list) for metric in spec.metrics
+        }
+        self._clusters: dict[str, dict[Key, dict[Key, list[dict[str, Any]]]]] = {
+            metric.name: defaultdict(lambda: defaultdict(list)) for metric in spec.metrics
         }
 
     def take(self, row: Row, time_type: pa.DataType, count: FileRecount) -> None:
@@ -179,17 +190,24 @@ class _Tally:
             count.excluded[metric.name] += 1
         else:
             self._values[metric.name][key].append(values)
+            identity = tuple(row[name] for name in metric.clusters)
+            if identity and all(is_known(value) for value in identity):
+                self._clusters[metric.name][key][identity].append(values)
 
     def result(self) -> Recount:
         """Reduce the values kept to the statistics of each family."""
-        counted, statistics = {}, {}
+        counted, statistics, clusters = {}, {}, {}
         for metric in self._spec.metrics:
             values = self._values[metric.name]
             counted[metric.name] = Counter({key: len(rows) for key, rows in values.items()})
             statistics[metric.name] = {
                 key: _reduce(metric, key, rows) for key, rows in values.items()
             }
-        return Recount(self.files, self.accepted, counted, statistics)
+            clusters[metric.name] = {
+                key: sorted(size_and_total(metric, rows) for rows in found.values())
+                for key, found in self._clusters[metric.name].items()
+            }
+        return Recount(self.files, self.accepted, counted, statistics, clusters)
 
 
 def _reduce(metric: RecountMetric, key: Key, rows: list[dict[str, Any]]) -> dict[str, int | float]:

@@ -166,6 +166,24 @@ def reduce_values(
     return {role: _total(values) for role, values in columns.items()}
 
 
+def size_and_total(metric: RecountMetric, rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """Return size and total of the rows of one cluster: an exposure in days has no size."""
+    found = reduce_values(metric, rows)
+    if metric.family == "normal":
+        return float(found["n"]), math.fsum(row["value"] for row in rows)
+    if metric.family == "normal_known_variance":
+        return 1 / found["variance"], found["estimate"] / found["variance"]
+    size, total = {"beta_binomial": ("trials", "successes")}.get(
+        metric.family, ("exposure", "count")
+    )
+    return float(found.get(size, 0.0)), float(found[total])
+
+
+def is_known(value: Any) -> bool:
+    """Tell whether a value names a cluster: it is neither null nor NaN."""
+    return value is not None and value == value
+
+
 def _total(values: Sequence[int | float]) -> int | float:
     whole = all(isinstance(value, int) for value in values)
     return sum(values) if whole else math.fsum(values)

@@ -16,7 +16,7 @@ class RecountMetric:
 
     ``roles`` maps a role to a column name, ``rows``, ``days``, ``active_days``,
     ``{"column": ..., "transform": ...}`` or ``{"where": [...]}``; ``transform`` is the metric's
-    own and applies to the role ``value``.
+    own and applies to the role ``value``; ``clusters`` are the columns that name a cluster.
     """
 
     name: str
@@ -24,6 +24,7 @@ class RecountMetric:
     roles: Mapping[str, Any]
     where: Sequence[Sequence[Any]] = ()
     transform: str | None = None
+    clusters: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class RecountSpec:
         names = [self.time, *self.levels, *self.event_id]
         for metric in self.metrics:
             names += [condition[0] for condition in metric.where]
+            names += metric.clusters
             for quantity in map(as_mapping, metric.roles.values()):
                 names += [condition[0] for condition in quantity.get("where", ())]
                 names += [quantity["column"]] if "column" in quantity else []
