@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from hbpipe.data.arrays import arrow_type
 from hbpipe.model.families import get_family
 
 _DAY = pa.date32()
@@ -157,9 +158,8 @@ RELEASES = _table(
 
 def statistics_table(levels: Mapping[str, pa.DataType], families: Iterable[str]) -> Table:
     """One row per metric, day and unit; a statistic that a family lacks is null."""
-    types = {"int64": _INT, "float64": _FLOAT}
     measured = {
-        statistic.name: types[statistic.dtype]
+        statistic.name: arrow_type(statistic)
         for family in sorted(set(families))
         for statistic in get_family(family).statistics
     }
