@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "hbpipe/sections.py": "pydantic hbpipe.errors hbpipe.data.quantities",
     "hbpipe/layers.py": "yaml hbpipe.errors hbpipe.data.spelling",
     "hbpipe/config.py": "pydantic hbpipe.errors hbpipe.data.quantities hbpipe.data.spelling "
-    "hbpipe.layers hbpipe.sections hbpipe.model.families",
+    "hbpipe.layers hbpipe.sections",
     "hbpipe/run": "numpy pyarrow yaml hbpipe.errors hbpipe.config hbpipe.model.* hbpipe.data.* "
     "hbpipe.report.* hbpipe.run.*",
     "hbpipe/run/engine.py": "dask distributed hbpipe.errors hbpipe.config",

@@ -220,6 +220,9 @@ class Family:
     #: The statistic that counts the observations behind a store's raw value; None where none
     #: does and the number of events stands in.
     sample_size: str | None = None
+    #: statistics -> each store's own estimate, (J,) or (J, P), NaN where its data determine none;
+    #: None where ``geometry`` gives it.
+    raw: Callable[[Statistics], Array] | None = None
     #: What integration over the hyperparameters needs to know; None where a family has no
     #: posteriors but its own at given hyperparameters.
     geometry: Geometry | None = None
@@ -240,6 +243,17 @@ class Family:
         stores = len(left[names[0]])
         both = {name: np.concatenate([left[name], right[name]]) for name in names}
         return self.fold(both, np.tile(np.arange(stores), 2), stores)
+
+    def raw_estimates(self, statistics: Statistics) -> Array:
+        """Each store's estimate from its own data alone, (J,) or (J, P); NaN where there is none.
+
+        A coefficient is estimated where the store's own design determines it.
+        """
+        if self.raw is not None:
+            return self.raw(statistics)
+        assert self.geometry is not None, f"{self.name} has neither raw estimates nor a geometry"
+        size, raw = self.geometry.sizes(statistics)
+        return np.where(size > 0, raw, np.nan)
 
     def start(self, sketch: Any, held: Array | None = None) -> Array:
         """Moments start, (G, D): the default of ``moments``, inside the bounds."""

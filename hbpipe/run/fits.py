@@ -14,10 +14,10 @@ from hbpipe.config import Inference
 from hbpipe.data.quantities import Metric
 from hbpipe.data.units import encode
 from hbpipe.data.window import Folded
-from hbpipe.model.families import get_family
 from hbpipe.model.fit import PoolFits, fit_pools
 from hbpipe.model.integrate import integrate_pools
 from hbpipe.model.nodes import Nodes
+from hbpipe.run import parameters
 
 #: The values of a pool's levels, coarse to fine; empty where all units share one prior.
 Pool = tuple[Any, ...]
@@ -79,7 +79,7 @@ def compress_shard(
 ) -> Any:
     """Make the sketch of one shard: all that the likelihood of its stores depends on."""
     codes = pool_codes(folded, levels, pool_by, pools)
-    family = get_family(metric.family)
+    family = metric.model
     return family.compress(folded.statistics[metric.name], codes, len(pools))
 
 
@@ -94,7 +94,7 @@ def fit_metric(
 
     ``before`` holds the last release's hyperparameters by pool label, for the drift.
     """
-    family = get_family(metric.family)
+    family = metric.model
     sketch = sketches[0] if len(sketches) == 1 else family.merge_sketches(sketches)
     fits = fit_pools(
         family,
@@ -114,15 +114,15 @@ def _drift(
 
     Without change it is about chi-squared with one degree per hyperparameter.
     """
-    family, labels = get_family(metric.family), [pool_label(pool) for pool in pools]
-    known = [set(family.hyperparameters) <= before.get(label, {}).keys() for label in labels]
+    family, terms = metric.model, metric.term_names
+    last = [before.get(pool_label(pool), {}) for pool in pools]
+    wanted = {name: fits.hyperparameters[name] for name in family.hyperparameters}
+    needed = parameters.labels(wanted, terms)
+    known = [needed <= row.keys() for row in last]
     if not any(known):
         return [None] * len(pools)
-    old = {
-        name: np.where(known, [before.get(label, {}).get(name, 0.0) for label in labels], values)
-        for name, values in fits.hyperparameters.items()
-        if name in family.hyperparameters
-    }
+    rows = [row if complete else {} for row, complete in zip(last, known, strict=True)]
+    old = {name: parameters.rebuild(name, values, terms, rows) for name, values in wanted.items()}
     coordinates = np.clip(family.to_coordinates(old), *family.bounds)
     kept = family.log_marginal(fits.sketch, coordinates)[0]
     now = family.log_marginal(fits.sketch, fits.coordinates)[0]
