@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hbpipe.model.families import FAMILIES
-from hbpipe.model.family import Family, Role
+from hbpipe.model.family import Coordinate, Family, Role
 
 families = st.sampled_from(list(FAMILIES.values()))
 
@@ -48,5 +48,10 @@ def events(
 @st.composite
 def coordinates(draw: st.DrawFn, family: Family) -> NDArray[np.float64]:
     """One point (D,) well inside the bounds of the coordinates."""
-    ranges = {True: st.floats(0.01, 0.6), False: st.floats(-1.5, 1.5)}
-    return np.array([draw(ranges[axis.spread]) for axis in family.coordinates])
+    ranges = {True: (0.01, 0.6), False: (-1.5, 1.5)}
+
+    def inside(axis: Coordinate) -> st.SearchStrategy[float]:
+        low, high = ranges[axis.spread]
+        return st.floats(max(low, axis.lower + 0.01), min(high, axis.upper - 0.01))
+
+    return np.array([draw(inside(axis)) for axis in family.coordinates])

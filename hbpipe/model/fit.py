@@ -161,13 +161,16 @@ def _first_start(problem: Problem, start: Mapping[str, Any] | None) -> Array:
 
 
 def _starts(problem: Problem, first: Array) -> list[Array]:
-    """Give the first start, the same without spread, and the same with a large spread."""
-    axis = problem.family.spread
-    if not problem.free[:, axis].any():
+    """Give the first start, the same without spread, and the same with a large spread.
+
+    Every coordinate that begins at 0 is a spread of something.
+    """
+    axes = np.flatnonzero(problem.family.bounds[0] == 0.0)
+    if not problem.free[:, axes].any():
         return [first]
     alike, apart = first.copy(), first.copy()
-    alike[:, axis] = problem.family.coordinates[axis].lower
-    apart[:, axis] = alike[:, axis] + problem.family.scale(problem.sketch)[:, axis]
+    alike[:, axes] = 0.0
+    apart[:, axes] = problem.family.scale(problem.sketch)[:, axes]
     return [first, problem.settle(alike), problem.settle(apart)]
 
 
