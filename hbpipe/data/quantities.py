@@ -230,10 +230,13 @@ def _fixed(raw: Any, hyperparameters: tuple[str, ...], size: int) -> dict[str, A
 
 
 def _held(key: str, raw: Any, size: int, axes: int = 2) -> Any:
-    """Parse a number, or a list with one for each term; of a matrix, a list of such lists."""
+    """Parse a number, or a list with one for each term; of a matrix, a list of such lists.
+
+    A null in a list leaves that number open: NaN, as the model knows it.
+    """
     if not isinstance(raw, list | tuple):
         return _number(key, raw)
     found = [_held(key, one, size, axes - 1) for one in raw] if axes and len(raw) == size else []
-    if len({type(one) for one in found}) != 1 or None in found:
+    if len({isinstance(one, list) for one in found}) != 1:
         raise ValueError(f"{key} must be a number, or one for each of {size} terms, found {raw!r}")
-    return found
+    return [math.nan if one is None else one for one in found]
