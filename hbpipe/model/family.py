@@ -220,6 +220,9 @@ class Family:
     #: The statistic that counts the observations behind a store's raw value; None where none
     #: does and the number of events stands in.
     sample_size: str | None = None
+    #: Whether a sketch is much smaller than the stores it stands for; where not, a pipeline leaves
+    #: its rows where they were made.
+    compresses: bool = True
     #: statistics -> each store's own estimate, (J,) or (J, P), NaN where its data determine none;
     #: None where ``geometry`` gives it.
     raw: Callable[[Statistics], Array] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -85,26 +85,27 @@ def compress_shard(
 
 def fit_metric(
     metric: Metric,
-    sketches: list[Any],
+    sketch: Any,
     pools: list[Pool],
     inference: Inference,
     before: dict[str, dict[str, float]],
 ) -> MetricFit:
     """Fit every pool of a metric in one batch, and integrate over what the fits leave open.
 
-    ``before`` holds the last release's hyperparameters by pool label, for the drift.
+    ``sketch`` is that of all shards; ``before`` holds the last release's hyperparameters by pool
+    label, for the drift.
     """
-    family = metric.model
-    sketch = sketches[0] if len(sketches) == 1 else family.merge_sketches(sketches)
     fits = fit_pools(
-        family,
+        metric.model,
         sketch,
         estimator=inference.estimator,
         fixed=metric.fixed or None,
         hyperprior=metric.hyperprior,
     )
     nodes = integrate_pools(fits, uncertainty=inference.uncertainty)
-    return MetricFit(metric, pools, fits, nodes, _drift(metric, pools, fits, before))
+    drift = _drift(metric, pools, fits, before)
+    # The sketch has served; where it lies on workers, this frees their memory.
+    return MetricFit(metric, pools, replace(fits, sketch=None), nodes, drift)
 
 
 def _drift(

@@ -25,6 +25,7 @@ from hbpipe.run.fingerprints import kernel_digest, statistics_digest
 from hbpipe.run.fit_tables import last_hyperparameters, stage_fits
 from hbpipe.run.fits import compress_shard, find_pools, fit_metric
 from hbpipe.run.night import Night
+from hbpipe.run.shards import join_sketches
 from hbpipe.run.update import UpdateOrder, update_shard
 from hbpipe.run.windows import window_orders
 
@@ -167,23 +168,21 @@ def fit(night: Night) -> dict[str, Any]:
     )
     pools = sorted({key for found in keys for key in found})
     for done, metric in enumerate(night.metrics, start=1):
-        sketches = night.engine.gather(
-            [
-                night.engine.submit(
-                    compress_shard,
-                    folded,
-                    metric,
-                    night.form.levels,
-                    pool_levels,
-                    pools,
-                    label=f"sketch of {metric.name}",
-                )
-                for folded in night.folded
-            ]
-        )
+        sketches = [
+            night.engine.submit(
+                compress_shard,
+                folded,
+                metric,
+                night.form.levels,
+                pool_levels,
+                pools,
+                label=f"sketch of {metric.name}",
+            )
+            for folded in night.folded
+        ]
         night.fits[metric.name] = fit_metric(
             metric,
-            sketches,
+            join_sketches(night.engine, metric.model, sketches),
             pools,
             night.settings.inference,
             last_hyperparameters(night, metric),
