@@ -108,9 +108,10 @@ class Role:
 class Coordinate:
     """One axis of the optimiser, bounded so that "no spread" is an ordinary point.
 
-    ``hyperparameter`` is the named one that this axis alone determines; holding it holds the
-    axis, and a fit on the axis' bound reports it by that name. ``spread`` marks the coordinate
-    whose lower bound means that all stores are alike.
+    ``hyperparameter`` is the named one that this axis determines, alone or with others; a fit on
+    the axis' bound reports it by that name. Where it is a number, holding it holds the axis.
+    ``spread`` marks the coordinates that are all 0 when stores are alike; no spread is on the
+    lower bound of those that have one.
     """
 
     name: str
@@ -118,6 +119,28 @@ class Coordinate:
     upper: float
     hyperparameter: str
     spread: bool = False
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """For a family in which coordinates of either sign stand for one model.
+
+    Its spread coordinates then have the bound 0 by convention alone: the gradient along them
+    vanishes there by symmetry, a climb walks across, and what it found is folded back.
+
+    Parameters
+    ----------
+    fold
+        (coordinates (G, D), sizes below which a spread counts as none (G, D)) -> the coordinates
+        inside the bounds that stand for the same models, and which of them (G, D) are 0 because
+        the covariance between stores has lost a rank.
+    names
+        (folded coordinates (G, D), which are estimated and on a bound (G, D)) -> names of what
+        is on a bound, for each pool.
+    """
+
+    fold: Callable[[Array, Array], tuple[Array, NDArray[np.bool_]]]
+    names: Callable[[Array, NDArray[np.bool_]], tuple[tuple[str, ...], ...]]
 
 
 @dataclass(frozen=True)
@@ -217,6 +240,8 @@ class Family:
     simulate: Callable[..., tuple[dict[str, NDArray[Any]], NDArray[np.int64], Array]]
     #: (sketch, coordinates) -> what REML adds to ``log_marginal``; None where there is no REML.
     log_restriction: Callable[[Any, Array], Derivatives] | None = None
+    #: For families whose spread coordinates mean the same with either sign.
+    mirror: Mirror | None = None
     #: The statistic that counts the observations behind a store's raw value; None where none
     #: does and the number of events stands in.
     sample_size: str | None = None
@@ -275,6 +300,6 @@ class Family:
         )
 
     @property
-    def spread(self) -> int:
-        """The number of the coordinate whose lower bound means that all stores are alike."""
-        return next(i for i, axis in enumerate(self.coordinates) if axis.spread)
+    def spreads(self) -> list[int]:
+        """The numbers of the coordinates that are all 0 when stores are alike."""
+        return [number for number, axis in enumerate(self.coordinates) if axis.spread]

@@ -151,7 +151,8 @@ class _Walk:
         used = self.free[pools] & (active == 0)
         kept = np.where(used, gradient, 0.0)
         curvature = Curvature.of(hessian, gradient, self.scale[pools], used)
-        step = curvature.solve(kept)
+        # Rounding in the eigenvectors must not move what is held.
+        step = np.where(used, curvature.solve(kept), 0.0)
         promised = np.sum(step * kept, axis=1)
         longest = np.max(np.abs(step) / self.scale[pools], axis=1)
         self.step[pools] = step / np.maximum(longest / _LONGEST_STEP, 1.0)[:, None]

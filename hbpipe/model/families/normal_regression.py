@@ -12,8 +12,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hbpipe.errors import FitError
+from hbpipe.model.coefficients import (
+    describe_coefficients,
+    log_base_measure,
+    log_normaliser_coefficients,
+    predict_response,
+    prior_of,
+    update_coefficients,
+)
 from hbpipe.model.cross import cross_moments_of, fold_cross_moments
-from hbpipe.model.family import Array, Codes, Family, Hyperparameters, Role, Statistic
+from hbpipe.model.family import (
+    Array,
+    Codes,
+    Coordinate,
+    Family,
+    Hyperparameters,
+    Mirror,
+    Role,
+    Statistic,
+)
+from hbpipe.model.marginal.designs import RegressionSketch
+from hbpipe.model.marginal.regression import log_marginal
+from hbpipe.model.marginal.restricted import log_restriction
+from hbpipe.model.relative import coordinates_of, folded, lost_ranks, named, triangle
+from hbpipe.model.swamy import LOG_SIGMA_BOUND, degeneracies, scale, swamy
 
 
 def summarise(
@@ -44,13 +67,30 @@ def simulate(
     return {"response": response, "predictors": predictors}, codes, theta
 
 
-def _to_come(*_: Any, **__: Any) -> Any:
-    raise NotImplementedError("the likelihood follows")
+def axes(size: int) -> tuple[Coordinate, ...]:
+    """μ, the lower triangle of Λ column by column with its diagonal ≥ 0, and log σ."""
+    rows, columns = triangle(size)
+    return (
+        *(Coordinate(f"mu[{k}]", -np.inf, np.inf, "mu") for k in range(size)),
+        *(
+            Coordinate(f"theta[{i},{k}]", 0.0 if i == k else -np.inf, np.inf, "Sigma", spread=True)
+            for i, k in zip(rows.tolist(), columns.tolist(), strict=True)
+        ),
+        Coordinate("log_sigma", -LOG_SIGMA_BOUND, LOG_SIGMA_BOUND, "sigma"),
+    )
 
 
 @lru_cache
 def sized(size: int) -> Family:
-    """Return the family with ``size`` coefficients."""
+    """Return the family with ``size`` coefficients.
+
+    Raises
+    ------
+    FitError
+        If that is not a positive whole number.
+    """
+    if size < 1:
+        raise FitError(f"a regression has {size} coefficients", expected="one or more")
     columns = size + 1
     return Family(
         name="normal_regression",
@@ -62,23 +102,25 @@ def sized(size: int) -> Family:
             Statistic("cross", "float64", "moments", (columns, columns)),
         ),
         hyperparameters=("mu", "Sigma", "sigma", "tau", "correlation"),
-        coordinates=(),
+        coordinates=axes(size),
         summarise=partial(summarise, size=size),
         fold=fold_cross_moments,
-        compress=_to_come,
-        merge_sketches=_to_come,
-        moments={},
-        scale=_to_come,
-        degeneracies=_to_come,
-        log_marginal=_to_come,
-        from_coordinates=_to_come,
-        to_coordinates=_to_come,
-        update=_to_come,
-        prior=_to_come,
-        log_normaliser=_to_come,
-        log_base_measure=_to_come,
-        describe=_to_come,
-        predict=_to_come,
+        compress=RegressionSketch.of,
+        merge_sketches=RegressionSketch.merged,
+        moments={"swamy": swamy},
+        scale=scale,
+        degeneracies=degeneracies,
+        log_marginal=log_marginal,
+        log_restriction=log_restriction,
+        from_coordinates=partial(named, size=size),
+        to_coordinates=partial(coordinates_of, size=size),
+        mirror=Mirror(partial(folded, size=size), partial(lost_ranks, size=size)),
+        update=update_coefficients,
+        prior=prior_of,
+        log_normaliser=log_normaliser_coefficients,
+        log_base_measure=log_base_measure,
+        describe=describe_coefficients,
+        predict=predict_response,
         simulate=simulate,
         sample_size="n",
         size=size,
