@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hbpipe.model.cross import fold_cross_moments
 from hbpipe.model.family import Array, Degeneracy
 from hbpipe.model.gaussian import one_store
-from hbpipe.model.grouped import Rows
+from hbpipe.model.grouped import Rows, total
 from hbpipe.model.marginal.designs import RegressionSketch
 from hbpipe.model.marginal.factors import Factors, factors_of
 from hbpipe.model.marginal.regression import log_marginal
@@ -53,27 +55,34 @@ def swamy(sketch: RegressionSketch, held: Array) -> Array:
 
 def _between(sketch: RegressionSketch, sigma_squared: Array) -> tuple[Array, Array]:
     """Covariance (G, P, P) between the stores' coefficients, and their mean (G, P)."""
-    size, pools = sketch.size, sketch.n_pools
-    rows = sketch.rows
-    factor = rows_last(rows["factor"])
-    full = np.flatnonzero(np.all([factor[k, k] > 0 for k in range(size)], axis=0))
-    inverse = _inverse(factor[:, :, full])
-    pool, count = rows.pool[full], rows["n"][full]
-    about = product(product(inverse, rows_last(rows["cross"][full])), transposed(inverse))
-    means = product(inverse, rows_last(rows["means"][full])[:, None])[:, 0]
-    fits = {"n": count, "means": rows_first(means), "cross": rows_first(about)}
-    found = fold_cross_moments(fits, pool, pools)
-    noise = product(inverse, transposed(inverse))
-    table = Rows(pools, pool, {})
-    total = np.stack([[table.sum(count * v) for v in line] for line in noise])
+    parts = sketch.rows.each(_own_fits)
+    fits = {name: np.concatenate([own[name] for own, _ in parts]) for name in parts[0][0]}
+    pools = np.tile(np.arange(sketch.n_pools), len(parts))
+    found = fold_cross_moments(fits, pools, sketch.n_pools)
+    noise = total([summed for _, summed in parts])
     stores = found["n"].astype(np.float64)[:, None, None]
-    average = ratio(rows_first(total), stores)
+    average = ratio(noise, stores)
     covariance = ratio(found["cross"], stores - 1.0) - sigma_squared[:, None, None] * average
     together = factors_of(sketch.together)
     singular = np.any(collinear(together), axis=0)[:, None, None]
     enough = np.asarray((stores > 1) & ~singular)
     covariance = np.where(enough, _cut_off(covariance, together), 0.0)
     return covariance, np.where(enough[:, 0], found["means"], _least_squares(together))
+
+
+def _own_fits(rows: Rows) -> tuple[dict[str, NDArray[Any]], Array]:
+    """Moments of the stores' own coefficients by pool, and Σ (X'X)⁻¹ (G, P, P)."""
+    factor = rows_last(rows["factor"])
+    full = np.flatnonzero(np.all([row[k] > 0 for k, row in enumerate(factor)], axis=0))
+    inverse = _inverse(factor[:, :, full])
+    pool, count = rows.pool[full], rows["n"][full]
+    about = product(product(inverse, rows_last(rows["cross"][full])), transposed(inverse))
+    means = product(inverse, rows_last(rows["means"][full])[:, None])[:, 0]
+    fits = {"n": count, "means": rows_first(means), "cross": rows_first(about)}
+    noise = product(inverse, transposed(inverse))
+    table = Rows(rows.n_pools, pool, {})
+    summed = np.stack([[table.sum(count * v) for v in line] for line in noise])
+    return fold_cross_moments(fits, pool, rows.n_pools), rows_first(summed)
 
 
 def _cut_off(covariance: Array, together: Factors) -> Array:

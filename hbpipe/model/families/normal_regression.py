@@ -32,6 +32,7 @@ from hbpipe.model.family import (
     Role,
     Statistic,
 )
+from hbpipe.model.least_squares import least_squares
 from hbpipe.model.marginal.designs import RegressionSketch
 from hbpipe.model.marginal.regression import log_marginal
 from hbpipe.model.marginal.restricted import log_restriction
@@ -123,6 +124,8 @@ def sized(size: int) -> Family:
         predict=predict_response,
         simulate=simulate,
         sample_size="n",
+        compresses=False,
+        raw=least_squares,
         size=size,
         sized=sized,
     )

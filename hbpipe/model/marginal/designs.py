@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.model.cross import fold_cross_moments
 from hbpipe.model.family import Array, Codes, Statistics
-from hbpipe.model.grouped import Rows, distinct, float_sums, integer_sums, stack
+from hbpipe.model.grouped import Rows, Table, distinct, float_sums, integer_sums, stack, total
 from hbpipe.model.marginal.factors import factors_of
 
 
@@ -24,7 +24,8 @@ class RegressionSketch:
     rows
         One for each distinct R of a pool: ``factor`` (R, P, P), the stores' number ``n``, and
         ``means`` (R, P) and centred ``cross`` products (R, P, P) of their z. Stores that were
-        seen at the same predictors share a row; otherwise each has its own.
+        seen at the same predictors share a row; otherwise each has its own. They may lie in
+        parts elsewhere.
     within
         Σ RSS of each pool, (G,).
     freedom
@@ -33,7 +34,7 @@ class RegressionSketch:
         ``n``, ``means``, ``cross`` of all rows of a pool as if they were one store, (G, ...).
     """
 
-    rows: Rows
+    rows: Table
     within: Array
     freedom: NDArray[np.int64]
     together: dict[str, NDArray[Any]]
@@ -60,8 +61,8 @@ class RegressionSketch:
 
     @classmethod
     def merged(cls, sketches: Sequence[RegressionSketch]) -> RegressionSketch:
-        """Add up sketches of disjoint stores."""
-        pool, columns = stack([sketch.rows for sketch in sketches])
+        """Add up sketches of disjoint stores, whose rows are here."""
+        pool, columns = stack([cast(Rows, sketch.rows) for sketch in sketches])
         first = sketches[0]
         totals = {
             name: np.concatenate([sketch.together[name] for sketch in sketches])
@@ -78,7 +79,7 @@ class RegressionSketch:
     @property
     def size(self) -> int:
         """P, the number of coefficients."""
-        return int(self.rows["means"].shape[1])
+        return int(self.together["means"].shape[1]) - 1
 
     @property
     def n_pools(self) -> int:
@@ -93,7 +94,7 @@ class RegressionSketch:
     @property
     def n_groups(self) -> NDArray[np.int64]:
         """Stores with at least one row in each pool, (G,)."""
-        return self.rows.sum(self.rows["n"]).astype(np.int64)
+        return total(self.rows.each(_stores)).astype(np.int64)
 
     @property
     def n_values(self) -> Array:
@@ -108,6 +109,10 @@ class RegressionSketch:
             self.freedom[pools],
             {name: values[pools] for name, values in self.together.items()},
         )
+
+
+def _stores(rows: Rows) -> Array:
+    return rows.sum(rows["n"])
 
 
 def _by_design(pool: Codes, columns: dict[str, NDArray[Any]], n_pools: int) -> Rows:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.model.family import Array, Derivatives
-from hbpipe.model.grouped import Rows, sum_in_blocks
+from hbpipe.model.grouped import Rows, Table, sum_in_blocks, total
 from hbpipe.model.marginal.designs import RegressionSketch
 from hbpipe.model.marginal.means import LOG_2PI
 from hbpipe.model.relative import split, triangle
@@ -107,16 +107,10 @@ class _Sums:
     bent_score: Array
 
     @classmethod
-    def over(cls, rows: Rows, mu: Array, loading: Array) -> _Sums:
-        """Sum over all rows, block by block."""
-        mu, loading = rows_last(mu), rows_last(loading)
-        size = len(mu)
-
-        def terms(block: slice) -> Iterator[Array]:
-            pool = rows.pool[block]
-            return _terms(rows, block, mu[:, pool], loading[:, :, pool])
-
-        found = np.stack(sum_in_blocks(rows, terms, BLOCK), axis=-1)
+    def over(cls, rows: Table, mu: Array, loading: Array) -> _Sums:
+        """Sum over all rows, wherever they are."""
+        size = mu.shape[1]
+        found = total(rows.each(_summed, mu, loading))
         place, pairs = places(size), size * (size + 1) // 2
         ends = np.cumsum([2, size, pairs, pairs, pairs * (pairs + 1) // 2, pairs**2])
         head, score, precision, squares, bent, bent_squares, bent_score = np.split(
@@ -138,6 +132,17 @@ class _Sums:
             bent_squares=by_pair[:, mk, il].transpose(0, 1, 2, 4, 3).reshape(square),
             bent_score=by_score[:, place].reshape(pools, size, size * size),
         )
+
+
+def _summed(rows: Rows, mu: Array, loading: Array) -> Array:
+    """Sum over some rows, block by block, (G, N): the sums of :class:`_Sums` side by side."""
+    mu, loading = rows_last(mu), rows_last(loading)
+
+    def terms(block: slice) -> Iterator[Array]:
+        pool = rows.pool[block]
+        return _terms(rows, block, mu[:, pool], loading[:, :, pool])
+
+    return np.stack(sum_in_blocks(rows, terms, BLOCK), axis=-1)
 
 
 def _terms(rows: Rows, block: slice, mu: Array, loading: Array) -> Iterator[Array]:

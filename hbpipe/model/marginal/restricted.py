@@ -7,8 +7,8 @@ The information on μ is T/σ² with T = Σ A over the stores of a pool (see
     ½ P log 2π + P log σ − ½ log|T|.
 
 The logarithm is not a sum over stores, but it needs no more than three that are:
-:func:`information` gives Σ A, Σ A ⊗ A and Σ A ⊗ A ⊗ A. A driver adds them up over shards and
-takes :func:`from_information` of the total.
+:func:`information` gives Σ A, Σ A ⊗ A and Σ A ⊗ A ⊗ A, added up over shards where the stores lie
+in some, and :func:`from_information` takes the total.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.model.family import Array, Derivatives
-from hbpipe.model.grouped import sum_in_blocks
+from hbpipe.model.grouped import Rows, sum_in_blocks, total
 from hbpipe.model.marginal.designs import RegressionSketch
 from hbpipe.model.marginal.means import LOG_2PI
 from hbpipe.model.marginal.regression import (
@@ -52,8 +52,11 @@ def information(sketch: RegressionSketch, coordinates: Array) -> Array:
     once.
     """
     _, loading, _ = split(coordinates, sketch.size)
+    return total(sketch.rows.each(_informed, loading))
+
+
+def _informed(rows: Rows, loading: Array) -> Array:
     at_pools = rows_last(loading)
-    rows = sketch.rows
 
     def terms(block: slice) -> Iterator[Array]:
         factor = rows_last(rows["factor"][block])
