@@ -143,13 +143,17 @@ def _unit_columns(
 def _below_target(
     order: UpdateOrder, metric: Metric, statistics: dict[str, Any], codes: NDArray[np.int64]
 ) -> NDArray[np.float64] | None:
+    """Return the probability that a term lies below the target, (U, T); NaN for other terms."""
     if metric.target is None:
         return None
-    return cdf_pools(
+    terms = metric.term_names
+    below = cdf_pools(
         metric.model,
         order.nodes[metric.name],
         order.hyperparameters[metric.name],
         statistics,
         codes,
-        metric.target,
+        np.full(len(terms), metric.target),
     )
+    meant = np.array([metric.target_term in (None, term) for term in terms])
+    return np.where(meant, below.reshape(len(codes), len(terms)), np.nan)
