@@ -242,6 +242,9 @@ class Family:
     log_restriction: Callable[[Any, Array], Derivatives] | None = None
     #: For families whose spread coordinates mean the same with either sign.
     mirror: Mirror | None = None
+    #: What a caller of the library passes -> the family of that size, and its statistics, checked;
+    #: None where only the family's own statistics will do.
+    admit: Callable[[Mapping[str, Any]], tuple[Family, dict[str, NDArray[Any]]]] | None = None
     #: The statistic that counts the observations behind a store's raw value; None where none
     #: does and the number of events stands in.
     sample_size: str | None = None

@@ -21,7 +21,7 @@ from hbpipe.model.family import Array, Family
 from hbpipe.model.fits import Fit, PoolFits
 from hbpipe.model.optimise import Curvature, Optimum, active_bounds
 from hbpipe.model.problem import Problem, diagnose, hold, is_restricted, read_estimator
-from hbpipe.model.statistics import check_statistics
+from hbpipe.model.statistics import admitted
 
 __all__ = ["Fit", "PoolFits", "fit", "fit_pools"]
 
@@ -70,7 +70,7 @@ def fit(
         a bound is not an error: see ``Fit.boundary``.
     """
     model = get_family(family) if isinstance(family, str) else family
-    arrays = check_statistics(model, statistics)
+    model, arrays = admitted(model, statistics)
     stores = len(arrays[model.statistics[0].name])
     sketch = model.compress(arrays, np.zeros(stores, np.int64), 1)
     fits = fit_pools(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hbpipe.errors import FitError
+from hbpipe.errors import FitError, StatisticsError
 from hbpipe.model.family import Array, Description, Family, Statistics
 from hbpipe.model.fits import Fit, PoolFits
 from hbpipe.model.geometry import geometry_of
@@ -25,7 +25,7 @@ from hbpipe.model.pools import (
 )
 from hbpipe.model.predictive import mix_predictive
 from hbpipe.model.shrink import pool_posterior
-from hbpipe.model.statistics import check_statistics
+from hbpipe.model.statistics import admitted
 
 __all__ = [
     "Posterior",
@@ -76,8 +76,14 @@ def posterior(
         If the method or a level is wrong, two levels share a column's name, or the hyperprior
         gives an improper posterior.
     """
-    model = fit.pools.model
-    arrays = check_statistics(model, statistics)
+    model, arrays = admitted(fit.pools.model, statistics)
+    if model.size != fit.pools.size:
+        raise StatisticsError(
+            f"the statistics are those of {model.size} coefficients or classes",
+            where={"family": model.name},
+            expected=f"{fit.pools.size}, as the fit has",
+            remedy="pass the statistics that the fit was made from, or of the same columns",
+        )
     return Posterior(model, fit.pools, _nodes_of(fit.pools, uncertainty), arrays, quantiles)
 
 

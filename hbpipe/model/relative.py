@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hbpipe.errors import FitError
 from hbpipe.model.family import Array, Hyperparameters
-from hbpipe.model.small import semidefinite
+from hbpipe.model.small import diagonal, semidefinite
 
 #: A pivot of Σ below this share of its variance is none.
 _NO_PIVOT = 1e-14
@@ -47,8 +47,8 @@ def named(coordinates: Array, size: int) -> dict[str, Array]:
     tau = np.where(none, 0.0, length * sigma[..., None])
     direction = loading / np.where(none, 1.0, length)[..., None]
     correlation = direction @ np.swapaxes(direction, -1, -2)
-    diagonal = np.arange(size)
-    correlation[..., diagonal, diagonal] = 1.0
+    own = np.arange(size)
+    correlation[..., own, own] = 1.0
     covariance = tau[..., :, None] * correlation * tau[..., None, :]
     return {
         "mu": mu.copy(),
@@ -109,8 +109,8 @@ def loading_of(covariance: Array, sigma: Array) -> Array:
     """Λ (..., P, P) of Σ = σ² Λ Λ'; NaN where either is unknown."""
     relative = covariance / np.square(sigma)[..., None, None]
     known = np.all(np.isfinite(relative), axis=(-2, -1), keepdims=True)
-    rows_last = np.moveaxis(np.where(known, relative, 0.0), (-2, -1), (0, 1))
-    lower = np.moveaxis(semidefinite(rows_last, _NO_PIVOT), (0, 1), (-2, -1))
+    front = np.moveaxis(np.where(known, relative, 0.0), (-2, -1), (0, 1))
+    lower = np.moveaxis(semidefinite(front, _NO_PIVOT * diagonal(front)), (0, 1), (-2, -1))
     return np.where(known, lower, np.nan)
 
 
@@ -153,8 +153,8 @@ def folded(coordinates: Array, tolerance: Array, size: int) -> tuple[Array, NDAr
         loading[lost[:, k], k, k] = 0.0
         for later in range(k + 1, size):
             _turn(loading, k, later, lost[:, k])
-    diagonal = np.einsum("gkk->gk", loading)
-    loading *= np.where(diagonal < 0, -1.0, 1.0)[:, None, :]
+    signs = np.where(np.einsum("gkk->gk", loading) < 0, -1.0, 1.0)
+    loading *= signs[:, None, :]
     rows, columns = triangle(size)
     out = coordinates.copy()
     out[:, size:-1] = loading[:, rows, columns]

@@ -22,6 +22,11 @@ def rows_first(values: Array) -> Array:
     return np.ascontiguousarray(np.moveaxis(values, -1, 0))
 
 
+def diagonal(matrix: Array) -> Array:
+    """Diagonal (P, ...) of matrices (P, P, ...)."""
+    return np.asarray(np.einsum("kk...->k...", matrix))
+
+
 def cholesky(matrix: Array) -> Array:
     """Lower L with L L' = matrix, (P, P, ...); the matrix must be positive definite."""
     size = len(matrix)
@@ -35,18 +40,17 @@ def cholesky(matrix: Array) -> Array:
     return lower
 
 
-def semidefinite(matrix: Array, tolerance: Array | float) -> Array:
+def semidefinite(matrix: Array, floor: Array) -> Array:
     """Lower L with L L' = matrix for a matrix that may be singular.
 
-    A pivot of at most ``tolerance`` times its diagonal element is taken for zero, and its column
-    of L is zero.
+    A pivot of at most its ``floor`` (P, ...) is taken for zero, and its column of L is zero.
     """
     lower = np.zeros_like(matrix)
     for k in range(len(matrix)):
         left = matrix[k:, k].copy()
         for j in range(k):
             left -= lower[k, j] * lower[k:, j]
-        kept = left[0] > tolerance * matrix[k, k]
+        kept = left[0] > floor[k]
         root = np.sqrt(np.where(kept, left[0], 1.0))
         lower[k:, k] = np.where(kept, left / root, 0.0)
     return lower

@@ -36,7 +36,16 @@ from hbpipe.model.least_squares import least_squares
 from hbpipe.model.marginal.designs import RegressionSketch
 from hbpipe.model.marginal.regression import log_marginal
 from hbpipe.model.marginal.restricted import log_restriction
+from hbpipe.model.products import (
+    GENEROUS,
+    centred,
+    check_possible,
+    is_raw,
+    number_of_predictors,
+)
 from hbpipe.model.relative import coordinates_of, folded, lost_ranks, named, triangle
+from hbpipe.model.small import diagonal, rows_last
+from hbpipe.model.statistics import check_statistics
 from hbpipe.model.swamy import LOG_SIGMA_BOUND, degeneracies, scale, swamy
 
 
@@ -81,6 +90,18 @@ def axes(size: int) -> tuple[Coordinate, ...]:
     )
 
 
+def admit(statistics: Mapping[str, Any]) -> tuple[Family, dict[str, NDArray[Any]]]:
+    """Take ``n``, ``xtx``, ``xty``, ``yty``, or ``n``, ``means``, ``cross``, of any P."""
+    size = number_of_predictors(statistics)
+    family = FAMILY if size is None else sized(size)
+    if is_raw(statistics):
+        return family, centred(family.name, statistics, size or 1)
+    arrays = check_statistics(family, statistics)
+    cross = rows_last(arrays["cross"])
+    check_possible(family.name, arrays["n"], cross, GENEROUS * diagonal(cross))
+    return family, arrays
+
+
 @lru_cache
 def sized(size: int) -> Family:
     """Return the family with ``size`` coefficients.
@@ -115,6 +136,7 @@ def sized(size: int) -> Family:
         log_restriction=log_restriction,
         from_coordinates=partial(named, size=size),
         to_coordinates=partial(coordinates_of, size=size),
+        admit=admit,
         mirror=Mirror(partial(folded, size=size), partial(lost_ranks, size=size)),
         update=update_coefficients,
         prior=prior_of,

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.model.family import Array, Statistics
-from hbpipe.model.small import semidefinite, transposed
+from hbpipe.model.small import diagonal, semidefinite, transposed
 
 _EPSILON = float(np.finfo(np.float64).eps)
 
@@ -48,9 +48,8 @@ def factors_of(statistics: Statistics) -> Factors:
     cross = np.moveaxis(np.asarray(statistics["cross"], np.float64), 0, -1)
     # Deviations below a few ulps of the mean are rounding: the column does not vary.
     rounding = (4.0 * _EPSILON) ** 2 * n * np.square(means)
-    diagonal = np.einsum("kkj->kj", cross)
-    steady = np.where((diagonal > rounding)[:, None], cross, 0.0)
-    upper = transposed(semidefinite(steady, tolerance))
+    floor = np.maximum(tolerance * diagonal(cross), rounding)
+    upper = transposed(semidefinite(cross, floor))
     _rotate_in(upper, np.sqrt(n) * means, tolerance)
     size = len(upper) - 1
     pivots = np.stack([upper[k, k] for k in range(size)])
