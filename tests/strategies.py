@@ -14,6 +14,8 @@ from hbpipe.model.families import FAMILIES
 from hbpipe.model.family import Coordinate, Family, Role
 
 families = st.sampled_from(list(FAMILIES.values()))
+#: Names of the families whose hyperparameters are integrated on a grid.
+ON_A_GRID = [name for name, family in FAMILIES.items() if family.geometry is not None]
 
 
 def _column(family: Family, role: Role, size: int) -> st.SearchStrategy[NDArray[Any]]:

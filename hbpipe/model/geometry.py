@@ -119,6 +119,11 @@ class Geometry:
         return self.law is NORMAL
 
     @property
+    def location_has_any_sign(self) -> bool:
+        """Whether a hyperprior of the location must be a density on the whole line."""
+        return self.location_is_analytic
+
+    @property
     def n_working(self) -> int:
         """The number of working variables."""
         return 3 if self.has_noise else 2

@@ -29,8 +29,9 @@ from hbpipe.errors import FitError
 from hbpipe.model import jets
 from hbpipe.model.densities import DENSITIES, Term, read_arguments, read_call
 from hbpipe.model.family import Array, Codes, Family
-from hbpipe.model.geometry import LOCATION, Geometry, Named, geometry_of
+from hbpipe.model.geometry import LOCATION, Named
 from hbpipe.model.jets import Jet
+from hbpipe.model.named import Space, space_of
 from hbpipe.model.names import suggestion
 
 Spec: TypeAlias = "str | Mapping[str, str] | LogPrior | None"
@@ -71,13 +72,13 @@ class LogPrior:
         -------
         Value (G,), gradient (G, D) and Hessian (G, D, D) with respect to the coordinates.
         """
-        named = geometry_of(self.family).named_at(jets.variables(coordinates))
+        named = space_of(self.family).named_at(jets.variables(coordinates))
         total = self._log_density(named, self.terms)
         return total.value, total.gradient, total.hessian
 
     def in_working(self, working: list[Jet]) -> Jet:
         """Log density with respect to the working variables, Jacobian included."""
-        geometry = geometry_of(self.family)
+        geometry = space_of(self.family)
         total = self._log_density(geometry.named(working), self.terms)
         for name in self.measure:
             total = total + geometry.log_jacobian[name](working)
@@ -138,7 +139,7 @@ def compile_hyperprior(
     """
     if isinstance(spec, LogPrior):
         return spec
-    geometry = geometry_of(family)
+    geometry = space_of(family)
     given, width = _read(family.name, geometry, spec)
     names = frozenset(given.terms) | given.parameters | held
     measure = _parametrisation(family.name, geometry, names)
@@ -164,7 +165,7 @@ class _Given:
     parameters: frozenset[str] = frozenset()
 
 
-def _read(family: str, geometry: Geometry, spec: Spec) -> tuple[_Given, float]:
+def _read(family: str, geometry: Space, spec: Spec) -> tuple[_Given, float]:
     if spec is None:
         return _Given({}), WIDTH
     if isinstance(spec, str):
@@ -182,7 +183,7 @@ def _read(family: str, geometry: Geometry, spec: Spec) -> tuple[_Given, float]:
 _POWER = re.compile(r"^([a-z_]+)\^([-+]?[0-9.]+)$")
 
 
-def _read_joint(family: str, geometry: Geometry, text: str) -> tuple[_Given, float]:
+def _read_joint(family: str, geometry: Space, text: str) -> tuple[_Given, float]:
     """Read a hyperprior given by one string."""
     if text in geometry.joint:
         names, factors = geometry.joint[text]
@@ -203,7 +204,7 @@ def _read_joint(family: str, geometry: Geometry, text: str) -> tuple[_Given, flo
     )
 
 
-def _read_term(family: str, geometry: Geometry, parameter: str, text: str) -> Term:
+def _read_term(family: str, geometry: Space, parameter: str, text: str) -> Term:
     """Read the density of one parameter."""
     if parameter not in geometry.names:
         raise FitError(
@@ -221,16 +222,16 @@ def _read_term(family: str, geometry: Geometry, parameter: str, text: str) -> Te
         )
     name = call[0]
     is_location = parameter in {names[LOCATION] for names in geometry.parametrisations}
-    if geometry.location_is_analytic and is_location and name not in ("normal", "uniform"):
+    if geometry.location_has_any_sign and is_location and name not in ("normal", "uniform"):
         raise FitError(
             f"the hyperprior of {parameter} is {text!r}",
-            expected=f"normal(m, s) or uniform: {parameter} is integrated analytically",
+            expected=f"normal(m, s) or uniform: {parameter} may have any sign",
             remedy="give one of these; spread and noise may have any density",
         )
     return Term(parameter, name, read_arguments(name, call[1]))
 
 
-def _parametrisation(family: str, geometry: Geometry, names: frozenset[str]) -> tuple[str, ...]:
+def _parametrisation(family: str, geometry: Space, names: frozenset[str]) -> tuple[str, ...]:
     """Return the first parametrisation that contains all the names."""
     for measure in geometry.parametrisations:
         if names <= set(measure):
@@ -243,7 +244,7 @@ def _parametrisation(family: str, geometry: Geometry, names: frozenset[str]) -> 
     )
 
 
-def _default(family: str, geometry: Geometry, name: str, scale: Array) -> tuple[Term, ...]:
+def _default(family: str, geometry: Space, name: str, scale: Array) -> tuple[Term, ...]:
     """Return the default factors of one parameter."""
     if name in geometry.defaults:
         return geometry.defaults[name](scale)

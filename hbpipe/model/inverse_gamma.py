@@ -19,6 +19,7 @@ LARGEST = 1e15
 #: Up to 2 degrees of freedom no variance has a mean and the θ of a new store no sd; from here on
 #: the sd is below 4.6 scales, and a pool of a few stores has no pole at s₀ = 0.
 FEWEST_DEGREES = 2.1
+X_BOUND = 1.0 / FEWEST_DEGREES
 #: s₀ between 1e-33 and 1e33: derivatives, with s₀⁻⁶ in them, are still numbers.
 LOG_S0_BOUND = 75.0
 

@@ -20,12 +20,15 @@ from scipy import special
 
 from hbpipe.model.family import Array
 from hbpipe.model.geometry import lower_median
-from hbpipe.model.grouped import Rows
+from hbpipe.model.grouped import Rows, group
+from hbpipe.model.inverse_gamma import FEWEST_DEGREES
 
 #: Sample variances below this share of the median are taken for it, as in limma: the logarithm
 #: of a variance that is 0 by rounding would outweigh all others.
 _LEAST_SHARE = 1e-5
 _STEPS = 60
+#: Squares that are all rounding: a difference of some bits of the mean for every value.
+_ROUNDING = 4.0 * float(np.finfo(np.float64).eps)
 
 
 def log_variances(rows: Rows) -> tuple[Rows, Array]:
@@ -94,3 +97,24 @@ def trigamma_inverse(value: Array) -> Array:
         if not moving.any():
             break
     return np.where(positive, y, np.inf)
+
+
+def powers_at_no_variance(rows: Rows, degrees: float = FEWEST_DEGREES) -> tuple[Array, Array]:
+    """Powers of s₀ with which the likelihood falls as s₀ → 0; below 0 it has a pole, (G,) each.
+
+    At fixed κ a store adds s₀^d₀, but n values that are all μ take away s₀^n: the first power
+    is the least over values of μ. At fixed s₀²/κ, all spread between the stores, a store adds
+    s₀^(1+d₀), but n equal values, whatever they are, take away s₀^(n−1): the second.
+
+    Parameters
+    ----------
+    rows : as in :func:`log_variances`, and ``mean``.
+    degrees : d₀; by default the smallest.
+    """
+    alike = rows["m2"] <= rows["n"] * np.square(_ROUNDING * rows["mean"])
+    groups, row = group(rows.pool[alike], rows["mean"][alike], rows.n_pools)
+    taken = (rows["stores"] * (rows["n"] + degrees))[alike]
+    most = np.zeros(rows.n_pools)
+    np.maximum.at(most, groups.pool, np.bincount(row, taken, len(groups)))
+    apart = np.where(alike, 1.0 - rows["n"], 1.0 + degrees)
+    return degrees * rows.sum(rows["stores"]) - most, rows.sum(rows["stores"] * apart)

@@ -5,12 +5,13 @@ import gc
 import numpy as np
 import pytest
 from scipy import stats
+from strategies import ON_A_GRID
 
 import hbpipe
 from hbpipe.errors import FitError, StatisticsError
 from hbpipe.model import pools as pools_module
 from hbpipe.model import posterior as posterior_module
-from hbpipe.model.families import FAMILIES, get_family
+from hbpipe.model.families import get_family
 from hbpipe.model.fit import fit_pools
 from hbpipe.model.posterior import cdf_pools, integrate_pools, posterior_pools, update_pools
 
@@ -39,7 +40,7 @@ def absent(name, stores):
     }
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ON_A_GRID)
 @pytest.mark.parametrize("uncertainty", UNCERTAINTIES)
 def test_columns_cdf_and_quantiles_agree(name, uncertainty):
     stores = stores_of(name)
@@ -59,7 +60,7 @@ def test_columns_cdf_and_quantiles_agree(name, uncertainty):
     assert found.method in repr(found)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ON_A_GRID)
 @pytest.mark.parametrize("uncertainty", ["first_order", "integrated"])
 def test_uncertain_hyperparameters_do_not_narrow_the_average_interval(name, uncertainty):
     stores = stores_of(name)
@@ -67,7 +68,7 @@ def test_uncertain_hyperparameters_do_not_narrow_the_average_interval(name, unce
     assert found["sd"].mean() > found["sd_plug_in"].mean()
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ON_A_GRID)
 def test_a_store_without_data_gets_the_prior_averaged_over_its_uncertainty(name):
     stores = stores_of(name)
     found = hbpipe.posterior(hbpipe.fit(name, stores), absent(name, stores), uncertainty="auto")
@@ -77,7 +78,7 @@ def test_a_store_without_data_gets_the_prior_averaged_over_its_uncertainty(name)
     assert np.isfinite([column[-1] for column in found.values()]).all()
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ON_A_GRID)
 def test_block_and_shard_boundaries_leave_every_bit_alone(name, monkeypatch):
     family, stores = get_family(name), stores_of(name, 60)
     codes = np.random.default_rng(2).integers(0, 3, 60)
@@ -106,7 +107,7 @@ def test_block_and_shard_boundaries_leave_every_bit_alone(name, monkeypatch):
         )
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ON_A_GRID)
 @pytest.mark.parametrize("uncertainty", UNCERTAINTIES)
 def test_predictive_moments_agree_with_the_predictive_distribution(name, uncertainty):
     stores = stores_of(name, 12)
@@ -184,7 +185,7 @@ def test_no_spread_and_an_unknown_location_leave_the_uncertainty_of_the_location
     )
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ON_A_GRID)
 @pytest.mark.parametrize("uncertainty", ["plug_in", "integrated"])
 def test_probability_below_a_target_matches_the_library(name, uncertainty):
     family, stores = get_family(name), stores_of(name)

@@ -29,11 +29,11 @@ from hbpipe.model.family import (
     Statistic,
     Statistics,
 )
-from hbpipe.model.grouped import Rows, fold_moments, group, moments_of
+from hbpipe.model.grouped import Rows, fold_moments, moments_of
 from hbpipe.model.inverse_gamma import (
-    FEWEST_DEGREES,
     LOG_S0_BOUND,
     NAMES,
+    X_BOUND,
     from_coordinates,
     log_normaliser,
     prior,
@@ -41,15 +41,13 @@ from hbpipe.model.inverse_gamma import (
     to_coordinates,
     update,
 )
+from hbpipe.model.inverse_gamma_hyperpriors import SPACE
+from hbpipe.model.inverse_gamma_sampling import sampling_of
 from hbpipe.model.laws import STUDENT_T
 from hbpipe.model.marginal.means import LOG_2PI, location_moments
 from hbpipe.model.marginal.normal_inverse_gamma import LOG_S0, VarianceSketch, X, log_marginal
 from hbpipe.model.moments import hedges, paule_mandel, ratio, weighted_mean
-from hbpipe.model.variances import spread_of_variances
-
-_X_BOUND = 1.0 / FEWEST_DEGREES
-#: Squares that are all rounding: a difference of some bits of the mean for every value.
-_ROUNDING = 4.0 * float(np.finfo(np.float64).eps)
+from hbpipe.model.variances import powers_at_no_variance, spread_of_variances
 
 
 def summarise(
@@ -153,7 +151,7 @@ def _from_variances(sketch: VarianceSketch, held: Array, x: Array, log_s0: Array
     """
     x, log_s0 = (
         np.where(np.isnan(held[:, i]), estimate, held[:, i])
-        for i, estimate in ((X, np.minimum(x, _X_BOUND)), (LOG_S0, log_s0))
+        for i, estimate in ((X, np.minimum(x, X_BOUND)), (LOG_S0, log_s0))
     )
     means, m2 = _means(sketch), sketch.rows["m2"]
     size, at = means["size"], x[means.pool]
@@ -173,24 +171,6 @@ def scale(sketch: VarianceSketch) -> Array:
     one = np.ones(sketch.n_pools)
     phi = 1.0 + ratio(between, within)
     return np.stack([np.where(size > 0, size, 1.0), phi, 0.2 * one, one], axis=-1)
-
-
-def excess_of_equal_values(sketch: VarianceSketch) -> Array:
-    """By how much equal values could outweigh the other stores: Σn − d₀ (other stores).
-
-    At the largest Σn of stores whose values are all the same one, and the smallest d₀. Above 0
-    the likelihood has a pole at s₀ = 0 with μ at that value.
-    """
-    rows = sketch.rows
-    rounding = rows["n"] * np.square(_ROUNDING * rows["mean"])
-    alike = rows["m2"] <= rounding
-    groups, row = group(rows.pool[alike], rows["mean"][alike], rows.n_pools)
-    stores = np.bincount(row, rows["stores"][alike], len(groups))
-    values = np.bincount(row, (rows["stores"] * rows["n"])[alike], len(groups))
-    excess = values - FEWEST_DEGREES * (sketch.n_groups[groups.pool] - stores)
-    largest = np.full(rows.n_pools, -np.inf)
-    np.maximum.at(largest, groups.pool, np.where(values > 1, excess, -np.inf))
-    return largest
 
 
 def degeneracies(sketch: VarianceSketch) -> tuple[Degeneracy, ...]:
@@ -249,10 +229,10 @@ def _without_variance(sketch: VarianceSketch) -> tuple[Degeneracy, ...]:
         ),
         no_estimate(
             "equal_values",
-            excess_of_equal_values(sketch) > 0,
+            np.minimum(*powers_at_no_variance(sketch.rows)) < 0,
             limit=np.stack([open_, open_, zero, open_], axis=-1),
-            found="stores whose values are all the same outweigh the others, so the likelihood "
-            "grows without end as s0_squared goes to 0",
+            found="stores whose values are all equal outweigh the others, so the likelihood grows "
+            "without end as s0_squared goes to 0",
             remedy="leave these stores out, hold d0 or s0_squared, or use the family normal",
             unless=("d0", "s0_squared"),
         ),
@@ -272,7 +252,7 @@ FAMILY = Family(
     coordinates=(
         Coordinate("mu", -np.inf, np.inf, "mu"),
         Coordinate("relative_spread", 0.0, np.inf, "kappa", spread=True),
-        Coordinate("inverse_d0", 0.0, _X_BOUND, "d0"),
+        Coordinate("inverse_d0", 0.0, X_BOUND, "d0"),
         Coordinate("log_s0", -LOG_S0_BOUND, LOG_S0_BOUND, "s0_squared"),
     ),
     summarise=summarise,
@@ -298,4 +278,6 @@ FAMILY = Family(
     simulate=simulate,
     sample_size="n",
     raw=raw,
+    sampling=sampling_of("normal_inverse_gamma"),
+    named=SPACE,
 )

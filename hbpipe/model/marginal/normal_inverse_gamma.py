@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from hbpipe.model.family import Array, Codes, Derivatives, Statistics
-from hbpipe.model.grouped import Rows, integer_sums, merge_counts, stack
+from hbpipe.model.grouped import Rows, integer_sums, stack
 from hbpipe.model.marginal.means import LOG_2PI
 from hbpipe.model.marginal.rising import RisingCounts, log1p_ratio
 
@@ -51,24 +51,34 @@ class VarianceSketch:
     """The distinct stores of each pool, lossless.
 
     ``rows`` has ``n`` (values of a store), ``mean``, ``m2`` and ``stores`` (how many are alike),
-    sorted by pool, n, mean and m2, so the order of the stores leaves every bit alone.
+    sorted by pool, n, mean and m2, so the order of the stores leaves every bit alone. ``even`` and
+    ``odd`` count the whole part of n/2 of the stores with even and with odd n.
     """
 
     rows: Rows
+    even: RisingCounts
+    odd: RisingCounts
 
     @classmethod
     def of(cls, statistics: Statistics, pools: Codes, n_pools: int) -> VarianceSketch:
         """Count stores that are alike; those without values drop out."""
         seen = np.asarray(statistics["n"]) > 0
         columns = {name: np.asarray(statistics[name])[seen] for name in ("n", "mean", "m2")}
-        columns["n"] = columns["n"].astype(np.int64)
-        columns["stores"] = np.ones(int(seen.sum()), np.int64)
-        return cls(_distinct(np.asarray(pools)[seen].astype(np.int64), columns, n_pools))
+        n, pool = columns["n"].astype(np.int64), np.asarray(pools)[seen].astype(np.int64)
+        columns |= {"n": n, "stores": np.ones(len(n), np.int64)}
+        halves = (
+            RisingCounts.of(pool[n % 2 == rest], n[n % 2 == rest] // 2, n_pools) for rest in (0, 1)
+        )
+        return cls(_distinct(pool, columns, n_pools), *halves)
 
     @classmethod
     def merged(cls, sketches: Sequence[VarianceSketch]) -> VarianceSketch:
         """Add up sketches of disjoint stores."""
-        return cls(_distinct(*stack([s.rows for s in sketches]), sketches[0].n_pools))
+        return cls(
+            _distinct(*stack([sketch.rows for sketch in sketches]), sketches[0].n_pools),
+            RisingCounts.merged([sketch.even for sketch in sketches]),
+            RisingCounts.merged([sketch.odd for sketch in sketches]),
+        )
 
     @property
     def n_pools(self) -> int:
@@ -77,7 +87,7 @@ class VarianceSketch:
 
     @property
     def n_rows(self) -> int:
-        """Rows of the table."""
+        """Rows of the table of stores."""
         return len(self.rows)
 
     @property
@@ -92,21 +102,9 @@ class VarianceSketch:
 
     def select(self, pools: Codes) -> VarianceSketch:
         """Return the sketch of some pools."""
-        return VarianceSketch(self.rows.select(pools))
-
-    @cached_property
-    def halves(self) -> tuple[RisingCounts, RisingCounts]:
-        """The whole parts of n/2 of the stores with even n, and of those with odd n."""
-        return self._halves(0), self._halves(1)
-
-    def _halves(self, remainder: int) -> RisingCounts:
-        kept = self.rows["n"] % 2 == remainder
-        columns = {"value": self.rows["n"][kept] // 2, "count": self.rows["stores"][kept]}
-        return RisingCounts(merge_counts([Rows(self.n_pools, self.rows.pool[kept], columns)]))
-
-    def __getstate__(self) -> dict[str, Rows]:
-        """Pickle the rows alone; the counts derived from them are made again."""
-        return {"rows": self.rows}
+        return VarianceSketch(
+            self.rows.select(pools), self.even.select(pools), self.odd.select(pools)
+        )
 
 
 def _distinct(pool: NDArray[np.int64], columns: dict[str, NDArray[Any]], n_pools: int) -> Rows:
@@ -228,7 +226,7 @@ def _value(sketch: VarianceSketch, terms: _Terms, ratio: Array, coordinates: Arr
 
 def _log_gammas(sketch: VarianceSketch, x: Array) -> tuple[Array, Array, Array]:
     """Σ g(x; n) over the stores of each pool and its first two derivatives, (G,) each."""
-    even, odd = sketch.halves
+    even, odd = sketch.even, sketch.odd
     # Even n: steps from a, R(1, 2x; n/2). Odd n: the half step, then R(1 + x, 2x; (n − 1)/2).
     whole, after = even(np.ones_like(x), 2.0 * x), odd(1.0 + x, 2.0 * x)
     stores = odd.counts.sum(odd.counts["count"])
