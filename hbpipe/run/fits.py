@@ -16,7 +16,7 @@ from hbpipe.data.units import encode
 from hbpipe.data.window import Folded
 from hbpipe.model.fit import PoolFits, fit_pools
 from hbpipe.model.integrate import integrate_pools
-from hbpipe.model.nodes import Nodes
+from hbpipe.model.sampled_nodes import AnyNodes
 from hbpipe.run import parameters
 
 #: The values of a pool's levels, coarse to fine; empty where all units share one prior.
@@ -30,7 +30,7 @@ class MetricFit:
     metric: Metric
     pools: list[Pool]
     fits: PoolFits
-    nodes: Nodes
+    nodes: AnyNodes
     drift: list[float | None]
 
     @property

@@ -15,8 +15,8 @@ from hbpipe.data.parts import Receipt, write_part
 from hbpipe.data.quantities import Metric
 from hbpipe.data.schemas import Table
 from hbpipe.data.window import Folded
-from hbpipe.model.nodes import Nodes
 from hbpipe.model.pools import PosteriorColumns, cdf_pools, update_pools
+from hbpipe.model.sampled_nodes import AnyNodes
 from hbpipe.run.audits import PosteriorTally
 from hbpipe.run.fits import Pool, pool_codes, pool_label
 from hbpipe.run.posterior_rows import over_terms, tally_posteriors, term_columns
@@ -30,7 +30,7 @@ class UpdateOrder:
     levels: tuple[str, ...]
     pool_levels: tuple[str, ...]
     pools: list[Pool]
-    nodes: dict[str, Nodes]
+    nodes: dict[str, AnyNodes]
     hyperparameters: dict[str, dict[str, NDArray[np.float64]]]
     quantiles: tuple[float, ...]
     table: Table
