@@ -266,7 +266,7 @@ def _filter(table: pa.Table, conditions: Sequence[str]) -> pa.Table:
 
 
 def _require(table: pa.Table, columns: Sequence[str]) -> None:
-    from hbpipe.data.quantities import nearest
+    from hbpipe.data.spelling import nearest
 
     for name in columns:
         if name not in table.column_names:

@@ -17,7 +17,8 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
-from hbpipe.data.quantities import Metric, nearest, parse_metric
+from hbpipe.data.quantities import Metric, parse_metric
+from hbpipe.data.spelling import nearest
 from hbpipe.errors import ConfigError
 from hbpipe.layers import origin_of, origins_of, resolve_layers
 from hbpipe.sections import (
@@ -130,12 +131,10 @@ def pool_faults(levels: Sequence[str], pool_by: Sequence[str]) -> list[str]:
 
 def estimator_faults(estimator: str, metrics: Sequence[Metric]) -> list[str]:
     """List the metrics whose family does not have the estimator."""
-    from hbpipe.model.families import get_family
-
     kind, _, variant = estimator.partition(":")
     faults = []
     for metric in metrics:
-        family = get_family(metric.family)
+        family = metric.model
         if kind == "reml" and family.log_restriction is None:
             faults.append(
                 f"inference.estimator: {family.name} of {metric.name} has no restricted "

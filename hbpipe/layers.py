@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from hbpipe.data.quantities import nearest
+from hbpipe.data.spelling import nearest
 from hbpipe.errors import ConfigError
 
 _MAX_BYTES = 1 << 20

@@ -204,25 +204,43 @@ def assert_same(
 def _assert_statistics(metric: Metric, found: dict[Any, dict[str, Any]], wanted: Recount) -> None:
     expected = wanted.statistics[metric.name]
     assert found.keys() == wanted.accepted.keys()
+    kinds = {one.name: one for one in metric.model.statistics}
     for key, values in found.items():
         if key not in expected:  # no row of this unit counts for the metric
-            empty = {"variance": math.inf}
-            assert values == {name: empty.get(name, 0) for name in values}, (metric.name, key)
+            empty = {
+                name: [0.0] * math.prod(one.shape) if one.shape else one.absent
+                for name, one in kinds.items()
+            }
+            assert values == empty, (metric.name, key)
             continue
-        whole = {one.name for one in get_family(metric.family).statistics if one.dtype == "int64"}
         for name, value in expected[key].items():
-            if name in whole:
+            if kinds[name].dtype == "int64":
                 assert values[name] == value, (metric.name, key, name)
             else:
-                slack = max(1e-12, _rounding(values) if name == "m2" else 0.0)
-                assert math.isclose(values[name], value, rel_tol=1e-12, abs_tol=slack), (
-                    f"{metric.name} {key} {name}: {values[name]}, expected {value}"
-                )
+                _assert_close((metric.name, key, name), values, name, value)
 
 
-def _rounding(moments: dict[str, Any]) -> float:
-    """Bound what M2 loses because the mean of each piece is rounded to a float.
+def _assert_close(where: Any, values: dict[str, Any], name: str, value: Any) -> None:
+    """Compare floats: centred products to what rounding of the means costs, others to 1e-12."""
+    found, wanted = (one if isinstance(one, list) else [one] for one in (values[name], value))
+    means = values["mean"] if name == "m2" else values.get("means")
+    slack = _rounding(values["n"], means, wanted) if name in ("m2", "cross") else [0.0] * len(found)
+    for place, (one, right, allowed) in enumerate(zip(found, wanted, slack, strict=True)):
+        assert math.isclose(one, right, rel_tol=1e-12, abs_tol=max(1e-12, allowed)), (
+            f"{where}[{place}]: {one}, expected {right}"
+        )
 
-    M2 = Σ (M2ᵢ + nᵢ (mᵢ − m)²); an error of ε|m| in each mᵢ moves it by at most 2 ε|m| √(n M2).
+
+def _rounding(n: int, means: Any, cross: list[float]) -> list[float]:
+    """Bound what centred products lose because the means of each piece are rounded to floats.
+
+    M = Σ (Mᵢ + nᵢ (aᵢ − a)(bᵢ − b)); errors of ε|a| and ε|b| in each mean move it by at most
+    ε (|a| √(n M_bb) + |b| √(n M_aa)); sums of both signs are rounded beside √(M_aa M_bb).
     """
-    return 2 * 2.0**-52 * abs(moments["mean"]) * math.sqrt(moments["n"] * moments["m2"])
+    error = [2.0**-52 * abs(mean) for mean in (means if isinstance(means, list) else [means])]
+    size = [math.sqrt(cross[k * (len(error) + 1)]) for k in range(len(error))]
+    return [
+        math.sqrt(n) * (error[i] * size[j] + error[j] * size[i]) + 1e-12 * size[i] * size[j]
+        for i in range(len(error))
+        for j in range(len(error))
+    ]

@@ -3,6 +3,7 @@
 They read a family's own declarations, so a new family is generated without being asked.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,12 @@ families = st.sampled_from(list(FAMILIES.values()))
 ON_A_GRID = [name for name, family in FAMILIES.items() if family.geometry is not None]
 
 
-def _column(role: Role, size: int) -> st.SearchStrategy[NDArray[Any]]:
+def _column(family: Family, role: Role, size: int) -> st.SearchStrategy[NDArray[Any]]:
     """Possible values of one role of ``size`` events."""
+    if role.several:
+        width = family.size or 1
+        flat = _column(family, replace(role, several=False), size * width)
+        return flat.map(lambda values: values.reshape(size, width))
     if role.whole:
         least = int(role.lowest or 0)
         items: st.SearchStrategy[Any] = st.integers(least, 1000)
@@ -39,7 +44,7 @@ def events(
     """Events by role, codes, and the number of stores; some stores may have none."""
     size = draw(st.integers(0, max_events))
     n_stores = draw(st.integers(1, max_stores))
-    columns = {role.name: draw(_column(role, size)) for role in family.roles}
+    columns = {role.name: draw(_column(family, role, size)) for role in family.roles}
     for role in family.roles:
         if role.at_most:
             columns[role.name] = np.minimum(columns[role.name], columns[role.at_most])

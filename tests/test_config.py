@@ -341,11 +341,10 @@ def test_every_family_is_in_the_table_of_families():
         assert f"| `{family.name}` | {roles} | {named} |\n" in text
 
 
-@pytest.mark.parametrize("name", ["demo", "retail", "transactions", "base"])
-def test_the_schema_accepts_the_shipped_configurations(name):
-    text = (ROOT / "configs" / f"{name}.yaml").read_text(encoding="utf-8")
-    jsonschema.validate(yaml.safe_load(text), json_schema())
-    load_settings(ROOT / "configs" / f"{name}.yaml")
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+def test_the_schema_accepts_the_shipped_configurations(path):
+    jsonschema.validate(yaml.safe_load(path.read_text(encoding="utf-8")), json_schema())
+    load_settings(path)
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,9 @@ MAY_IMPORT = {
     "hbpipe/data": "numpy pyarrow deltalake hbpipe.errors hbpipe.model.family "
     "hbpipe.model.families hbpipe.data.*",
     "hbpipe/sections.py": "pydantic hbpipe.errors hbpipe.data.quantities",
-    "hbpipe/layers.py": "yaml hbpipe.errors hbpipe.data.quantities",
-    "hbpipe/config.py": "pydantic hbpipe.errors hbpipe.data.quantities hbpipe.layers "
-    "hbpipe.sections hbpipe.model.families",
+    "hbpipe/layers.py": "yaml hbpipe.errors hbpipe.data.spelling",
+    "hbpipe/config.py": "pydantic hbpipe.errors hbpipe.data.quantities hbpipe.data.spelling "
+    "hbpipe.layers hbpipe.sections",
     "hbpipe/run": "numpy pyarrow yaml hbpipe.errors hbpipe.config hbpipe.model.* hbpipe.data.* "
     "hbpipe.report.* hbpipe.run.*",
     "hbpipe/run/engine.py": "dask distributed hbpipe.errors hbpipe.config",

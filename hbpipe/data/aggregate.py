@@ -14,17 +14,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from hbpipe.data.batch import Batch, Mask
 from hbpipe.data.clock import business_days
 from hbpipe.data.clusters import Clusters, ClusterTotals
 from hbpipe.data.events import EventFormat, Piece, full_path, read_piece
 from hbpipe.data.keys import check_keys
-from hbpipe.data.measure import Batch, Mask, Measured, measure
+from hbpipe.data.measure import Measured, measure
 from hbpipe.data.quantities import Metric
 from hbpipe.data.rejections import Rejection, reject
 from hbpipe.data.repeats import Repeats, find_repeats
 from hbpipe.data.units import Units, compact, encode, find_units
 from hbpipe.errors import StatisticsError
-from hbpipe.model.families import get_family
 
 
 @dataclass
@@ -111,7 +111,7 @@ def summarise_piece(
     statistics, clusters = {}, ClusterTotals(table, one_in)
     for metric in metrics:
         try:
-            found = measure(batch, metric, get_family(metric.family), accepted)
+            found = measure(batch, metric, metric.model, accepted)
             statistics[metric.name] = _summarise(metric, found, cells)
             clusters.add(metric, found, cells.codes)
         except StatisticsError as error:
@@ -221,7 +221,7 @@ def _summarise(metric: Metric, found: Measured, cells: _Cells) -> dict[str, NDAr
     values = dict(found.values)
     if metric.calendar is not None:
         values["exposure"] = np.zeros(len(codes))
-    statistics = get_family(metric.family).summarise(values, codes, cells.n)
+    statistics = metric.model.summarise(values, codes, cells.n)
     if metric.calendar == "active_days":
         statistics["exposure"] = (np.bincount(codes, minlength=cells.n) > 0).astype(np.float64)
     return statistics

@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hbpipe.data.measure import Mask, Measured
+from hbpipe.data.batch import Mask
+from hbpipe.data.measure import Measured
 from hbpipe.data.quantities import Metric
 from hbpipe.data.schemas import CLUSTERS
 from hbpipe.data.units import encode_any

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from hbpipe.data.clock import accepts
 from hbpipe.data.events import EventFormat, hive_values, level_type
-from hbpipe.data.quantities import Metric, nearest
+from hbpipe.data.quantities import Metric
+from hbpipe.data.spelling import nearest
 
 
 def schema_faults(
@@ -51,8 +52,8 @@ def _key_faults(types: Mapping[str, pa.DataType], form: EventFormat) -> list[str
 
 def _metric_faults(types: Mapping[str, pa.DataType], metric: Metric) -> list[str]:
     faults = [
-        f"{name!r} is {types[name]}, but {metric.name}.{role} needs a number or boolean"
-        for role, quantity in metric.roles.items()
+        f"{name!r} is {types[name]}, but {metric.name}.{what} needs a number or boolean"
+        for what, quantity in (*metric.roles.items(), *metric.terms.items())
         if (name := quantity.column or "") in types and not _is_number(types[name])
     ]
     faults += [
@@ -60,7 +61,8 @@ def _metric_faults(types: Mapping[str, pa.DataType], metric: Metric) -> list[str
         for name in metric.cells.clusters
         if name in types and not (_is_text(types[name]) or _is_number(types[name]))
     ]
-    conditions = metric.where + tuple(c for q in metric.roles.values() for c in q.where)
+    quantities = (*metric.roles.values(), *metric.terms.values())
+    conditions = metric.where + tuple(c for q in quantities for c in q.where)
     for condition in conditions:
         if condition.column in types and condition.operator not in ("is_null", "not_null"):
             kind = types[condition.column]

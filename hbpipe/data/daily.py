@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hbpipe.data.aggregate import Account, Part, summarise_piece
+from hbpipe.data.arrays import to_arrow
 from hbpipe.data.clock import to_date
 from hbpipe.data.clusters import Clusters, merge_clusters, one_in, sampled, to_columns
 from hbpipe.data.durable import Storage
@@ -22,7 +23,6 @@ from hbpipe.data.repeats import first_rows, plain, rows_differ
 from hbpipe.data.schemas import Table
 from hbpipe.data.units import count_shards, encode, find_units, shard_of, shared_ids
 from hbpipe.errors import EventsError, StatisticsError
-from hbpipe.model.families import get_family
 
 
 @dataclass(frozen=True)
@@ -154,9 +154,7 @@ def merge_day(metrics: tuple[Metric, ...], day: int, parts: Sequence[Part]) -> D
     folded = {}
     for metric in metrics:
         try:
-            folded[metric.name] = get_family(metric.family).fold(
-                statistics[metric.name], units.codes, units.n
-            )
+            folded[metric.name] = metric.model.fold(statistics[metric.name], units.codes, units.n)
         except StatisticsError as error:
             raise error.at(day=to_date(day), metric=metric.name) from None
         if metric.calendar == "active_days":
@@ -285,7 +283,7 @@ def _metric_tables(
         columns = {
             "metric": pa.repeat(metric.name, len(rows)),
             **shared,
-            **{name: pa.array(values[rows]) for name, values in found.items()},
+            **{name: to_arrow(values[rows]) for name, values in found.items()},
         }
         if metric.name in merged.clusters:
             kept = sampled(merged.clusters[metric.name], one_in(order.rows))

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from hbpipe.data.batch import Mask
 from hbpipe.data.events import EventFormat, Piece
-from hbpipe.data.measure import Mask
 from hbpipe.data.rejections import Rejection, reject
 from hbpipe.data.units import Encoded
 

@@ -1,25 +1,30 @@
-"""What a metric measures, as plain values: quantities, conditions and metrics.
+"""What a metric measures, as plain values: a family and the quantities that fill its roles.
 
-Parsed from the configuration, shipped to workers, evaluated by ``measure.py``. No expression is
-ever evaluated as code: a quantity is a column, a count of rows, or the rows that satisfy a list of
-conditions.
+Parsed from the configuration, shipped to workers, evaluated by ``measure.py``.
 """
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from hbpipe.data.cells import CellRule, parse_cells
+from hbpipe.data.spelling import nearest
+from hbpipe.data.terms import (
+    CALENDAR,
+    Condition,
+    Quantity,
+    parse_conditions,
+    parse_quantity,
+    parse_terms,
+    parse_transform,
+)
 
-OPERATORS = ("==", "!=", "<", "<=", ">", ">=", "in", "is_null", "not_null")
-TRANSFORMS = ("log", "log1p")
-#: Exposures that are not measured row by row but counted in days.
-CALENDAR = ("days", "active_days")
+if TYPE_CHECKING:
+    from hbpipe.model.family import Family, Role
 
 _METRIC_KEYS = (
     "family",
@@ -33,41 +38,14 @@ _METRIC_KEYS = (
 )
 #: Columns that the lake's tables have of their own, so no level may be called so.
 _RESERVED = """
-as_of at_bound boundary cluster_id cluster_size cluster_total converged count day drift estimate
-estimator exposure family gradient_norm iterations level log_marginal_likelihood m2 mean method
-metric n n_effective n_events n_groups overdispersion overdispersion_by overdispersion_df
-p_below_target parameter pool predictive_mean predictive_sd prior_mean raw run_id sd sd_plug_in
-shard silent start_log_marginal_likelihood status successes term trials value variance weight
+as_of at_bound boundary cluster_id cluster_size cluster_total converged count cross day drift
+estimate estimator exposure family gradient_norm iterations level log_marginal_likelihood m2
+mean means method metric n n_effective n_events n_groups overdispersion overdispersion_by
+overdispersion_df p_below_target parameter pool predictive_mean predictive_sd prior_mean raw
+run_id sd sd_plug_in shard silent start_log_marginal_likelihood status successes term trials
+value variance weight
 """
 RESERVED = frozenset(_RESERVED.split())
-
-QuantityKind = Literal["column", "rows", "where", "days", "active_days"]
-
-
-@dataclass(frozen=True)
-class Condition:
-    """One condition ``[column, operator, value]``; a comparison with null is false."""
-
-    column: str
-    operator: str
-    value: Any = None
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """One number per event: a column, 1 (``rows``), or 1 where all conditions hold."""
-
-    kind: QuantityKind
-    column: str | None = None
-    transform: str | None = None
-    where: tuple[Condition, ...] = ()
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The event columns that must be read."""
-        if self.kind == "column" and self.column:
-            return (self.column,)
-        return tuple(condition.column for condition in self.where)
 
 
 @dataclass(frozen=True)
@@ -81,15 +59,37 @@ class Metric:
     #: Exposure units per reported unit: 7 days for a weekly rate.
     per: float = 1.0
     target: float | None = None
-    fixed: dict[str, float] = field(default_factory=dict)
+    fixed: dict[str, Any] = field(default_factory=dict)
     hyperprior: Any = None
+    #: What of a unit's events hangs together.
     cells: CellRule = field(default_factory=CellRule)
+    #: What fills the role that takes several quantities: the name of each term, in order.
+    terms: dict[str, Quantity] = field(default_factory=dict)
+    #: The term that ``target`` is about, where there are several.
+    target_term: str | None = None
+
+    @property
+    def model(self) -> Family:
+        """The family, with as many coefficients or classes as there are terms."""
+        from hbpipe.model.families import get_family  # brings scipy
+
+        return get_family(self.family, len(self.terms) or None)
+
+    @property
+    def term_names(self) -> tuple[str, ...]:
+        """The names of the numbers that describe a unit: the terms, or ``theta`` alone."""
+        return tuple(self.terms) or ("theta",)
+
+    def quantities(self, role: Role) -> tuple[Quantity, ...]:
+        """Return what fills a role, one quantity or several."""
+        return tuple(self.terms.values()) if role.several else (self.roles[role.name],)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The event columns that must be read, in a fixed order."""
         conditions = tuple(condition.column for condition in self.where)
-        measured = tuple(name for role in self.roles.values() for name in role.columns)
+        quantities = (*self.roles.values(), *self.terms.values())
+        measured = tuple(name for quantity in quantities for name in quantity.columns)
         return tuple(dict.fromkeys(measured + conditions + self.cells.clusters))
 
     @property
@@ -99,75 +99,16 @@ class Metric:
         return exposure.kind if exposure and exposure.kind in CALENDAR else None
 
     def measured_by(self) -> dict[str, Any]:
-        """Everything that decides the daily statistics, for the fingerprint of a day."""
-        measured = {"family": self.family, "roles": repr(self.roles), "where": repr(self.where)}
-        return measured | ({"clusters": self.cells.clusters} if self.cells.clusters else {})
+        """Everything that decides the daily statistics, for the fingerprint of a day.
 
-
-def parse_conditions(raw: Any) -> tuple[Condition, ...]:
-    """Parse a list of ``[column, operator, value]``; raises ValueError with what is wrong."""
-    if not isinstance(raw, list | tuple) or not raw:
-        raise ValueError(f"where must be a list of [column, operator, value], found {raw!r}")
-    return tuple(_condition(item) for item in raw)
-
-
-def _condition(raw: Any) -> Condition:
-    if not isinstance(raw, list | tuple) or not 2 <= len(raw) <= 3 or not isinstance(raw[0], str):
-        raise ValueError(f"a condition is [column, operator, value], found {raw!r}")
-    column, operator = raw[0], str(raw[1])
-    if operator not in OPERATORS:
-        raise ValueError(f"unknown operator {operator!r}{nearest(operator, OPERATORS)}")
-    if operator in ("is_null", "not_null"):
-        if len(raw) == 3:
-            raise ValueError(f"{operator} takes no value, found {raw[2]!r}")
-        return Condition(column, operator)
-    if len(raw) != 3:
-        raise ValueError(f"{operator} needs a value: [{column}, {operator!r}, value]")
-    return Condition(column, operator, _value(operator, raw[2]))
-
-
-def _value(operator: str, raw: Any) -> Any:
-    if operator == "in":
-        if not isinstance(raw, list | tuple) or not raw:
-            raise ValueError(f"in needs a list of values, found {raw!r}")
-        return tuple(_value("==", item) for item in raw)
-    if not isinstance(raw, str | int | float | bool):
-        raise ValueError(f"{operator} compares with a string, number or boolean, found {raw!r}")
-    if isinstance(raw, float) and not math.isfinite(raw):
-        raise ValueError(f"{operator} compares with a finite number, found {raw!r}")
-    if isinstance(raw, int) and not -(2**63) <= raw < 2**64:
-        raise ValueError(f"{operator} compares with numbers of 64 bits, found {raw!r}")
-    return raw
-
-
-def parse_quantity(role: str, raw: Any) -> Quantity:
-    """Parse one quantity of the configuration; raises ValueError with what is wrong."""
-    if isinstance(raw, str):
-        if raw == "rows":
-            return Quantity("rows")
-        if role == "exposure" and raw in CALENDAR:
-            return Quantity("days" if raw == "days" else "active_days")
-        return Quantity("column", column=raw)
-    if not isinstance(raw, Mapping):
-        raise ValueError(f"{role} must be a column, rows, or a mapping, found {raw!r}")
-    known = ("column", "transform", "where")
-    for key in raw:
-        if key not in known:
-            raise ValueError(f"unknown key {key!r} in {role}{nearest(str(key), known)}")
-    if "where" in raw:
-        if len(raw) > 1:
-            raise ValueError(f"{role}: where counts rows and stands alone")
-        return Quantity("where", where=parse_conditions(raw["where"]))
-    if not isinstance(raw.get("column"), str):
-        raise ValueError(f"{role} needs a column, found {raw!r}")
-    return Quantity("column", column=raw["column"], transform=parse_transform(raw.get("transform")))
-
-
-def parse_transform(raw: Any) -> str | None:
-    """Parse ``log``, ``log1p`` or nothing."""
-    if raw is not None and raw not in TRANSFORMS:
-        raise ValueError(f"unknown transform {raw!r}{nearest(str(raw), TRANSFORMS)}")
-    return None if raw is None else str(raw)
+        The names of terms do not.
+        """
+        found = {"family": self.family, "roles": repr(self.roles), "where": repr(self.where)}
+        if self.terms:
+            found["terms"] = repr(tuple(self.terms.values()))
+        if self.cells.clusters:
+            found["clusters"] = repr(self.cells.clusters)
+        return found
 
 
 def parse_metric(name: str, raw: Any) -> Metric:
@@ -192,11 +133,11 @@ def parse_metric(name: str, raw: Any) -> Metric:
             faults.add(f"unknown key {key!r}{nearest(str(key), [*roles, *_METRIC_KEYS])}")
     if missing := [role for role in roles if role not in raw]:
         faults.add(f"family {family.name} needs {', '.join(missing)}")
-    quantities = {
-        role.name: faults.collect(_role, role.name, raw, role.lowest is None)
-        for role in family.roles
-        if role.name in raw
-    }
+    given = [role for role in family.roles if role.name in raw]
+    quantities = {role.name: faults.collect(_role, role, raw) for role in given if not role.several}
+    several = [faults.collect(_terms, role, raw) for role in given if role.several]
+    terms = several[0] if several and several[0] else {}
+    target = faults.collect(_target, raw.get("target"), tuple(terms)) or (None, None)
     if raw.get("transform") is not None and "value" not in roles:
         faults.add("transform goes with a value column")
     metric = Metric(
@@ -205,9 +146,11 @@ def parse_metric(name: str, raw: Any) -> Metric:
         roles=quantities,
         where=faults.collect(parse_conditions, raw["where"]) if "where" in raw else (),
         per=faults.collect(_per, raw.get("per", 1), quantities.get("exposure")),
-        target=faults.collect(_number, "target", raw.get("target")),
-        fixed=faults.collect(_fixed, raw.get("fixed", {}), family.hyperparameters),
+        target=target[0],
+        fixed=faults.collect(_fixed, raw.get("fixed", {}), family.hyperparameters, len(terms)),
         hyperprior=raw.get("hyperprior"),
+        terms=terms,
+        target_term=target[1],
         cells=faults.collect(parse_cells, raw.get("overdispersion", {}), family),
     )
     faults.throw()
@@ -235,16 +178,25 @@ class _Faults:
             raise ValueError("\n".join(self.found))
 
 
-def _role(role: str, raw: Mapping[str, Any], any_sign: bool) -> Quantity:
+def _role(role: Role, raw: Mapping[str, Any]) -> Quantity:
     """Parse what fills a role, with the metric's own transform where the role is the value."""
-    quantity = parse_quantity(role, raw[role])
-    transform = parse_transform(raw.get("transform")) if role == "value" else None
+    quantity = parse_quantity(role.name, raw[role.name])
+    transform = parse_transform(raw.get("transform")) if role.name == "value" else None
     if transform is not None:
         if quantity.kind != "column" or quantity.transform not in (None, transform):
             raise ValueError("transform goes with a value column, and is given once")
         quantity = Quantity("column", column=quantity.column, transform=transform)
-    if quantity.transform is not None and not any_sign:
-        raise ValueError(f"{role}: a logarithm may be negative, and {role} may not")
+    return _of_any_sign(role, quantity)
+
+
+def _terms(role: Role, raw: Mapping[str, Any]) -> dict[str, Quantity]:
+    terms = parse_terms(role.name, raw[role.name])
+    return {name: _of_any_sign(role, quantity) for name, quantity in terms.items()}
+
+
+def _of_any_sign(role: Role, quantity: Quantity) -> Quantity:
+    if quantity.transform is not None and role.lowest is not None:
+        raise ValueError(f"{role.name}: a logarithm may be negative, and {role.name} may not")
     return quantity
 
 
@@ -269,21 +221,40 @@ def _number(key: str, raw: Any) -> float | None:
     return float(raw)
 
 
-def _fixed(raw: Any, hyperparameters: tuple[str, ...]) -> dict[str, float]:
+def _target(raw: Any, terms: Sequence[str]) -> tuple[float | None, str | None]:
+    """Parse the target: a number; where there are several terms, one of them with its value."""
+    if raw is None or not terms:
+        return _number("target", raw), None
+    if not isinstance(raw, Mapping) or raw.keys() != {"term", "value"}:
+        raise ValueError(
+            f"target is about one of several terms: {{term: {terms[-1]}, value: 0}}, found {raw!r}"
+        )
+    if raw["term"] not in terms:
+        raise ValueError(f"target: unknown term {raw['term']!r}{nearest(str(raw['term']), terms)}")
+    return _number("target", raw["value"]), str(raw["term"])
+
+
+def _fixed(raw: Any, hyperparameters: tuple[str, ...], size: int) -> dict[str, Any]:
     if not isinstance(raw, Mapping):
         raise ValueError(f"fixed maps hyperparameters to numbers, found {raw!r}")
-    values: dict[str, float] = {}
+    values: dict[str, Any] = {}
     for key, value in raw.items():
         if key not in hyperparameters:
             raise ValueError(f"fixed: unknown {key!r}{nearest(str(key), hyperparameters)}")
-        number = _number(f"fixed.{key}", value)
-        if number is not None:
-            values[key] = number
+        held = _held(f"fixed.{key}", value, size)
+        if held is not None:
+            values[key] = held
     return values
 
 
-def nearest(word: str, known: Iterable[Any]) -> str:
-    """Return ``; did you mean 'x'?`` or the list of what is known."""
-    names = [str(name) for name in known]
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(names)}"
+def _held(key: str, raw: Any, size: int, axes: int = 2) -> Any:
+    """Parse a number, or a list with one for each term; of a matrix, a list of such lists.
+
+    A null in a list leaves that number open: NaN, as the model knows it.
+    """
+    if not isinstance(raw, list | tuple):
+        return _number(key, raw)
+    found = [_held(key, one, size, axes - 1) for one in raw] if axes and len(raw) == size else []
+    if len({isinstance(one, list) for one in found}) != 1:
+        raise ValueError(f"{key} must be a number, or one for each of {size} terms, found {raw!r}")
+    return [math.nan if one is None else one for one in found]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from hbpipe.data.arrays import arrow_type
 from hbpipe.model.families import get_family
 
 _DAY = pa.date32()
@@ -170,9 +171,8 @@ def statistics_table(
 
     ``clusters`` adds the columns of metrics whose overdispersion is by cluster.
     """
-    types = {"int64": _INT, "float64": _FLOAT}
     measured = {
-        statistic.name: types[statistic.dtype]
+        statistic.name: arrow_type(statistic)
         for family in sorted(set(families))
         for statistic in get_family(family).statistics
     }

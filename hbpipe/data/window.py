@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from hbpipe.data.arrays import to_numpy
 from hbpipe.data.clock import to_date
 from hbpipe.data.clusters import NO_CLUSTERS, fold_clusters
 from hbpipe.data.dispersion import Days, disperse_by_cluster, disperse_by_day
@@ -23,7 +24,6 @@ from hbpipe.data.schemas import CLUSTERS
 from hbpipe.data.snapshot import Snapshot
 from hbpipe.data.units import Units, encode, find_units
 from hbpipe.errors import LakeError, StatisticsError
-from hbpipe.model.families import get_family
 
 Statistics = dict[str, NDArray[Any]]
 
@@ -85,7 +85,7 @@ def fold_window(order: WindowOrder) -> Folded:
     Raises
     ------
     LakeError
-        When some day of the window lacks a metric.
+        When some day of the window lacks a metric, or was computed for one with other terms.
     StatisticsError
         When a sum overflows; names the metric.
     """
@@ -98,14 +98,14 @@ def fold_window(order: WindowOrder) -> Folded:
     days = Days(rows.days, rows.codes, units.n, since, order.first_day, order.as_of)
     statistics, unusable, dispersion = {}, {}, {}
     for metric in order.metrics:
-        names = [statistic.name for statistic in get_family(metric.family).statistics]
-        table = _read(order.window, metric.name, names)
+        kinds = metric.model.statistics
+        table = _read(order.window, metric.name, [kind.name for kind in kinds])
         _require_rows(order, metric, table.num_rows, keys.num_rows)
-        daily = {name: table.column(name).to_numpy() for name in names}
         try:
+            daily = {kind.name: to_numpy(table.column(kind.name), kind) for kind in kinds}
             folded = _fold_months(metric, daily, rows, units.n)
             dispersion[metric.name] = _disperse(metric, order, daily, folded, days)
-        except StatisticsError as error:
+        except (LakeError, StatisticsError) as error:
             raise error.at(metric=metric.name) from None
         statistics[metric.name], unusable[metric.name] = _expose(metric, folded, order, since)
     return Folded(units.keys, n_events, statistics, unusable, dispersion)
@@ -214,7 +214,7 @@ def _sorted(units: Units, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _fold_months(metric: Metric, daily: Statistics, rows: _Rows, n: int) -> Statistics:
     """Fold each calendar month's days, then the months, in order."""
-    family = get_family(metric.family)
+    family = metric.model
     total = None
     for month in _months(rows.days):
         part = {name: values[month] for name, values in daily.items()}

@@ -111,9 +111,10 @@ class Role:
 class Coordinate:
     """One axis of the optimiser, bounded so that "no spread" is an ordinary point.
 
-    ``hyperparameter`` is the named one that this axis alone determines; holding it holds the
-    axis, and a fit on the axis' bound reports it by that name. ``spread`` marks the coordinate
-    whose lower bound means that all stores are alike.
+    ``hyperparameter`` is the named one that this axis determines, alone or with others; a fit on
+    the axis' bound reports it by that name. Where it is a number, holding it holds the axis.
+    ``spread`` marks the coordinates that are all 0 when stores are alike; no spread is on the
+    lower bound of those that have one.
     """
 
     name: str
@@ -121,6 +122,28 @@ class Coordinate:
     upper: float
     hyperparameter: str
     spread: bool = False
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """For a family in which coordinates of either sign stand for one model.
+
+    Its spread coordinates then have the bound 0 by convention alone: the gradient along them
+    vanishes there by symmetry, a climb walks across, and what it found is folded back.
+
+    Parameters
+    ----------
+    fold
+        (coordinates (G, D), sizes below which a spread counts as none (G, D)) -> the coordinates
+        inside the bounds that stand for the same models, and which of them (G, D) are 0 because
+        the covariance between stores has lost a rank.
+    names
+        (folded coordinates (G, D), which are estimated and on a bound (G, D)) -> names of what
+        is on a bound, for each pool.
+    """
+
+    fold: Callable[[Array, Array], tuple[Array, NDArray[np.bool_]]]
+    names: Callable[[Array, NDArray[np.bool_]], tuple[tuple[str, ...], ...]]
 
 
 @dataclass(frozen=True)
@@ -220,22 +243,33 @@ class Family:
     simulate: Callable[..., tuple[dict[str, NDArray[Any]], NDArray[np.int64], Array]]
     #: (sketch, coordinates) -> what REML adds to ``log_marginal``; None where there is no REML.
     log_restriction: Callable[[Any, Array], Derivatives] | None = None
+    #: For families whose spread coordinates mean the same with either sign.
+    mirror: Mirror | None = None
+    #: What a caller of the library passes -> the family of that size, and its statistics, checked;
+    #: None where only the family's own statistics will do.
+    admit: Callable[[Mapping[str, Any]], tuple[Family, dict[str, NDArray[Any]]]] | None = None
     #: The statistic that counts the observations behind a store's raw value; None where none
     #: does and the number of events stands in.
     sample_size: str | None = None
+    #: Whether a sketch is much smaller than the stores it stands for; where not, a pipeline leaves
+    #: its rows where they were made.
+    compresses: bool = True
+    #: statistics -> each store's own estimate, (J,) or (J, P), NaN where its data determine none;
+    #: None where ``geometry`` gives it.
+    raw: Callable[[Statistics], Array] | None = None
     #: What integration over the hyperparameters needs to know; None where a family has no
     #: posteriors but its own at given hyperparameters.
     geometry: Geometry | None = None
     #: How totals vary over days or clusters of events; None where overdispersion is not measured.
     dispersion: Dispersion | None = None
-    #: P, the number of coefficients or classes of a store's θ; None where θ is one number.
-    size: int | None = None
-    #: P -> the same family with that many; a record stands for one size.
-    sized: Callable[[int], Family] | None = None
     #: The same for more than two hyperparameters, in place of ``geometry``.
     sampling: Sampling | None = None
     #: Its named hyperparameters as formulas, for hyperpriors; a ``geometry`` has its own.
     named: NamedSpace | None = None
+    #: P, the number of coefficients or classes of a store's θ; None where θ is one number.
+    size: int | None = None
+    #: P -> the same family with that many; a record stands for one size.
+    sized: Callable[[int], Family] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by name: workers import the family instead of receiving its functions."""
@@ -249,6 +283,17 @@ class Family:
         stores = len(left[names[0]])
         both = {name: np.concatenate([left[name], right[name]]) for name in names}
         return self.fold(both, np.tile(np.arange(stores), 2), stores)
+
+    def raw_estimates(self, statistics: Statistics) -> Array:
+        """Each store's estimate from its own data alone, (J,) or (J, P); NaN where there is none.
+
+        A coefficient is estimated where the store's own design determines it.
+        """
+        if self.raw is not None:
+            return self.raw(statistics)
+        assert self.geometry is not None, f"{self.name} has neither raw estimates nor a geometry"
+        size, raw = self.geometry.sizes(statistics)
+        return np.where(size > 0, raw, np.nan)
 
     def start(self, sketch: Any, held: Array | None = None) -> Array:
         """Moments start, (G, D): the default of ``moments``, inside the bounds."""
@@ -267,6 +312,6 @@ class Family:
         )
 
     @property
-    def spread(self) -> int:
-        """The number of the coordinate whose lower bound means that all stores are alike."""
-        return next(i for i, axis in enumerate(self.coordinates) if axis.spread)
+    def spreads(self) -> list[int]:
+        """The numbers of the coordinates that are all 0 when stores are alike."""
+        return [number for number, axis in enumerate(self.coordinates) if axis.spread]

@@ -15,17 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.errors import FitError
+from hbpipe.model.climb import climb, lifted
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Family
 from hbpipe.model.fits import Fit, PoolFits
-from hbpipe.model.optimise import Curvature, Optimum, active_bounds, maximise
-from hbpipe.model.problem import Problem, diagnose, hold, read_estimator
-from hbpipe.model.statistics import check_statistics
+from hbpipe.model.optimise import Curvature, Optimum, active_bounds
+from hbpipe.model.problem import Problem, diagnose, hold, is_restricted, read_estimator
+from hbpipe.model.statistics import admitted
 
 __all__ = ["Fit", "PoolFits", "fit", "fit_pools"]
 
 #: Two climbs found the same summit when their values differ by less, relative to 1 + |value|.
 _SAME_SUMMIT = 1e-8
+#: Starts keep this share of the scale away from 0 where the gradient vanishes by symmetry.
+_LIFT = 0.05
 #: A walk that stopped with less slope than this without a proper maximum stands on a plain.
 _FLAT_NORM = 1e-3
 
@@ -67,7 +70,7 @@ def fit(
         a bound is not an error: see ``Fit.boundary``.
     """
     model = get_family(family) if isinstance(family, str) else family
-    arrays = check_statistics(model, statistics)
+    model, arrays = admitted(model, statistics)
     stores = len(arrays[model.statistics[0].name])
     sketch = model.compress(arrays, np.zeros(stores, np.int64), 1)
     fits = fit_pools(
@@ -103,8 +106,6 @@ def fit_pools(
     held = hold(model, fixed or {}, sketch.n_pools)
     prior = _compile(model, sketch, hyperprior, frozenset(fixed or ()), needed=kind == "map")
     pinned, status, identified = diagnose(model, sketch, held, kind=kind)
-    # A location that is held is not integrated out either: REML is then ML.
-    restricted = kind == "reml" and bool(np.isnan(held[:, 0]).all())
     problem = Problem(
         model,
         sketch,
@@ -112,7 +113,7 @@ def fit_pools(
         pinned,
         status,
         identified,
-        restricted,
+        is_restricted(model, held, kind),
         prior if kind == "map" else None,
     )
     first = _first_start(problem, start)
@@ -165,30 +166,31 @@ def _starts(problem: Problem, first: Array) -> list[Array]:
 
     Every coordinate that begins at 0 is a spread of something.
     """
-    axes = np.flatnonzero(problem.family.bounds[0] == 0.0)
-    if not problem.free[:, axes].any():
+    family = problem.family
+    bounded = family.bounds[0] == 0.0
+    spreads = bounded | np.isin(np.arange(first.shape[1]), family.spreads)
+    if not (problem.free & spreads).any():
         return [first]
-    alike, apart = first.copy(), first.copy()
-    alike[:, axes] = 0.0
-    apart[:, axes] = problem.family.scale(problem.sketch)[:, axes]
-    return [first, problem.settle(alike), problem.settle(apart)]
+    scale = family.scale(problem.sketch)
+    alike = np.where(spreads, 0.0, first)
+    apart = np.where(bounded, scale, alike)
+    starts = [first, problem.settle(alike), problem.settle(apart)]
+    if family.mirror is None:
+        return starts
+    # Where the gradient vanishes at 0 by symmetry, no climb may begin there.
+    return [problem.settle(lifted(start, _LIFT * scale, bounded)) for start in starts]
 
 
 def _climb(problem: Problem, first: Array) -> _Found:
-    lower, upper = problem.family.bounds
-    scale = problem.family.scale(problem.sketch)
-    climbs = [
-        maximise(problem.objective, start, lower, upper, scale, problem.free)
-        for start in _starts(problem, first)
-    ]
-    values = np.stack([climb.value for climb in climbs])
+    climbs = [climb(problem, start) for start in _starts(problem, first)]
+    values = np.stack([found.value for found in climbs])
     # Among climbs that found the same summit the first that converged wins.
     near = values >= values.max(axis=0) - _same_summit(values.max(axis=0))
-    converged = np.stack([climb.converged for climb in climbs])
+    converged = np.stack([found.converged for found in climbs])
     best = np.argmax(near * (1 + converged), axis=0)
     pools = np.arange(values.shape[1])
     chosen = {
-        name: np.stack([getattr(climb, name) for climb in climbs])[best, pools]
+        name: np.stack([getattr(found, name) for found in climbs])[best, pools]
         for name in vars(climbs[0])
     }
     return _Found(Optimum(**chosen), values)
@@ -239,7 +241,7 @@ def _report(
         iterations=best.rounds,
         converged=best.converged & identified,
         boundary=np.asarray(at_bound.any(axis=1)),
-        at_bound=_names_at_bound(family, at_bound),
+        at_bound=_names_at_bound(family, best.coordinates, at_bound),
         status=tuple(status.tolist()),
         identified=identified,
         n_groups=problem.sketch.n_groups,
@@ -260,7 +262,11 @@ def _curvature(problem: Problem, best: Optimum) -> Curvature:
     return Curvature.of(best.hessian, np.where(used, 0.0, best.gradient), scale, used)
 
 
-def _names_at_bound(family: Family, at_bound: NDArray[np.bool_]) -> tuple[tuple[str, ...], ...]:
+def _names_at_bound(
+    family: Family, coordinates: Array, at_bound: NDArray[np.bool_]
+) -> tuple[tuple[str, ...], ...]:
+    if family.mirror is not None:
+        return family.mirror.names(coordinates, at_bound)
     names = [axis.hyperparameter for axis in family.coordinates]
     return tuple(tuple(name for name, on in zip(names, row, strict=True) if on) for row in at_bound)
 
@@ -276,13 +282,14 @@ def _status(
     problem: Problem, best: Optimum, at_bound: NDArray[np.bool_], *, climbed: bool
 ) -> NDArray[np.str_]:
     """One word per pool; the data's own word comes first."""
-    spread = problem.family.spread
-    alike = at_bound[:, spread] & (best.coordinates[:, spread] <= problem.family.bounds[0][spread])
+    spreads = problem.family.spreads
+    lost = (at_bound & (best.coordinates <= problem.family.bounds[0]))[:, spreads].any(axis=1)
+    alike = lost & np.all(best.coordinates[:, spreads] == 0, axis=1)
     held_all = ~np.isnan(problem.held).any(axis=1)
     flat = ~best.converged & (best.gradient_norm <= _FLAT_NORM) & climbed
     words = np.select(
-        [problem.status != "", held_all, flat, ~best.converged, alike, at_bound.any(axis=1)],
-        [problem.status, "fixed", "flat", "not_converged", "no_spread", "at_bound"],
+        [problem.status != "", held_all, flat, ~best.converged, alike, lost, at_bound.any(axis=1)],
+        [problem.status, "fixed", "flat", "not_converged", "no_spread", "singular", "at_bound"],
         "ok",
     )
     return np.asarray(words, dtype="U32")

@@ -6,9 +6,9 @@ own rows and nothing else. Integers stay exact: sums that could pass 2^53 never 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,6 +162,26 @@ def _check_finite(sums: Array) -> None:
         )
 
 
+class Table(Protocol):
+    """Some rows for each of ``G`` pools: :class:`Rows`, or in parts that lie elsewhere."""
+
+    @property
+    def n_pools(self) -> int:
+        """The number of pools."""
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+
+    def select(self, pools: Codes) -> Table:
+        """Return the rows of these pools, renumbered from 0; a pool may occur more than once."""
+
+    def each(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        """Return ``function(rows, *arguments)`` of each part, in the order of the parts.
+
+        The function travels to where the rows are: one at the top of a module.
+        """
+
+
 @dataclass(frozen=True)
 class Rows:
     """A ragged table: some rows for each of ``G`` pools, sorted by pool.
@@ -189,6 +209,10 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.pool)
+
+    def each(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        """Return ``function(rows, *arguments)`` of the only part."""
+        return [function(self, *arguments)]
 
     def select(self, pools: Codes) -> Rows:
         """Return the rows of these pools, renumbered from 0; a pool may occur more than once."""
@@ -220,6 +244,56 @@ def group(pool: Codes, key: NDArray[Any], n_pools: int) -> tuple[Rows, NDArray[n
     pairs, inverse = np.unique(pool.astype(np.int64) * width + rank, return_inverse=True)
     rows = Rows(n_pools, pairs // width, {"key": distinct[pairs % width]})
     return rows, inverse.astype(np.int64, copy=False)
+
+
+def distinct(
+    pool: Codes, keys: Sequence[NDArray[Any]], n_pools: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find the rows that agree in their pool and in all keys, to the last bit.
+
+    Returns
+    -------
+    The pool of each distinct row, ascending, and (R,) the distinct row of each input. Within a
+    pool they are sorted by the keys, so their order does not depend on other pools.
+    """
+    inverse, count = np.asarray(pool, np.int64), n_pools
+    for key in keys:
+        rows, inverse = group(inverse, key, count)
+        count = len(rows)
+        if count == len(inverse):
+            break
+    pools = np.zeros(count, np.int64)
+    pools[inverse] = pool
+    return pools, inverse
+
+
+def total(parts: Sequence[Array]) -> Array:
+    """Add up what the parts of a table gave, in their order."""
+    return np.asarray(sum(parts[1:], parts[0]))
+
+
+def sum_in_blocks(
+    rows: Rows, terms: Callable[[slice], Iterable[Array]], length: int
+) -> list[Array]:
+    """Sum terms that are computed for ``length`` rows at a time, (G,) each.
+
+    A block begins with what its first pool has so far, so the additions are those of one pass
+    over all rows, and the bits do not depend on where blocks end.
+    """
+    totals: list[Array] = []
+    for begin in range(0, max(len(rows), 1), length):
+        block = slice(begin, begin + length)
+        pool = rows.pool[block]
+        for number, values in enumerate(terms(block)):
+            if begin == 0:
+                totals.append(np.zeros(rows.n_pools))
+            if len(pool) == 0:
+                continue
+            part = values.copy()
+            part[0] += totals[number][pool[0]]
+            reached = np.bincount(pool - pool[0], part)
+            totals[number][pool[0] : pool[0] + len(reached)] = reached
+    return totals
 
 
 def count_values(pool: Codes, values: NDArray[Any], n_pools: int) -> Rows:

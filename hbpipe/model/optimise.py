@@ -151,7 +151,7 @@ class _Walk:
         used = self.free[pools] & (active == 0)
         kept = np.where(used, gradient, 0.0)
         curvature = Curvature.of(hessian, gradient, self.scale[pools], used)
-        # Eigenvectors mix in the coordinates left out by a few bits: those must not move at all.
+        # Rounding in the eigenvectors must not move what is held.
         step = np.where(used, curvature.solve(kept), 0.0)
         promised = np.sum(step * kept, axis=1)
         longest = np.max(np.abs(step) / self.scale[pools], axis=1)

@@ -134,17 +134,42 @@ def hold(family: Family, fixed: Mapping[str, Any], n_pools: int) -> Array:
         implied = family.from_coordinates(held)
     lower, upper = family.bounds
     for name, value in values.items():
-        outside = np.any((held < lower) | (held > upper)) or not np.all(np.isfinite(value))
-        # A value that comes back changed lies outside the range of the coordinates, or was
-        # given together with others that say something else.
-        if outside or not np.allclose(implied[name], value, rtol=1e-6, atol=1e-300):
+        # An element of a vector or matrix that is NaN is free.
+        stated = ~np.isnan(value) | (family.size is None)
+        known = np.broadcast_to(stated, implied[name].shape)
+        outside = np.any((held < lower) | (held > upper)) or np.any(np.isinf(value))
+        # A value that comes back changed lies outside the range of the coordinates, was given
+        # together with others that say something else, or holds none of them by itself.
+        same = np.isclose(implied[name], value, rtol=1e-6, atol=1e-300)
+        if outside or not np.all(same | ~known):
             raise FitError(
                 f"{name} cannot be held at {value.tolist()}",
                 where={"family": family.name},
                 expected="possible values that do not contradict the other fixed ones",
-                remedy="correct the value, or hold fewer hyperparameters",
+                remedy="correct the value, or hold fewer or more hyperparameters",
             )
     return held
+
+
+def is_restricted(family: Family, held: Array, kind: str) -> bool:
+    """Whether the likelihood is REML's: a location that is held is not integrated out.
+
+    Raises
+    ------
+    FitError
+        If some coefficients of the location are held and others are not.
+    """
+    name = family.coordinates[0].hyperparameter
+    location = [axis.hyperparameter == name for axis in family.coordinates]
+    free = np.isnan(held[:, location])
+    if kind == "reml" and free.any() and not free.all():
+        raise FitError(
+            f"under reml some elements of {name} are held and others are not",
+            where={"family": family.name},
+            expected=f"all of {name}, or none of it",
+            remedy="use estimator='ml'",
+        )
+    return kind == "reml" and bool(free.all())
 
 
 def diagnose(
@@ -170,7 +195,7 @@ def diagnose(
         pinned[concerned] = np.where(np.isnan(held), case.limit, np.nan)[concerned]
     if kind == "reml":
         # With μ integrated out, one store says nothing about the spread.
-        identified &= (status != "one_store") | ~np.isnan(held[:, family.spread])
+        identified &= (status != "one_store") | ~np.isnan(held[:, family.spreads]).any(axis=1)
     return pinned, status, identified
 
 

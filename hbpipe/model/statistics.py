@@ -17,6 +17,25 @@ class Effective(dict[str, NDArray[Any]]):
     """Statistics divided by an overdispersion: counts are effective sizes and need not be whole."""
 
 
+def admitted(
+    family: Family, statistics: Mapping[str, Any]
+) -> tuple[Family, dict[str, NDArray[Any]]]:
+    """Check what a caller of the library passes, in whatever form the family takes it.
+
+    Returns
+    -------
+    The family, of the size that the arrays have, and its statistics.
+
+    Raises
+    ------
+    StatisticsError
+        As :func:`check_statistics`.
+    """
+    if family.admit is not None:
+        return family.admit(statistics)
+    return family, check_statistics(family, statistics)
+
+
 def check_statistics(family: Family, statistics: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     """Return the statistics as arrays of their declared types, or say what is wrong with them.
 
@@ -32,52 +51,58 @@ def check_statistics(family: Family, statistics: Mapping[str, Any]) -> dict[str,
         For missing or unknown names, other lengths, values that are not numbers, not whole, below
         their lowest, NaN or infinite, or larger than the statistic that bounds them.
     """
-    _check_names(family, statistics)
+    return check_arrays(family.name, family.statistics, statistics)
+
+
+def check_arrays(
+    family: str, items: tuple[Statistic, ...], statistics: Mapping[str, Any]
+) -> dict[str, NDArray[Any]]:
+    """Check arrays against their declarations, as :func:`check_statistics` does."""
+    _check_names(family, items, statistics)
     whole = not isinstance(statistics, Effective)
-    arrays = {
-        item.name: _typed(family, item, statistics[item.name], whole) for item in family.statistics
-    }
+    arrays = {item.name: _typed(family, item, statistics[item.name], whole) for item in items}
     lengths = {name: len(values) for name, values in arrays.items()}
     if len(set(lengths.values())) > 1:
         raise StatisticsError(
             "statistics have different lengths: "
             + ", ".join(f"{name} {length}" for name, length in lengths.items()),
-            where={"family": family.name},
+            where={"family": family},
             expected="one value per store in each",
             remedy="check how these arrays were built",
         )
-    for item in family.statistics:
+    for item in items:
         _check_relations(family, item, arrays)
     return arrays
 
 
-def _check_names(family: Family, statistics: Mapping[str, Any]) -> None:
-    names = [item.name for item in family.statistics]
+def _check_names(family: str, items: tuple[Statistic, ...], statistics: Mapping[str, Any]) -> None:
+    names = [item.name for item in items]
     for name in statistics:
         if name not in names:
             raise StatisticsError(
-                f"{family.name} has no statistic {name!r}",
+                f"{family} has no statistic {name!r}",
                 expected=", ".join(names),
                 remedy=suggestion(name, names),
             )
     missing = [name for name in names if name not in statistics]
     if missing:
         raise StatisticsError(
-            f"the statistics of {family.name} lack {', '.join(missing)}",
+            f"the statistics of {family} lack {', '.join(missing)}",
             expected=", ".join(names),
             remedy="pass every statistic of the family, one value per store",
         )
 
 
-def _typed(family: Family, item: Statistic, given: Any, whole: bool) -> NDArray[Any]:
-    where = {"family": family.name, "statistic": item.name}
+def _typed(family: str, item: Statistic, given: Any, whole: bool) -> NDArray[Any]:
+    where = {"family": family, "statistic": item.name}
     values = np.asarray(given)
-    if values.ndim != 1 or values.dtype.kind not in "biuf":
+    if values.ndim == 0 or values.shape[1:] != item.shape or values.dtype.kind not in "biuf":
+        axes = "".join(f", {length}" for length in item.shape) or ","
         raise StatisticsError(
             f"found an array of type {values.dtype} and shape {values.shape}",
             where=where,
-            expected="numbers, one per store",
-            remedy="pass a one-dimensional array of numbers",
+            expected=f"numbers of shape (J{axes}), the first axis one per store",
+            remedy="pass an array of numbers of this shape",
         )
     if values.dtype.kind == "f":
         _refuse(np.isnan(values), values, where, "is not a number", "numbers")
@@ -93,9 +118,9 @@ def _typed(family: Family, item: Statistic, given: Any, whole: bool) -> NDArray[
     return values.astype(item.dtype if whole else np.float64)
 
 
-def _check_relations(family: Family, item: Statistic, arrays: dict[str, NDArray[Any]]) -> None:
+def _check_relations(family: str, item: Statistic, arrays: dict[str, NDArray[Any]]) -> None:
     values = arrays[item.name]
-    where = {"family": family.name, "statistic": item.name}
+    where = {"family": family, "statistic": item.name}
     if item.at_most:
         _refuse(
             values > arrays[item.at_most],
@@ -118,11 +143,11 @@ def _refuse(
     bad: NDArray[np.bool_], values: NDArray[Any], where: dict[str, Any], problem: str, expected: str
 ) -> None:
     if np.any(bad):
-        store = int(np.flatnonzero(bad)[0])
+        store = int(np.argwhere(bad)[0, 0])
         count = int(np.sum(bad))
         others = f" (and {count - 1} more)" if count > 1 else ""
         raise StatisticsError(
-            f"{values[store]} {problem}{others}",
+            f"{values[bad][0]} {problem}{others}",
             where={**where, "store": store},
             expected=expected,
             remedy="correct or leave out these stores before the fit",

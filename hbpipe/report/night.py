@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hbpipe.report.tables import markdown_table, text_table
 from hbpipe.run.releases import RELEASED, read
 
 _SHOWN = 10
+_OF_A_TERM = re.compile(r"(\w+)\[([^,\]]+)\]")
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class NightReport:
         found: dict[str, list[dict[str, Any]]] = {}
         for row in self.pools:
             rest = {name: value for name, value in row.items() if name != "metric"}
-            found.setdefault(row["metric"], []).append(rest)
+            found.setdefault(row["metric"], []).extend(rows_by_term(rest))
         return found
 
     def _story(self) -> str:
@@ -102,6 +104,23 @@ class NightReport:
         lines.append(f"Rows: {counts}.")
         lines += [f"Note: {note}" for note in self.notes]
         return "\n".join(lines)
+
+
+def rows_by_term(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Split the record of a pool whose units have several terms: a row for each, ``mu``, ``tau``.
+
+    What belongs to two terms, such as a correlation, is left to the table of hyperparameters.
+    """
+    terms: dict[str, dict[str, Any]] = {}
+    shared = {}
+    for name, value in record.items():
+        found = _OF_A_TERM.fullmatch(name)
+        if found:
+            terms.setdefault(found[2], {})[found[1]] = value
+        elif "[" not in name:
+            shared[name] = value
+    pool = {"pool": shared.pop("pool")} if terms else {}
+    return [{**pool, "term": term, **own, **shared} for term, own in terms.items()] or [record]
 
 
 def describe_release(lake: Lake, row: dict[str, Any], **run: Any) -> NightReport:
@@ -148,7 +167,8 @@ def _most_shrunk(lake: Lake, row: dict[str, Any]) -> list[dict[str, Any]]:
     ]
     ends = [*quantiles[:1], *quantiles[-1:]]
     keys = table.column_names[2 : table.column_names.index("level")]
-    columns = ["metric", *keys, "n", "raw", "mean", *dict.fromkeys(ends), "weight"]
+    term = [] if set(table["term"].unique().to_pylist()) <= {"theta"} else ["term"]
+    columns = ["metric", *keys, *term, "n", "raw", "mean", *dict.fromkeys(ends), "weight"]
     shown: list[dict[str, Any]] = (
         table.select(columns).take(pa.array(top[moved[top] >= 0])).to_pylist()
     )

@@ -154,10 +154,15 @@ def total_account(result: DayResult) -> Account:
 
 @dataclass(frozen=True)
 class PosteriorTally:
-    """What a worker counts while it writes the posteriors of one shard and metric."""
+    """What a worker counts while it writes the posteriors of one shard and metric.
+
+    A unit has a posterior for each term: ``not_finite``, ``zero_width`` and ``disordered`` count
+    those, the others units.
+    """
 
     metric: str
     units: int
+    posteriors: int
     n_events: int
     unidentified: int
     not_finite: int
@@ -166,22 +171,29 @@ class PosteriorTally:
     unusable: int
 
 
-#: What a tally counts: the check that it must be zero, its severity, and what it means.
+#: What a tally counts, and of what: the check that it must be zero, its severity, and its meaning.
 _FAULTS = {
     "unidentified": (
+        "units",
         "pools_identified",
         "warn",
         "units are in pools whose data determine no prior; they have no posterior",
     ),
-    "not_finite": ("posteriors_finite", "fail", "posteriors are not finite"),
+    "not_finite": ("posteriors", "posteriors_finite", "fail", "posteriors are not finite"),
     "zero_width": (
+        "posteriors",
         "intervals_open",
         "fail",
         "intervals have no width (inference.uncertainty: plug_in makes stores of a pool without "
         "spread certain; use auto)",
     ),
-    "disordered": ("quantiles_ordered", "fail", "posteriors have quantiles out of order"),
-    "unusable": ("statistics_possible", "warn", "units have events but no exposure"),
+    "disordered": (
+        "posteriors",
+        "quantiles_ordered",
+        "fail",
+        "posteriors have quantiles out of order",
+    ),
+    "unusable": ("units", "statistics_possible", "warn", "units have events but no exposure"),
 }
 
 
@@ -192,13 +204,13 @@ def check_posteriors(tallies: Iterable[PosteriorTally], expected_events: int) ->
         by_metric.setdefault(tally.metric, []).append(tally)
     checks = []
     for metric, parts in sorted(by_metric.items()):
-        units, events = (sum(getattr(p, name) for p in parts) for name in ("units", "n_events"))
+        events = sum(part.n_events for part in parts)
         message = f"posteriors rest on {events} events, the window has {expected_events}"
         lost = abs(events - expected_events)
         checks.append(at_most("release", "posteriors_conserved", metric, lost, 0, message, "fail"))
-        for fault, (name, severity, meaning) in _FAULTS.items():
-            count = sum(getattr(part, fault) for part in parts)
-            message = f"{count} of {units} {meaning}"
+        for fault, (of, name, severity, meaning) in _FAULTS.items():
+            count, total = (sum(getattr(part, what) for part in parts) for what in (fault, of))
+            message = f"{count} of {total} {meaning}"
             checks.append(at_most("release", name, metric, count, 0, message, severity))
     return checks
 

@@ -6,17 +6,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from hbpipe.data.clock import to_date
 from hbpipe.data.parts import write_part
 from hbpipe.data.quantities import Metric
 from hbpipe.data.schemas import quantile_name
 from hbpipe.model.delta import standard_deviations
-from hbpipe.model.families import get_family
+from hbpipe.model.family import Family
 from hbpipe.model.pools import update_pools
 from hbpipe.run import commits
 from hbpipe.run.fits import MetricFit, pool_label
 from hbpipe.run.night import Night
+from hbpipe.run.parameters import places
 from hbpipe.run.releases import newest, read, releases
 
 
@@ -69,17 +71,18 @@ def _pool_columns(night: Night, found: MetricFit, g: int) -> dict[str, Any]:
 
 
 def _hyperparameter_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
-    sds = standard_deviations(found.fits)
+    sds, terms = standard_deviations(found.fits), found.metric.term_names
     return [
         {
             **_pool_columns(night, found, g),
             "family": found.metric.family,
-            "parameter": name,
-            "value": float(values[g]) if found.fits.identified[g] else None,
-            "sd": _positive(sds[name][g]),
+            "parameter": label,
+            "value": float(values[(g, *place)]) if found.fits.identified[g] else None,
+            "sd": _positive(sds[name][(g, *place)]),
         }
         for g in range(len(found.pools))
         for name, values in found.fits.hyperparameters.items()
+        for label, place in places(name, np.shape(values)[1:], terms)
     ]
 
 
@@ -128,33 +131,38 @@ def _finite(value: float) -> float | None:
 
 def _new_store_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
     """Describe a store without data in each pool: the prior, averaged over its uncertainty."""
-    family = get_family(found.metric.family)
-    count = len(found.pools)
-    empty = {
-        s.name: np.full(count, s.absent, np.int64 if s.dtype == "int64" else np.float64)
-        for s in family.statistics
-    }
-    levels = night.settings.inference.quantiles
+    family, count = found.metric.model, len(found.pools)
+    levels, terms = night.settings.inference.quantiles, found.metric.term_names
     columns = update_pools(
         family,
         found.nodes,
         found.fits.hyperparameters,
-        empty,
+        _empty(family, count),
         np.arange(count),
         quantiles=levels,
     )
     numbers = {"mean": columns.mean, "sd": columns.sd} | {
-        quantile_name(level): columns.quantiles[:, k] for k, level in enumerate(levels)
+        quantile_name(level): columns.quantiles[..., k] for k, level in enumerate(levels)
     }
+    by_term = {name: values.reshape(count, len(terms)) for name, values in numbers.items()}
     return [
         {
             **_pool_columns(night, found, g),
-            "term": "theta",
+            "term": term,
             **{
-                name: float(values[g]) if columns.method[g] != "unidentified" else None
-                for name, values in numbers.items()
+                name: float(values[g, k]) if columns.method[g] != "unidentified" else None
+                for name, values in by_term.items()
             },
             "method": str(columns.method[g]),
         }
         for g in range(count)
+        for k, term in enumerate(terms)
     ]
+
+
+def _empty(family: Family, count: int) -> dict[str, NDArray[Any]]:
+    """Return the statistics of stores without data."""
+    return {
+        one.name: np.full((count, *one.shape), one.absent, np.dtype(one.dtype))
+        for one in family.statistics
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,12 @@ from hbpipe.config import Inference
 from hbpipe.data.quantities import Metric
 from hbpipe.data.units import encode
 from hbpipe.data.window import Folded
-from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Codes, Statistics
 from hbpipe.model.fit import PoolFits, fit_pools
 from hbpipe.model.integrate import integrate_pools
-from hbpipe.model.nodes import Nodes
 from hbpipe.model.overdispersion import Overdispersion
+from hbpipe.model.sampled_nodes import AnyNodes
+from hbpipe.run import parameters
 
 #: The values of a pool's levels, coarse to fine; empty where all units share one prior.
 Pool = tuple[Any, ...]
@@ -32,7 +32,7 @@ class MetricFit:
     metric: Metric
     pools: list[Pool]
     fits: PoolFits
-    nodes: Nodes
+    nodes: AnyNodes
     drift: list[float | None]
     overdispersion: Overdispersion | None = None
     #: What the sizes of each pool's units were divided by, (G,); None where nothing was.
@@ -86,14 +86,14 @@ def compress_shard(
     """Make the sketch of one shard: all that the likelihood of its stores depends on."""
     codes = pool_codes(folded, levels, pool_by, pools)
     statistics = effective(metric, folded.statistics[metric.name], codes, divisor)
-    return get_family(metric.family).compress(statistics, codes, len(pools))
+    return metric.model.compress(statistics, codes, len(pools))
 
 
 def effective(
     metric: Metric, statistics: Statistics, codes: Codes, divisor: Array | None
 ) -> Statistics:
     """Divide the sizes of units, whose pools are ``codes`` (U,), by their overdispersion (G,)."""
-    law = get_family(metric.family).dispersion
+    law = metric.model.dispersion
     if divisor is None or law is None:
         return statistics
     return law.thin(statistics, divisor[codes])
@@ -101,7 +101,7 @@ def effective(
 
 def fit_metric(
     metric: Metric,
-    sketches: list[Any],
+    sketch: Any,
     pools: list[Pool],
     inference: Inference,
     before: dict[str, dict[str, float]],
@@ -110,13 +110,11 @@ def fit_metric(
 ) -> MetricFit:
     """Fit every pool of a metric in one batch, and integrate over what the fits leave open.
 
-    ``before`` holds the last release's hyperparameters by pool label, for the drift; the sketches
-    are of sizes that were divided by ``divisor``.
+    ``sketch`` is that of all shards, of sizes that were divided by ``divisor``; ``before`` holds
+    the last release's hyperparameters by pool label, for the drift.
     """
-    family = get_family(metric.family)
-    sketch = sketches[0] if len(sketches) == 1 else family.merge_sketches(sketches)
     fits = fit_pools(
-        family,
+        metric.model,
         sketch,
         estimator=inference.estimator,
         fixed=metric.fixed or None,
@@ -124,7 +122,9 @@ def fit_metric(
     )
     nodes = integrate_pools(fits, uncertainty=inference.uncertainty)
     drift = _drift(metric, pools, fits, before)
-    return MetricFit(metric, pools, fits, nodes, drift, overdispersion, divisor)
+    # The sketch has served; where it lies on workers, this frees their memory.
+    served = replace(fits, sketch=None)
+    return MetricFit(metric, pools, served, nodes, drift, overdispersion, divisor)
 
 
 def _drift(
@@ -134,15 +134,15 @@ def _drift(
 
     Without change it is about chi-squared with one degree per hyperparameter.
     """
-    family, labels = get_family(metric.family), [pool_label(pool) for pool in pools]
-    known = [set(family.hyperparameters) <= before.get(label, {}).keys() for label in labels]
+    family, terms = metric.model, metric.term_names
+    last = [before.get(pool_label(pool), {}) for pool in pools]
+    wanted = {name: fits.hyperparameters[name] for name in family.hyperparameters}
+    needed = parameters.labels(wanted, terms)
+    known = [needed <= row.keys() for row in last]
     if not any(known):
         return [None] * len(pools)
-    old = {
-        name: np.where(known, [before.get(label, {}).get(name, 0.0) for label in labels], values)
-        for name, values in fits.hyperparameters.items()
-        if name in family.hyperparameters
-    }
+    rows = [row if complete else {} for row, complete in zip(last, known, strict=True)]
+    old = {name: parameters.rebuild(name, values, terms, rows) for name, values in wanted.items()}
     coordinates = np.clip(family.to_coordinates(old), *family.bounds)
     kept = family.log_marginal(fits.sketch, coordinates)[0]
     now = family.log_marginal(fits.sketch, fits.coordinates)[0]

@@ -29,6 +29,7 @@ from hbpipe.run.fit_tables import last_hyperparameters, stage_fits
 from hbpipe.run.fits import Pool, compress_shard, find_pools, fit_metric
 from hbpipe.run.night import Night
 from hbpipe.run.overdispersion import check_overdispersion, divisors, measure
+from hbpipe.run.shards import join_sketches
 from hbpipe.run.update import UpdateOrder, update_shard
 from hbpipe.run.windows import window_orders
 
@@ -175,9 +176,10 @@ def fit(night: Night) -> dict[str, Any]:
     divided = divisors(night.metrics, dispersed)
     for done, metric in enumerate(night.metrics, start=1):
         name = metric.name
+        sketches = _sketches(night, metric, pools, divided.get(name))
         night.fits[name] = fit_metric(
             metric,
-            _sketches(night, metric, pools, divided.get(name)),
+            join_sketches(night.engine, metric.model, sketches),
             pools,
             night.settings.inference,
             last_hyperparameters(night, metric),
@@ -193,23 +195,21 @@ def fit(night: Night) -> dict[str, Any]:
     }
 
 
-def _sketches(night: Night, metric: Metric, pools: list[Pool], divisor: Array | None) -> list[Any]:
-    """Gather one metric's sketch of each shard."""
-    return night.engine.gather(
-        [
-            night.engine.submit(
-                compress_shard,
-                folded,
-                metric,
-                night.form.levels,
-                night.settings.pool_by,
-                pools,
-                divisor,
-                label=f"sketch of {metric.name}",
-            )
-            for folded in night.folded
-        ]
-    )
+def _sketches(night: Night, metric: Metric, pools: list[Pool], divisor: Array | None) -> list[Task]:
+    """Submit one metric's sketch of each shard."""
+    return [
+        night.engine.submit(
+            compress_shard,
+            folded,
+            metric,
+            night.form.levels,
+            night.settings.pool_by,
+            pools,
+            divisor,
+            label=f"sketch of {metric.name}",
+        )
+        for folded in night.folded
+    ]
 
 
 def update(night: Night) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from hbpipe.config import Stores
 from hbpipe.data.events import level_type
-from hbpipe.data.quantities import nearest
+from hbpipe.data.spelling import nearest
 from hbpipe.errors import EventsError
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,15 +12,14 @@ from numpy.typing import NDArray
 from hbpipe.data.durable import Storage
 from hbpipe.data.parts import Receipt, write_part
 from hbpipe.data.quantities import Metric
-from hbpipe.data.schemas import Table, quantile_name
+from hbpipe.data.schemas import Table
 from hbpipe.data.window import Folded
-from hbpipe.model.families import get_family
 from hbpipe.model.family import Statistics
-from hbpipe.model.geometry import geometry_of
-from hbpipe.model.nodes import Nodes
 from hbpipe.model.pools import PosteriorColumns, cdf_pools, update_pools
+from hbpipe.model.sampled_nodes import AnyNodes
 from hbpipe.run.audits import PosteriorTally
 from hbpipe.run.fits import Pool, effective, pool_codes, pool_label
+from hbpipe.run.posterior_rows import over_terms, tally_posteriors, term_columns
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class UpdateOrder:
     levels: tuple[str, ...]
     pool_levels: tuple[str, ...]
     pools: list[Pool]
-    nodes: dict[str, Nodes]
+    nodes: dict[str, AnyNodes]
     hyperparameters: dict[str, dict[str, NDArray[np.float64]]]
     #: What divides the sizes of units, by metric and pool, (G,); None where nothing does.
     divisors: dict[str, NDArray[np.float64] | None]
@@ -68,20 +66,25 @@ def _metric_tables(
     pools = labels.take(pa.array(codes))
     schema = order.table.data_schema
     for metric in order.metrics:
-        divisor = order.divisors[metric.name]
+        terms, divisor = metric.term_names, order.divisors[metric.name]
         statistics = effective(metric, folded.statistics[metric.name], codes, divisor)
         posterior = _update(order, metric, statistics, codes)
-        columns = {
+        of_units = {
             **dict(zip(order.levels, folded.keys, strict=True)),
             **_constants(order, metric, folded.n),
             "pool": pools,
-            "n_events": pa.array(folded.n_events),
-            **_counted(metric, folded, statistics, codes, divisor),
-            **_measured(order, metric, folded, statistics, posterior, codes),
+            **_sizes(metric, folded, statistics, codes, divisor),
+            **_unit_columns(folded, posterior),
         }
-        tallies.append(_tally(metric, folded, posterior))
+        raw = metric.model.raw_estimates(folded.statistics[metric.name])
+        below = _below_target(order, metric, statistics, codes)
+        columns = {name: over_terms(column, len(terms)) for name, column in of_units.items()}
+        columns |= term_columns(metric, posterior, raw, below, order.quantiles)
+        tallies.append(tally_posteriors(metric, folded, posterior))
         arrays = [
-            columns[field.name] if field.name in columns else pa.nulls(folded.n, field.type)
+            columns[field.name]
+            if field.name in columns
+            else pa.nulls(folded.n * len(terms), field.type)
             for field in schema
         ]
         yield pa.table(arrays, names=schema.names).cast(schema)
@@ -91,7 +94,7 @@ def _update(
     order: UpdateOrder, metric: Metric, statistics: Statistics, codes: NDArray[np.int64]
 ) -> PosteriorColumns:
     return update_pools(
-        get_family(metric.family),
+        metric.model,
         order.nodes[metric.name],
         order.hyperparameters[metric.name],
         statistics,
@@ -104,22 +107,18 @@ def _update(
 def _next_exposure(metric: Metric) -> float | None:
     """Return the size of the next observation that the predictive is about: one of each.
 
-    A store's next estimate has a sampling variance that nobody knows yet, so none is predicted.
+    A store's next estimate has a sampling variance, and a next response has predictors, that
+    nobody knows yet, so none is predicted.
     """
-    return None if metric.family == "normal_known_variance" else 1.0
+    return None if metric.terms or metric.family == "normal_known_variance" else 1.0
 
 
 def _constants(order: UpdateOrder, metric: Metric, n: int) -> dict[str, pa.Array]:
-    values = {
-        "metric": metric.name,
-        "level": order.levels[-1],
-        "term": "theta",
-        "run_id": order.run_id,
-    }
+    values = {"metric": metric.name, "level": order.levels[-1], "run_id": order.run_id}
     return {name: pa.array([value] * n, pa.string()) for name, value in values.items()}
 
 
-def _counted(
+def _sizes(
     metric: Metric,
     folded: Folded,
     statistics: Statistics,
@@ -127,7 +126,7 @@ def _counted(
     divisor: NDArray[np.float64] | None,
 ) -> dict[str, pa.Array]:
     """Give the size of each unit, and its effective size where events hang together."""
-    name = get_family(metric.family).sample_size
+    name = metric.model.sample_size
     n = folded.n_events if name is None else folded.statistics[metric.name][name]
     independent = n.astype(np.float64) if name is None else statistics[name].astype(np.float64)
     if name is None and divisor is not None:
@@ -135,66 +134,39 @@ def _counted(
     return {"n": pa.array(n.astype(np.int64)), "n_effective": pa.array(independent)}
 
 
-def _measured(
-    order: UpdateOrder,
-    metric: Metric,
-    folded: Folded,
-    statistics: Statistics,
-    posterior: PosteriorColumns,
-    codes: NDArray[np.int64],
-) -> dict[str, pa.Array]:
-    size, raw = geometry_of(metric.family).sizes(folded.statistics[metric.name])
-    silent, known = size <= 0, posterior.method != "unidentified"
-    below: Any = np.full(folded.n, np.nan)
-    if metric.target is not None:
-        below = cdf_pools(
-            get_family(metric.family),
-            order.nodes[metric.name],
-            order.hyperparameters[metric.name],
-            statistics,
-            codes,
-            metric.target,
-        )
-    none = np.full(folded.n, np.nan)
-    predictive = (posterior.predictive_mean, posterior.predictive_sd)
+def _unit_columns(folded: Folded, posterior: PosteriorColumns) -> dict[str, pa.Array]:
+    """Return what else is said of a unit whatever the term."""
+    known = posterior.method != "unidentified"
+    predictive = {
+        "predictive_mean": posterior.predictive_mean,
+        "predictive_sd": posterior.predictive_sd,
+    }
     return {
-        "raw": pa.array(raw, mask=silent),
-        "mean": _where(known, posterior.mean),
-        "sd": _where(known, posterior.sd),
-        "sd_plug_in": _where(known, posterior.sd_plug_in),
-        **{
-            quantile_name(level): _where(known, posterior.quantiles[:, k])
-            for k, level in enumerate(order.quantiles)
-        },
-        "weight": _where(known, posterior.weight),
-        "prior_mean": _where(known, posterior.prior_mean),
+        "n_events": pa.array(folded.n_events),
         "method": pa.array(posterior.method.tolist(), pa.string()),
-        "predictive_mean": _where(known, none if predictive[0] is None else predictive[0]),
-        "predictive_sd": _where(known, none if predictive[1] is None else predictive[1]),
-        "p_below_target": _where(known, below),
         "silent": pa.array(folded.n_events == 0),
+        **{
+            name: pa.array(values, mask=~known)
+            for name, values in predictive.items()
+            if values is not None
+        },
     }
 
 
-def _where(known: NDArray[np.bool_], values: NDArray[np.float64]) -> pa.Array:
-    """Publish nothing of a pool whose data determine no prior, and no NaN at all."""
-    return pa.array(values, mask=np.isnan(values) | ~known)
-
-
-def _tally(metric: Metric, folded: Folded, posterior: PosteriorColumns) -> PosteriorTally:
-    known = posterior.method != "unidentified"
-    columns = [posterior.mean, posterior.sd, posterior.weight, posterior.prior_mean]
-    numbers = np.column_stack([*columns, posterior.quantiles])[known]
-    quantiles, sd = posterior.quantiles[known], posterior.sd[known]
-    width = quantiles[:, -1] - quantiles[:, 0]
-    several = quantiles.shape[1] > 1
-    return PosteriorTally(
-        metric=metric.name,
-        units=folded.n,
-        n_events=int(folded.n_events.sum()),
-        not_finite=int((~np.isfinite(numbers)).any(axis=1).sum()),
-        unidentified=int((~known).sum()),
-        zero_width=int(((sd <= 0) | ((width <= 0) & several)).sum()),
-        disordered=int((np.diff(quantiles, axis=1) < 0).any(axis=1).sum()),
-        unusable=folded.unusable[metric.name],
+def _below_target(
+    order: UpdateOrder, metric: Metric, statistics: Statistics, codes: NDArray[np.int64]
+) -> NDArray[np.float64] | None:
+    """Return the probability that a term lies below the target, (U, T); NaN for other terms."""
+    if metric.target is None:
+        return None
+    terms = metric.term_names
+    below = cdf_pools(
+        metric.model,
+        order.nodes[metric.name],
+        order.hyperparameters[metric.name],
+        statistics,
+        codes,
+        np.full(len(terms), metric.target),
     )
+    meant = np.array([metric.target_term in (None, term) for term in terms])
+    return np.where(meant, below.reshape(len(codes), len(terms)), np.nan)

@@ -179,21 +179,34 @@ def _posteriors_against_days(lake: Lake, release: dict[str, Any]) -> Iterator[Fi
     window = _window_of(release, read_days(lake, versions["days"]))
     for metric in sorted({*table["metric"].to_pylist(), *fits["metric"].to_pylist()}):
         rows = table.filter(pc.equal(table["metric"], metric))
-        events = pc.sum(rows["n_events"]).as_py() or 0
+        events = _events_by_term(rows)
         measured = [entry.account for entry in window if metric in entry.account.metrics]
         accepted = sum(account.accepted for account in measured)
         yield Finding(
             f"posteriors[{metric}]",
-            events == accepted,
-            f"{rows.num_rows:,} posteriors rest on {events:,} events, the window holds "
+            all(count == accepted for count in events.values()),
+            f"{rows.num_rows:,} posteriors rest on {_told(events)} events, the window holds "
             f"{accepted:,}",
         )
         keys = rows.group_by([*levels, "term"], use_threads=False)
         yield Finding(
             f"posteriors_keys[{metric}]",
             keys.aggregate([]).num_rows == rows.num_rows,
-            f"{rows.num_rows:,} rows, every unit once",
+            f"{rows.num_rows:,} rows, every unit and term once",
         )
+
+
+def _events_by_term(posteriors: pa.Table) -> dict[str, int]:
+    """Add up the events of all units, for each term: every one rests on all of them."""
+    sums = posteriors.group_by("term", use_threads=False).aggregate([("n_events", "sum")])
+    return {row["term"]: row["n_events_sum"] for row in sums.to_pylist()} or {"": 0}
+
+
+def _told(events: dict[str, int]) -> str:
+    """Write a number of events, or those of each term where they differ."""
+    if len(set(events.values())) == 1:
+        return f"{next(iter(events.values())):,}"
+    return ", ".join(f"{count:,} ({term})" for term, count in events.items())
 
 
 def _window_of(release: dict[str, Any], ledger: dict[int, DayEntry]) -> list[DayEntry]:

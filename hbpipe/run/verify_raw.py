@@ -21,13 +21,12 @@ from hbpipe.data.events import full_path
 from hbpipe.data.quantities import Metric, parse_metric
 from hbpipe.data.recount import Recount, RecountMetric, RecountSpec, recount
 from hbpipe.model.families import get_family
+from hbpipe.model.family import Statistic
 from hbpipe.run.findings import Finding, finding
 from hbpipe.run.inventory import locate_events
 from hbpipe.run.ledger import FileEntry
 from hbpipe.run.plan import event_format
-
-#: Relative difference of a sum of floats that another order of summation explains.
-_FLOAT_TOLERANCE = 1e-9
+from hbpipe.run.rounding import equal, numbers, roundings
 
 
 def spread(days: Iterable[int], sample: int | None) -> list[int]:
@@ -86,36 +85,37 @@ def _compare_metric(
     metric: Metric, rows: Mapping[tuple[Any, ...], Mapping[str, Any]], counted: Recount
 ) -> Finding:
     """Compare every statistic; a unit none of whose rows counts has the family's empty ones."""
-    absent = {one.name: one.absent for one in get_family(metric.family).statistics}
+    absent = {one.name: _absent(one) for one in metric.model.statistics}
     if metric.calendar is not None:
         del absent["exposure"]  # no row carries it: days are counted when the window is folded
-    faults: list[str] = []
     sampled = _sampled_days(counted)
+    faults: list[str] = []
     for key, row in rows.items():
         expected = counted.statistics[metric.name].get(key, absent)
-        faults += [
-            f"{_shown(key)}: {name} {row[name]}, {expected[name]} in the raw files"
-            for name in absent
-            if not _equal(row[name], expected[name], _rounding(name, expected))
-        ]
+        found = list(_differences(absent, row, expected))
         if metric.cells.clusters and key[0] not in sampled:
-            faults += _compare_clusters(key, row, counted.clusters[metric.name].get(key, []))
-    return finding(
-        f"recount[{metric.name}]", faults, f"{len(rows) * len(absent):,} statistics are equal"
-    )
+            found += _cluster_differences(row, counted.clusters[metric.name].get(key, []))
+        faults += [f"{_shown(key)}: {fault}" for fault in found]
+    compared = len(rows) * sum(len(numbers(values)) for values in absent.values())
+    return finding(f"recount[{metric.name}]", faults, f"{compared:,} statistics are equal")
 
 
-def _compare_clusters(
-    key: tuple[Any, ...], row: Mapping[str, Any], expected: Sequence[tuple[float, float]]
+def _absent(statistic: Statistic) -> Any:
+    value = int(statistic.absent) if statistic.dtype == "int64" else statistic.absent
+    return [value] * math.prod(statistic.shape) if statistic.shape else value
+
+
+def _cluster_differences(
+    row: Mapping[str, Any], expected: Sequence[tuple[float, float]]
 ) -> list[str]:
     """Compare size and total of every cluster of a unit and day, whatever the clusters' names."""
     found = sorted(zip(row["cluster_size"] or (), row["cluster_total"] or (), strict=True))
     if len(found) != len(expected):
-        return [f"{_shown(key)}: {len(found)} clusters, {len(expected)} in the raw files"]
+        return [f"{len(found)} clusters, {len(expected)} in the raw files"]
     return [
-        f"{_shown(key)}: a cluster of {one[0]:g} with {one[1]:g}, {two} in the raw files"
+        f"a cluster of {one[0]:g} with {one[1]:g}, {two} in the raw files"
         for one, two in zip(found, expected, strict=True)
-        if not (_equal(one[0], two[0], 0.0) and _equal(one[1], two[1], 0.0))
+        if not (equal(one[0], two[0], 0.0) and equal(one[1], two[1], 0.0))
     ]
 
 
@@ -127,24 +127,19 @@ def _sampled_days(counted: Recount) -> set[date]:
     return {day for day, n in rows.items() if one_in(n) > 1}
 
 
-def _equal(found: float | int | None, expected: float | int, rounding: float) -> bool:
-    if found is None or isinstance(expected, int):
-        return found == expected
-    allowed = max(1e-12, rounding)
-    return math.isclose(found, expected, rel_tol=_FLOAT_TOLERANCE, abs_tol=allowed)
-
-
-def _rounding(name: str, expected: Mapping[str, Any]) -> float:
-    """Return how far rounding of the means moves M2 when parts are merged.
-
-    M2 = Σ (M2ᵢ + nᵢ (mᵢ − m)²), so an error δ = ε|m| in each mᵢ moves it by at most
-    2 δ √(n M2) + n δ²: much where the values are large beside their spread.
-    """
-    if name != "m2":
-        return 0.0
-    error = 2.0**-52 * abs(expected["mean"])
-    n = expected["n"]
-    return float(2 * error * math.sqrt(n * max(expected["m2"], 0.0)) + n * error**2)
+def _differences(
+    names: Iterable[str], row: Mapping[str, Any], expected: Mapping[str, Any]
+) -> Iterator[str]:
+    """Say which numbers of a row are not those of the raw files."""
+    for name in names:
+        found, right = numbers(row[name]), numbers(expected[name])
+        if len(found) != len(right):
+            yield f"{name} has {len(found)} numbers, {len(right)} in the raw files"
+            continue
+        for place, allowed in enumerate(roundings(name, expected)):
+            if not equal(found[place], right[place], allowed):
+                which = name if len(right) == 1 else f"{name}[{place}]"
+                yield f"{which} {found[place]}, {right[place]} in the raw files"
 
 
 def _shown(key: tuple[Any, ...]) -> str:

@@ -50,6 +50,11 @@ RETAIL = {
         "successes": {"where": [["amount", ">", 20], ["store_id", "not_null"]]},
         "trials": {"where": [["amount", "not_null"]]},
     },
+    "slope": {
+        "family": "normal_regression",
+        "response": {"column": "amount", "transform": "log"},
+        "predictors": [1, "converted"],
+    },
 }
 
 
@@ -143,6 +148,11 @@ MEASURES = {
     "value": {"family": "normal", "value": "x", "where": [["flag", "!=", False]]},
     "log": {"family": "normal", "value": {"column": "x", "transform": "log1p"}},
     "effect": {"family": "normal_known_variance", "estimate": "x", "variance": "hits"},
+    "slopes": {
+        "family": "normal_regression",
+        "response": {"column": "x", "transform": "log1p"},
+        "predictors": [1, "flag", "hits", {"column": "tries", "transform": "log"}],
+    },
     "named": {
         "family": "beta_binomial",
         "successes": {"where": [["store", "in", ["a", "b"]], ["x", "<", 0.5]]},
@@ -196,7 +206,7 @@ def test_any_table_in_any_cut(rows, cuts, piece_rows, ids):
 
 def bits(counted) -> dict:
     return {
-        (metric, key, name): value.hex() if isinstance(value, float) else value
+        (metric, key, name): repr(value)
         for metric, found in counted.statistics.items()
         for key, values in found.items()
         for name, value in values.items()

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 from kernel import parse
 
+from hbpipe.data.batch import Batch
 from hbpipe.data.events import FileState, Piece
-from hbpipe.data.measure import Batch, measure
+from hbpipe.data.measure import measure
 from hbpipe.data.rejections import MAX_EXAMPLES, REMEDIES, merge_rejections, reject
 from hbpipe.errors import StatisticsError
 from hbpipe.model.families import FAMILIES, get_family

@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytest
 
 from hbpipe.data import schemas
-from hbpipe.data.quantities import (
-    RESERVED,
+from hbpipe.data.quantities import RESERVED, parse_metric
+from hbpipe.data.spelling import nearest
+from hbpipe.data.terms import (
     Condition,
     Quantity,
-    nearest,
     parse_conditions,
-    parse_metric,
     parse_quantity,
     parse_transform,
 )

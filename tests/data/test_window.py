@@ -25,6 +25,7 @@ METRICS = {
     "weekly": {"family": "gamma_poisson", "count": "n", "exposure": "days", "per": "7d"},
     "active": {"family": "gamma_poisson", "count": "n", "exposure": "active_days"},
     "rate": {"family": "gamma_poisson", "count": "n", "exposure": "x"},
+    "line": {"family": "normal_regression", "response": "x", "predictors": [1, "n", "x"]},
 }
 FIRST, LAST = date(2026, 1, 20), date(2026, 3, 10)
 TABLE = list[tuple[int, str, str, float]]
@@ -75,7 +76,7 @@ def units_of(folded: Folded) -> dict[tuple, dict]:
         key: {
             "n_events": int(folded.n_events[k]),
             **{
-                metric: {name: values[k].item() for name, values in found.items()}
+                metric: {name: values[k].tolist() for name, values in found.items()}
                 for metric, found in folded.statistics.items()
             },
         }
@@ -118,6 +119,12 @@ def test_a_window_holds_the_events_of_its_days(busy):
             assert found["value"]["n"] == n == found["share"]["trials"]
             assert found["value"]["mean"] == pytest.approx(mean, rel=1e-12)
             assert found["value"]["m2"] == pytest.approx(m2, rel=1e-11)
+            # The events' n is 1, and x is both the last predictor and the response.
+            assert found["line"]["n"] == n
+            assert found["line"]["means"] == pytest.approx([1.0, 1.0, mean, mean], rel=1e-12)
+            cross = np.zeros((4, 4))
+            cross[2:, 2:] = m2
+            np.testing.assert_allclose(found["line"]["cross"], cross, rtol=1e-11, atol=1e-12)
             assert found["active"]["exposure"] == len(days)
 
 
@@ -237,7 +244,7 @@ def test_the_dimension_table_lists_stores_and_yields_to_events(tmp_path):
 def test_events_without_any_exposure_are_set_aside(tmp_path):
     night = Night(tmp_path, [(12, "A", "a", 0.0), (13, "A", "a", 0.0), (12, "A", "b", 2.0)])
     folded = night.fold(10, 29)
-    assert folded.unusable == {"value": 0, "share": 0, "weekly": 0, "active": 0, "rate": 1}
+    assert folded.unusable == {name: int(name == "rate") for name in METRICS}
     found = units_of(folded)
     assert found["A", "a"]["rate"] == {"count": 0, "exposure": 0.0}
     assert found["A", "a"]["share"] == {"successes": 2, "trials": 2}
@@ -288,3 +295,12 @@ def test_whole_numbers_as_levels(tmp_path):
         to_number(FIRST),
     )
     assert list(units_of(fold_window(order))) == [(1, 0), (1, 1)]
+
+
+def test_days_computed_for_other_terms_are_refused(tmp_path):
+    night = Night(tmp_path, [(12, "A", "a", 1.0), (13, "A", "b", 2.0)])
+    longer = {**METRICS, "line": {**METRICS["line"], "predictors": [1, "x"]}}
+    with pytest.raises(LakeError, match="a row of 'means' has 4 numbers") as caught:
+        night.fold(metrics=parse(longer))
+    assert caught.value.where == {"metric": "line"}
+    assert caught.value.expected == "3, as the metric has terms"

@@ -98,7 +98,7 @@ def test_the_fit_is_not_below_its_starts(family):
         fits = fit_pools(family, sketch)
         assert fits.log_marginal_likelihood[0] >= fits.start_log_marginal_likelihood[0] - 1e-9
         pooled = fits.coordinates.copy()
-        pooled[:, fits.model.spread] = 0.0
+        pooled[:, fits.model.spreads] = 0.0
         limit = fits.model.log_marginal(sketch, pooled)[0][0]
         assert fits.log_marginal_likelihood[0] >= limit - 1e-9
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hbpipe.report.night import NightReport
+from hbpipe.report.night import NightReport, rows_by_term
 from hbpipe.report.status import describe_status, status_text
 from hbpipe.report.tables import cell, markdown_table, text_table
 from tests.nights import day, lake_of, night, settings_for, visits, write, write_days
@@ -120,3 +120,14 @@ def test_a_release_without_a_day_to_process_says_why(report: NightReport) -> Non
     text = replace(report, days=[], published=True, reason="settings changed").text()
     assert "No day to process; published because settings changed." in text
     assert "Nothing to do" not in text
+
+
+def test_hyperparameters_of_several_terms_are_a_row_for_each() -> None:
+    record = {"pool": "all", "mu[one]": 1.0, "mu[log_price]": 2.0, "Sigma[one,log_price]": 3.0}
+    record |= {"sigma": 4.0, "tau[one]": 5.0, "tau[log_price]": 6.0, "stores": 7}
+    assert rows_by_term(record) == [
+        {"pool": "all", "term": "one", "mu": 1.0, "tau": 5.0, "sigma": 4.0, "stores": 7},
+        {"pool": "all", "term": "log_price", "mu": 2.0, "tau": 6.0, "sigma": 4.0, "stores": 7},
+    ]
+    plain = {"pool": "all", "mu": 1.0, "stores": 7}
+    assert rows_by_term(plain) == [plain]

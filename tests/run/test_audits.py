@@ -109,7 +109,7 @@ def test_accounts_of_a_day_add_up() -> None:
     assert total.metrics["conversion"]["used"] == 176
 
 
-TALLY = PosteriorTally("conversion", 10, 500, 0, 0, 0, 0, 0)
+TALLY = PosteriorTally("conversion", 10, 10, 500, 0, 0, 0, 0, 0)
 
 
 def posterior_checks(*tallies: PosteriorTally, events: int) -> dict[str, str]:

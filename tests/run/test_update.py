@@ -10,8 +10,9 @@ import pyarrow as pa
 import pytest
 
 from hbpipe.data.lake import Lake
-from hbpipe.data.quantities import Metric, parse_quantity
+from hbpipe.data.quantities import Metric
 from hbpipe.data.schemas import posteriors_table
+from hbpipe.data.terms import parse_quantity
 from hbpipe.data.window import Folded
 from hbpipe.model.families import get_family
 from hbpipe.model.fit import fit_pools

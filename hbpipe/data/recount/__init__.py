@@ -29,14 +29,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hbpipe.data.recount.days import business_day
-from hbpipe.data.recount.rules import (
-    check_metric,
-    is_known,
-    measure,
-    reduce_values,
-    size_and_total,
-)
+from hbpipe.data.recount.rules import check_metric, is_known, measure
 from hbpipe.data.recount.spec import RecountMetric, RecountSpec, RefusedError
+from hbpipe.data.recount.sums import Values, reduce_values, size_and_total
 from hbpipe.errors import EventsError, StatisticsError
 
 __all__ = ["DayCount", "FileRecount", "Recount", "RecountMetric", "RecountSpec", "recount"]
@@ -83,14 +78,15 @@ class Recount:
     """The result: keys are ``(day, *levels)``, with level values as they stand in the file.
 
     ``accepted`` counts the accepted rows of each key. By metric and key, ``counted`` is the number
-    of rows counted and ``statistics`` the family's statistics; keys without such rows are absent.
-    ``clusters`` holds size and total of each of a key's clusters, in the order of these numbers.
+    of rows counted and ``statistics`` the family's statistics, an array as the list of its
+    numbers, row by row; keys without such rows are absent. ``clusters`` holds size and total of
+    each of a key's clusters, in the order of these numbers.
     """
 
     files: dict[str, FileRecount]
     accepted: Counter[Key]
     counted: dict[str, Counter[Key]]
-    statistics: dict[str, dict[Key, dict[str, int | float]]]
+    statistics: dict[str, dict[Key, dict[str, Values]]]
     clusters: dict[str, dict[Key, list[tuple[float, float]]]]
 
 
@@ -210,7 +206,7 @@ class _Tally:
         return Recount(self.files, self.accepted, counted, statistics, clusters)
 
 
-def _reduce(metric: RecountMetric, key: Key, rows: list[dict[str, Any]]) -> dict[str, int | float]:
+def _reduce(metric: RecountMetric, key: Key, rows: list[dict[str, Any]]) -> dict[str, Values]:
     try:
         return reduce_values(metric, rows)
     except OverflowError:

@@ -1,4 +1,4 @@
-"""Conditions, measures and their statistics, by the rules alone; see ``recount.py``."""
+"""Conditions and measures, by the rules alone; see ``recount.py``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Literal
 
-from hbpipe.data.recount.spec import CALENDAR, RecountMetric, RefusedError, as_mapping
+from hbpipe.data.recount.spec import CALENDAR, RecountMetric, RefusedError, as_mappings
 from hbpipe.errors import ConfigError, EventsError
 
 _LARGEST_WHOLE_FLOAT = 2.0**53  # above, neighbouring floats are more than one apart
@@ -18,13 +18,15 @@ _ROLES: dict[str, tuple[str, ...]] = {
     "gamma_poisson": ("count", "exposure"),
     "normal": ("value",),
     "normal_known_variance": ("estimate", "variance"),
+    "normal_inverse_gamma": ("value",),
+    "normal_regression": ("response", "predictors"),
 }
+#: Roles of a list of quantities.
+_SEVERAL = ("predictors",)
 _COUNTS = ("successes", "trials", "count")
 
 Outcome = Literal["counted", "skipped", "excluded"]
 
-
-# --- conditions and measures --------------------------------------------------------------------
 
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "==": lambda value, other: bool(value == other),
@@ -48,7 +50,8 @@ def check_metric(metric: RecountMetric) -> None:
         found = ", ".join(metric.roles)
         raise ConfigError(f"Roles are {found}", where=where, expected=", ".join(roles))
     for role in roles:
-        if role in _COUNTS and _quantity(metric, role).get("transform"):
+        transformed = any(quantity.get("transform") for quantity in _quantities(metric, role))
+        if role in _COUNTS and transformed:
             raise ConfigError(f"{role} is a count and is transformed", where=where)
 
 
@@ -62,19 +65,21 @@ def measure(metric: RecountMetric, row: Mapping[str, Any]) -> tuple[Outcome, dic
     """
     if not _holds(metric.where, row):
         return "excluded", {}
-    quantities = {
-        role: _quantity(metric, role)
+    quantities = [
+        (role, quantity)
         for role in _ROLES[metric.family]
         if metric.roles[role] not in CALENDAR
-    }
-    raw = {role: _raw(quantity, row) for role, quantity in quantities.items()}
-    if any(value is None for value in raw.values()):
+        for quantity in _quantities(metric, role)
+    ]
+    raw = [_raw(quantity, row) for _, quantity in quantities]
+    if any(value is None for value in raw):
         return "skipped", {}
-    columns = {role: quantity.get("column", role) for role, quantity in quantities.items()}
-    values = {
-        role: _usable(role, columns[role], value, quantities[role].get("transform"))
-        for role, value in raw.items()
-    }
+    columns = {role: quantity.get("column", role) for role, quantity in quantities}
+    values: dict[str, Any] = {role: [] for role in _SEVERAL if role in columns}
+    for (role, quantity), value in zip(quantities, raw, strict=True):
+        column = quantity.get("column", role)
+        number = _usable(role, column, value, quantity.get("transform"))
+        values[role] = [*values[role], number] if role in _SEVERAL else number
     if metric.family == "beta_binomial" and values["successes"] > values["trials"]:
         raise RefusedError(columns["successes"], "successes exceed trials")
     if metric.family == "gamma_poisson" and values.get("exposure", 0) < 0:
@@ -84,11 +89,11 @@ def measure(metric: RecountMetric, row: Mapping[str, Any]) -> tuple[Outcome, dic
     return "counted", values
 
 
-def _quantity(metric: RecountMetric, role: str) -> dict[str, Any]:
-    quantity = as_mapping(metric.roles[role])
+def _quantities(metric: RecountMetric, role: str) -> list[dict[str, Any]]:
+    quantities = as_mappings(metric.roles[role])
     if role == "value" and metric.transform is not None:
-        quantity["transform"] = metric.transform
-    return quantity
+        return [{**quantity, "transform": metric.transform} for quantity in quantities]
+    return quantities
 
 
 def _raw(quantity: Mapping[str, Any], row: Mapping[str, Any]) -> Any:
@@ -148,56 +153,6 @@ def _whole(column: str, number: int | float) -> int:
     return int(number)
 
 
-# --- statistics ---------------------------------------------------------------------------------
-
-
-def reduce_values(
-    metric: RecountMetric, rows: Sequence[Mapping[str, Any]]
-) -> dict[str, int | float]:
-    """Return the family's statistics of the rows of one unit and day, at least one.
-
-    Counts are exact. Other sums are correctly rounded (``math.fsum``); moments take two passes.
-    """
-    columns = {role: [row[role] for row in rows] for role in rows[0]}
-    if metric.family == "normal":
-        return _moments(columns["value"])
-    if metric.family == "normal_known_variance":
-        return _precision_weighted(columns["estimate"], columns["variance"])
-    return {role: _total(values) for role, values in columns.items()}
-
-
-def size_and_total(metric: RecountMetric, rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
-    """Return size and total of the rows of one cluster: an exposure in days has no size."""
-    found = reduce_values(metric, rows)
-    if metric.family == "normal":
-        return float(found["n"]), math.fsum(row["value"] for row in rows)
-    if metric.family == "normal_known_variance":
-        return 1 / found["variance"], found["estimate"] / found["variance"]
-    size, total = {"beta_binomial": ("trials", "successes")}.get(
-        metric.family, ("exposure", "count")
-    )
-    return float(found.get(size, 0.0)), float(found[total])
-
-
 def is_known(value: Any) -> bool:
     """Tell whether a value names a cluster: it is neither null nor NaN."""
     return value is not None and value == value
-
-
-def _total(values: Sequence[int | float]) -> int | float:
-    whole = all(isinstance(value, int) for value in values)
-    return sum(values) if whole else math.fsum(values)
-
-
-def _moments(values: Sequence[float]) -> dict[str, int | float]:
-    mean = math.fsum(values) / len(values)
-    return {"n": len(values), "mean": mean, "m2": math.fsum((x - mean) ** 2 for x in values)}
-
-
-def _precision_weighted(
-    estimates: Sequence[float], variances: Sequence[float]
-) -> dict[str, int | float]:
-    """Merge independent estimates of one value: weights are the inverse variances."""
-    precision = math.fsum(1 / variance for variance in variances)
-    weighted = math.fsum(y / v for y, v in zip(estimates, variances, strict=True))
-    return {"estimate": weighted / precision, "variance": 1 / precision}

@@ -15,8 +15,9 @@ class RecountMetric:
     """One metric, its quantities and conditions exactly as in the YAML.
 
     ``roles`` maps a role to a column name, ``rows``, ``days``, ``active_days``,
-    ``{"column": ..., "transform": ...}`` or ``{"where": [...]}``; ``transform`` is the metric's
-    own and applies to the role ``value``; ``clusters`` are the columns that name a cluster.
+    ``{"column": ..., "transform": ...}`` or ``{"where": [...]}``, or to a list of them, in which
+    the number 1 is the constant; ``transform`` is the metric's own and applies to the role
+    ``value``; ``clusters`` are the columns that name a cluster.
     """
 
     name: str
@@ -48,7 +49,7 @@ class RecountSpec:
         for metric in self.metrics:
             names += [condition[0] for condition in metric.where]
             names += metric.clusters
-            for quantity in map(as_mapping, metric.roles.values()):
+            for quantity in [one for raw in metric.roles.values() for one in as_mappings(raw)]:
                 names += [condition[0] for condition in quantity.get("where", ())]
                 names += [quantity["column"]] if "column" in quantity else []
         return tuple(dict.fromkeys(names))
@@ -63,8 +64,12 @@ class RefusedError(Exception):
         self.reason = reason
 
 
-def as_mapping(quantity: Any) -> dict[str, Any]:
-    """Return a quantity of the YAML as a mapping; empty where no column is measured."""
+def as_mappings(raw: Any) -> list[dict[str, Any]]:
+    """Return what fills a role as mappings: one, or each of a list; empty without a column."""
+    return [_as_mapping(one) for one in (raw if isinstance(raw, list | tuple) else [raw])]
+
+
+def _as_mapping(quantity: Any) -> dict[str, Any]:
     if isinstance(quantity, Mapping):
         return dict(quantity)
-    return {} if quantity in ("rows", *CALENDAR) else {"column": quantity}
+    return {} if quantity in ("rows", 1, *CALENDAR) else {"column": quantity}

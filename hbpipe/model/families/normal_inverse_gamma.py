@@ -57,6 +57,11 @@ def summarise(
     return moments_of(np.asarray(events["value"], np.float64), codes, n_stores)
 
 
+def raw(statistics: Statistics) -> Array:
+    """Mean of a store's own values; NaN without any."""
+    return np.where(np.asarray(statistics["n"]) > 0, statistics["mean"], np.nan)
+
+
 def log_base_measure(statistics: Statistics, hyperparameters: Hyperparameters) -> Array:
     """−½ log 2π for each value."""
     return -0.5 * LOG_2PI * np.asarray(statistics["n"], np.float64)
@@ -272,6 +277,7 @@ FAMILY = Family(
     predict=predict,
     simulate=simulate,
     sample_size="n",
+    raw=raw,
     sampling=sampling_of("normal_inverse_gamma"),
     named=SPACE,
 )

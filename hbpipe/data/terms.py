@@ -1,0 +1,180 @@
+"""One number per event: a column, a count of rows, or the rows that satisfy conditions.
+
+A role that takes several of them, such as the predictors of a regression, has one *term* for each.
+No expression is ever evaluated as code.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from hbpipe.data.spelling import nearest
+
+OPERATORS = ("==", "!=", "<", "<=", ">", ">=", "in", "is_null", "not_null")
+TRANSFORMS = ("log", "log1p")
+#: Exposures that are not measured row by row but counted in days.
+CALENDAR = ("days", "active_days")
+#: The term of the number 1.
+INTERCEPT = "intercept"
+#: Hyperparameters are named by terms: ``Sigma[intercept,log_price]``.
+_NAME = re.compile(r"[^\s,\[\]]([^,\[\]]{0,62}[^\s,\[\]])?")
+
+QuantityKind = Literal["column", "rows", "where", "days", "active_days"]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One condition ``[column, operator, value]``; a comparison with null is false."""
+
+    column: str
+    operator: str
+    value: Any = None
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One number per event: a column, 1 (``rows``), or 1 where all conditions hold."""
+
+    kind: QuantityKind
+    column: str | None = None
+    transform: str | None = None
+    where: tuple[Condition, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The event columns that must be read."""
+        if self.kind == "column" and self.column:
+            return (self.column,)
+        return tuple(condition.column for condition in self.where)
+
+
+def parse_conditions(raw: Any) -> tuple[Condition, ...]:
+    """Parse a list of ``[column, operator, value]``; raises ValueError with what is wrong."""
+    if not isinstance(raw, list | tuple) or not raw:
+        raise ValueError(f"where must be a list of [column, operator, value], found {raw!r}")
+    return tuple(_condition(item) for item in raw)
+
+
+def _condition(raw: Any) -> Condition:
+    if not isinstance(raw, list | tuple) or not 2 <= len(raw) <= 3 or not isinstance(raw[0], str):
+        raise ValueError(f"a condition is [column, operator, value], found {raw!r}")
+    column, operator = raw[0], str(raw[1])
+    if operator not in OPERATORS:
+        raise ValueError(f"unknown operator {operator!r}{nearest(operator, OPERATORS)}")
+    if operator in ("is_null", "not_null"):
+        if len(raw) == 3:
+            raise ValueError(f"{operator} takes no value, found {raw[2]!r}")
+        return Condition(column, operator)
+    if len(raw) != 3:
+        raise ValueError(f"{operator} needs a value: [{column}, {operator!r}, value]")
+    return Condition(column, operator, _value(operator, raw[2]))
+
+
+def _value(operator: str, raw: Any) -> Any:
+    if operator == "in":
+        if not isinstance(raw, list | tuple) or not raw:
+            raise ValueError(f"in needs a list of values, found {raw!r}")
+        return tuple(_value("==", item) for item in raw)
+    if not isinstance(raw, str | int | float | bool):
+        raise ValueError(f"{operator} compares with a string, number or boolean, found {raw!r}")
+    if isinstance(raw, float) and not math.isfinite(raw):
+        raise ValueError(f"{operator} compares with a finite number, found {raw!r}")
+    if isinstance(raw, int) and not -(2**63) <= raw < 2**64:
+        raise ValueError(f"{operator} compares with numbers of 64 bits, found {raw!r}")
+    return raw
+
+
+def parse_quantity(role: str, raw: Any) -> Quantity:
+    """Parse one quantity of the configuration; raises ValueError with what is wrong."""
+    if isinstance(raw, str):
+        if raw == "rows":
+            return Quantity("rows")
+        if role == "exposure" and raw in CALENDAR:
+            return Quantity("days" if raw == "days" else "active_days")
+        return Quantity("column", column=raw)
+    if not isinstance(raw, Mapping):
+        raise ValueError(f"{role} must be a column, rows, or a mapping, found {raw!r}")
+    known = ("column", "transform", "where")
+    for key in raw:
+        if key not in known:
+            raise ValueError(f"unknown key {key!r} in {role}{nearest(str(key), known)}")
+    if "where" in raw:
+        if len(raw) > 1:
+            raise ValueError(f"{role}: where counts rows and stands alone")
+        return Quantity("where", where=parse_conditions(raw["where"]))
+    if not isinstance(raw.get("column"), str):
+        raise ValueError(f"{role} needs a column, found {raw!r}")
+    return Quantity("column", column=raw["column"], transform=parse_transform(raw.get("transform")))
+
+
+def parse_transform(raw: Any) -> str | None:
+    """Parse ``log``, ``log1p`` or nothing."""
+    if raw is not None and raw not in TRANSFORMS:
+        raise ValueError(f"unknown transform {raw!r}{nearest(str(raw), TRANSFORMS)}")
+    return None if raw is None else str(raw)
+
+
+def parse_terms(role: str, raw: Any) -> dict[str, Quantity]:
+    """Parse what fills a role that takes several quantities: the name of each term, in order.
+
+    An item is the number 1 (the constant), or a quantity, as a mapping with an optional ``name``.
+    Without one a column gives its own name (``log_price`` where it is transformed), and conditions
+    their text.
+
+    Raises
+    ------
+    ValueError
+        For no item, an item twice, two of one name, or an item that is no quantity.
+    """
+    if not isinstance(raw, list | tuple) or not raw:
+        raise ValueError(
+            f"{role} must be a list such as [1, display, {{column: price, transform: log}}], "
+            f"found {raw!r}"
+        )
+    terms: dict[str, Quantity] = {}
+    for item in raw:
+        name, quantity = _term(role, item)
+        if quantity in terms.values():
+            what = "the constant 1" if quantity.kind == "rows" else repr(item)
+            raise ValueError(f"{role}: {what} is there twice, and nothing could tell them apart")
+        if name in terms:
+            raise ValueError(f"{role}: two terms are called {name!r}; give one a name of its own")
+        terms[name] = quantity
+    return terms
+
+
+def _term(role: str, raw: Any) -> tuple[str, Quantity]:
+    given, quantity = None, Quantity("rows")
+    if isinstance(raw, Mapping):
+        given = raw.get("name")
+        quantity = parse_quantity(role, {k: v for k, v in raw.items() if k != "name"})
+    elif raw != 1 or isinstance(raw, bool):
+        quantity = parse_quantity(role, raw)
+    name = _term_name(quantity) if given is None else given
+    # Hyperparameters are named by terms: Sigma[intercept,log_price].
+    if not isinstance(name, str) or not re.fullmatch(
+        r"[^\s,\[\]]([^,\[\]]{0,62}[^\s,\[\]])?", name
+    ):
+        raise ValueError(
+            f"{role}: {name!r} cannot name a term; give a name of up to 64 letters without commas "
+            "and brackets, as in {column: price, name: price}"
+        )
+    return name, quantity
+
+
+def _term_name(quantity: Quantity) -> str:
+    if quantity.kind == "rows":
+        return INTERCEPT
+    if quantity.kind == "where":
+        return " and ".join(_text(condition) for condition in quantity.where)
+    return f"{quantity.transform}_{quantity.column}" if quantity.transform else str(quantity.column)
+
+
+def _text(condition: Condition) -> str:
+    values = condition.value if isinstance(condition.value, tuple) else (condition.value,)
+    told = "" if condition.value is None else " " + "|".join(str(value) for value in values)
+    return f"{condition.column} {condition.operator}{told}"

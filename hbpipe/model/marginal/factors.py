@@ -1,0 +1,76 @@
+"""Stores as triangular factors: what a likelihood of regressions needs of each.
+
+With X the predictors and y the response of a store, R'R = X'X, z = R⁻ᵀX'y and RSS = y'y − z'z:
+everything that the likelihood says of the store's rows is in (R, z, RSS). They are found from
+centred cross-products C and means m by orthogonal steps alone: a Cholesky factor of C, then √n m'
+rotated into it row by row (Golub and Van Loan 2013, *Matrix Computations*, section 6.5.4).
+Columns that depend on earlier ones within a store (few rows, a constant predictor) leave a row of
+zeros; that is an ordinary store with less to say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hbpipe.model.family import Array, Statistics
+from hbpipe.model.small import diagonal, semidefinite, transposed
+
+_EPSILON = float(np.finfo(np.float64).eps)
+
+
+def dependent(n: Array) -> Array:
+    """Share of a diagonal element at which a pivot is rounding: sums of n terms err by √n ulps."""
+    return (64.0 + 4.0 * np.sqrt(n)) * _EPSILON
+
+
+@dataclass(frozen=True)
+class Factors:
+    """Triangular factors of ``J`` stores.
+
+    ``factor`` (P, P, J) is R, upper, with the stores last; ``response`` (P, J) is z; ``residual``
+    (J,) the residual sum of squares; ``rank`` (J,) the rank of X.
+    """
+
+    factor: Array
+    response: Array
+    residual: Array
+    rank: NDArray[np.int64]
+
+
+def factors_of(statistics: Statistics) -> Factors:
+    """Triangular factors from n (J,), means (J, K) and cross (J, K, K), the response last."""
+    n = np.asarray(statistics["n"], np.float64)
+    tolerance = dependent(n)
+    means = np.moveaxis(np.asarray(statistics["means"], np.float64), 0, -1)
+    cross = np.moveaxis(np.asarray(statistics["cross"], np.float64), 0, -1)
+    # Deviations below a few ulps of the mean are rounding: the column does not vary.
+    rounding = (4.0 * _EPSILON) ** 2 * n * np.square(means)
+    floor = np.maximum(tolerance * diagonal(cross), rounding)
+    upper = transposed(semidefinite(cross, floor))
+    _rotate_in(upper, np.sqrt(n) * means, tolerance)
+    size = len(upper) - 1
+    pivots = np.stack([upper[k, k] for k in range(size)])
+    return Factors(
+        factor=upper[:size, :size],
+        response=upper[:size, size],
+        residual=np.square(upper[size, size]),
+        rank=np.sum(pivots > 0, axis=0),
+    )
+
+
+def _rotate_in(upper: Array, row: Array, tolerance: Array) -> None:
+    """Givens rotations that bring one more row (K, J) into the triangle, in place."""
+    first = np.abs(row)
+    for k in range(len(upper)):
+        left = np.where(np.abs(row[k]) > tolerance * first[k], row[k], 0.0)
+        length = np.hypot(upper[k, k], left)
+        safe = np.where(length > 0, length, 1.0)
+        cosine = np.where(length > 0, upper[k, k] / safe, 1.0)
+        sine = left / safe
+        above = upper[k, k:].copy()
+        upper[k, k:] = cosine * above + sine * row[k:]
+        row[k:] = cosine * row[k:] - sine * above
+        upper[k, k] = length

@@ -1,0 +1,231 @@
+"""The likelihood of varying intercepts and slopes, from triangular factors of the stores.
+
+With Σ = σ² S, S = Λ Λ', and (R, z, RSS) of :mod:`hbpipe.model.marginal.factors`, a store of n rows
+has (Bates et al. 2015, *JSS* 67(1), section 3, for one store)
+
+    log L = −½ [n log 2π + 2 n log σ + log|M| + (RSS + u' M⁻¹ u)/σ²],
+    M = I + R S R',   u = z − R μ.
+
+With A = R' M⁻¹ R, r = R' M⁻¹ u and Q = A − r r'/σ², its derivatives along dμ and dS are
+
+    ∂/∂μ = r/σ²,   d log L = −½ tr(Q dS),   dA = −A dS A,   dr = −A (dS r + dμ).
+
+So those of a pool are linear in the sums over its stores of A, r, r r', A ⊗ A, A ⊗ r r' and A ⊗ r,
+and value, gradient and Hessian of disjoint shards add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hbpipe.model.family import Array, Derivatives
+from hbpipe.model.grouped import Rows, Table, sum_in_blocks, total
+from hbpipe.model.marginal.designs import RegressionSketch
+from hbpipe.model.marginal.means import LOG_2PI
+from hbpipe.model.relative import split, triangle
+from hbpipe.model.small import cholesky, forward, log_det, product, rows_last, transposed
+
+#: Rows of a block: its matrices stay in the processor's cache.
+BLOCK = 2**12
+
+
+@dataclass(frozen=True)
+class Whitened:
+    """Rows of a block at given Λ: ``half`` (P, P, B) is L⁻¹ R with M = L L'."""
+
+    lower: Array
+    half: Array
+
+    @classmethod
+    def of(cls, factor: Array, loading: Array) -> Whitened:
+        """Whiten rows with R (P, P, B) at Λ (P, P, B)."""
+        spread = product(factor, loading)
+        total = product(spread, transposed(spread))
+        for k in range(len(total)):
+            total[k, k] += 1.0
+        lower = cholesky(total)
+        return cls(lower, forward(lower, factor))
+
+    @property
+    def precision(self) -> Array:
+        """A = R' M⁻¹ R, (P, P, B): σ² times the information of a store on μ."""
+        return product(transposed(self.half), self.half)
+
+
+def packed(matrix: Array) -> Iterator[Array]:
+    """Yield the lower triangle of symmetric matrices (P, P, ...), column by column."""
+    for i, k in zip(*triangle(len(matrix)), strict=True):
+        yield matrix[i, k]
+
+
+def places(size: int) -> NDArray[np.int64]:
+    """(P, P): where an element of a symmetric matrix is in its packed triangle."""
+    rows, columns = triangle(size)
+    place = np.empty((size, size), np.int64)
+    place[rows, columns] = place[columns, rows] = np.arange(len(rows))
+    return place
+
+
+def log_marginal(sketch: RegressionSketch, coordinates: Array) -> Derivatives:
+    """Log density of all responses in (μ, θ, log σ), all constants included.
+
+    Plain sums over stores: the results for sketches of disjoint stores may be added.
+
+    Returns
+    -------
+    Value (G,), gradient (G, D), Hessian (G, D, D).
+    """
+    mu, loading, log_sigma = split(coordinates, sketch.size)
+    sums = _Sums.over(sketch.rows, mu, loading)
+    inverse = np.exp(-2.0 * log_sigma)
+    scaled = (sketch.within + sums.distance) * inverse
+    value = -0.5 * (sketch.n_values * (LOG_2PI + 2.0 * log_sigma) + sums.log_det + scaled)
+    return _derivatives(sums, loading, inverse, scaled, value, sketch.n_values)
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Sums over the stores of each pool, pools first; the symbols of the module's text.
+
+    ``log_det`` and ``distance`` (G,) are Σ log|M| and Σ u'M⁻¹u; ``score`` (G, P) is Σ r;
+    ``precision`` and ``squares`` (G, P, P) are Σ A and Σ r r'. The others are Kronecker products
+    arranged for quadratic forms in vec(dS): ``bent[lm, ik]`` = Σ A_il A_mk,
+    ``bent_squares[lm, ik]`` = Σ (r r')_il A_mk, ``bent_score[m, ki]`` = Σ A_mk r_i.
+    """
+
+    log_det: Array
+    distance: Array
+    score: Array
+    precision: Array
+    squares: Array
+    bent: Array
+    bent_squares: Array
+    bent_score: Array
+
+    @classmethod
+    def over(cls, rows: Table, mu: Array, loading: Array) -> _Sums:
+        """Sum over all rows, wherever they are."""
+        size = mu.shape[1]
+        found = total(rows.each(_summed, mu, loading))
+        place, pairs = places(size), size * (size + 1) // 2
+        ends = np.cumsum([2, size, pairs, pairs, pairs * (pairs + 1) // 2, pairs**2])
+        head, score, precision, squares, bent, bent_squares, bent_score = np.split(
+            found, ends, axis=-1
+        )
+        pools = len(found)
+        square = (pools, size * size, size * size)
+        outer = places(pairs)
+        il, mk = place[:, None, None, :], place[None, :, :, None]
+        by_pair = bent_squares.reshape(pools, pairs, pairs)
+        by_score = bent_score.reshape(pools, pairs, size)
+        return cls(
+            log_det=head[:, 0],
+            distance=head[:, 1],
+            score=score,
+            precision=precision[:, place],
+            squares=squares[:, place],
+            bent=bent[:, outer[il, mk]].transpose(0, 1, 2, 4, 3).reshape(square),
+            bent_squares=by_pair[:, mk, il].transpose(0, 1, 2, 4, 3).reshape(square),
+            bent_score=by_score[:, place].reshape(pools, size, size * size),
+        )
+
+
+def _summed(rows: Rows, mu: Array, loading: Array) -> Array:
+    """Sum over some rows, block by block, (G, N): the sums of :class:`_Sums` side by side."""
+    mu, loading = rows_last(mu), rows_last(loading)
+
+    def terms(block: slice) -> Iterator[Array]:
+        pool = rows.pool[block]
+        return _terms(rows, block, mu[:, pool], loading[:, :, pool])
+
+    return np.stack(sum_in_blocks(rows, terms, BLOCK), axis=-1)
+
+
+def _terms(rows: Rows, block: slice, mu: Array, loading: Array) -> Iterator[Array]:
+    """Yield what a block adds to each sum, (B,) each, in the order of :class:`_Sums`."""
+    factor, cross = rows_last(rows["factor"][block]), rows_last(rows["cross"][block])
+    count = rows["n"][block].astype(np.float64)
+    whitened = Whitened.of(factor, loading)
+    deviation = rows_last(rows["means"][block])[:, None] - product(factor, mu[:, None])
+    residual = forward(whitened.lower, deviation)
+    # Z whitened from both sides: the stores of a row differ in z alone.
+    about = forward(whitened.lower, transposed(forward(whitened.lower, cross)))
+    about = about + count * residual * transposed(residual)
+    back = transposed(whitened.half)
+    precision = whitened.precision
+    score = count * product(back, residual)[:, 0]
+    squares = product(product(back, about), whitened.half)
+    yield count * log_det(whitened.lower)
+    yield np.einsum("kk...->...", about)
+    yield from score
+    weighted = [count * element for element in packed(precision)]
+    yield from weighted
+    triangle_of_squares = list(packed(squares))
+    yield from triangle_of_squares
+    elements = list(packed(precision))
+    for k, column in enumerate(elements):
+        for element in weighted[k:]:
+            yield element * column
+    for element in elements:
+        yield from (element * other for other in triangle_of_squares)
+    for element in elements:
+        yield from (element * other for other in score)
+
+
+def directions(loading: Array) -> Array:
+    """vec(dS) along each θ_ab, (G, P², q): dS = e_a λ_b' + λ_b e_a' with λ_b a column of Λ."""
+    pools, size, _ = loading.shape
+    rows, columns = triangle(size)
+    along = np.zeros((pools, size, size, len(rows)))
+    for number, (a, b) in enumerate(zip(rows, columns, strict=True)):
+        along[:, a, :, number] += loading[:, :, b]
+        along[:, :, a, number] += loading[:, :, b]
+    return along.reshape(pools, size * size, len(rows))
+
+
+def curvature(form: Array, along: Array) -> Array:
+    """Quadratic form (G, P², P²) of vec(dS) along every pair of θ, (G, q, q), symmetric."""
+    half = np.swapaxes(along, 1, 2) @ form @ along
+    return np.asarray(0.5 * (half + np.swapaxes(half, 1, 2)))
+
+
+def along_second(slope: Array) -> Array:
+    """tr(slope d²S)/2 along every pair of θ, (G, q, q): slope_ac where the columns agree."""
+    rows, columns = triangle(slope.shape[1])
+    same = columns[:, None] == columns[None, :]
+    return np.asarray(np.where(same, slope[:, rows[:, None], rows[None, :]], 0.0))
+
+
+def _derivatives(
+    sums: _Sums, loading: Array, inverse: Array, scaled: Array, value: Array, n: Array
+) -> Derivatives:
+    """Chain the derivatives in (μ, S, log σ) to the coordinates; ``inverse`` is 1/σ²."""
+    pools, size, _ = loading.shape
+    rows, columns = triangle(size)
+    theta = slice(size, size + len(rows))
+    by_matrix = inverse[:, None, None]
+    slope = sums.precision - by_matrix * sums.squares
+    along = directions(loading)
+    gradient = np.empty((pools, size + len(rows) + 1))
+    gradient[:, :size] = inverse[:, None] * sums.score
+    gradient[:, theta] = -(slope @ loading)[:, rows, columns]
+    gradient[:, -1] = scaled - n
+    hessian = np.empty((pools, gradient.shape[1], gradient.shape[1]))
+    hessian[:, :size, :size] = -by_matrix * sums.precision
+    hessian[:, theta, theta] = (
+        0.5 * curvature(sums.bent, along)
+        - by_matrix * curvature(sums.bent_squares, along)
+        - along_second(slope)
+    )
+    mixed = -by_matrix * (sums.bent_score @ along)
+    hessian[:, :size, theta] = mixed
+    hessian[:, theta, :size] = np.swapaxes(mixed, 1, 2)
+    hessian[:, :size, -1] = hessian[:, -1, :size] = -2.0 * gradient[:, :size]
+    turned = -2.0 * by_matrix * (sums.squares @ loading)
+    hessian[:, theta, -1] = hessian[:, -1, theta] = turned[:, rows, columns]
+    hessian[:, -1, -1] = -2.0 * scaled
+    return value, gradient, hessian

@@ -1,0 +1,209 @@
+"""Moment estimates of a regression with random coefficients, and what its data cannot tell."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hbpipe.model.cross import fold_cross_moments
+from hbpipe.model.family import Array, Degeneracy
+from hbpipe.model.gaussian import one_store
+from hbpipe.model.grouped import Rows, total
+from hbpipe.model.marginal.designs import RegressionSketch
+from hbpipe.model.marginal.factors import Factors, factors_of
+from hbpipe.model.marginal.regression import log_marginal
+from hbpipe.model.moments import ratio
+from hbpipe.model.relative import loading_of, triangle
+from hbpipe.model.small import forward, product, rows_first, rows_last, transposed
+
+#: |log σ| at most: σ between 1e-33 and 1e33, derivatives, with σ⁻⁶ in them, are still numbers.
+LOG_SIGMA_BOUND = 75.0
+#: A predictor is collinear when less than this share of its length is left by those before it.
+#: The product of two such shares, 1e-10, is where curvature drowns in rounding.
+_COLLINEAR = 1e-5
+
+
+def swamy(sketch: RegressionSketch, held: Array) -> Array:
+    """Moments of the stores' own least-squares fits (Swamy 1970, *Econometrica* 38).
+
+    σ² = Σ RSS/Σ(n − P). With b_j the fits of the stores whose predictors have full rank,
+    Σ = cov(b_j) − σ² mean((X_j'X_j)⁻¹), its negative directions cut off in units of the pooled
+    X'X; fewer than two such stores give none. μ is generalised least squares at these, over all
+    stores.
+    """
+    size, pools = sketch.size, sketch.n_pools
+    sigma_squared = _sigma_squared(sketch, held)
+    covariance, centre = _between(sketch, sigma_squared)
+    start = np.zeros((pools, held.shape[1]))
+    start[:, -1] = _log_sigma(sigma_squared)
+    sigma = np.exp(start[:, -1])
+    rows, columns = triangle(size)
+    start[:, size:-1] = loading_of(covariance, sigma)[:, rows, columns]
+    start = np.where(np.isnan(held), start, held)
+    start[:, :size] = centre
+    _, gradient, hessian = log_marginal(sketch, start)
+    information = -hessian[:, :size, :size]
+    known = np.linalg.matrix_rank(information, hermitian=True) == size
+    safe = np.where(known[:, None, None], information, np.eye(size))
+    step = np.linalg.solve(safe, gradient[:, :size, None])[..., 0]
+    start[:, :size] += np.where(known[:, None], step, 0.0)
+    return start
+
+
+def _between(sketch: RegressionSketch, sigma_squared: Array) -> tuple[Array, Array]:
+    """Covariance (G, P, P) between the stores' coefficients, and their mean (G, P)."""
+    parts = sketch.rows.each(_own_fits)
+    fits = {name: np.concatenate([own[name] for own, _ in parts]) for name in parts[0][0]}
+    pools = np.tile(np.arange(sketch.n_pools), len(parts))
+    found = fold_cross_moments(fits, pools, sketch.n_pools)
+    noise = total([summed for _, summed in parts])
+    stores = found["n"].astype(np.float64)[:, None, None]
+    average = ratio(noise, stores)
+    covariance = ratio(found["cross"], stores - 1.0) - sigma_squared[:, None, None] * average
+    together = factors_of(sketch.together)
+    singular = np.any(collinear(together), axis=0)[:, None, None]
+    enough = np.asarray((stores > 1) & ~singular)
+    covariance = np.where(enough, _cut_off(covariance, together), 0.0)
+    return covariance, np.where(enough[:, 0], found["means"], _least_squares(together))
+
+
+def _own_fits(rows: Rows) -> tuple[dict[str, NDArray[Any]], Array]:
+    """Moments of the stores' own coefficients by pool, and Σ (X'X)⁻¹ (G, P, P)."""
+    factor = rows_last(rows["factor"])
+    full = np.flatnonzero(np.all([row[k] > 0 for k, row in enumerate(factor)], axis=0))
+    inverse = _inverse(factor[:, :, full])
+    pool, count = rows.pool[full], rows["n"][full]
+    about = product(product(inverse, rows_last(rows["cross"][full])), transposed(inverse))
+    means = product(inverse, rows_last(rows["means"][full])[:, None])[:, 0]
+    fits = {"n": count, "means": rows_first(means), "cross": rows_first(about)}
+    noise = product(inverse, transposed(inverse))
+    table = Rows(rows.n_pools, pool, {})
+    summed = np.stack([[table.sum(count * v) for v in line] for line in noise])
+    return fold_cross_moments(fits, pool, rows.n_pools), rows_first(summed)
+
+
+def _cut_off(covariance: Array, together: Factors) -> Array:
+    """Set negative directions of Σ to zero, in units that make the pooled X'X the identity."""
+    size = len(together.factor)
+    factor = rows_first(_regular(together))
+    turned = factor @ covariance @ np.swapaxes(factor, 1, 2)
+    values, vectors = np.linalg.eigh(turned)
+    root = rows_last(vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :])
+    back = product(_inverse(rows_last(factor)), root)
+    return rows_first(product(back, transposed(back))).reshape(-1, size, size)
+
+
+def collinear(together: Factors) -> Array:
+    """Which predictors (P, G) are all but a combination of those before them, over all rows."""
+    length = np.sqrt(np.sum(np.square(together.factor), axis=0))
+    return np.asarray(np.einsum("kkg->kg", together.factor) <= _COLLINEAR * length)
+
+
+def _regular(together: Factors) -> Array:
+    """R of all rows of a pool, (P, P, G); the identity where predictors are collinear."""
+    identity = np.eye(len(together.factor))[:, :, None]
+    return np.where(collinear(together).any(axis=0), identity, together.factor)
+
+
+def _inverse(factor: Array) -> Array:
+    """Inverse of upper triangular matrices (P, P, R)."""
+    identity = np.broadcast_to(np.eye(len(factor))[:, :, None], factor.shape)
+    return transposed(forward(transposed(factor), identity))
+
+
+def _least_squares(together: Factors) -> Array:
+    """Coefficients (G, P) of one regression through all rows; 0 where they are not determined."""
+    fits = product(_inverse(_regular(together)), together.response[:, None])[:, 0]
+    return rows_first(np.where(collinear(together).any(axis=0), 0.0, fits))
+
+
+def _sigma_squared(sketch: RegressionSketch, held: Array) -> Array:
+    """Give the held σ², or Σ RSS/Σ(n − P), or the variance about one regression where that is 0."""
+    free = np.isnan(held[:, -1])
+    within = ratio(sketch.within, sketch.freedom)
+    within = np.where(within > 0, within, _total_variance(sketch))
+    return np.where(free, within, np.exp(2.0 * np.where(free, 0.0, held[:, -1])))
+
+
+def _total_variance(sketch: RegressionSketch) -> Array:
+    """Mean square about one regression through all rows of a pool, (G,)."""
+    return ratio(factors_of(sketch.together).residual, sketch.n_values)
+
+
+def _log_sigma(sigma_squared: Array) -> Array:
+    with np.errstate(divide="ignore"):
+        return np.clip(0.5 * np.log(sigma_squared), -LOG_SIGMA_BOUND, LOG_SIGMA_BOUND)
+
+
+def scale(sketch: RegressionSketch) -> Array:
+    """Sd of each coefficient from one row, in units of σ for Λ; one unit of log σ.
+
+    √(N [(X'X)⁻¹]_kk) over all rows of the pool, so that a predictor's unit and origin count.
+    """
+    inverse = _inverse(_regular(factors_of(sketch.together)))
+    single = rows_first(np.sqrt(np.sum(np.square(inverse), axis=1) * sketch.n_values))
+    single = np.where(single > 0, single, 1.0)
+    total = np.sqrt(_total_variance(sketch))[:, None]
+    rows, _ = triangle(sketch.size)
+    one = np.ones((len(single), 1))
+    return np.concatenate([single * np.where(total > 0, total, 1.0), single[:, rows], one], axis=1)
+
+
+def degeneracies(sketch: RegressionSketch) -> tuple[Degeneracy, ...]:
+    """No row; collinear predictors; no row to spare for σ; perfect fits; a single store."""
+    stores, size = sketch.n_groups, sketch.size
+    together = factors_of(sketch.together)
+    pools, dimensions = sketch.n_pools, size + size * (size + 1) // 2 + 1
+    pooled = np.zeros((pools, dimensions))
+    pooled[:, :size] = _least_squares(together)
+    pooled[:, -1] = _log_sigma(_total_variance(sketch))
+    pole, alike = pooled.copy(), np.full((pools, dimensions), np.nan)
+    pole[:, -1] = -LOG_SIGMA_BOUND
+    alike[:, size:-1] = 0.0
+    undetermined = partial(Degeneracy, identified=False)
+    spare = sketch.freedom > 0
+    return (
+        undetermined(
+            "no_data",
+            stores == 0,
+            limit=np.zeros((pools, dimensions)),
+            found="no store has a row",
+            remedy="leave this pool out, or fix mu, Sigma and sigma",
+        ),
+        *(
+            undetermined(
+                "collinear",
+                where & (stores > 0),
+                limit=pooled,
+                found=f"predictor {number} (from 0) is constant or a combination of those before "
+                "it, or varies by less than 1e-5 of its size",
+                remedy="leave it out, or subtract a typical value from it (a year: year - 2020)",
+            )
+            for number, where in enumerate(collinear(together))
+            if np.any(where & (stores > 0))
+        ),
+        undetermined(
+            "sigma_unidentified",
+            ~spare & (stores > 0),
+            limit=pooled,
+            found="no store has more rows than it has predictors that vary there, so sigma and "
+            "Sigma cannot be told apart",
+            remedy="hold sigma (fixed={'sigma': ...}), widen the window, let fewer coefficients "
+            "vary (fixed={'tau': [nan, 0.0]}), or give a proper hyperprior for sigma and "
+            "estimator='map'",
+            unless=("sigma",),
+        ),
+        undetermined(
+            "no_variation_within",
+            spare & (sketch.within == 0),
+            limit=pole,
+            found="every store's rows lie on its own plane, so sigma has no estimate above 0",
+            # The likelihood has a pole at σ = 0, which few hyperpriors outweigh.
+            remedy="hold sigma (fixed={'sigma': ...}) or widen the window",
+            unless=("sigma",),
+        ),
+        one_store(stores == 1, alike, has="rows"),
+    )

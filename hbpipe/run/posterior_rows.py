@@ -1,0 +1,86 @@
+"""Posteriors of units as rows of a table: one for each unit and term, unit by unit.
+
+The terms of a unit are the coefficients of a regression, or θ alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from hbpipe.data.quantities import Metric
+from hbpipe.data.schemas import quantile_name
+from hbpipe.data.window import Folded
+from hbpipe.model.pools import PosteriorColumns
+from hbpipe.run.audits import PosteriorTally
+
+Array = NDArray[np.float64]
+
+#: What describes a unit and term beside its quantiles.
+_NUMBERS = ("mean", "sd", "sd_plug_in", "weight", "prior_mean")
+
+
+def over_terms(column: pa.Array | pa.ChunkedArray, terms: int) -> pa.Array | pa.ChunkedArray:
+    """Repeat what is said of each unit, (U,), for each of its terms, (U T,)."""
+    if terms == 1:
+        return column
+    return column.take(pa.array(np.repeat(np.arange(len(column)), terms)))
+
+
+def term_columns(
+    metric: Metric,
+    posterior: PosteriorColumns,
+    raw: Array,
+    below: Array | None,
+    quantiles: Sequence[float],
+) -> dict[str, pa.Array]:
+    """Return the columns that differ by term.
+
+    Parameters
+    ----------
+    raw : (U,) or (U, T), the units' own estimates; NaN where there is none.
+    below : as ``raw``, the probability of lying below the target; None without one.
+    """
+    terms = metric.term_names
+    known = np.repeat(posterior.method != "unidentified", len(terms))
+    names = pa.array(list(terms), pa.string())
+    return {
+        "term": names.take(pa.array(np.tile(np.arange(len(terms)), len(posterior.method)))),
+        "raw": _shown(raw, np.ones_like(known)),
+        **{name: _shown(getattr(posterior, name), known) for name in _NUMBERS},
+        **{
+            quantile_name(level): _shown(posterior.quantiles[..., k], known)
+            for k, level in enumerate(quantiles)
+        },
+        **({} if below is None else {"p_below_target": _shown(below, known)}),
+    }
+
+
+def _shown(values: Array, known: NDArray[np.bool_]) -> pa.Array:
+    """Publish nothing of a pool whose data determine no prior, and no NaN at all."""
+    numbers = np.ravel(values)
+    return pa.array(numbers, mask=np.isnan(numbers) | ~known)
+
+
+def tally_posteriors(metric: Metric, folded: Folded, posterior: PosteriorColumns) -> PosteriorTally:
+    """Count what is wrong with the posteriors of one shard and metric, by unit and term."""
+    known = np.repeat(posterior.method != "unidentified", len(metric.term_names))
+    limits = posterior.quantiles.reshape(len(known), -1)[known]
+    numbers = np.column_stack([np.ravel(getattr(posterior, name))[known] for name in _NUMBERS])
+    width, sd = limits[:, -1] - limits[:, 0], numbers[:, _NUMBERS.index("sd")]
+    several = limits.shape[1] > 1
+    finite = np.isfinite(numbers).all(axis=1) & np.isfinite(limits).all(axis=1)
+    return PosteriorTally(
+        metric=metric.name,
+        units=folded.n,
+        posteriors=len(known),
+        n_events=int(folded.n_events.sum()),
+        not_finite=int((~finite).sum()),
+        unidentified=int((posterior.method == "unidentified").sum()),
+        zero_width=int(((sd <= 0) | ((width <= 0) & several)).sum()),
+        disordered=int((np.diff(limits, axis=1) < 0).any(axis=1).sum()),
+        unusable=folded.unusable[metric.name],
+    )

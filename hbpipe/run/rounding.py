@@ -1,0 +1,48 @@
+"""How far two sums of the same values may lie apart: rounding, and no more than that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+#: Relative difference of a sum of floats that another order of summation explains.
+FLOAT_TOLERANCE = 1e-9
+_EPSILON = 2.0**-52
+
+
+def numbers(value: Any) -> list[Any]:
+    """Return the numbers of a statistic: one, or those of its array, row by row."""
+    return list(value) if isinstance(value, list) else [value]
+
+
+def equal(found: Any, expected: float | int, rounding: float) -> bool:
+    """Compare a number with the right one; counts must be equal."""
+    if found is None or isinstance(expected, int):
+        return bool(found == expected)
+    allowed = max(1e-12, rounding)
+    return math.isclose(found, expected, rel_tol=FLOAT_TOLERANCE, abs_tol=allowed)
+
+
+def roundings(name: str, expected: Mapping[str, Any]) -> list[float]:
+    """Return how far rounding may move each number of a statistic when parts are merged.
+
+    Centred products are M = Σ (Mᵢ + nᵢ (aᵢ − a)(bᵢ − b)), so errors δ = ε|a| and ε|b| in each mean
+    move them by at most δ_a √(n M_bb) + δ_b √(n M_aa) + n δ_a δ_b: much where the values are large
+    beside their spread. Products of both signs may add up to little; their rounding is relative to
+    √(M_aa M_bb).
+    """
+    values = numbers(expected[name])
+    if name not in ("m2", "cross"):
+        return [0.0] * len(values)
+    n = expected["n"]
+    means = numbers(expected["mean" if name == "m2" else "means"])
+    errors = [_EPSILON * abs(mean) for mean in means]
+    sizes = [math.sqrt(max(values[k * (len(means) + 1)], 0.0)) for k in range(len(means))]
+    return [
+        math.sqrt(n) * (error * other_size + other_error * size)
+        + n * error * other_error
+        + FLOAT_TOLERANCE * size * other_size
+        for error, size in zip(errors, sizes, strict=True)
+        for other_error, other_size in zip(errors, sizes, strict=True)
+    ]
