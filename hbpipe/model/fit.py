@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.errors import FitError
+from hbpipe.model.adjusted import POWERS
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Family
 from hbpipe.model.fits import Fit, PoolFits
 from hbpipe.model.optimise import Curvature, Optimum, active_bounds, maximise
-from hbpipe.model.problem import Problem, diagnose, hold, read_estimator
+from hbpipe.model.problem import ADJUSTABLE, Problem, cases, diagnose, hold, read_estimator
 from hbpipe.model.statistics import check_statistics
 
 __all__ = ["Fit", "PoolFits", "fit", "fit_pools"]
@@ -50,7 +51,8 @@ def fit(
     estimator
         ``ml`` (maximum marginal likelihood), ``reml`` (normal families; Patterson and Thompson
         1971), ``map`` (likelihood × hyperprior in the named parameters, no Jacobian) or
-        ``moments``, with a variant as in ``moments:hedges``.
+        ``moments``, with a variant as in ``moments:hedges``. ``ml:li_lahiri``, ``ml:chung`` and
+        the same with ``reml`` keep the spread off zero (:mod:`hbpipe.model.adjusted`).
     fixed
         Hyperparameters that are known, name -> value; they are not estimated.
     hyperprior
@@ -102,7 +104,7 @@ def fit_pools(
     kind, variant = read_estimator(model, estimator)
     held = hold(model, fixed or {}, sketch.n_pools)
     prior = _compile(model, sketch, hyperprior, frozenset(fixed or ()), needed=kind == "map")
-    pinned, status, identified = diagnose(model, sketch, held, kind=kind)
+    pinned, status, identified = diagnose(model, sketch, held, estimator=estimator)
     # A location that is held is not integrated out either: REML is then ML.
     restricted = kind == "reml" and bool(np.isnan(held[:, 0]).all())
     problem = Problem(
@@ -114,6 +116,7 @@ def fit_pools(
         identified,
         restricted,
         prior if kind == "map" else None,
+        _power(model, kind, variant, held, pinned),
     )
     first = _first_start(problem, start)
     if kind == "moments":
@@ -149,6 +152,14 @@ def _compile(family: Family, sketch: Any, spec: Any, held: frozenset[str], *, ne
     from hbpipe.model.hyperpriors import compile_hyperprior
 
     return compile_hyperprior(family, spec, sketch, held=held)
+
+
+def _power(family: Family, kind: str, variant: str, held: Array, pinned: Array) -> Array | None:
+    """Power of the spread in an adjusted likelihood, (G,): 0 where the spread is not estimated."""
+    if not variant or kind not in ADJUSTABLE:
+        return None
+    axis = family.spread
+    return np.where(np.isnan(held[:, axis]) & np.isnan(pinned[:, axis]), POWERS[variant], 0.0)
 
 
 def _first_start(problem: Problem, start: Mapping[str, Any] | None) -> Array:
@@ -287,7 +298,7 @@ def _status(
 def _not_identified(family: Family, fits: PoolFits) -> FitError:
     """Say why there is no estimate, and the way out."""
     status = fits.status[0]
-    for case in family.degeneracies(fits.sketch):
+    for case in cases(family, fits.sketch, fits.estimator):
         if case.status == status:
             return FitError(case.found, where={"family": family.name}, remedy=case.remedy)
     return FitError(
