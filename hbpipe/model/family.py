@@ -213,6 +213,9 @@ class Family:
     simulate: Callable[..., tuple[dict[str, NDArray[Any]], NDArray[np.int64], Array]]
     #: (sketch, coordinates) -> what REML adds to ``log_marginal``; None where there is no REML.
     log_restriction: Callable[[Any, Array], Derivatives] | None = None
+    #: (sketch, held (G, D)) -> (G,) the largest log likelihood when every store has its own θ;
+    #: None where a family does not say.
+    log_no_pooling: Callable[[Any, Array], Array] | None = None
     #: The statistic that counts the observations behind a store's raw value; None where none
     #: does and the number of events stands in.
     sample_size: str | None = None

@@ -15,6 +15,7 @@ from hbpipe.model.fits import Fit, PoolFits
 from hbpipe.model.geometry import geometry_of
 from hbpipe.model.integrate import integrate_pools
 from hbpipe.model.nodes import Nodes
+from hbpipe.model.pooling import complete_pooling, no_pooling
 from hbpipe.model.pools import (
     PLAIN,
     PosteriorColumns,
@@ -125,7 +126,11 @@ class Posterior(Mapping[str, Array]):
 
     A mapping of columns, float64 (J,): ``mean``, ``sd``, ``sd_plug_in`` (hyperparameters taken
     as known), ``q0.025`` and so on, ``weight`` (share of the store's own data) and
-    ``prior_mean`` (what it is shrunk to).
+    ``prior_mean`` (what it is shrunk to). Beside them the two extremes
+    (:mod:`hbpipe.model.pooling`): ``no_pooling``, the raw estimate, and ``complete_pooling``,
+    the estimate of all stores of the fit as one, each with its sampling sd in
+    ``no_pooling_sd`` and ``complete_pooling_sd``. A store without data has no raw estimate:
+    NaN, with an sd of ∞.
 
     Attributes
     ----------
@@ -157,6 +162,7 @@ class Posterior(Mapping[str, Array]):
         }
         for number, name in enumerate(names):
             self._columns[name] = columns.quantiles[:, number]
+        self._columns |= self._side_by_side()
 
     def __getitem__(self, name: str) -> Array:
         return self._columns[name]
@@ -219,6 +225,18 @@ class Posterior(Mapping[str, Array]):
         parts = dict(zip(law, (mixture.first, mixture.second), strict=True))
         known = {"sigma": np.sqrt(noise)}
         return mix_predictive(self._family, parts, mixture.weight, amount, known, levels)
+
+    def _side_by_side(self) -> dict[str, Array]:
+        """Each store by itself, and all stores of the fit as one."""
+        geometry, complete = geometry_of(self._family), complete_pooling(self._fits)
+        noise = self._fits.hyperparameters["sigma"] ** 2 if geometry.has_noise else 1.0
+        raw, sd = no_pooling(geometry, self._statistics, noise)
+        return {
+            "no_pooling": raw,
+            "no_pooling_sd": sd,
+            "complete_pooling": complete.estimate[self._codes],
+            "complete_pooling_sd": complete.sd[self._codes],
+        }
 
     def _update(self, quantiles: float | tuple[float, ...]) -> PosteriorColumns:
         return update_pools(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from hbpipe.data.clock import to_date
 from hbpipe.data.parts import write_part
@@ -13,6 +14,7 @@ from hbpipe.data.quantities import Metric
 from hbpipe.data.schemas import quantile_name
 from hbpipe.model.delta import standard_deviations
 from hbpipe.model.families import get_family
+from hbpipe.model.pooling import complete_pooling, log_likelihood_no_pooling
 from hbpipe.model.pools import update_pools
 from hbpipe.run import commits
 from hbpipe.run.fits import MetricFit, pool_label
@@ -90,6 +92,7 @@ def _positive(value: float) -> float | None:
 
 def _fit_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
     fits = found.fits
+    none, complete = log_likelihood_no_pooling(fits), complete_pooling(fits).log_likelihood
     return [
         {
             **_pool_columns(night, found, g),
@@ -98,8 +101,14 @@ def _fit_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
             "n_groups": int(fits.n_groups[g]),
             "log_marginal_likelihood": _finite(fits.log_marginal_likelihood[g]),
             "start_log_marginal_likelihood": _finite(fits.start_log_marginal_likelihood[g]),
+            "log_likelihood_no_pooling": _finite(none[g]),
+            "log_likelihood_complete_pooling": _finite(complete[g]),
+            "starts": len(fits.start_values),
+            "starts_agree": bool(fits.starts_agree[g]),
+            "start_values": [_finite(value) for value in fits.start_values[:, g]],
             "iterations": int(fits.iterations[g]),
             "gradient_norm": _finite(fits.gradient_norm[g]),
+            **_eigenvalues(fits.curvature_of(g)),
             "converged": bool(fits.converged[g]),
             "boundary": bool(fits.boundary[g]),
             "at_bound": ", ".join(fits.at_bound[g]),
@@ -109,6 +118,12 @@ def _fit_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
         }
         for g in range(len(found.pools))
     ]
+
+
+def _eigenvalues(found: NDArray[np.float64]) -> dict[str, float | None]:
+    """Give the ends of the scaled curvature's spectrum; null where nothing was estimated."""
+    ends = (float(found[0]), float(found[-1])) if len(found) else (None, None)
+    return dict(zip(("smallest_eigenvalue", "largest_eigenvalue"), ends, strict=True))
 
 
 def _finite(value: float) -> float | None:

@@ -19,6 +19,7 @@ from hbpipe.data.schemas import Table
 from hbpipe.data.survey import cut_pieces
 from hbpipe.data.window import fold_window
 from hbpipe.errors import GateError
+from hbpipe.model.pooling import complete_pooling
 from hbpipe.run import audits, commits
 from hbpipe.run.engine import Task
 from hbpipe.run.fingerprints import kernel_digest, statistics_digest
@@ -206,6 +207,7 @@ def update(night: Night) -> dict[str, Any]:
         pools=next(iter(night.fits.values())).pools,
         nodes={name: found.nodes for name, found in night.fits.items()},
         hyperparameters={name: found.fits.hyperparameters for name, found in night.fits.items()},
+        complete={name: complete_pooling(found.fits) for name, found in night.fits.items()},
         quantiles=night.settings.inference.quantiles,
         table=commits.lake_table(night, "posteriors"),
         label=to_date(night.plan.as_of).isoformat(),

@@ -18,6 +18,7 @@ from hbpipe.data.window import Folded
 from hbpipe.model.families import get_family
 from hbpipe.model.geometry import geometry_of
 from hbpipe.model.nodes import Nodes
+from hbpipe.model.pooling import CompletePooling, no_pooling
 from hbpipe.model.pools import PosteriorColumns, cdf_pools, update_pools
 from hbpipe.run.audits import PosteriorTally
 from hbpipe.run.fits import Pool, pool_codes, pool_label
@@ -33,6 +34,7 @@ class UpdateOrder:
     pools: list[Pool]
     nodes: dict[str, Nodes]
     hyperparameters: dict[str, dict[str, NDArray[np.float64]]]
+    complete: dict[str, CompletePooling]
     quantiles: tuple[float, ...]
     table: Table
     label: str  # the ISO date, the partition
@@ -141,6 +143,7 @@ def _measured(
         "n": pa.array(n.astype(np.int64)),
         "n_effective": pa.array(n.astype(np.float64)),
         "raw": pa.array(raw, mask=silent),
+        **_pooled(order, metric, statistics, codes, known),
         "mean": _where(known, posterior.mean),
         "sd": _where(known, posterior.sd),
         "sd_plug_in": _where(known, posterior.sd_plug_in),
@@ -156,6 +159,28 @@ def _measured(
         "p_below_target": _where(known, below),
         "silent": pa.array(folded.n_events == 0),
     }
+
+
+def _pooled(
+    order: UpdateOrder,
+    metric: Metric,
+    statistics: dict[str, Any],
+    codes: NDArray[np.int64],
+    known: NDArray[np.bool_],
+) -> dict[str, pa.Array]:
+    """Give the store by itself, and the pool as one store, beside the posterior."""
+    geometry, complete = geometry_of(metric.family), order.complete[metric.name]
+    noise = np.ones(len(codes))
+    if geometry.has_noise:
+        # Without an estimate of σ nobody knows how exact a raw mean is.
+        noise = np.where(known, order.hyperparameters[metric.name]["sigma"][codes] ** 2, np.nan)
+    _, sd = no_pooling(geometry, statistics, noise)
+    columns = {
+        "raw_sd": sd,
+        "complete_pooling": complete.estimate[codes],
+        "complete_pooling_sd": complete.sd[codes],
+    }
+    return {name: pa.array(v, mask=~np.isfinite(v)) for name, v in columns.items()}
 
 
 def _where(known: NDArray[np.bool_], values: NDArray[np.float64]) -> pa.Array:
