@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.errors import FitError
+from hbpipe.model.closed_forms import CLOSED_FORMS, ClosedForm, closed_form, is_closed_form
 from hbpipe.model.family import Array, Description, Family, Statistics
 from hbpipe.model.fits import Fit, PoolFits
 from hbpipe.model.geometry import geometry_of
-from hbpipe.model.integrate import integrate_pools
+from hbpipe.model.integrate import UNCERTAINTIES, integrate_pools
+from hbpipe.model.names import unknown
 from hbpipe.model.nodes import Nodes
 from hbpipe.model.pooling import complete_pooling, no_pooling
 from hbpipe.model.pools import (
@@ -22,6 +24,7 @@ from hbpipe.model.pools import (
     cdf_pools,
     checked_exposure,
     checked_levels,
+    one_per_store,
     update_pools,
 )
 from hbpipe.model.predictive import mix_predictive
@@ -60,7 +63,9 @@ def posterior(
         ``plug_in`` takes the hyperparameters as known; ``first_order`` adds their uncertainty by
         the delta method (Kass and Steffey 1989); ``integrated`` averages over their posterior
         under the fit's hyperprior; ``auto`` chooses one of the last two: first order where the
-        curvature of the posterior in log τ is at least 80.
+        curvature of the posterior in log τ is at least 80. For estimates with known variances
+        there are closed forms as cross-checks, ``prasad_rao``, ``morris`` and ``ebci``, also
+        with a kurtosis as ``ebci(4)`` (:mod:`hbpipe.model.closed_forms`).
     quantiles
         Level, or levels, of the columns ``q...``, strictly between 0 and 1. A column's name has
         six digits of its level.
@@ -79,6 +84,11 @@ def posterior(
     """
     model = fit.pools.model
     arrays = check_statistics(model, statistics)
+    if is_closed_form(uncertainty):
+        closed = closed_form(fit, arrays, uncertainty)
+        return Posterior(model, fit.pools, closed.nodes, arrays, quantiles, closed)
+    if uncertainty not in UNCERTAINTIES:
+        raise unknown("uncertainty", uncertainty, (*UNCERTAINTIES, *CLOSED_FORMS))
     return Posterior(model, fit.pools, _nodes_of(fit.pools, uncertainty), arrays, quantiles)
 
 
@@ -135,7 +145,7 @@ class Posterior(Mapping[str, Array]):
     Attributes
     ----------
     method
-        ``plug_in``, ``first_order``, ``integrated`` or ``unidentified``.
+        ``plug_in``, ``first_order``, ``integrated``, ``unidentified`` or a closed form.
     nodes
         The posterior of the hyperparameters.
     """
@@ -147,8 +157,10 @@ class Posterior(Mapping[str, Array]):
         nodes: Nodes,
         statistics: Statistics,
         quantiles: float | tuple[float, ...],
+        closed: ClosedForm | None = None,
     ) -> None:
         self.nodes = nodes
+        self._closed = closed
         self.method = str(nodes.method[0])
         self._family = family
         self._fits = fits
@@ -184,6 +196,8 @@ class Posterior(Mapping[str, Array]):
 
     def cdf(self, x: Array | float) -> Array:
         """Posterior probability that θ is at most ``x``, a number or (J,), for each store."""
+        if self._closed is not None:
+            return self._closed.law().cdf(one_per_store(x, len(self._codes), "points"))
         fits = self._fits
         return cdf_pools(
             self._family, self.nodes, fits.hyperparameters, self._statistics, self._codes, x
@@ -217,6 +231,8 @@ class Posterior(Mapping[str, Array]):
         amount = checked_exposure(exposure, len(self._codes))
         at = {name: v[self._codes] for name, v in self._fits.hyperparameters.items()}
         levels = checked_levels(quantiles)
+        if self._closed is not None:
+            return self._closed.law(amount, levels)
         law = self._family.update(self._statistics, at)
         if self.method in PLAIN:
             return self._family.predict(law, amount, at, levels)
@@ -239,6 +255,8 @@ class Posterior(Mapping[str, Array]):
         }
 
     def _update(self, quantiles: float | tuple[float, ...]) -> PosteriorColumns:
+        if self._closed is not None:
+            return self._closed.columns(checked_levels(quantiles))
         return update_pools(
             self._family,
             self.nodes,
