@@ -31,7 +31,8 @@ class CompletePooling:
     """Every pool as a single store: the fit at no spread, (G,) each.
 
     ``estimate`` with its sampling ``sd``; ``log_likelihood`` with the number of ``parameters``
-    estimated. A pool without data has estimate NaN and sd ∞.
+    estimated. A pool without data has estimate NaN and sd ∞, and so has every pool of a family
+    without a geometry.
     """
 
     estimate: Array
@@ -55,12 +56,13 @@ class Pooling:
     ----------
     complete, partial, none
         All stores alike; the marginal likelihood at its maximum, whatever the estimator of the
-        fit; each store with its own θ (∞ where that likelihood has no bound).
+        fit; each store with its own θ (∞ where that likelihood has no bound, None where the
+        family does not say).
     """
 
     complete: Level
     partial: Level
-    none: Level
+    none: Level | None
 
     @property
     def likelihood_ratio(self) -> float:
@@ -80,16 +82,20 @@ class Pooling:
         return float(0.5 * special.chdtrc(1.0, statistic)) if statistic > 0 else 1.0
 
     @property
-    def homogeneity(self) -> float:
+    def homogeneity(self) -> float | None:
         """Twice the log likelihood that an own θ for each store gains over one for all.
 
         For estimates with known variances it is Cochran's Q, for counts the deviance G².
         """
+        if self.none is None:
+            return None
         return max(0.0, 2.0 * (self.none.log_likelihood - self.complete.log_likelihood))
 
     @property
-    def homogeneity_p_value(self) -> float:
+    def homogeneity_p_value(self) -> float | None:
         """Of one θ for all: χ² with as many degrees of freedom as own parameters are added."""
+        if self.none is None:
+            return None
         degrees = self.none.parameters - self.complete.parameters
         return float(special.chdtrc(degrees, self.homogeneity)) if degrees > 0 else 1.0
 
@@ -129,11 +135,14 @@ def log_likelihood_no_pooling(fits: PoolFits) -> Array:
 def compare(fit: Fit) -> Pooling:
     """Compare the three likelihoods for the stores of one fit."""
     complete, held = complete_pooling(fit.pools), fit.pools.held[0]
-    shared = int(complete.parameters[0] - np.isnan(held[LOCATION]))
+    shared, none = int(complete.parameters[0] - np.isnan(held[LOCATION])), None
+    if fit.pools.model.log_no_pooling is not None:
+        value = float(log_likelihood_no_pooling(fit.pools)[0])
+        none = Level(value, fit.n_groups + shared)
     return Pooling(
         complete=Level(float(complete.log_likelihood[0]), int(complete.parameters[0])),
         partial=Level(_partial(fit), int(np.isnan(held).sum())),
-        none=Level(float(log_likelihood_no_pooling(fit.pools)[0]), fit.n_groups + shared),
+        none=none,
     )
 
 
@@ -148,10 +157,12 @@ def _partial(fit: Fit) -> float:
 
 
 def _fit_complete(fits: PoolFits) -> CompletePooling:
-    family, geometry = fits.model, geometry_of(fits.model)
-    held = fits.held.copy()
+    family, held = fits.model, fits.held.copy()
     held[:, family.spread] = family.coordinates[family.spread].lower
-    best = _climb(family, fits, held)
+    best, parameters = _climb(family, fits, held), np.isnan(held).sum(axis=1)
+    if (geometry := family.geometry) is None:
+        none = np.full(len(held), np.nan)
+        return CompletePooling(none, np.full(len(held), np.inf), best.value, parameters)
     located = np.asarray(geometry.mean(best.coordinates[:, LOCATION]), np.float64)
     noise = np.ones(len(located))
     if geometry.has_noise:
@@ -163,7 +174,7 @@ def _fit_complete(fits: PoolFits) -> CompletePooling:
         estimate=np.where(seen | known, located, np.nan),
         sd=np.where(known, 0.0, _sampling_sd(geometry, located, size, noise)),
         log_likelihood=best.value,
-        parameters=np.isnan(held).sum(axis=1),
+        parameters=parameters,
     )
 
 

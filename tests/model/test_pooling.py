@@ -1,14 +1,20 @@
 """No, complete and partial pooling side by side, against scipy's own likelihoods."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import optimize, stats
 
 import hbpipe
 from hbpipe.model.families import get_family
-from hbpipe.model.fit import fit_pools
+from hbpipe.model.fit import PoolFits, fit_pools
 from hbpipe.model.geometry import geometry_of
-from hbpipe.model.pooling import complete_pooling, log_likelihood_no_pooling, no_pooling
+from hbpipe.model.pooling import (
+    complete_pooling,
+    log_likelihood_no_pooling,
+    no_pooling,
+)
 
 #: Stores of unequal size; the last one has no data.
 STORES = {
@@ -196,3 +202,17 @@ def test_a_shared_sigma_is_found_anew_without_spread():
 
     best = optimize.minimize(loss, [1.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-9})
     assert fit.pooling.complete.log_likelihood == pytest.approx(-best.fun, abs=1e-8)
+
+
+def test_a_family_that_says_less_has_less(monkeypatch):
+    full = complete_pooling(hbpipe.fit("gamma_poisson", STORES["gamma_poisson"]).pools)
+    fit = hbpipe.fit("gamma_poisson", STORES["gamma_poisson"])
+    bare = replace(get_family("gamma_poisson"), geometry=None, log_no_pooling=None)
+    monkeypatch.setattr(PoolFits, "model", bare)
+    found = complete_pooling(fit.pools)
+    assert np.isnan(found.estimate[0])
+    assert np.isinf(found.sd[0])
+    assert found.log_likelihood == full.log_likelihood
+    assert np.isnan(log_likelihood_no_pooling(fit.pools)[0])
+    pooling = fit.pooling
+    assert (pooling.none, pooling.homogeneity, pooling.homogeneity_p_value) == (None, None, None)
