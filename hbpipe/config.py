@@ -140,7 +140,7 @@ def estimator_faults(estimator: str, metrics: Sequence[Metric]) -> list[str]:
                 f"inference.estimator: {family.name} of {metric.name} has no restricted "
                 "likelihood; use ml or map"
             )
-        if variant and variant not in family.moments:
+        if kind == "moments" and variant and variant not in family.moments:
             faults.append(
                 f"inference.estimator: {family.name} of {metric.name} has no moments:{variant}"
                 f"{nearest(variant, family.moments)}"

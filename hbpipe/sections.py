@@ -239,9 +239,10 @@ class Inference(Section):
     )
     estimator: str = Field(
         "ml",
-        pattern=r"^(ml|reml|map|moments(:[a-z_]+)?)$",
+        pattern=r"^((ml|reml)(:(li_lahiri|chung))?|map|moments(:[a-z_]+)?)$",
         description="how hyperparameters are estimated: ml (marginal likelihood), reml, map, "
-        "moments or moments:VARIANT",
+        "moments or moments:VARIANT; ml:li_lahiri, ml:chung and the same with reml keep the "
+        "spread off zero",
     )
     uncertainty: Literal["auto", "plug_in", "first_order", "integrated"] = Field(
         "auto",

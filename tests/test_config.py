@@ -146,6 +146,8 @@ audits: {max_rejected_share: 2}
         ("events.horizon=0d", "found '0d'"),
         ("inference.pool_by=[store_id]", "a pool needs many units"),
         ("inference.estimator=reml", "beta_binomial of conversion has no restricted likelihood"),
+        ("inference.estimator=reml:chung", "beta_binomial of conversion has no restricted"),
+        ("inference.estimator=ml:lahiri", "inference.estimator: "),
         ("inference.estimator=moments:x", "beta_binomial of conversion has no moments:x"),
         ("inference.quantiles=[0.5, 0.50000001]", "quantiles name columns by six digits"),
         ("inference.quantiles=[.nan]", "between 0 and 1"),
@@ -311,6 +313,12 @@ def test_the_resolved_view_lists_every_value_with_its_origin(tmp_path):
     assert view["metrics.conversion"][1] == str(tmp_path / "a.yaml")
     assert view["inference.window"] == ("28d", "default")
     assert view["stores.path"] == (None, "default")
+
+
+@pytest.mark.parametrize("estimator", ["ml:li_lahiri", "ml:chung", "moments:kleinman"])
+def test_an_estimator_may_have_a_variant(tmp_path, estimator):
+    settings = load(tmp_path, SOUND, f"inference.estimator={estimator}")
+    assert settings.inference.estimator == estimator
 
 
 def test_the_table_of_all_keys_is_drawn_from_the_schema():

@@ -38,12 +38,14 @@ _METRIC_KEYS = (
 )
 #: Columns that the lake's tables have of their own, so no level may be called so.
 _RESERVED = """
-as_of at_bound boundary cluster_id cluster_size cluster_total converged count cross day drift
-estimate estimator exposure family gradient_norm iterations level log_marginal_likelihood m2
-mean means method metric n n_effective n_events n_groups overdispersion overdispersion_by
-overdispersion_df p_below_target parameter pool predictive_mean predictive_sd prior_mean raw
-run_id sd sd_plug_in shard silent start_log_marginal_likelihood status successes term trials
-value variance weight
+as_of at_bound boundary cluster_id cluster_size cluster_total complete_pooling
+complete_pooling_sd converged count cross day drift estimate estimator exposure family
+gradient_norm iterations largest_eigenvalue level log_likelihood_complete_pooling
+log_likelihood_no_pooling log_marginal_likelihood m2 mean means method metric n n_effective
+n_events n_groups overdispersion overdispersion_by overdispersion_df p_below_target parameter
+pool predictive_mean predictive_sd prior_mean raw raw_sd run_id sd sd_plug_in shard silent
+smallest_eigenvalue start_log_marginal_likelihood start_values starts starts_agree status
+successes term trials value variance weight
 """
 RESERVED = frozenset(_RESERVED.split())
 

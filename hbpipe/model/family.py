@@ -248,6 +248,9 @@ class Family:
     #: What a caller of the library passes -> the family of that size, and its statistics, checked;
     #: None where only the family's own statistics will do.
     admit: Callable[[Mapping[str, Any]], tuple[Family, dict[str, NDArray[Any]]]] | None = None
+    #: (sketch, held (G, D)) -> (G,) the largest log likelihood when every store has its own θ;
+    #: None where a family does not say.
+    log_no_pooling: Callable[[Any, Array], Array] | None = None
     #: The statistic that counts the observations behind a store's raw value; None where none
     #: does and the number of events stands in.
     sample_size: str | None = None
@@ -257,6 +260,8 @@ class Family:
     #: statistics -> each store's own estimate, (J,) or (J, P), NaN where its data determine none;
     #: None where ``geometry`` gives it.
     raw: Callable[[Statistics], Array] | None = None
+    #: (statistics, hyperparameters of each store) -> sampling sd of ``raw``, ∞ where it has none.
+    raw_sd: Callable[[Statistics, Hyperparameters], Array] | None = None
     #: What integration over the hyperparameters needs to know; None where a family has no
     #: posteriors but its own at given hyperparameters.
     geometry: Geometry | None = None

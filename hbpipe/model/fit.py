@@ -15,12 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.errors import FitError
+from hbpipe.model.adjusted import POWERS
 from hbpipe.model.climb import climb, lifted
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Family
 from hbpipe.model.fits import Fit, PoolFits
 from hbpipe.model.optimise import Curvature, Optimum, active_bounds
-from hbpipe.model.problem import Problem, diagnose, hold, is_restricted, read_estimator
+from hbpipe.model.problem import (
+    ADJUSTABLE,
+    Problem,
+    cases,
+    diagnose,
+    hold,
+    is_restricted,
+    read_estimator,
+)
 from hbpipe.model.statistics import admitted
 
 __all__ = ["Fit", "PoolFits", "fit", "fit_pools"]
@@ -53,7 +62,8 @@ def fit(
     estimator
         ``ml`` (maximum marginal likelihood), ``reml`` (normal families; Patterson and Thompson
         1971), ``map`` (likelihood × hyperprior in the named parameters, no Jacobian) or
-        ``moments``, with a variant as in ``moments:hedges``.
+        ``moments``, with a variant as in ``moments:hedges``. ``ml:li_lahiri``, ``ml:chung`` and
+        the same with ``reml`` keep the spread off zero (:mod:`hbpipe.model.adjusted`).
     fixed
         Hyperparameters that are known, name -> value; they are not estimated.
     hyperprior
@@ -105,7 +115,7 @@ def fit_pools(
     kind, variant = read_estimator(model, estimator)
     held = hold(model, fixed or {}, sketch.n_pools)
     prior = _compile(model, sketch, hyperprior, frozenset(fixed or ()), needed=kind == "map")
-    pinned, status, identified = diagnose(model, sketch, held, kind=kind)
+    pinned, status, identified = diagnose(model, sketch, held, estimator=estimator)
     problem = Problem(
         model,
         sketch,
@@ -115,6 +125,7 @@ def fit_pools(
         identified,
         is_restricted(model, held, kind),
         prior if kind == "map" else None,
+        _power(model, kind, variant, held, pinned),
     )
     first = _first_start(problem, start)
     if kind == "moments":
@@ -150,6 +161,14 @@ def _compile(family: Family, sketch: Any, spec: Any, held: frozenset[str], *, ne
     from hbpipe.model.hyperpriors import compile_hyperprior
 
     return compile_hyperprior(family, spec, sketch, held=held)
+
+
+def _power(family: Family, kind: str, variant: str, held: Array, pinned: Array) -> Array | None:
+    """Power of the spread in an adjusted likelihood, (G,): 0 where the spread is not estimated."""
+    if not variant or kind not in ADJUSTABLE:
+        return None
+    (axis,) = family.spreads
+    return np.where(np.isnan(held[:, axis]) & np.isnan(pinned[:, axis]), POWERS[variant], 0.0)
 
 
 def _first_start(problem: Problem, start: Mapping[str, Any] | None) -> Array:
@@ -298,7 +317,7 @@ def _status(
 def _not_identified(family: Family, fits: PoolFits) -> FitError:
     """Say why there is no estimate, and the way out."""
     status = fits.status[0]
-    for case in family.degeneracies(fits.sketch):
+    for case in cases(family, fits.sketch, fits.estimator):
         if case.status == status:
             return FitError(case.found, where={"family": family.name}, remedy=case.remedy)
     return FitError(

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Family
+from hbpipe.model.pooling import Pooling, compare
+from hbpipe.model.story import tell
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +69,40 @@ class Fit:
     def sketch(self) -> Any:
         """What the likelihood depends on, lossless."""
         return self.pools.sketch
+
+    @property
+    def start_log_marginal_likelihood(self) -> float:
+        """Log marginal likelihood at the moments start, or the given one."""
+        return float(self.pools.start_log_marginal_likelihood[0])
+
+    @property
+    def start_values(self) -> Array:
+        """What was maximised, where the climb from each start ended, (S,)."""
+        return self.pools.start_values[:, 0]
+
+    @property
+    def starts_agree(self) -> bool:
+        """Whether all climbs ended on the same summit."""
+        return bool(self.pools.starts_agree[0])
+
+    @property
+    def eigenvalues(self) -> Array:
+        """Eigenvalues of the negative Hessian, its diagonal scaled to 1, in ascending order.
+
+        Of the coordinates that were estimated and are off their bounds; all positive at a proper
+        maximum, and near 0 where the data hardly determine a direction.
+        """
+        return self.pools.curvature_of(0)
+
+    @property
+    def pooling(self) -> Pooling:
+        """The likelihoods under complete, partial and no pooling, side by side."""
+        return compare(self)
+
+    @property
+    def story(self) -> str:
+        """How these values were found, in words."""
+        return tell(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +162,18 @@ class PoolFits:
     def model(self) -> Family:
         """The family."""
         return get_family(self.family, self.size)
+
+    def curvature_of(self, number: int) -> Array:
+        """Eigenvalues of one pool, ascending, without those of coordinates left out."""
+        lower, upper = self.model.bounds
+        at, word = self.coordinates[number], self.status[number]
+        inside = np.isnan(self.held[number]) & (at > lower) & (at < upper)
+        # What the data pinned inside the bounds has no variance either.
+        used = inside & ((np.diag(self.covariance[number]) > 0) | (word == "flat"))
+        found = self.eigenvalues[number]
+        # The coordinates left out have eigenvalues of zero, the smallest in size.
+        largest = np.argsort(np.abs(found), kind="stable")[len(found) - int(used.sum()) :]
+        return np.sort(found[largest])
 
     def pool(self, number: int) -> Fit:
         """Return the fit of one pool."""

@@ -11,15 +11,19 @@ from numpy.typing import NDArray
 
 from hbpipe.errors import FitError, StatisticsError
 from hbpipe.model.chains import R_HAT_LIMIT
+from hbpipe.model.closed_forms import CLOSED_FORMS, ClosedForm, closed_form, is_closed_form
 from hbpipe.model.family import Array, Description, Family, Statistics
 from hbpipe.model.fits import Fit, PoolFits
 from hbpipe.model.geometry import geometry_of
-from hbpipe.model.integrate import integrate_pools
+from hbpipe.model.integrate import UNCERTAINTIES, integrate_pools
+from hbpipe.model.names import unknown
+from hbpipe.model.pooling import complete_pooling, no_pooling
 from hbpipe.model.pools import (
     PosteriorColumns,
     cdf_pools,
     checked_exposure,
     checked_levels,
+    one_per_store,
     update_pools,
 )
 from hbpipe.model.predictive import mix_predictive
@@ -60,7 +64,9 @@ def posterior(
         ``plug_in`` takes the hyperparameters as known; ``first_order`` adds their uncertainty by
         the delta method (Kass and Steffey 1989); ``integrated`` averages over their posterior
         under the fit's hyperprior; ``auto`` chooses one of the last two: first order where the
-        curvature of the posterior in log τ is at least 80.
+        curvature of the posterior in log τ is at least 80. For estimates with known variances
+        there are closed forms as cross-checks, ``prasad_rao``, ``morris`` and ``ebci``, also
+        with a kurtosis as ``ebci(4)`` (:mod:`hbpipe.model.closed_forms`).
     quantiles
         Level, or levels, of the columns ``q...``, strictly between 0 and 1. A column's name has
         six digits of its level.
@@ -85,6 +91,11 @@ def posterior(
             expected=f"{fit.pools.size}, as the fit has",
             remedy="pass the statistics that the fit was made from, or of the same columns",
         )
+    if is_closed_form(uncertainty):
+        closed = closed_form(fit, arrays, uncertainty)
+        return Posterior(model, fit.pools, closed.nodes, arrays, quantiles, closed)
+    if uncertainty not in UNCERTAINTIES:
+        raise unknown("uncertainty", uncertainty, (*UNCERTAINTIES, *CLOSED_FORMS))
     return Posterior(model, fit.pools, _nodes_of(fit.pools, uncertainty), arrays, quantiles)
 
 
@@ -135,12 +146,16 @@ class Posterior(Mapping[str, Array]):
 
     A mapping of columns, float64 (J,): ``mean``, ``sd``, ``sd_plug_in`` (hyperparameters taken
     as known), ``q0.025`` and so on, ``weight`` (share of the store's own data) and
-    ``prior_mean`` (what it is shrunk to).
+    ``prior_mean`` (what it is shrunk to). Beside them the two extremes
+    (:mod:`hbpipe.model.pooling`): ``no_pooling``, the raw estimate, and ``complete_pooling``,
+    the estimate of all stores of the fit as one, each with its sampling sd in
+    ``no_pooling_sd`` and ``complete_pooling_sd``. A store without data has no raw estimate:
+    NaN, with an sd of ∞.
 
     Attributes
     ----------
     method
-        ``plug_in``, ``first_order``, ``integrated`` or ``unidentified``.
+        ``plug_in``, ``first_order``, ``integrated``, ``unidentified`` or a closed form.
     nodes
         The posterior of the hyperparameters.
     """
@@ -152,8 +167,10 @@ class Posterior(Mapping[str, Array]):
         nodes: AnyNodes,
         statistics: Statistics,
         quantiles: float | tuple[float, ...],
+        closed: ClosedForm | None = None,
     ) -> None:
         self.nodes = nodes
+        self._closed = closed
         self.method = str(nodes.method[0])
         self._family = family
         self._fits = fits
@@ -167,6 +184,7 @@ class Posterior(Mapping[str, Array]):
         }
         for number, name in enumerate(names):
             self._columns[name] = columns.quantiles[..., number]
+        self._columns |= self._side_by_side()
 
     def __getitem__(self, name: str) -> Array:
         return self._columns[name]
@@ -196,6 +214,8 @@ class Posterior(Mapping[str, Array]):
 
         With ``T`` > 1 terms ``x`` is a number, (T,) or (J, T), and the result (J, T).
         """
+        if self._closed is not None:
+            return self._closed.law().cdf(one_per_store(x, len(self._codes), "points"))
         fits = self._fits
         return cdf_pools(
             self._family, self.nodes, fits.hyperparameters, self._statistics, self._codes, x
@@ -229,6 +249,8 @@ class Posterior(Mapping[str, Array]):
         amount = checked_exposure(exposure, len(self._codes))
         at = {name: v[self._codes] for name, v in self._fits.hyperparameters.items()}
         levels = checked_levels(quantiles)
+        if self._closed is not None:
+            return self._closed.law(amount, levels)
         law = self._family.update(self._statistics, at)
         if self.method in PLAIN:
             return self._family.predict(law, amount, at, levels)
@@ -240,7 +262,21 @@ class Posterior(Mapping[str, Array]):
         known = {"sigma": np.sqrt(noise)}
         return mix_predictive(self._family, parts, mixture.weight, amount, known, levels)
 
+    def _side_by_side(self) -> dict[str, Array]:
+        """Each store by itself, and all stores of the fit as one."""
+        complete = complete_pooling(self._fits)
+        of_stores = {name: v[self._codes] for name, v in self._fits.hyperparameters.items()}
+        raw, sd = no_pooling(self._family, self._statistics, of_stores)
+        return {
+            "no_pooling": raw,
+            "no_pooling_sd": sd,
+            "complete_pooling": complete.estimate[self._codes],
+            "complete_pooling_sd": complete.sd[self._codes],
+        }
+
     def _update(self, quantiles: float | tuple[float, ...]) -> PosteriorColumns:
+        if self._closed is not None:
+            return self._closed.columns(checked_levels(quantiles))
         return update_pools(
             self._family,
             self.nodes,

@@ -10,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.errors import FitError
+from hbpipe.model import adjusted
 from hbpipe.model.family import Array, Codes, Degeneracy, Derivatives, Family
 from hbpipe.model.names import unknown
 
 ESTIMATORS = ("ml", "reml", "map", "moments")
+#: Those whose likelihood may be adjusted, as in ``ml:chung``.
+ADJUSTABLE = ("ml", "reml")
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Problem:
         Whether the likelihood is REML's.
     prior
         None, or log density of the hyperparameters with derivatives in the coordinates.
+    power
+        (G,) power of the spread that multiplies an adjusted likelihood, zero for none.
     """
 
     family: Family
@@ -44,6 +49,7 @@ class Problem:
     identified: NDArray[np.bool_]
     restricted: bool
     prior: Any = None
+    power: Array | None = None
     _cut: dict[bytes, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -55,6 +61,10 @@ class Problem:
         """Put held and pinned coordinates at their values and the others inside the bounds."""
         lower, upper = self.family.bounds
         inside = np.clip(coordinates, lower, upper)
+        if self.power is not None:
+            inside = adjusted.inside(
+                self.family, inside, self.power, self.family.scale(self.sketch)
+            )
         inside = np.where(np.isnan(self.pinned), inside, self.pinned)
         return np.where(np.isnan(self.held), inside, self.held)
 
@@ -67,12 +77,14 @@ class Problem:
         return _add(terms)
 
     def objective(self, coordinates: Array, pools: Codes) -> Derivatives:
-        """Evaluate what is maximised: the log likelihood, plus the log hyperprior under MAP."""
-        likelihood = self.log_likelihood(coordinates, pools)
-        if self.prior is None:
-            return likelihood
-        prior = self.prior if len(pools) == len(self.held) else self.prior.select(pools)
-        return _add([likelihood, prior(coordinates)])
+        """Evaluate what is maximised: the log likelihood, plus the log hyperprior or penalty."""
+        terms = [self.log_likelihood(coordinates, pools)]
+        if self.prior is not None:
+            prior = self.prior if len(pools) == len(self.held) else self.prior.select(pools)
+            terms.append(prior(coordinates))
+        if self.power is not None:
+            terms.append(adjusted.log_penalty(self.family, self.power[pools], coordinates))
+        return _add(terms)
 
     def _sketch_of(self, pools: Codes) -> Any:
         """Cut the sketch, and keep the last cut: rounds with the same pools repeat."""
@@ -91,7 +103,7 @@ def _add(terms: list[Derivatives]) -> Derivatives:
 
 
 def read_estimator(family: Family, estimator: str) -> tuple[str, str]:
-    """Split "moments:hedges" into kind and variant.
+    """Split "moments:hedges" or "reml:li_lahiri" into kind and variant, "" for none.
 
     Raises
     ------
@@ -99,8 +111,17 @@ def read_estimator(family: Family, estimator: str) -> tuple[str, str]:
         For an unknown estimator, or one that the family does not have.
     """
     kind, _, variant = str(estimator).partition(":")
-    if kind not in ESTIMATORS or (variant and kind != "moments"):
+    if kind not in ESTIMATORS or (variant and kind == "map"):
         raise unknown("estimator", estimator, ESTIMATORS)
+    if variant and kind in ADJUSTABLE and variant not in adjusted.POWERS:
+        known = [f"{kind}:{name}" for name in adjusted.POWERS]
+        raise unknown("estimator", estimator, (*ESTIMATORS, *known))
+    if variant and kind in ADJUSTABLE and len(family.spreads) > 1:
+        raise FitError(
+            f"{family.name} has a covariance between stores, and {variant} adjusts one spread",
+            expected="ml, reml, map or moments",
+            remedy="keep the spreads off zero by a hyperprior of tau and estimator='map'",
+        )
     if kind == "reml" and family.log_restriction is None:
         raise FitError(
             f"{family.name} has no restricted likelihood",
@@ -172,23 +193,34 @@ def is_restricted(family: Family, held: Array, kind: str) -> bool:
     return kind == "reml" and bool(free.all())
 
 
+def cases(family: Family, sketch: Any, estimator: str) -> tuple[Degeneracy, ...]:
+    """Shapes of the data that leave this estimator something without an estimate."""
+    kind, variant = read_estimator(family, estimator)
+    found = family.degeneracies(sketch)
+    if kind == "map":
+        # A hyperprior may well determine what the data do not.
+        return tuple(case for case in found if case.status == "no_data")
+    if kind in ADJUSTABLE and variant:
+        power = adjusted.POWERS[variant]
+        few = adjusted.too_few_stores(family, sketch, power, restricted=kind == "reml")
+        return (*found, few)
+    return found
+
+
 def diagnose(
-    family: Family, sketch: Any, held: Array, *, kind: str
+    family: Family, sketch: Any, held: Array, *, estimator: str
 ) -> tuple[Array, NDArray[np.str_], NDArray[np.bool_]]:
     """Find the pools whose data leave something without an interior estimate.
-
-    A hyperprior may well determine it, so under ``map`` only pools without any data count.
 
     Returns
     -------
     Pinned coordinates (G, D), status words (G,) and whether the estimate is identified (G,).
     """
+    kind, variant = read_estimator(family, estimator)
     pinned = np.full(held.shape, np.nan)
     status = np.full(len(held), "", dtype="U32")
     identified = np.ones(len(held), bool)
-    for case in family.degeneracies(sketch):
-        if kind == "map" and case.status != "no_data":
-            continue
+    for case in cases(family, sketch, estimator):
         concerned = _concerned(family, case, held) & (status == "")
         status[concerned] = case.status
         identified[concerned] = case.identified
@@ -196,6 +228,9 @@ def diagnose(
     if kind == "reml":
         # With μ integrated out, one store says nothing about the spread.
         identified &= (status != "one_store") | ~np.isnan(held[:, family.spreads]).any(axis=1)
+    if kind in ADJUSTABLE and variant:
+        # Where the data alone put the spread on its bound, the penalty alone would move it off.
+        identified &= np.isnan(pinned[:, family.spreads]).all(axis=1)
     return pinned, status, identified
 
 

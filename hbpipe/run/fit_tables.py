@@ -101,8 +101,14 @@ def _fit_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
             "n_groups": int(fits.n_groups[g]),
             "log_marginal_likelihood": _finite(fits.log_marginal_likelihood[g]),
             "start_log_marginal_likelihood": _finite(fits.start_log_marginal_likelihood[g]),
+            "log_likelihood_no_pooling": _finite(found.no_pooling[g]),
+            "log_likelihood_complete_pooling": _finite(found.complete.log_likelihood[g]),
+            "starts": len(fits.start_values),
+            "starts_agree": bool(fits.starts_agree[g]),
+            "start_values": [_finite(value) for value in fits.start_values[:, g]],
             "iterations": int(fits.iterations[g]),
             "gradient_norm": _finite(fits.gradient_norm[g]),
+            **_eigenvalues(fits.curvature_of(g)),
             "converged": bool(fits.converged[g]),
             "boundary": bool(fits.boundary[g]),
             "at_bound": ", ".join(fits.at_bound[g]),
@@ -123,6 +129,12 @@ def _overdispersion(found: MetricFit, g: int) -> dict[str, Any]:
         "overdispersion_by": found.metric.cells.by,
         "overdispersion_df": float(found.overdispersion.df[g]),
     }
+
+
+def _eigenvalues(found: NDArray[np.float64]) -> dict[str, float | None]:
+    """Give the ends of the scaled curvature's spectrum; null where nothing was estimated."""
+    ends = (float(found[0]), float(found[-1])) if len(found) else (None, None)
+    return dict(zip(("smallest_eigenvalue", "largest_eigenvalue"), ends, strict=True))
 
 
 def _finite(value: float) -> float | None:

@@ -18,6 +18,7 @@ from hbpipe.model.family import Array, Codes, Statistics
 from hbpipe.model.fit import PoolFits, fit_pools
 from hbpipe.model.integrate import integrate_pools
 from hbpipe.model.overdispersion import Overdispersion
+from hbpipe.model.pooling import CompletePooling, complete_pooling, log_likelihood_no_pooling
 from hbpipe.model.sampled_nodes import AnyNodes
 from hbpipe.run import parameters
 
@@ -34,6 +35,9 @@ class MetricFit:
     fits: PoolFits
     nodes: AnyNodes
     drift: list[float | None]
+    complete: CompletePooling
+    #: Log likelihood of each pool when every unit has its own θ, (G,); NaN where there is none.
+    no_pooling: Array
     overdispersion: Overdispersion | None = None
     #: What the sizes of each pool's units were divided by, (G,); None where nothing was.
     divisor: Array | None = None
@@ -122,9 +126,18 @@ def fit_metric(
     )
     nodes = integrate_pools(fits, uncertainty=inference.uncertainty)
     drift = _drift(metric, pools, fits, before)
-    # The sketch has served; where it lies on workers, this frees their memory.
-    served = replace(fits, sketch=None)
-    return MetricFit(metric, pools, served, nodes, drift, overdispersion, divisor)
+    return MetricFit(
+        metric,
+        pools,
+        # The sketch has served; where it lies on workers, this frees their memory.
+        replace(fits, sketch=None),
+        nodes,
+        drift,
+        complete_pooling(fits),
+        log_likelihood_no_pooling(fits),
+        overdispersion,
+        divisor,
+    )
 
 
 def _drift(

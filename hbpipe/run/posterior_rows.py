@@ -5,7 +5,7 @@ The terms of a unit are the coefficients of a regression, or θ alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +33,7 @@ def over_terms(column: pa.Array | pa.ChunkedArray, terms: int) -> pa.Array | pa.
 def term_columns(
     metric: Metric,
     posterior: PosteriorColumns,
-    raw: Array,
+    pooled: Mapping[str, Array],
     below: Array | None,
     quantiles: Sequence[float],
 ) -> dict[str, pa.Array]:
@@ -41,15 +41,15 @@ def term_columns(
 
     Parameters
     ----------
-    raw : (U,) or (U, T), the units' own estimates; NaN where there is none.
-    below : as ``raw``, the probability of lying below the target; None without one.
+    pooled : columns of no and of complete pooling, (U,) or (U, T), not finite where there is none.
+    below : (U, T), the probability of lying below the target; None without one.
     """
     terms = metric.term_names
     known = np.repeat(posterior.method != "unidentified", len(terms))
     names = pa.array(list(terms), pa.string())
     return {
         "term": names.take(pa.array(np.tile(np.arange(len(terms)), len(posterior.method)))),
-        "raw": _shown(raw, np.ones_like(known)),
+        **{name: _shown(values, np.ones_like(known)) for name, values in pooled.items()},
         **{name: _shown(getattr(posterior, name), known) for name in _NUMBERS},
         **{
             quantile_name(level): _shown(posterior.quantiles[..., k], known)
@@ -60,9 +60,9 @@ def term_columns(
 
 
 def _shown(values: Array, known: NDArray[np.bool_]) -> pa.Array:
-    """Publish nothing of a pool whose data determine no prior, and no NaN at all."""
+    """Publish nothing of a pool whose data determine no prior, and no NaN or infinity at all."""
     numbers = np.ravel(values)
-    return pa.array(numbers, mask=np.isnan(numbers) | ~known)
+    return pa.array(numbers, mask=~(np.isfinite(numbers) & known))
 
 
 def tally_posteriors(metric: Metric, folded: Folded, posterior: PosteriorColumns) -> PosteriorTally:

@@ -222,6 +222,7 @@ def update(night: Night) -> dict[str, Any]:
         nodes={name: found.nodes for name, found in night.fits.items()},
         hyperparameters={name: found.fits.hyperparameters for name, found in night.fits.items()},
         divisors={name: found.divisor for name, found in night.fits.items()},
+        complete={name: found.complete for name, found in night.fits.items()},
         quantiles=night.settings.inference.quantiles,
         table=commits.lake_table(night, "posteriors"),
         label=to_date(night.plan.as_of).isoformat(),

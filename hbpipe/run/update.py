@@ -15,6 +15,7 @@ from hbpipe.data.quantities import Metric
 from hbpipe.data.schemas import Table
 from hbpipe.data.window import Folded
 from hbpipe.model.family import Statistics
+from hbpipe.model.pooling import CompletePooling, no_pooling
 from hbpipe.model.pools import PosteriorColumns, cdf_pools, update_pools
 from hbpipe.model.sampled_nodes import AnyNodes
 from hbpipe.run.audits import PosteriorTally
@@ -32,6 +33,7 @@ class UpdateOrder:
     pools: list[Pool]
     nodes: dict[str, AnyNodes]
     hyperparameters: dict[str, dict[str, NDArray[np.float64]]]
+    complete: dict[str, CompletePooling]
     #: What divides the sizes of units, by metric and pool, (G,); None where nothing does.
     divisors: dict[str, NDArray[np.float64] | None]
     quantiles: tuple[float, ...]
@@ -76,10 +78,12 @@ def _metric_tables(
             **_sizes(metric, folded, statistics, codes, divisor),
             **_unit_columns(folded, posterior),
         }
-        raw = metric.model.raw_estimates(folded.statistics[metric.name])
+        known = posterior.method != "unidentified"
+        pooled = _pooled(order, metric, statistics, codes, known)
+        pooled["raw"] = metric.model.raw_estimates(folded.statistics[metric.name])
         below = _below_target(order, metric, statistics, codes)
         columns = {name: over_terms(column, len(terms)) for name, column in of_units.items()}
-        columns |= term_columns(metric, posterior, raw, below, order.quantiles)
+        columns |= term_columns(metric, posterior, pooled, below, order.quantiles)
         tallies.append(tally_posteriors(metric, folded, posterior))
         arrays = [
             columns[field.name]
@@ -150,6 +154,27 @@ def _unit_columns(folded: Folded, posterior: PosteriorColumns) -> dict[str, pa.A
             for name, values in predictive.items()
             if values is not None
         },
+    }
+
+
+def _pooled(
+    order: UpdateOrder,
+    metric: Metric,
+    statistics: Statistics,
+    codes: NDArray[np.int64],
+    known: NDArray[np.bool_],
+) -> dict[str, NDArray[np.float64]]:
+    """Give the store by itself, and the pool as one store, beside the posterior: (U, T) each."""
+    complete = order.complete[metric.name]
+    at = {name: values[codes] for name, values in order.hyperparameters[metric.name].items()}
+    if "sigma" in at:
+        # Without an estimate of σ nobody knows how exact a raw mean is.
+        at["sigma"] = np.where(known, at["sigma"], np.nan)
+    _, sd = no_pooling(metric.model, statistics, at)
+    return {
+        "raw_sd": sd,
+        "complete_pooling": complete.estimate[codes],
+        "complete_pooling_sd": complete.sd[codes],
     }
 
 

@@ -15,6 +15,7 @@ from hbpipe.model.families import FAMILIES, get_family
 from hbpipe.model.family import Family
 from hbpipe.model.fit import fit_pools
 from hbpipe.model.optimise import Curvature
+from hbpipe.model.pooling import complete_pooling
 
 #: Statistics in the square of a value's unit.
 SQUARED = ("m2", "cross")
@@ -454,6 +455,28 @@ def test_every_pool_gets_finite_numbers_and_a_word(family: Family) -> None:
     assert all(np.isfinite(v).all() for v in fits.hyperparameters.values())
     assert np.isfinite(fits.log_marginal_likelihood).all()
     assert np.isfinite(fits.covariance).all()
+
+
+@every_family
+def test_likelihoods_rise_from_complete_to_no_pooling(family: Family) -> None:
+    if family.log_no_pooling is None:
+        return
+    statistics, _ = simulated(family, 36, n_stores=60)
+    pools = np.sort(np.random.default_rng(2).integers(0, 6, 60))
+    sketch = family.compress(statistics, pools, 7)
+    fits = fit_pools(family, sketch)
+    none = family.log_no_pooling(sketch, fits.held)
+    complete = complete_pooling(fits).log_likelihood
+    # The marginal likelihood averages over θ; with its own θ a store does at least as well.
+    assert np.all(none >= fits.log_marginal_likelihood - 1e-9)
+    assert np.all(fits.log_marginal_likelihood >= complete - 1e-9)
+    assert none[6] == complete[6] == 0.0
+    halves = [
+        family.compress(part(statistics, side), pools[side], 7)
+        for side in (np.arange(60) % 2 == 0, np.arange(60) % 2 == 1)
+    ]
+    merged = family.log_no_pooling(family.merge_sketches(halves), fits.held)
+    np.testing.assert_allclose(merged, none, rtol=1e-10, atol=1e-9)
 
 
 def test_unknown_family_suggests_the_nearest() -> None:

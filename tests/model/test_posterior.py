@@ -46,6 +46,7 @@ def test_columns_cdf_and_quantiles_agree(name, uncertainty):
     stores = stores_of(name)
     found = hbpipe.posterior(hbpipe.fit(name, stores), stores, uncertainty=uncertainty)
     names = ["mean", "sd", "sd_plug_in", "weight", "prior_mean", "q0.025", "q0.5", "q0.975"]
+    names += ["no_pooling", "no_pooling_sd", "complete_pooling", "complete_pooling_sd"]
     assert list(found) == names
     assert len(found) == len(names)
     for column in found.values():
@@ -75,7 +76,10 @@ def test_a_store_without_data_gets_the_prior_averaged_over_its_uncertainty(name)
     assert found["weight"][-1] == 0.0
     assert found["mean"][-1] == pytest.approx(found["prior_mean"][-1])
     assert found["sd"][-1] > found["sd_plug_in"][-1]
-    assert np.isfinite([column[-1] for column in found.values()]).all()
+    assert np.isnan(found["no_pooling"][-1])
+    assert found["no_pooling_sd"][-1] == np.inf
+    rest = [column[-1] for name, column in found.items() if not name.startswith("no_pooling")]
+    assert np.isfinite(rest).all()
 
 
 @pytest.mark.parametrize("name", ON_A_GRID)
@@ -165,8 +169,8 @@ def test_what_is_not_held_is_still_integrated(name, fixed):
     stores = stores_of(name)
     fitted = hbpipe.fit(name, stores, fixed=fixed)
     found = hbpipe.posterior(fitted, absent(name, stores), uncertainty="integrated")
-    for column in found.values():
-        assert np.isfinite(column).all()
+    for name, column in found.items():
+        assert np.isfinite(column[:-1] if name.startswith("no_pooling") else column).all()
     if "mu" in fixed or "mean" in fixed:
         np.testing.assert_allclose(found["prior_mean"], fixed.get("mu", fixed.get("mean")))
     else:

@@ -236,6 +236,21 @@ def test_one_prior_over_all_stores(tmp_path: Path) -> None:
     assert "chain_id" not in fits.column_names
 
 
+def test_every_fit_tells_its_story(tmp_path: Path) -> None:
+    write_days(tmp_path, 2)
+    settings = settings_for(tmp_path)
+    night(settings)
+    for row in read(lake_of(settings), "fits").to_pylist():
+        assert row["log_marginal_likelihood"] >= row["start_log_marginal_likelihood"]
+        complete, none = row["log_likelihood_complete_pooling"], row["log_likelihood_no_pooling"]
+        assert complete - 1e-9 <= row["log_marginal_likelihood"] <= none + 1e-9
+        assert len(row["start_values"]) == row["starts"] >= 1
+        assert max(row["start_values"]) == pytest.approx(row["log_marginal_likelihood"])
+        assert row["starts_agree"] is True
+        if row["status"] == "ok":
+            assert 0 < row["smallest_eigenvalue"] <= row["largest_eigenvalue"] < 3
+
+
 def test_drift_is_measured_from_the_day_before(tmp_path: Path) -> None:
     write_days(tmp_path, 3)
     settings = settings_for(tmp_path)

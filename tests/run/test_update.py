@@ -17,6 +17,7 @@ from hbpipe.data.window import Folded
 from hbpipe.model.families import get_family
 from hbpipe.model.fit import fit_pools
 from hbpipe.model.integrate import integrate_pools
+from hbpipe.model.pooling import complete_pooling
 from hbpipe.run.audits import PosteriorTally
 from hbpipe.run.update import UpdateOrder, update_shard
 
@@ -49,6 +50,7 @@ def updated(
         nodes={"conversion": integrate_pools(fits, uncertainty=uncertainty)},
         hyperparameters={"conversion": fits.hyperparameters},
         divisors={"conversion": None},
+        complete={"conversion": complete_pooling(fits)},
         quantiles=QUANTILES,
         table=posteriors_table(LEVELS, QUANTILES),
         label="2026-01-01",
@@ -83,6 +85,26 @@ def test_a_mean_lies_between_raw_and_prior_by_its_weight(tmp_path: Path) -> None
         assert row["mean"] == pytest.approx(between, rel=1e-9)
         assert 0 < row["weight"] < 1
         assert row["q0.1"] < row["mean"] < row["q0.9"]
+
+
+def test_no_and_complete_pooling_stand_beside_the_posterior(tmp_path: Path) -> None:
+    rows, _ = updated(tmp_path, SPREAD)
+    pooled = 180 / 750
+    for row in rows:
+        assert row["complete_pooling"] == pytest.approx(pooled, rel=1e-9)
+        sd = (pooled * (1 - pooled) / 750) ** 0.5
+        assert row["complete_pooling_sd"] == pytest.approx(sd, rel=1e-9)
+    for row in rows[:4]:
+        sd = (row["raw"] * (1 - row["raw"]) / row["n"]) ** 0.5
+        assert row["raw_sd"] == pytest.approx(sd, rel=1e-12)
+    assert rows[4]["raw_sd"] is None, "no raw estimate, no sd"
+
+
+def test_a_pool_without_data_has_no_pooled_estimate(tmp_path: Path) -> None:
+    rows, tally = updated(tmp_path, folded([0, 0], [0, 0], ["a", "a"]), uncertainty="auto")
+    assert tally.unidentified == 2
+    for name in ("raw", "raw_sd", "complete_pooling", "complete_pooling_sd", "mean"):
+        assert [row[name] for row in rows] == [None, None]
 
 
 def test_a_silent_unit_is_its_prior(tmp_path: Path) -> None:

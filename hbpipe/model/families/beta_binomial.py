@@ -47,7 +47,12 @@ from hbpipe.model.geometry import (
 from hbpipe.model.grouped import fold_sums, integer_sums
 from hbpipe.model.jets import Jet, exp, log, log1p_exp
 from hbpipe.model.laws import BETA
-from hbpipe.model.marginal.beta_binomial import BinomialSketch, log_choose, log_marginal
+from hbpipe.model.marginal.beta_binomial import (
+    BinomialSketch,
+    log_choose,
+    log_marginal,
+    log_no_pooling,
+)
 from hbpipe.model.moments import ratio
 
 #: A logit of 30 is a mean of 1e-13: the bound only serves data without a success, or a failure.
@@ -314,6 +319,7 @@ FAMILY = Family(
     describe=describe,
     predict=predict,
     simulate=simulate,
+    log_no_pooling=log_no_pooling,
     sample_size="trials",
     dispersion=TRIALS,
     geometry=GEOMETRY,

@@ -39,7 +39,12 @@ from hbpipe.model.grouped import Rows, fold_moments, moments_of
 from hbpipe.model.jets import exp
 from hbpipe.model.laws import NORMAL
 from hbpipe.model.marginal.means import LOG_2PI, location_moments
-from hbpipe.model.marginal.normal import NormalSketch, log_marginal, log_restriction
+from hbpipe.model.marginal.normal import (
+    NormalSketch,
+    log_marginal,
+    log_no_pooling,
+    log_restriction,
+)
 from hbpipe.model.moments import (
     dersimonian_laird,
     hedges,
@@ -270,6 +275,7 @@ FAMILY = Family(
     predict=predict,
     simulate=simulate,
     log_restriction=log_restriction,
+    log_no_pooling=log_no_pooling,
     sample_size="n",
     dispersion=VALUES,
     geometry=normal_geometry(

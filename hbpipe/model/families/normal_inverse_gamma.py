@@ -62,6 +62,14 @@ def raw(statistics: Statistics) -> Array:
     return np.where(np.asarray(statistics["n"]) > 0, statistics["mean"], np.nan)
 
 
+def raw_sd(statistics: Statistics, hyperparameters: Hyperparameters) -> Array:
+    """Sd of that mean by the store's own variance; ∞ where its values do not vary."""
+    n = np.asarray(statistics["n"], np.float64)
+    known = (n > 1) & (statistics["m2"] > 0)
+    variance = statistics["m2"] / np.where(known, n * (n - 1.0), 1.0)
+    return np.where(known, np.sqrt(variance), np.inf)
+
+
 def log_base_measure(statistics: Statistics, hyperparameters: Hyperparameters) -> Array:
     """−½ log 2π for each value."""
     return -0.5 * LOG_2PI * np.asarray(statistics["n"], np.float64)
@@ -278,6 +286,7 @@ FAMILY = Family(
     simulate=simulate,
     sample_size="n",
     raw=raw,
+    raw_sd=raw_sd,
     sampling=sampling_of("normal_inverse_gamma"),
     named=SPACE,
 )

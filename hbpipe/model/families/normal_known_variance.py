@@ -118,6 +118,12 @@ def log_restriction(sketch: EstimateSketch, coordinates: Array) -> Derivatives:
     return log_restriction_of_means(sketch.rows, 1.0, _variance(sketch, coordinates))
 
 
+def log_no_pooling(sketch: EstimateSketch, held: Array) -> Array:
+    """Log density of the estimates where every store has its own θ, its estimate, (G,)."""
+    rows = sketch.rows
+    return -0.5 * rows.sum(rows["n"] * (LOG_2PI + np.log(rows["size"])))
+
+
 def update(statistics: Statistics, hyperparameters: Hyperparameters) -> Prior:
     """Posterior N(mu, tau²) of each store: precision weighting (BDA3, eq. 5.17)."""
     variance = np.asarray(statistics["variance"], np.float64)
@@ -256,6 +262,7 @@ FAMILY = Family(
     simulate=simulate,
     log_restriction=log_restriction,
     dispersion=ESTIMATES,
+    log_no_pooling=log_no_pooling,
     geometry=normal_geometry(
         has_noise=False,
         sizes=sizes,

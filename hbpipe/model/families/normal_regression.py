@@ -32,7 +32,7 @@ from hbpipe.model.family import (
     Role,
     Statistic,
 )
-from hbpipe.model.least_squares import least_squares
+from hbpipe.model.least_squares import least_squares, least_squares_sd
 from hbpipe.model.marginal.designs import RegressionSketch
 from hbpipe.model.marginal.regression import log_marginal
 from hbpipe.model.marginal.restricted import log_restriction
@@ -148,6 +148,7 @@ def sized(size: int) -> Family:
         sample_size="n",
         compresses=False,
         raw=least_squares,
+        raw_sd=least_squares_sd,
         size=size,
         sized=sized,
     )

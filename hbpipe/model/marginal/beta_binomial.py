@@ -117,6 +117,12 @@ def log_marginal(sketch: BinomialSketch, coordinates: Array) -> Derivatives:
     return value, gradient, hessian
 
 
+def log_no_pooling(sketch: BinomialSketch, held: Array) -> Array:
+    """Log probability of the successes where every store has its own θ = y/n, (G,)."""
+    each = sketch.successes.total_m_log_m() + sketch.failures.total_m_log_m()
+    return sketch.log_choose + each - sketch.trials.total_m_log_m()
+
+
 def _by_coordinates(sums: RisingSums, mean: Array, rest: Array, phi: Array) -> tuple[Array, Array]:
     """Differentiate R(μ(1 − φ), φ) in (logit μ, φ), given the derivatives in its arguments."""
     slope = mean * rest

@@ -127,3 +127,11 @@ def log_marginal(sketch: PoissonSketch, coordinates: Array) -> Derivatives:
         axis=-1,
     )
     return value, gradient, hessian.reshape(-1, 2, 2)
+
+
+def log_no_pooling(sketch: PoissonSketch, held: Array) -> Array:
+    """Log probability of the counts where every store has its own θ = y/E, (G,).
+
+    Σ (y log y − y − log y!): the exposures cancel.
+    """
+    return sketch.counts.total_m_log_m() - sketch.counts.total() - sketch.log_factorial

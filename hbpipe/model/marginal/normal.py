@@ -114,3 +114,17 @@ def log_restriction(sketch: NormalSketch, coordinates: Array) -> Derivatives:
     """Turn the likelihood into the restricted one."""
     variance = _variance(sketch, coordinates)
     return log_restriction_of_means(sketch.rows, sketch.rows["size"], variance)
+
+
+def log_no_pooling(sketch: NormalSketch, held: Array) -> Array:
+    """Log density of all values where every store has its own θ = x̄, (G,).
+
+    σ is the held one, or at its maximum Σ M2/N; infinite where that is 0, because the density
+    grows without end as σ → 0.
+    """
+    n, free = sketch.n_values, np.isnan(held[:, 2])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_sigma = np.where(free, 0.5 * np.log(sketch.within / n), held[:, 2])
+        scaled = np.where(free, n, sketch.within * np.exp(-2.0 * held[:, 2]))
+        value = -0.5 * (n * LOG_2PI + scaled) - n * log_sigma
+    return np.where(n > 0, value, 0.0)

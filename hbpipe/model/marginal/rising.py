@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.polynomial.polynomial import polyder, polyval
 from numpy.typing import NDArray
+from scipy import special
 
 from hbpipe.model.family import Array, Codes
 from hbpipe.model.grouped import Rows, count_values, merge_counts
@@ -94,6 +95,11 @@ class RisingCounts:
     def total(self) -> Array:
         """Σ m by pool, (G,)."""
         return self.counts.sum(self.counts["count"] * self.counts["value"].astype(np.float64))
+
+    def total_m_log_m(self) -> Array:
+        """Σ m log m by pool, (G,)."""
+        value = self.counts["value"].astype(np.float64)
+        return self.counts.sum(self.counts["count"] * special.xlogy(value, value))
 
     @cached_property
     def whole(self) -> NDArray[np.bool_]:
