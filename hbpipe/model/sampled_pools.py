@@ -15,7 +15,7 @@ from hbpipe.errors import FitError
 from hbpipe.model.chains import draw_chains
 from hbpipe.model.family import Array, Family
 from hbpipe.model.importance import Limits, Weighted, fitted, sample
-from hbpipe.model.modes import Mode, find_mode, mean_shift
+from hbpipe.model.modes import Mode, find_mode, marginal_mode
 from hbpipe.model.pareto import LIMIT
 from hbpipe.model.sampled_nodes import STEP, PoolNodes, SampledNodes
 from hbpipe.model.sampled_stores import StorePosterior
@@ -151,8 +151,8 @@ def _single(target: HyperTarget, point: Array, sketch: Any, method: str) -> Pool
 
 
 def _first_order(target: HyperTarget, density: Density, mode: Mode, sketch: Any) -> PoolNodes:
-    """Nodes around the mean of the hyperparameters, for the gradients of stores' means."""
-    centre = mode.point + mean_shift(density, mode)
+    """Nodes around the marginal mode of the log sds, for the gradients of stores' means."""
+    centre = marginal_mode(density, mode, target.spreads)
     axes = STEP * mode.root.T
     points = np.concatenate([centre[None], centre + axes, centre - axes])
     single = _single(target, centre, sketch, "first_order")
