@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 _METRIC_KEYS = ("family", "where", "transform", "per", "target", "fixed", "hyperprior")
 #: Columns that the lake's tables have of their own, so no level may be called so.
 _RESERVED = """
-as_of at_bound boundary converged count cross day drift estimate estimator exposure family
+as_of at_bound boundary converged count cross day drift ess estimate estimator exposure family
 gradient_norm iterations level log_marginal_likelihood m2 mean means method metric n n_effective
-n_events n_groups p_below_target parameter pool predictive_mean predictive_sd prior_mean raw
-run_id sd sd_plug_in shard silent start_log_marginal_likelihood status successes term trials
-value variance weight
+n_events n_groups p_below_target parameter pareto_k pool predictive_mean predictive_sd
+prior_mean r_hat raw run_id sampler sd sd_plug_in shard silent start_log_marginal_likelihood
+status successes term trials value variance weight
 """
 RESERVED = frozenset(_RESERVED.split())
 
