@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from hbpipe.model import lkj
 from hbpipe.model.family import Array
-from hbpipe.model.grouped import Rows, total
+from hbpipe.model.grouped import Rows
 from hbpipe.model.marginal.designs import RegressionSketch
 from hbpipe.model.marginal.factors import factors_of
 from hbpipe.model.marginal.means import LOG_2PI
 from hbpipe.model.marginal.regression import Whitened, packed, places
+from hbpipe.model.parts import total
 from hbpipe.model.relative import named, split
 from hbpipe.model.separation import Separation, compile_separation, sampling_variances
 from hbpipe.model.small import (
