@@ -127,4 +127,4 @@ def as_sampled(name, *, representatives=None):
         integrable=geometry.integrable,
         representatives=representatives,
     )
-    return replace(family, geometry=None, sampling=sampling)
+    return replace(family, name=f"sampled_{name}", geometry=None, sampling=sampling)
