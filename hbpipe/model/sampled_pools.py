@@ -27,8 +27,8 @@ _CHAINS, _DRAWS = 4, 4096
 _BLOCK = 2**20
 #: Levels of the limits that have to settle.
 _LEVELS = np.array([0.025, 0.975])
-#: Where a family names no stores, means and sds of the hyperparameters have to settle, to four
-#: times as much of their sd: of a store's variance only a part comes from them.
+#: Where a family names no stores, mean ± 2 sd of the hyperparameters have to settle, to four times
+#: as much of their sd: of a store's variance only a part comes from them.
 _PART = 4.0
 #: Nodes that together have less weight than this are left out.
 _NEGLIGIBLE = 1e-7

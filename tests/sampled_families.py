@@ -62,7 +62,8 @@ class GeometryTarget:
     def nodes(self, points):
         many, full, jet = self._evaluated(points)
         location, variance = full[:, LOCATION], np.zeros(len(full))
-        if many.geometry.location_is_analytic and LOCATION in many.free:
+        curved = jet.hessian[:, LOCATION, LOCATION] < 0
+        if many.geometry.location_is_analytic and LOCATION in many.free and curved.all():
             variance = -1.0 / jet.hessian[:, LOCATION, LOCATION]
             location = location + jet.gradient[:, LOCATION] * variance
         noise = np.exp(2.0 * full[:, NOISE]) if many.geometry.has_noise else np.ones(len(full))
