@@ -14,7 +14,7 @@ import numpy as np
 from hbpipe.errors import FitError
 from hbpipe.model.chains import draw_chains
 from hbpipe.model.family import Array, Family
-from hbpipe.model.importance import Limits, Weighted, fitted, sample
+from hbpipe.model.importance import Limits, Weighted, fitted, sample, tempered
 from hbpipe.model.modes import Mode, find_mode, marginal_mode
 from hbpipe.model.pareto import LIMIT
 from hbpipe.model.sampled_nodes import STEP, PoolNodes, SampledNodes
@@ -185,10 +185,9 @@ def _integrated(
 def _by_chains(
     single: PoolNodes, target: HyperTarget, density: Density, found: Weighted
 ) -> PoolNodes:
-    """Nodes from draws of chains that begin at points drawn by their weights."""
-    weight = np.minimum(found.weight, len(found.points) ** -0.5)
+    """Nodes from draws of chains that begin at points taken by their weights."""
     place = (np.arange(_CHAINS) + 0.5) / _CHAINS
-    begin = np.searchsorted(np.cumsum(weight / np.sum(weight)), place)
+    begin = np.searchsorted(np.cumsum(tempered(found)), place)
     chains = draw_chains(density.far, found.points[begin], fitted(found).root)
     draws = chains.draws.reshape(-1, chains.draws.shape[2])
     points = draws[:: max(1, -(-len(draws) // _DRAWS))]
