@@ -215,7 +215,8 @@ class Posterior(Mapping[str, Array]):
         ----------
         exposure
             A number or (J,): trials, exposure, or number of values whose mean is predicted; for
-            known variances the sampling variance of the next estimate.
+            known variances the sampling variance of the next estimate; for a regression the
+            predictors of the next event, (P,) or (J, P).
         quantiles
             Level or levels; for counts the smallest count whose cdf reaches the level.
 
@@ -226,7 +227,7 @@ class Posterior(Mapping[str, Array]):
         FitError
             If a level is not strictly between 0 and 1.
         """
-        amount = checked_exposure(exposure, len(self._codes))
+        amount = checked_exposure(exposure, len(self._codes), self._family.exposure_width)
         at = {name: v[self._codes] for name, v in self._fits.hyperparameters.items()}
         levels = checked_levels(quantiles)
         law = self._family.update(self._statistics, at)

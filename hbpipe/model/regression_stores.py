@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hbpipe.errors import StatisticsError
 from hbpipe.model.condense import mixture_quantiles
 from hbpipe.model.family import Array, Description, Statistics
 from hbpipe.model.grouped import Rows
@@ -26,7 +25,7 @@ from hbpipe.model.marginal.designs import RegressionSketch
 from hbpipe.model.marginal.factors import factors_of
 from hbpipe.model.mixture import Mixture
 from hbpipe.model.sampling import Conditional, NodeValues, Predictive
-from hbpipe.model.small import cholesky, diagonal, forward, product, rows_last, transposed
+from hbpipe.model.small import diagonal, forward, product, root_of_shifted, rows_last, transposed
 
 
 def conditional(statistics: Statistics, nodes: NodeValues) -> Conditional:
@@ -38,10 +37,7 @@ def conditional(statistics: Statistics, nodes: NodeValues) -> Conditional:
     )
     centre = rows_last(nodes["mu"])[:, None, None]
     spread = product(factor, loading)
-    total = product(transposed(spread), spread)
-    for k in range(len(total)):
-        total[k, k] += 1.0
-    lower = cholesky(total)
+    lower = root_of_shifted(transposed(spread))
     root = transposed(forward(lower, transposed(loading)))
     pull = product(root, forward(lower, transposed(spread)))
     mean = centre + product(pull, response - product(factor, centre))
@@ -100,24 +96,13 @@ def predict(posterior: Conditional, nodes: NodeValues, exposure: Array) -> Predi
     """Response of the next event of each store at its predictors, ``exposure`` (J, P).
 
     At each node it is N(x'b, x'Cov(b)x + σ²).
-
-    Raises
-    ------
-    StatisticsError
-        If these are not P numbers a store.
     """
     assert posterior.covariance is not None
-    predictors = np.asarray(exposure, np.float64)
-    stores, _, size = posterior.mean.shape
-    if predictors.shape not in ((size,), (stores, size)):
-        raise StatisticsError(
-            f"the predictors of the next event have the shape {predictors.shape}",
-            expected=f"({size},), or ({stores}, {size}), one row for each store",
-            remedy="give every predictor of the fit in its order, the constant 1 included",
-        )
-    x = np.broadcast_to(predictors, (stores, size))
-    mean = np.einsum("jk,jsk->js", x, posterior.mean)
-    spread = np.einsum("jk,jskl,jl->js", x, posterior.covariance, x)
+    stores = len(exposure)
+    across = exposure[:, None, :]
+    mean = np.sum(across * posterior.mean, axis=2)
+    half = np.sum(across[:, :, None] * posterior.covariance, axis=3)
+    spread = np.sum(across * half, axis=2)
     variance = np.maximum(spread, 0.0) + np.square(nodes["sigma"])
 
     def mixed(weight: Array, levels: Array) -> Description:
@@ -126,7 +111,7 @@ def predict(posterior: Conditional, nodes: NodeValues, exposure: Array) -> Predi
         centre, total = mixture.moments()
         quantiles = mixture_quantiles(NORMAL, weight, parameters, levels)
         return Description(
-            centre, np.sqrt(total), quantiles, lambda x: mixture.cdf(np.broadcast_to(x, stores))
+            centre, np.sqrt(total), quantiles, lambda y: mixture.cdf(np.broadcast_to(y, stores))
         )
 
     return Predictive(mean, variance, mixed)

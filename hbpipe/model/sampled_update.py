@@ -111,8 +111,17 @@ def covariance_sampled(
     terms = n_terms(family, statistics)
     out = np.empty((len(pools), terms, terms))
     for rows, pool, some in _blocks(nodes, statistics, pools, terms):
-        posterior = StorePosterior.of(sampling_of(family), nodes.pools[pool], some)
-        out[rows] = posterior.covariance
+        if nodes.pools[pool].method in PLAIN:
+            known = _plain_posterior(family, hyperparameters, some, pools[rows])
+            described = family.describe(known, np.empty(0))
+            out[rows] = (
+                np.square(described.sd)[:, None, None]
+                if described.covariance is None
+                else described.covariance
+            )
+        else:
+            posterior = StorePosterior.of(sampling_of(family), nodes.pools[pool], some)
+            out[rows] = posterior.covariance
     return out
 
 

@@ -29,7 +29,7 @@ from hbpipe.model.marginal.designs import RegressionSketch
 from hbpipe.model.marginal.means import LOG_2PI
 from hbpipe.model.parts import Table, total
 from hbpipe.model.relative import split, triangle
-from hbpipe.model.small import cholesky, forward, log_det, product, rows_last, transposed
+from hbpipe.model.small import forward, log_det, product, root_of_shifted, rows_last, transposed
 
 #: Rows of a block: its matrices stay in the processor's cache.
 BLOCK = 2**12
@@ -45,11 +45,7 @@ class Whitened:
     @classmethod
     def of(cls, factor: Array, loading: Array) -> Whitened:
         """Whiten rows with R (P, P, B) at Λ (P, P, B)."""
-        spread = product(factor, loading)
-        total = product(spread, transposed(spread))
-        for k in range(len(total)):
-            total[k, k] += 1.0
-        lower = cholesky(total)
+        lower = root_of_shifted(product(factor, loading))
         return cls(lower, forward(lower, factor))
 
     @property
