@@ -11,6 +11,7 @@ rank and a store without rows are ordinary: the first leaves Λ with columns of 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from hbpipe.model.laws import NORMAL
 from hbpipe.model.marginal.factors import factors_of
 from hbpipe.model.marginal.means import LOG_2PI
 from hbpipe.model.relative import loading_of
-from hbpipe.model.small import cholesky, forward, product, rows_first, rows_last, transposed
+from hbpipe.model.small import forward, product, root_of_shifted, rows_first, rows_last, transposed
 
 
 def prior_of(hyperparameters: Hyperparameters) -> Prior:
@@ -57,10 +58,7 @@ def update_coefficients(statistics: Statistics, hyperparameters: Hyperparameters
 
 def _shrink(spread: Array, loading: Array, deviation: Array) -> tuple[Array, Array]:
     """Λ M⁻¹ F' u, and a root of Λ M⁻¹ Λ', for F (P, P, J) and u (P, 1, J)."""
-    total = product(transposed(spread), spread)
-    for k in range(len(total)):
-        total[k, k] += 1.0
-    lower = cholesky(total)
+    lower = root_of_shifted(transposed(spread))
     half = forward(lower, transposed(loading))
     pulled = forward(lower, product(transposed(spread), deviation))
     root = transposed(half)
@@ -89,9 +87,10 @@ def log_base_measure(statistics: Statistics, hyperparameters: Hyperparameters) -
 
 
 def describe_coefficients(posterior: Prior, quantiles: Any) -> Description:
-    """Mean, sd, quantiles and cdf of each coefficient by itself, (J, P)."""
-    variance = np.einsum("...kk->...k", posterior["Sigma"])
-    return NORMAL.describe(posterior["mu"], np.sqrt(np.maximum(variance, 0.0)), quantiles)
+    """Mean, sd, quantiles and cdf of each coefficient by itself, (J, P), and their covariance."""
+    covariance = posterior["Sigma"]
+    sd = np.sqrt(np.maximum(np.einsum("...kk->...k", covariance), 0.0))
+    return replace(NORMAL.describe(posterior["mu"], sd, quantiles), covariance=covariance)
 
 
 def predict_response(

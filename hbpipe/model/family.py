@@ -182,13 +182,15 @@ class Description:
     """Summary of posteriors of any shape (J, ...).
 
     ``mean`` and ``sd`` have the posteriors' shape, ``quantiles`` one more axis (..., Q), and
-    ``cdf`` takes points that broadcast against that shape.
+    ``cdf`` takes points that broadcast against that shape. ``covariance`` (J, P, P) is that of a
+    vector's elements; None for single numbers and predictions.
     """
 
     mean: Array
     sd: Array
     quantiles: Array
     cdf: Callable[[Any], Array]
+    covariance: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -236,7 +238,8 @@ class Family:
     log_base_measure: Callable[[Statistics, Hyperparameters], Array]
     #: (posterior, quantile levels (Q,)) -> Description.
     describe: Callable[[Prior, Any], Description]
-    #: (posterior, exposure, hyperparameters, quantile levels (Q,)) -> posterior predictive.
+    #: (posterior, exposure, hyperparameters, quantile levels (Q,)) -> posterior predictive; of a
+    #: family with a role that is filled by several quantities, the exposure is these, (J, P).
     predict: Callable[[Prior, Any, Hyperparameters, Any], Description]
     #: (rng, hyperparameters, n_stores, size) -> events by role, codes (E,), true θ (n_stores,);
     #: ``size`` events per store, one number or (n_stores,).
@@ -271,6 +274,9 @@ class Family:
     sampling: Sampling | None = None
     #: Its named hyperparameters as formulas, for hyperpriors; a ``geometry`` has its own.
     named: NamedSpace | None = None
+    #: (specification, sketch, names that are held) -> compiled hyperprior, where formulas of single
+    #: parameters do not suffice: (coordinates) -> log density with derivatives, with ``select``.
+    hyperprior: Callable[[Any, Any, frozenset[str]], Any] | None = None
     #: P, the number of coefficients or classes of a store's θ; None where θ is one number.
     size: int | None = None
     #: P -> the same family with that many; a record stands for one size.
@@ -281,6 +287,11 @@ class Family:
         from hbpipe.model.families import get_family
 
         return get_family, (self.name, self.size)
+
+    @property
+    def exposure_width(self) -> int | None:
+        """P where the next observation is one at given predictors, None where it has a size."""
+        return self.size if any(role.several for role in self.roles) else None
 
     def combine(self, left: Statistics, right: Statistics) -> dict[str, NDArray[Any]]:
         """Merge two parts of the same ``J`` stores; an absent store is the identity."""

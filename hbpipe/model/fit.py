@@ -158,6 +158,8 @@ def _compile(family: Family, sketch: Any, spec: Any, held: frozenset[str], *, ne
     """Compile the hyperprior; a wrong specification is an error of every fit that is given one."""
     if callable(spec) or (spec is None and not needed):
         return spec
+    if family.hyperprior is not None:
+        return family.hyperprior(spec, sketch, held)
     from hbpipe.model.hyperpriors import compile_hyperprior
 
     return compile_hyperprior(family, spec, sketch, held=held)

@@ -22,6 +22,7 @@ from typing import TypeAlias
 import numpy as np
 from scipy import special
 
+from hbpipe.errors import FitError
 from hbpipe.model.family import Array
 from hbpipe.model.modes import LogDensity, Mode, root_of
 from hbpipe.model.pareto import pareto_k
@@ -38,6 +39,9 @@ _DISTANCES = 2.0 ** np.arange(-5.0, 6.5, 0.5)
 FEWEST, MOST, TOLERANCE = 1024, 16384, 0.005
 #: The law is adapted, at most so often, while fewer of its points are effective, or k̂ is higher.
 _EVEN, _TAME, _ADAPTATIONS = 0.3, 0.5, 4
+#: Points for each of V + 1 numbers that moments are taken from, and how often weights are halved
+#: on the logarithmic scale to have them.
+_POINTS, _HALVINGS = 5.0, 12
 _SEED = 20240607
 
 
@@ -177,11 +181,24 @@ def adapted(density: LogDensity, proposal: Proposal) -> tuple[Proposal, Weighted
     return chosen, best
 
 
+def tempered(found: Weighted) -> Array:
+    """Weights to the largest power 1, ½, ¼, … at which enough points share them, (S,).
+
+    One point with nearly all the weight says nothing of a scale.
+    """
+    enough = _POINTS * (found.points.shape[1] + 1)
+    log_ratio = found.log_ratio - np.max(found.log_ratio)
+    for halvings in range(_HALVINGS):
+        weight = np.exp(log_ratio * 0.5**halvings)
+        weight /= np.sum(weight)
+        if 1.0 / np.sum(weight**2) >= enough:
+            break
+    return np.asarray(weight)
+
+
 def fitted(found: Weighted) -> Proposal:
     """Centre, axes and scales from the moments of weighted points."""
-    # Truncated (Ionides 2008): one point with nearly all the weight says nothing of a scale.
-    weight = np.minimum(found.weight, len(found.points) ** -0.5)
-    weight = weight / np.sum(weight)
+    weight = tempered(found)
     centre = np.sum(weight[:, None] * found.points, axis=0)
     offset = found.points - centre
     covariance = np.einsum("s,si,sj->ij", weight, offset, offset)
@@ -198,7 +215,14 @@ def fitted(found: Weighted) -> Proposal:
 def _evaluate(density: LogDensity, proposal: Proposal, begin: int, end: int) -> Weighted:
     """Weighted points number ``begin`` to ``end`` of the sequence."""
     points, log_density = proposal.draw(_uniform(len(proposal.centre) + 1, begin, end))
-    return Weighted(points, density(points) - log_density)
+    log_ratio = density(points) - log_density
+    if not np.isfinite(log_ratio).any():
+        raise FitError(
+            "the posterior of the hyperparameters has no density around its mode",
+            expected="a density that is finite in some neighbourhood of its mode",
+            remedy="give a hyperprior without gaps, or hold what is known with `fixed`",
+        )
+    return Weighted(points, log_ratio)
 
 
 def _uniform(dimensions: int, begin: int, end: int) -> Array:

@@ -207,17 +207,31 @@ def _as_mode(point: Array, value: float, hessian: Array, steps: Array, arrived: 
     return Mode(point, value, covariance, regular)
 
 
-def mean_shift(density: LogDensity, mode: Mode) -> Array:
-    """Move from the mode to the mean, (V,), to the order of the third derivatives (Lindley 1980).
+def marginal_mode(density: LogDensity, mode: Mode, spreads: tuple[int, ...]) -> Array:
+    """Move from the joint mode to the marginal modes of some variables, (V,).
 
-    In coordinates in which the curvature is the identity, the mean lies ½ Σ_k ∂³/∂z_j∂z_k² from
-    the mode along axis j. No longer than an sd along any axis: beyond, the expansion is no good.
+    By Laplace's method a marginal differs from the profile by −½ log |−H| of the other variables,
+    and one Newton step accounts for its slope (Tierney and Kadane 1986). Where the curvature is
+    the identity, that slope along an axis is half the sum of the third derivatives, once along
+    it and twice along each other axis. The other variables follow to where they are likeliest.
+    A step is no longer than an sd: beyond, the expansion is no good.
     """
-    root, variables = mode.root, len(mode.point)
-    axes = _APART * root.T
-    stencil = np.concatenate([np.zeros((1, variables)), axes, -axes])
-    around = mode.point + stencil[1:, None, :] + stencil
-    values = density(around.reshape(-1, variables)).reshape(len(stencil) - 1, len(stencil))
-    trace = np.sum(values[:, 1:] - values[:, :1], axis=1)
-    third = (trace[:variables] - trace[variables:]) / (2.0 * _APART**3)
-    return np.asarray(root @ np.clip(0.5 * third, -1.0, 1.0))
+    if not spreads:
+        return mode.point
+    places, root = list(spreads), mode.root
+    sd = np.sqrt(np.diag(mode.covariance))[places]
+    paths = mode.covariance[places] / sd[:, None]
+    steps = np.clip([_marginal_slope(density, mode, root, path) for path in paths], -1.0, 1.0)
+    within = np.linalg.solve(mode.covariance[np.ix_(places, places)], sd * steps)
+    return np.asarray(mode.point + mode.covariance[:, places] @ within)
+
+
+def _marginal_slope(density: LogDensity, mode: Mode, root: Array, path: Array) -> float:
+    """Slope of −½ log |−H| of all directions but the path, along it, at the mode."""
+    axes = np.concatenate([np.zeros((1, len(path))), _APART * root.T, -_APART * root.T])
+    ends = _APART * np.array([1.0, -1.0])[:, None, None] * path
+    values = density((mode.point + ends + axes).reshape(-1, len(path))).reshape(2, -1)
+    curvature = np.sum(values[:, 1:] - values[:, :1], axis=1) / _APART**2
+    twice = density(mode.point + 2.0 * ends[:, 0])
+    own = (twice[0] - twice[1] - 2.0 * (values[0, 0] - values[1, 0])) / (2.0 * _APART**3)
+    return float(0.5 * ((curvature[0] - curvature[1]) / (2.0 * _APART) - own))

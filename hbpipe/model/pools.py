@@ -93,7 +93,8 @@ def update_pools(
     """
     pools, levels = np.asarray(pools), checked_levels(quantiles)
     if isinstance(nodes, SampledNodes):
-        amount = None if exposure is None else checked_exposure(exposure, len(pools))
+        width = family.exposure_width
+        amount = None if exposure is None else checked_exposure(exposure, len(pools), width)
         columns = update_sampled(family, nodes, hyperparameters, statistics, pools, levels, amount)
         return PosteriorColumns(**columns, method=nodes.method[pools])
     geometry = geometry_of(family)
@@ -151,8 +152,23 @@ def one_per_store(values: Any, stores: int, name: str, terms: int = 1) -> Array:
     return np.broadcast_to(found, shape)
 
 
-def checked_exposure(exposure: Any, stores: int) -> Array:
-    """Return exposures as (J,); StatisticsError where one is negative, infinite or NaN."""
+def checked_exposure(exposure: Any, stores: int, width: int | None = None) -> Array:
+    """Return exposures as (J,); StatisticsError where one is negative, infinite or NaN.
+
+    With a ``width`` P they are the predictors of the next event, (J, P), or (P,) for all stores,
+    of any sign.
+    """
+    if width is not None:
+        predictors = np.asarray(exposure, dtype=float)
+        shapes = ((width,), (stores, width))
+        if predictors.shape not in shapes or not np.isfinite(predictors).all():
+            raise StatisticsError(
+                f"the predictors of the next event have the shape {predictors.shape}, or are not "
+                "all finite",
+                expected=f"finite numbers, {shapes[0]} or {shapes[1]}, one row for each store",
+                remedy="give every predictor of the fit in its order, the constant 1 included",
+            )
+        return np.broadcast_to(predictors, shapes[1])
     amount = one_per_store(exposure, stores, "exposures")
     if len(wrong := np.flatnonzero(~(np.isfinite(amount) & (amount >= 0)))):
         raise StatisticsError(

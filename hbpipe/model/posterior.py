@@ -144,13 +144,13 @@ def posterior_pools(
 class Posterior(Mapping[str, Array]):
     """Posteriors of ``J`` stores.
 
-    A mapping of columns, float64 (J,): ``mean``, ``sd``, ``sd_plug_in`` (hyperparameters taken
-    as known), ``q0.025`` and so on, ``weight`` (share of the store's own data) and
-    ``prior_mean`` (what it is shrunk to). Beside them the two extremes
+    A mapping of columns, float64 (J,), or (J, T) for stores with T > 1 terms: ``mean``, ``sd``,
+    ``sd_plug_in`` (hyperparameters taken as known), ``q0.025`` and so on, ``weight`` (share of the
+    store's own data) and ``prior_mean`` (what it is shrunk to). Beside them the two extremes
     (:mod:`hbpipe.model.pooling`): ``no_pooling``, the raw estimate, and ``complete_pooling``,
     the estimate of all stores of the fit as one, each with its sampling sd in
-    ``no_pooling_sd`` and ``complete_pooling_sd``. A store without data has no raw estimate:
-    NaN, with an sd of ∞.
+    ``no_pooling_sd`` and ``complete_pooling_sd``. A store whose data give no raw estimate has NaN,
+    with an sd of ∞.
 
     Attributes
     ----------
@@ -235,7 +235,8 @@ class Posterior(Mapping[str, Array]):
         ----------
         exposure
             A number or (J,): trials, exposure, or number of values whose mean is predicted; for
-            known variances the sampling variance of the next estimate.
+            known variances the sampling variance of the next estimate; for a regression the
+            predictors of the next event, (P,) or (J, P).
         quantiles
             Level or levels; for counts the smallest count whose cdf reaches the level.
 
@@ -246,7 +247,7 @@ class Posterior(Mapping[str, Array]):
         FitError
             If a level is not strictly between 0 and 1.
         """
-        amount = checked_exposure(exposure, len(self._codes))
+        amount = checked_exposure(exposure, len(self._codes), self._family.exposure_width)
         at = {name: v[self._codes] for name, v in self._fits.hyperparameters.items()}
         levels = checked_levels(quantiles)
         if self._closed is not None:

@@ -14,8 +14,8 @@ import numpy as np
 from hbpipe.errors import FitError
 from hbpipe.model.chains import draw_chains
 from hbpipe.model.family import Array, Family
-from hbpipe.model.importance import Limits, Weighted, fitted, sample
-from hbpipe.model.modes import Mode, find_mode, mean_shift
+from hbpipe.model.importance import Limits, Weighted, fitted, sample, tempered
+from hbpipe.model.modes import Mode, find_mode, marginal_mode
 from hbpipe.model.pareto import LIMIT
 from hbpipe.model.sampled_nodes import STEP, PoolNodes, SampledNodes
 from hbpipe.model.sampled_stores import StorePosterior
@@ -27,8 +27,8 @@ _CHAINS, _DRAWS = 4, 4096
 _BLOCK = 2**20
 #: Levels of the limits that have to settle.
 _LEVELS = np.array([0.025, 0.975])
-#: Where a family names no stores, means and sds of the hyperparameters have to settle, to four
-#: times as much of their sd: of a store's variance only a part comes from them.
+#: Where a family names no stores, mean ± 2 sd of the hyperparameters have to settle, to four times
+#: as much of their sd: of a store's variance only a part comes from them.
 _PART = 4.0
 #: Nodes that together have less weight than this are left out.
 _NEGLIGIBLE = 1e-7
@@ -151,8 +151,8 @@ def _single(target: HyperTarget, point: Array, sketch: Any, method: str) -> Pool
 
 
 def _first_order(target: HyperTarget, density: Density, mode: Mode, sketch: Any) -> PoolNodes:
-    """Nodes around the mean of the hyperparameters, for the gradients of stores' means."""
-    centre = mode.point + mean_shift(density, mode)
+    """Nodes around the marginal mode of the log sds, for the gradients of stores' means."""
+    centre = marginal_mode(density, mode, target.spreads)
     axes = STEP * mode.root.T
     points = np.concatenate([centre[None], centre + axes, centre - axes])
     single = _single(target, centre, sketch, "first_order")
@@ -185,10 +185,9 @@ def _integrated(
 def _by_chains(
     single: PoolNodes, target: HyperTarget, density: Density, found: Weighted
 ) -> PoolNodes:
-    """Nodes from draws of chains that begin at points drawn by their weights."""
-    weight = np.minimum(found.weight, len(found.points) ** -0.5)
+    """Nodes from draws of chains that begin at points taken by their weights."""
     place = (np.arange(_CHAINS) + 0.5) / _CHAINS
-    begin = np.searchsorted(np.cumsum(weight / np.sum(weight)), place)
+    begin = np.searchsorted(np.cumsum(tempered(found)), place)
     chains = draw_chains(density.far, found.points[begin], fitted(found).root)
     draws = chains.draws.reshape(-1, chains.draws.shape[2])
     points = draws[:: max(1, -(-len(draws) // _DRAWS))]

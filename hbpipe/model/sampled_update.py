@@ -28,7 +28,7 @@ from hbpipe.model.sampling import sampling_of
 #: Methods that take the hyperparameters as known.
 PLAIN = ("plug_in", "unidentified")
 #: Numbers that one array of a block may hold.
-_BLOCK = 2**19
+_BLOCK = 2**17
 
 
 def update_sampled(
@@ -111,8 +111,17 @@ def covariance_sampled(
     terms = n_terms(family, statistics)
     out = np.empty((len(pools), terms, terms))
     for rows, pool, some in _blocks(nodes, statistics, pools, terms):
-        posterior = StorePosterior.of(sampling_of(family), nodes.pools[pool], some)
-        out[rows] = posterior.covariance
+        if nodes.pools[pool].method in PLAIN:
+            known = _plain_posterior(family, hyperparameters, some, pools[rows])
+            described = family.describe(known, np.empty(0))
+            out[rows] = (
+                np.square(described.sd)[:, None, None]
+                if described.covariance is None
+                else described.covariance
+            )
+        else:
+            posterior = StorePosterior.of(sampling_of(family), nodes.pools[pool], some)
+            out[rows] = posterior.covariance
     return out
 
 
@@ -176,7 +185,7 @@ def _plain(
     described = family.describe(known, levels)
     out["mean"][rows] = described.mean.reshape(shape)
     out["sd"][rows] = described.sd.reshape(shape)
-    out["quantiles"][rows] = described.quantiles.reshape(*shape, len(levels))
+    out["quantiles"][rows] = described.quantiles.reshape(len(rows), shape[1], len(levels))
     if exposure is not None:
         at = {name: np.asarray(value)[pools[rows]] for name, value in hyperparameters.items()}
         predicted = family.predict(known, exposure[rows], at, levels[:0])

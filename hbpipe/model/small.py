@@ -40,6 +40,36 @@ def cholesky(matrix: Array) -> Array:
     return lower
 
 
+def root_of_shifted(spread: Array) -> Array:
+    """Lower L with L L' = I + F F', for F (P, K, ...).
+
+    F F' is not formed: its columns are added one by one to a factor L D L' (Gill, Golub, Murray
+    and Saunders 1974, *Mathematics of Computation* 28, method C2), and nothing is ever subtracted
+    from D. So columns whose squares differ by more than 1e16 leave the small ones their digits.
+    """
+    size = len(spread)
+    one = np.ones(spread.shape[2:])
+    unit: dict[tuple[int, int], Array] = {}
+    pivots = [one for _ in range(size)]
+    for column in range(spread.shape[1]):
+        left, share = [spread[i, column] for i in range(size)], one
+        for j in range(size):
+            scaled = share * left[j]
+            pivot = pivots[j] + scaled * left[j]
+            gain, kept = scaled / pivot, pivots[j] / pivot
+            for i in range(j + 1, size):
+                before = unit.get((i, j), 0.0 * one)
+                unit[i, j] = kept * before + gain * left[i]
+                left[i] = left[i] - left[j] * before
+            share, pivots[j] = share * kept, pivot
+    lower = np.zeros((size, size, *spread.shape[2:]))
+    for j, pivot in enumerate(pivots):
+        lower[j, j] = np.sqrt(pivot)
+        for i in range(j + 1, size):
+            lower[i, j] = unit[i, j] * lower[j, j]
+    return lower
+
+
 def semidefinite(matrix: Array, floor: Array) -> Array:
     """Lower L with L L' = matrix for a matrix that may be singular.
 

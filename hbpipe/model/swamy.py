@@ -11,19 +11,18 @@ from numpy.typing import NDArray
 from hbpipe.model.cross import fold_cross_moments
 from hbpipe.model.family import Array, Degeneracy
 from hbpipe.model.gaussian import one_store
-from hbpipe.model.grouped import Rows, total
+from hbpipe.model.grouped import Rows
 from hbpipe.model.marginal.designs import RegressionSketch
-from hbpipe.model.marginal.factors import Factors, factors_of
+from hbpipe.model.marginal.factors import Factors, factors_of, inverse_of
 from hbpipe.model.marginal.regression import log_marginal
 from hbpipe.model.moments import ratio
+from hbpipe.model.optimise import Curvature
+from hbpipe.model.parts import total
 from hbpipe.model.relative import loading_of, triangle
-from hbpipe.model.small import forward, product, rows_first, rows_last, transposed
+from hbpipe.model.small import product, rows_first, rows_last, transposed
 
 #: |log σ| at most: σ between 1e-33 and 1e33, derivatives, with σ⁻⁶ in them, are still numbers.
 LOG_SIGMA_BOUND = 75.0
-#: A predictor is collinear when less than this share of its length is left by those before it.
-#: The product of two such shares, 1e-10, is where curvature drowns in rounding.
-_COLLINEAR = 1e-5
 
 
 def swamy(sketch: RegressionSketch, held: Array) -> Array:
@@ -45,12 +44,10 @@ def swamy(sketch: RegressionSketch, held: Array) -> Array:
     start = np.where(np.isnan(held), start, held)
     start[:, :size] = centre
     _, gradient, hessian = log_marginal(sketch, start)
-    information = -hessian[:, :size, :size]
-    known = np.linalg.matrix_rank(information, hermitian=True) == size
-    safe = np.where(known[:, None, None], information, np.eye(size))
-    step = np.linalg.solve(safe, gradient[:, :size, None])[..., 0]
-    start[:, :size] += np.where(known[:, None], step, 0.0)
-    return start
+    location = np.arange(held.shape[1]) < size
+    used = location & (sketch.n_groups > 0)[:, None]
+    step = Curvature.of(hessian, 0.0 * gradient, np.ones_like(start), used).solve(gradient * used)
+    return start + np.where(used, step, 0.0)
 
 
 def _between(sketch: RegressionSketch, sigma_squared: Array) -> tuple[Array, Array]:
@@ -64,7 +61,7 @@ def _between(sketch: RegressionSketch, sigma_squared: Array) -> tuple[Array, Arr
     average = ratio(noise, stores)
     covariance = ratio(found["cross"], stores - 1.0) - sigma_squared[:, None, None] * average
     together = factors_of(sketch.together)
-    singular = np.any(collinear(together), axis=0)[:, None, None]
+    singular = np.any(together.collinear, axis=0)[:, None, None]
     enough = np.asarray((stores > 1) & ~singular)
     covariance = np.where(enough, _cut_off(covariance, together), 0.0)
     return covariance, np.where(enough[:, 0], found["means"], _least_squares(together))
@@ -74,7 +71,7 @@ def _own_fits(rows: Rows) -> tuple[dict[str, NDArray[Any]], Array]:
     """Moments of the stores' own coefficients by pool, and Σ (X'X)⁻¹ (G, P, P)."""
     factor = rows_last(rows["factor"])
     full = np.flatnonzero(np.all([row[k] > 0 for k, row in enumerate(factor)], axis=0))
-    inverse = _inverse(factor[:, :, full])
+    inverse = inverse_of(factor[:, :, full])
     pool, count = rows.pool[full], rows["n"][full]
     about = product(product(inverse, rows_last(rows["cross"][full])), transposed(inverse))
     means = product(inverse, rows_last(rows["means"][full])[:, None])[:, 0]
@@ -88,36 +85,18 @@ def _own_fits(rows: Rows) -> tuple[dict[str, NDArray[Any]], Array]:
 def _cut_off(covariance: Array, together: Factors) -> Array:
     """Set negative directions of Σ to zero, in units that make the pooled X'X the identity."""
     size = len(together.factor)
-    factor = rows_first(_regular(together))
+    factor = rows_first(together.regular)
     turned = factor @ covariance @ np.swapaxes(factor, 1, 2)
     values, vectors = np.linalg.eigh(turned)
     root = rows_last(vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :])
-    back = product(_inverse(rows_last(factor)), root)
+    back = product(inverse_of(rows_last(factor)), root)
     return rows_first(product(back, transposed(back))).reshape(-1, size, size)
-
-
-def collinear(together: Factors) -> Array:
-    """Which predictors (P, G) are all but a combination of those before them, over all rows."""
-    length = np.sqrt(np.sum(np.square(together.factor), axis=0))
-    return np.asarray(np.einsum("kkg->kg", together.factor) <= _COLLINEAR * length)
-
-
-def _regular(together: Factors) -> Array:
-    """R of all rows of a pool, (P, P, G); the identity where predictors are collinear."""
-    identity = np.eye(len(together.factor))[:, :, None]
-    return np.where(collinear(together).any(axis=0), identity, together.factor)
-
-
-def _inverse(factor: Array) -> Array:
-    """Inverse of upper triangular matrices (P, P, R)."""
-    identity = np.broadcast_to(np.eye(len(factor))[:, :, None], factor.shape)
-    return transposed(forward(transposed(factor), identity))
 
 
 def _least_squares(together: Factors) -> Array:
     """Coefficients (G, P) of one regression through all rows; 0 where they are not determined."""
-    fits = product(_inverse(_regular(together)), together.response[:, None])[:, 0]
-    return rows_first(np.where(collinear(together).any(axis=0), 0.0, fits))
+    fits = product(inverse_of(together.regular), together.response[:, None])[:, 0]
+    return rows_first(np.where(together.collinear.any(axis=0), 0.0, fits))
 
 
 def _sigma_squared(sketch: RegressionSketch, held: Array) -> Array:
@@ -143,7 +122,7 @@ def scale(sketch: RegressionSketch) -> Array:
 
     √(N [(X'X)⁻¹]_kk) over all rows of the pool, so that a predictor's unit and origin count.
     """
-    inverse = _inverse(_regular(factors_of(sketch.together)))
+    inverse = inverse_of(factors_of(sketch.together).regular)
     single = rows_first(np.sqrt(np.sum(np.square(inverse), axis=1) * sketch.n_values))
     single = np.where(single > 0, single, 1.0)
     total = np.sqrt(_total_variance(sketch))[:, None]
@@ -182,7 +161,7 @@ def degeneracies(sketch: RegressionSketch) -> tuple[Degeneracy, ...]:
                 "it, or varies by less than 1e-5 of its size",
                 remedy="leave it out, or subtract a typical value from it (a year: year - 2020)",
             )
-            for number, where in enumerate(collinear(together))
+            for number, where in enumerate(together.collinear)
             if np.any(where & (stores > 0))
         ),
         undetermined(

@@ -239,7 +239,7 @@ def update(night: Night) -> dict[str, Any]:
     night.tallies = [tally for _, tallies in written for tally in tallies]
     night.folded = []
     units = sum(tally.units for tally in night.tallies if tally.metric == night.metrics[0].name)
-    return {"units": units, "posteriors": sum(tally.units for tally in night.tallies)}
+    return {"units": units, "posteriors": sum(tally.posteriors for tally in night.tallies)}
 
 
 def audit(night: Night) -> dict[str, Any]:

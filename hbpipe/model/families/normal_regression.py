@@ -43,7 +43,11 @@ from hbpipe.model.products import (
     is_raw,
     number_of_predictors,
 )
+from hbpipe.model.regression_stores import conditional, predict, representatives, terms
+from hbpipe.model.regression_target import integrable, regression_target
 from hbpipe.model.relative import coordinates_of, folded, lost_ranks, named, triangle
+from hbpipe.model.sampling import Sampling
+from hbpipe.model.separation import compile_separation
 from hbpipe.model.small import diagonal, rows_last
 from hbpipe.model.statistics import check_statistics
 from hbpipe.model.swamy import LOG_SIGMA_BOUND, degeneracies, scale, swamy
@@ -102,6 +106,16 @@ def admit(statistics: Mapping[str, Any]) -> tuple[Family, dict[str, NDArray[Any]
     return family, arrays
 
 
+SAMPLING = Sampling(
+    target=regression_target,
+    conditional=conditional,
+    predict=predict,
+    terms=terms,
+    integrable=integrable,
+    representatives=representatives,
+)
+
+
 @lru_cache
 def sized(size: int) -> Family:
     """Return the family with ``size`` coefficients.
@@ -149,6 +163,8 @@ def sized(size: int) -> Family:
         compresses=False,
         raw=least_squares,
         raw_sd=least_squares_sd,
+        sampling=SAMPLING,
+        hyperprior=compile_separation,
         size=size,
         sized=sized,
     )

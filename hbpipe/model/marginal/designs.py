@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -11,8 +12,10 @@ from numpy.typing import NDArray
 
 from hbpipe.model.cross import fold_cross_moments
 from hbpipe.model.family import Array, Codes, Statistics
-from hbpipe.model.grouped import Rows, Table, distinct, float_sums, integer_sums, stack, total
-from hbpipe.model.marginal.factors import factors_of
+from hbpipe.model.grouped import Rows, distinct, float_sums, integer_sums, stack
+from hbpipe.model.marginal.factors import factors_of, inverse_of
+from hbpipe.model.parts import Table, total
+from hbpipe.model.small import rows_first
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,17 @@ class RegressionSketch:
     def n_values(self) -> Array:
         """Rows of events of all stores in each pool, (G,)."""
         return np.asarray(self.together["n"], np.float64)
+
+    @cached_property
+    def basis(self) -> tuple[Array, Array]:
+        """B (G, P, P), and B⁻¹: predictors x'B⁻¹ are orthogonal with mean square 1 over a pool.
+
+        A year, or a timestamp, differs little from a multiple of the constant. Sums over stores
+        of coefficients B b keep the digits that those of b would lose; B is upper triangular.
+        """
+        scale = 1.0 / np.sqrt(np.maximum(self.n_values, 1.0))
+        basis = factors_of(self.together).regular * scale
+        return rows_first(basis), rows_first(inverse_of(basis))
 
     def select(self, pools: Codes) -> RegressionSketch:
         """Return the sketch of some pools."""

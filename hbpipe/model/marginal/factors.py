@@ -16,9 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.model.family import Array, Statistics
-from hbpipe.model.small import diagonal, semidefinite, transposed
+from hbpipe.model.small import diagonal, forward, semidefinite, transposed
 
 _EPSILON = float(np.finfo(np.float64).eps)
+#: A predictor is collinear when less than this share of its length is left by those before it.
+#: The product of two such shares, 1e-10, is where curvature drowns in rounding.
+_COLLINEAR = 1e-5
 
 
 def dependent(n: Array) -> Array:
@@ -38,6 +41,18 @@ class Factors:
     response: Array
     residual: Array
     rank: NDArray[np.int64]
+
+    @property
+    def collinear(self) -> NDArray[np.bool_]:
+        """Which predictors (P, J) are all but a combination of those before them."""
+        length = np.sqrt(np.sum(np.square(self.factor), axis=0))
+        return np.asarray(diagonal(self.factor) <= _COLLINEAR * length)
+
+    @property
+    def regular(self) -> Array:
+        """R (P, P, J), and the identity where predictors are collinear."""
+        identity = np.eye(len(self.factor))[:, :, None]
+        return np.where(np.any(self.collinear, axis=0), identity, self.factor)
 
 
 def factors_of(statistics: Statistics) -> Factors:
@@ -74,3 +89,9 @@ def _rotate_in(upper: Array, row: Array, tolerance: Array) -> None:
         upper[k, k:] = cosine * above + sine * row[k:]
         row[k:] = cosine * row[k:] - sine * above
         upper[k, k] = length
+
+
+def inverse_of(factor: Array) -> Array:
+    """Inverse of upper triangular matrices (P, P, J)."""
+    identity = np.broadcast_to(np.eye(len(factor))[:, :, None], factor.shape)
+    return transposed(forward(transposed(factor), identity))

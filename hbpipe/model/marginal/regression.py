@@ -11,7 +11,8 @@ With A = R' M⁻¹ R, r = R' M⁻¹ u and Q = A − r r'/σ², its derivatives a
     ∂/∂μ = r/σ²,   d log L = −½ tr(Q dS),   dA = −A dS A,   dr = −A (dS r + dμ).
 
 So those of a pool are linear in the sums over its stores of A, r, r r', A ⊗ A, A ⊗ r r' and A ⊗ r,
-and value, gradient and Hessian of disjoint shards add up.
+and value, gradient and Hessian of disjoint shards add up. The sums are taken in the basis B of the
+sketch, where predictors are orthogonal: R B⁻¹, B μ and B Λ in place of R, μ and Λ.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.model.family import Array, Derivatives
-from hbpipe.model.grouped import Rows, Table, sum_in_blocks, total
+from hbpipe.model.grouped import Rows, sum_in_blocks
 from hbpipe.model.marginal.designs import RegressionSketch
 from hbpipe.model.marginal.means import LOG_2PI
+from hbpipe.model.parts import Table, total
 from hbpipe.model.relative import split, triangle
-from hbpipe.model.small import cholesky, forward, log_det, product, rows_last, transposed
+from hbpipe.model.small import forward, log_det, product, root_of_shifted, rows_last, transposed
 
 #: Rows of a block: its matrices stay in the processor's cache.
 BLOCK = 2**12
@@ -43,11 +45,7 @@ class Whitened:
     @classmethod
     def of(cls, factor: Array, loading: Array) -> Whitened:
         """Whiten rows with R (P, P, B) at Λ (P, P, B)."""
-        spread = product(factor, loading)
-        total = product(spread, transposed(spread))
-        for k in range(len(total)):
-            total[k, k] += 1.0
-        lower = cholesky(total)
+        lower = root_of_shifted(product(factor, loading))
         return cls(lower, forward(lower, factor))
 
     @property
@@ -80,11 +78,13 @@ def log_marginal(sketch: RegressionSketch, coordinates: Array) -> Derivatives:
     Value (G,), gradient (G, D), Hessian (G, D, D).
     """
     mu, loading, log_sigma = split(coordinates, sketch.size)
-    sums = _Sums.over(sketch.rows, mu, loading)
+    basis, inverse_basis = sketch.basis
+    loading = basis @ loading
+    sums = _Sums.over(sketch.rows, inverse_basis, (basis @ mu[:, :, None])[:, :, 0], loading)
     inverse = np.exp(-2.0 * log_sigma)
     scaled = (sketch.within + sums.distance) * inverse
     value = -0.5 * (sketch.n_values * (LOG_2PI + 2.0 * log_sigma) + sums.log_det + scaled)
-    return _derivatives(sums, loading, inverse, scaled, value, sketch.n_values)
+    return _derivatives(sums, basis, loading, inverse, scaled, value, sketch.n_values)
 
 
 @dataclass(frozen=True)
@@ -107,10 +107,10 @@ class _Sums:
     bent_score: Array
 
     @classmethod
-    def over(cls, rows: Table, mu: Array, loading: Array) -> _Sums:
-        """Sum over all rows, wherever they are."""
+    def over(cls, rows: Table, turn: Array, mu: Array, loading: Array) -> _Sums:
+        """Sum over all rows, wherever they are, with R B⁻¹ for R: ``turn`` is B⁻¹."""
         size = mu.shape[1]
-        found = total(rows.each(_summed, mu, loading))
+        found = total(rows.each(_summed, turn, mu, loading))
         place, pairs = places(size), size * (size + 1) // 2
         ends = np.cumsum([2, size, pairs, pairs, pairs * (pairs + 1) // 2, pairs**2])
         head, score, precision, squares, bent, bent_squares, bent_score = np.split(
@@ -134,20 +134,21 @@ class _Sums:
         )
 
 
-def _summed(rows: Rows, mu: Array, loading: Array) -> Array:
+def _summed(rows: Rows, turn: Array, mu: Array, loading: Array) -> Array:
     """Sum over some rows, block by block, (G, N): the sums of :class:`_Sums` side by side."""
-    mu, loading = rows_last(mu), rows_last(loading)
+    turn, mu, loading = rows_last(turn), rows_last(mu), rows_last(loading)
 
     def terms(block: slice) -> Iterator[Array]:
         pool = rows.pool[block]
-        return _terms(rows, block, mu[:, pool], loading[:, :, pool])
+        factor = product(rows_last(rows["factor"][block]), turn[:, :, pool])
+        return _terms(rows, block, factor, mu[:, pool], loading[:, :, pool])
 
     return np.stack(sum_in_blocks(rows, terms, BLOCK), axis=-1)
 
 
-def _terms(rows: Rows, block: slice, mu: Array, loading: Array) -> Iterator[Array]:
+def _terms(rows: Rows, block: slice, factor: Array, mu: Array, loading: Array) -> Iterator[Array]:
     """Yield what a block adds to each sum, (B,) each, in the order of :class:`_Sums`."""
-    factor, cross = rows_last(rows["factor"][block]), rows_last(rows["cross"][block])
+    cross = rows_last(rows["cross"][block])
     count = rows["n"][block].astype(np.float64)
     whitened = Whitened.of(factor, loading)
     deviation = rows_last(rows["means"][block])[:, None] - product(factor, mu[:, None])
@@ -176,56 +177,62 @@ def _terms(rows: Rows, block: slice, mu: Array, loading: Array) -> Iterator[Arra
         yield from (element * other for other in score)
 
 
-def directions(loading: Array) -> Array:
-    """vec(dS) along each θ_ab, (G, P², q): dS = e_a λ_b' + λ_b e_a' with λ_b a column of Λ."""
+def directions(basis: Array, loading: Array) -> Array:
+    """vec(dS) along each θ_ab, (G, P², q), in the basis: dS = β_a λ_b' + λ_b β_a'.
+
+    β_a is a column of B and λ_b one of B Λ (``loading``).
+    """
     pools, size, _ = loading.shape
     rows, columns = triangle(size)
-    along = np.zeros((pools, size, size, len(rows)))
-    for number, (a, b) in enumerate(zip(rows, columns, strict=True)):
-        along[:, a, :, number] += loading[:, :, b]
-        along[:, :, a, number] += loading[:, :, b]
+    half = basis[:, :, None, rows] * loading[:, None, :, columns]
+    along = half + np.swapaxes(half, 1, 2)
     return along.reshape(pools, size * size, len(rows))
 
 
 def curvature(form: Array, along: Array) -> Array:
-    """Quadratic form (G, P², P²) of vec(dS) along every pair of θ, (G, q, q), symmetric."""
-    half = np.swapaxes(along, 1, 2) @ form @ along
-    return np.asarray(0.5 * (half + np.swapaxes(half, 1, 2)))
+    """Quadratic form (G, P², P²) of vec(dS) along every pair of θ, (G, q, q)."""
+    return np.asarray(np.swapaxes(along, 1, 2) @ form @ along)
 
 
-def along_second(slope: Array) -> Array:
-    """tr(slope d²S)/2 along every pair of θ, (G, q, q): slope_ac where the columns agree."""
+def along_second(slope: Array, basis: Array) -> Array:
+    """tr(slope d²S)/2 along pairs of θ, (G, q, q): (B' slope B)_ac where the columns agree."""
     rows, columns = triangle(slope.shape[1])
     same = columns[:, None] == columns[None, :]
-    return np.asarray(np.where(same, slope[:, rows[:, None], rows[None, :]], 0.0))
+    outer = np.swapaxes(basis, 1, 2) @ slope @ basis
+    return np.asarray(np.where(same, outer[:, rows[:, None], rows[None, :]], 0.0))
 
 
 def _derivatives(
-    sums: _Sums, loading: Array, inverse: Array, scaled: Array, value: Array, n: Array
+    sums: _Sums,
+    basis: Array,
+    loading: Array,
+    inverse: Array,
+    scaled: Array,
+    value: Array,
+    n: Array,
 ) -> Derivatives:
-    """Chain the derivatives in (μ, S, log σ) to the coordinates; ``inverse`` is 1/σ²."""
+    """Chain the derivatives in (B μ, B S B', log σ) to the coordinates; ``inverse`` is 1/σ²."""
     pools, size, _ = loading.shape
     rows, columns = triangle(size)
-    theta = slice(size, size + len(rows))
+    location, theta = slice(size), slice(size, size + len(rows))
     by_matrix = inverse[:, None, None]
     slope = sums.precision - by_matrix * sums.squares
-    along = directions(loading)
+    along, back = directions(basis, loading), np.swapaxes(basis, 1, 2)
     gradient = np.empty((pools, size + len(rows) + 1))
-    gradient[:, :size] = inverse[:, None] * sums.score
-    gradient[:, theta] = -(slope @ loading)[:, rows, columns]
+    gradient[:, location] = inverse[:, None] * (back @ sums.score[:, :, None])[:, :, 0]
+    gradient[:, theta] = -(back @ slope @ loading)[:, rows, columns]
     gradient[:, -1] = scaled - n
-    hessian = np.empty((pools, gradient.shape[1], gradient.shape[1]))
-    hessian[:, :size, :size] = -by_matrix * sums.precision
-    hessian[:, theta, theta] = (
+    hessian = np.zeros((pools, gradient.shape[1], gradient.shape[1]))
+    # The upper triangle of blocks, the diagonal ones halved; its transpose completes it.
+    hessian[:, location, location] = -0.5 * by_matrix * (back @ sums.precision @ basis)
+    hessian[:, location, theta] = -by_matrix * (back @ sums.bent_score @ along)
+    hessian[:, location, -1] = -2.0 * gradient[:, location]
+    hessian[:, theta, theta] = 0.5 * (
         0.5 * curvature(sums.bent, along)
         - by_matrix * curvature(sums.bent_squares, along)
-        - along_second(slope)
+        - along_second(slope, basis)
     )
-    mixed = -by_matrix * (sums.bent_score @ along)
-    hessian[:, :size, theta] = mixed
-    hessian[:, theta, :size] = np.swapaxes(mixed, 1, 2)
-    hessian[:, :size, -1] = hessian[:, -1, :size] = -2.0 * gradient[:, :size]
-    turned = -2.0 * by_matrix * (sums.squares @ loading)
-    hessian[:, theta, -1] = hessian[:, -1, theta] = turned[:, rows, columns]
-    hessian[:, -1, -1] = -2.0 * scaled
-    return value, gradient, hessian
+    turned = -2.0 * by_matrix * (back @ sums.squares @ loading)
+    hessian[:, theta, -1] = turned[:, rows, columns]
+    hessian[:, -1, -1] = -scaled
+    return value, gradient, hessian + np.swapaxes(hessian, 1, 2)

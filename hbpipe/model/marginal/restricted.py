@@ -7,8 +7,8 @@ The information on μ is T/σ² with T = Σ A over the stores of a pool (see
     ½ P log 2π + P log σ − ½ log|T|.
 
 The logarithm is not a sum over stores, but it needs no more than three that are:
-:func:`information` gives Σ A, Σ A ⊗ A and Σ A ⊗ A ⊗ A, added up over shards where the stores lie
-in some, and :func:`from_information` takes the total.
+:func:`information` gives Σ A, Σ A ⊗ A and Σ A ⊗ A ⊗ A, all in one basis and added up over shards
+where the stores lie in some, and :func:`from_information` takes the total.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.model.family import Array, Derivatives
-from hbpipe.model.grouped import Rows, sum_in_blocks, total
+from hbpipe.model.grouped import Rows, sum_in_blocks
 from hbpipe.model.marginal.designs import RegressionSketch
 from hbpipe.model.marginal.means import LOG_2PI
 from hbpipe.model.marginal.regression import (
@@ -33,8 +33,9 @@ from hbpipe.model.marginal.regression import (
     packed,
     places,
 )
+from hbpipe.model.parts import total
 from hbpipe.model.relative import split, triangle
-from hbpipe.model.small import rows_last
+from hbpipe.model.small import product, rows_last
 
 #: Numbers of one array of tensors: with P coefficients a pool needs P⁶.
 _TENSORS = 2**22
@@ -42,26 +43,29 @@ _TENSORS = 2**22
 
 def log_restriction(sketch: RegressionSketch, coordinates: Array) -> Derivatives:
     """Turn the likelihood into the restricted one; zero for a pool without stores."""
-    return from_information(information(sketch, coordinates), coordinates, sketch.size)
+    return from_information(information(sketch, coordinates), coordinates, sketch.basis[0])
 
 
 def information(sketch: RegressionSketch, coordinates: Array) -> Array:
-    """Return sums over the stores of each pool, (G, N), which add up over disjoint shards.
+    """Return sums over the stores of each pool, (G, N), wherever they are.
 
     The elements of A's lower triangle, then their products of two, then of three, each product
     once.
     """
+    basis, turn = sketch.basis
     _, loading, _ = split(coordinates, sketch.size)
-    return total(sketch.rows.each(_informed, loading))
+    return total(sketch.rows.each(_informed, basis @ loading, turn))
 
 
-def _informed(rows: Rows, loading: Array) -> Array:
-    at_pools = rows_last(loading)
+def _informed(rows: Rows, loading: Array, turn: Array) -> Array:
+    """Sum over some rows, with the basis' Λ and B⁻¹."""
+    at_pools, turn = rows_last(loading), rows_last(turn)
 
     def terms(block: slice) -> Iterator[Array]:
-        factor = rows_last(rows["factor"][block])
+        pool = rows.pool[block]
+        factor = product(rows_last(rows["factor"][block]), turn[:, :, pool])
         count = rows["n"][block].astype(np.float64)
-        precision = Whitened.of(factor, at_pools[:, :, rows.pool[block]]).precision
+        precision = Whitened.of(factor, at_pools[:, :, pool]).precision
         elements = list(packed(precision))
         for powers in (1, 2, 3):
             for chosen in combinations_with_replacement(elements, powers):
@@ -73,27 +77,35 @@ def _informed(rows: Rows, loading: Array) -> Array:
     return np.stack(sum_in_blocks(rows, terms, BLOCK), axis=-1)
 
 
-def from_information(information: Array, coordinates: Array, size: int) -> Derivatives:
-    """Value (G,), gradient (G, D) and Hessian (G, D, D) from the sums of all shards."""
-    length = max(1, _TENSORS // size**6)
+def from_information(information: Array, coordinates: Array, basis: Array) -> Derivatives:
+    """Value (G,), gradient (G, D) and Hessian (G, D, D) from the sums of all shards.
+
+    ``basis`` is B (G, P, P).
+    """
+    length = max(1, _TENSORS // basis.shape[1] ** 6)
     blocks = [slice(begin, begin + length) for begin in range(0, len(coordinates), length)]
-    parts = [_from_information(information[some], coordinates[some], size) for some in blocks]
+    parts = [
+        _from_information(information[some], coordinates[some], basis[some]) for some in blocks
+    ]
     value, gradient, hessian = (np.concatenate(part) for part in zip(*parts, strict=True))
     return value, gradient, hessian
 
 
-def _from_information(sums: Array, coordinates: Array, size: int) -> Derivatives:
+def _from_information(sums: Array, coordinates: Array, basis: Array) -> Derivatives:
+    size = basis.shape[1]
     _, loading, log_sigma = split(coordinates, size)
+    loading = basis @ loading
     first, second, third = _tensors(sums, size)
     pools, square = len(sums), size * size
     # Without any store there is nothing to integrate: the identity makes every term vanish.
     some = np.any(first != 0, axis=(1, 2))
     total = np.where(some[:, None, None], first, np.eye(size))
     inverse = np.linalg.inv(total)
-    value = 0.5 * size * LOG_2PI + size * log_sigma - 0.5 * np.linalg.slogdet(total)[1]
+    determinant = np.linalg.slogdet(total)[1] + 2.0 * np.linalg.slogdet(basis)[1]
+    value = 0.5 * size * LOG_2PI + size * log_sigma - 0.5 * determinant
     rows, columns = triangle(size)
     theta = slice(size, size + len(rows))
-    along = directions(loading)
+    along, back = directions(basis, loading), np.swapaxes(basis, 1, 2)
     # K = Σ A T⁻¹ A, because −½ log|T| grows by ½ tr(K dS).
     flat = inverse.reshape(pools, square, 1)
     slope = (second @ flat).reshape(pools, size, size)
@@ -104,11 +116,11 @@ def _from_information(sums: Array, coordinates: Array, size: int) -> Derivatives
     products = relative.reshape(pools, -1, square) @ np.swapaxes(turned, 1, 2)
     bent = (third @ flat[:, None]).reshape(pools, square, square)
     gradient = np.zeros_like(coordinates)
-    gradient[:, theta] = (slope @ loading)[:, rows, columns]
+    gradient[:, theta] = (back @ slope @ loading)[:, rows, columns]
     gradient[:, -1] = size
     hessian = np.zeros((pools, gradient.shape[1], gradient.shape[1]))
     second_order = 0.5 * products - curvature(bent, along)
-    hessian[:, theta, theta] = second_order + along_second(slope)
+    hessian[:, theta, theta] = second_order + along_second(slope, basis)
     return (
         np.where(some, value, 0.0),
         np.where(some[:, None], gradient, 0.0),
