@@ -11,7 +11,7 @@ _STEP = 1e-6
 
 
 def standard_deviations(fits: PoolFits) -> dict[str, Array]:
-    """Return the standard deviation of each named hyperparameter, (G,) each.
+    """Return the standard deviation of each named hyperparameter, in its own shape (G, ...).
 
     With Jacobian J of the names in the optimiser's coordinates and covariance C there, the
     variance is J C Jᵀ (Oehlert 1992). Held and bounded coordinates have no variance in C and
@@ -29,7 +29,8 @@ def standard_deviations(fits: PoolFits) -> dict[str, Array]:
         used = fits.covariance[:, axis, axis] > 0
         width = np.where(used, above[:, axis] - below[:, axis], 1.0)
         for name, slopes in jacobian.items():
-            slopes.append(np.where(used, (high[name] - low[name]) / width, 0.0))
+            risen = (high[name] - low[name]).T / width
+            slopes.append(np.where(used, risen, 0.0).T)
     return {
         name: np.sqrt(np.maximum(_quadratic(np.stack(slopes, axis=1), fits.covariance), 0.0))
         for name, slopes in jacobian.items()
@@ -37,4 +38,4 @@ def standard_deviations(fits: PoolFits) -> dict[str, Array]:
 
 
 def _quadratic(slopes: Array, covariance: Array) -> Array:
-    return np.asarray(np.einsum("gd,gde,ge->g", slopes, covariance, slopes))
+    return np.asarray(np.einsum("gd...,gde,ge...->g...", slopes, covariance, slopes))

@@ -69,8 +69,9 @@ class Sketch(Protocol):
 class Statistic:
     """One sufficient statistic of a store.
 
-    ``merge`` is the rule for two parts of one store: ``sum``; ``moments`` (n, mean, m2 by Chan,
-    Golub and LeVeque 1983); ``precision`` (estimates weighted by inverse variance).
+    ``merge`` is the rule for two parts of one store: ``sum``; ``moments`` (n, means and centred
+    squares or cross-products by Chan, Golub and LeVeque 1983); ``precision`` (estimates weighted
+    by inverse variance). ``shape`` has the lengths of the axes after that of the stores.
     ``lowest``, ``exclusive`` and ``at_most`` are as in :class:`Role`. ``absent`` is the value
     that says "this store has no data" and may be the only infinite one. ``needs`` names another
     statistic without which this one must be zero (no count without exposure).
@@ -79,6 +80,7 @@ class Statistic:
     name: str
     dtype: Literal["int64", "float64"]
     merge: Literal["sum", "moments", "precision"]
+    shape: tuple[int, ...] = ()
     lowest: float | None = None
     exclusive: bool = False
     at_most: str | None = None
@@ -93,6 +95,7 @@ class Role:
     ``whole``: values must be whole numbers. ``lowest``: values below are impossible;
     ``exclusive``: values equal to it are too.
     ``at_most`` names another role that bounds this one within an event (successes ≤ trials).
+    ``several``: the role is filled by a list of quantities, and its events are (E, P).
     """
 
     name: str
@@ -100,6 +103,7 @@ class Role:
     lowest: float | None = None
     exclusive: bool = False
     at_most: str | None = None
+    several: bool = False
 
 
 @dataclass(frozen=True)
@@ -225,12 +229,16 @@ class Family:
     sampling: Sampling | None = None
     #: Its named hyperparameters as formulas, for hyperpriors; a ``geometry`` has its own.
     named: NamedSpace | None = None
+    #: P, the number of coefficients or classes of a store's θ; None where θ is one number.
+    size: int | None = None
+    #: P -> the same family with that many; a record stands for one size.
+    sized: Callable[[int], Family] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by name: workers import the family instead of receiving its functions."""
         from hbpipe.model.families import get_family
 
-        return get_family, (self.name,)
+        return get_family, (self.name, self.size)
 
     def combine(self, left: Statistics, right: Statistics) -> dict[str, NDArray[Any]]:
         """Merge two parts of the same ``J`` stores; an absent store is the identity."""

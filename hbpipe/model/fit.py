@@ -249,6 +249,7 @@ def _report(
         fixed=dict(fixed),
         hyperprior=hyperprior,
         sketch=problem.sketch,
+        size=family.size,
     )
 
 

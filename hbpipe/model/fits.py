@@ -22,7 +22,7 @@ class Fit:
     family, estimator
         Names.
     hyperparameters
-        name -> value; every name of the family, finite also on a bound.
+        name -> value, a number or an array; every name of the family, finite also on a bound.
     log_marginal_likelihood
         At these values, all constants included; under ``reml`` the restricted one, in lme4's
         convention.
@@ -50,7 +50,7 @@ class Fit:
 
     family: str
     estimator: str
-    hyperparameters: dict[str, float]
+    hyperparameters: dict[str, Any]
     log_marginal_likelihood: float
     coordinates: dict[str, float]
     covariance: Array
@@ -75,8 +75,12 @@ class PoolFits:
 
     Parameters
     ----------
+    size
+        The family's number of coefficients or classes; None where θ is one number.
     coordinates
         (G, D).
+    hyperparameters
+        name -> (G,), or (G, P) and (G, P, P) where the hyperparameter is a vector or a matrix.
     identified
         (G,) False where the data do not determine the estimate: the numbers are then merely
         finite, must not be published, and ``status`` says why.
@@ -116,11 +120,12 @@ class PoolFits:
     fixed: Mapping[str, Any]
     hyperprior: Any
     sketch: Any
+    size: int | None = None
 
     @property
     def model(self) -> Family:
         """The family."""
-        return get_family(self.family)
+        return get_family(self.family, self.size)
 
     def pool(self, number: int) -> Fit:
         """Return the fit of one pool."""
@@ -129,7 +134,7 @@ class PoolFits:
         return Fit(
             family=self.family,
             estimator=self.estimator,
-            hyperparameters={name: float(v[g]) for name, v in self.hyperparameters.items()},
+            hyperparameters={name: _plain(v[g]) for name, v in self.hyperparameters.items()},
             log_marginal_likelihood=float(self.log_marginal_likelihood[g]),
             coordinates=dict(zip(names, self.coordinates[g].tolist(), strict=True)),
             covariance=self.covariance[g],
@@ -164,3 +169,8 @@ class PoolFits:
             name: np.asarray(v)[at] if np.ndim(v) else v for name, v in self.fixed.items()
         }
         return PoolFits(**parts)
+
+
+def _plain(value: Array) -> Any:
+    """Return a number as a float, a vector or a matrix as it is."""
+    return float(value) if np.ndim(value) == 0 else value

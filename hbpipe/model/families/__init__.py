@@ -25,14 +25,17 @@ def discover() -> dict[str, Family]:
 FAMILIES: dict[str, Family] = discover()
 
 
-def get_family(name: str) -> Family:
-    """Return the family of this name.
+def get_family(name: str, size: int | None = None) -> Family:
+    """Return the family of this name, with ``size`` coefficients or classes where it has any.
 
     Raises
     ------
     FitError
         If there is none; the message suggests the nearest name.
     """
-    if name in FAMILIES:
-        return FAMILIES[name]
-    raise unknown("family", name, FAMILIES)
+    if name not in FAMILIES:
+        raise unknown("family", name, FAMILIES)
+    family = FAMILIES[name]
+    if size is None or family.sized is None or size == family.size:
+        return family
+    return family.sized(size)
