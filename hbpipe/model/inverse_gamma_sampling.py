@@ -124,7 +124,7 @@ class VarianceTarget:
         return from_coordinates(self.coordinates(points))
 
 
-def sampling_of(family: str) -> Sampling:
+def variance_sampling(family: str) -> Sampling:
     """Return the slot ``sampling`` of the family of this name."""
     return Sampling(
         target=partial(_target, family),
