@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 from scipy import optimize, special, stats
-from scipy.stats import qmc
 
+import hbpipe
 from hbpipe.errors import FitError
 from hbpipe.model import jets
 from hbpipe.model.families import get_family
@@ -14,7 +14,6 @@ from hbpipe.model.fit import fit
 from hbpipe.model.hyperpriors import compile_hyperprior
 from hbpipe.model.inverse_gamma import FEWEST_DEGREES, LARGEST
 from hbpipe.model.inverse_gamma_hyperpriors import SPACE, integrable
-from hbpipe.model.mixture import Mixture
 
 NAME = "normal_inverse_gamma"
 FAMILY = get_family(NAME)
@@ -142,26 +141,6 @@ def test_starts_are_finite_where_estimates_are_on_their_bounds():
     assert np.isfinite(target.log_density(target.start[None])).all()
 
 
-def importance_sample(target, size=2**14):
-    """Plain importance sampling from Student's law at the mode."""
-    start = np.maximum(target.start, [-np.inf, -3.0, -3.0, -np.inf])
-    mode = optimize.minimize(lambda z: -target.log_density(z[None])[0], start, tol=1e-7).x
-    step = 1e-3 * np.eye(4)
-    corners = [s * step[i] + t * step[j] for i in range(4) for j in range(4)
-               for s in (1, -1) for t in (1, -1)]  # fmt: skip
-    values = target.log_density(mode + np.array(corners)).reshape(4, 4, 4)
-    curvature = -(values @ [1.0, -1.0, -1.0, 1.0]) / 4e-6
-    eigenvalues, vectors = np.linalg.eigh(curvature)
-    root = 1.3 * vectors / np.sqrt(np.maximum(eigenvalues, 0.1))
-    uniform = qmc.Sobol(5, rng=np.random.default_rng(5)).random(size)
-    radius = np.sqrt(8.0 / stats.chi2.ppf(uniform[:, 4], 8))
-    standard = special.ndtri(uniform[:, :4]) * radius[:, None]
-    points = mode + standard @ root.T
-    ratio = target.log_density(points) + 6.0 * np.log1p(np.sum(standard**2, axis=1) / 8.0)
-    weight = np.exp(ratio - ratio.max())
-    return points, weight / weight.sum()
-
-
 def on_a_grid(data, spec):
     """The posterior on a regular grid of four logarithms: weights and (μ, κ, d₀, s₀²)."""
     axes = np.meshgrid(
@@ -184,15 +163,12 @@ def on_a_grid(data, spec):
 @pytest.mark.parametrize("spec", [None, INFORMED], ids=["default", "informed"])
 def test_integrated_posteriors_agree_with_a_grid_in_four_dimensions(spec):
     data = statistics(seed=6)
-    target = target_of(data, spec)
-    points, weight = importance_sample(target)
     some = {name: np.append(values[:3], 0) for name, values in data.items()}
-    found = FAMILY.sampling.conditional(some, target.nodes(points))
-    parameters = tuple(values[..., 0] for values in found.parameters)
-    shares = np.broadcast_to(weight, parameters[0].shape)
-    mixture = Mixture(found.law, shares, parameters)
-    mean, variance = mixture.moments()
-    quantiles = mixture.quantiles(LEVELS)
+    found = hbpipe.posterior(
+        fit(NAME, data, hyperprior=spec), some, uncertainty="integrated", quantiles=tuple(LEVELS)
+    )
+    ahead = found.predict(2.0, tuple(LEVELS))
+    limits = np.stack([found[f"q{level:g}"] for level in LEVELS], axis=1)
     grid, (mu, kappa, d0, s2) = on_a_grid(data, spec)
     for store, (n, centre, m2) in enumerate(zip(*some.values(), strict=True)):
         share = n / (kappa + n)
@@ -201,12 +177,15 @@ def test_integrated_posteriors_agree_with_a_grid_in_four_dimensions(spec):
         law = stats.t(d0 + n, mu + share * (centre - mu), scale)
         expected = grid @ law.mean()
         sd = np.sqrt(grid @ (law.var() + (law.mean() - expected) ** 2))
-        assert mean[store] == pytest.approx(expected, abs=0.02 * sd)
-        assert np.sqrt(variance[store]) == pytest.approx(sd, rel=0.02)
-        below = [grid @ law.cdf(limit) for limit in quantiles[store]]
-        np.testing.assert_allclose(below, LEVELS, atol=0.002)
-        assert weight @ found.weight[store, :, 0] == pytest.approx(grid @ share, abs=0.005)
-    np.testing.assert_allclose(found.prior_mean[0, :, 0], points[:, 0])
+        assert found["mean"][store] == pytest.approx(expected, abs=0.01 * sd)
+        assert found["sd"][store] == pytest.approx(sd, rel=0.01)
+        below = [grid @ law.cdf(limit) for limit in limits[store]]
+        np.testing.assert_allclose(below, LEVELS, atol=0.001)
+        assert found["weight"][store] == pytest.approx(grid @ share, abs=0.003)
+        assert found["prior_mean"][store] == pytest.approx(grid @ mu, abs=0.01 * sd)
+        new = stats.t(d0 + n, law.mean(), np.sqrt(scale**2 + 0.5 * squares / (d0 + n)))
+        below = [grid @ new.cdf(limit) for limit in ahead.quantiles[store]]
+        np.testing.assert_allclose(below, LEVELS, atol=0.001)
 
 
 def test_nodes_give_each_store_the_familys_own_posterior():
