@@ -124,7 +124,7 @@ class VarianceTarget:
         return from_coordinates(self.coordinates(points))
 
 
-def sampling_of(family: str) -> Sampling:
+def variance_sampling(family: str) -> Sampling:
     """Return the slot ``sampling`` of the family of this name."""
     return Sampling(
         target=partial(_target, family),
@@ -162,15 +162,15 @@ def conditional(statistics: Statistics, nodes: NodeValues) -> Conditional:
         variance=np.square(STUDENT_T.mean_sd(freedom, location, scale)[1]),
         weight=n / (kappa + n),
         prior_mean=np.broadcast_to(nodes["mu"][None, :, None], location.shape),
+        noise=posterior["s0_squared"],
     )
 
 
 def predict(found: Conditional, nodes: NodeValues, exposure: Array) -> Predictive:
     """Student's t of the mean of ``exposure`` (J,) further values of each store."""
     freedom, location, scale = (values[..., 0] for values in found.parameters)
-    # The scale of θ is s/√κ' with κ' = κ/(1 − weight); a mean of m values has s √(1/κ' + 1/m).
-    size = nodes["kappa"] / (1.0 - found.weight[..., 0])
-    wider = scale * np.sqrt(1.0 + size / np.asarray(exposure, np.float64)[:, None])
+    noise = np.asarray(found.noise, np.float64)
+    wider = np.sqrt(np.square(scale) + noise / np.asarray(exposure, np.float64)[:, None])
     mean, sd = STUDENT_T.mean_sd(freedom, location, wider)
 
     def mixed(weight: Array, levels: Array) -> Description:
