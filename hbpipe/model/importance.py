@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -225,8 +226,9 @@ def _evaluate(density: LogDensity, proposal: Proposal, begin: int, end: int) -> 
     return Weighted(points, log_ratio)
 
 
+@lru_cache(maxsize=16)
 def _uniform(dimensions: int, begin: int, end: int) -> Array:
-    """Points of the scrambled Sobol sequence, strictly inside the unit cube."""
+    """Points of the scrambled Sobol sequence, strictly inside the unit cube; not to be changed."""
     from scipy.stats import qmc  # half a second, and most nights have only grids
 
     sequence = qmc.Sobol(dimensions, scramble=True, rng=np.random.default_rng(_SEED))
