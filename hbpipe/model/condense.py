@@ -24,7 +24,7 @@ from hbpipe.model.laws import BETA, STUDENT_T, Law, Pair, Parameters
 from hbpipe.model.mixture import Mixture
 
 #: Cells of a row's grid, and the sds from its centre that the grid reaches.
-_CELLS, _REACH = 32, 3.5
+_CELLS, _REACH = 16, 3.5
 #: How wide a cell should be at most: in the mean, in sds of a component, but no narrower than a
 #: share of the mixture's sd; and in the root of a component's sd, in that of the mixture's.
 _WIDTH, _NARROWEST, _ROOT_WIDTH = 1.5, 0.05, 0.12
@@ -102,7 +102,7 @@ def _by_scores(mixture: Mixture, x: Array) -> Array:
 
 
 def condensed(law: Law, weight: Array, parameters: Parameters) -> Mixture:
-    """Mixtures of 64 laws that stand for R mixtures of S; parameters are as above."""
+    """Mixtures of 32 laws that stand for R mixtures of S; parameters are as above."""
     mean, variance = centre_and_variance(law, parameters)
     cells = _Cells.of(weight, mean, variance)
     low, high = law.from_line(np.array([-np.inf, np.inf]))

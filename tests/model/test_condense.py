@@ -107,16 +107,16 @@ def test_a_small_mixture_has_the_moments_of_the_large_one(name):
     law, parameters = CASES[name]
     whole = Mixture(law, np.broadcast_to(WEIGHT, parameters[0].shape), parameters)
     small = condensed(law, WEIGHT, parameters)
-    assert small.weight.shape == (ROWS, 64)
+    assert small.weight.shape == (ROWS, 32)
     np.testing.assert_allclose(np.sum(small.weight, axis=1), 1.0, rtol=1e-12)
     for found, expected in zip(small.moments(), whole.moments(), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-14)
 
 
 def test_few_nodes_and_no_levels_need_no_detour():
-    parameters = tuple(values[:, :50] for values in CASES["normal, eight stores"][1])
-    weight = WEIGHT[:50] / WEIGHT[:50].sum()
-    whole = Mixture(NORMAL, np.broadcast_to(weight, (ROWS, 50)), parameters)
+    parameters = tuple(values[:, :30] for values in CASES["normal, eight stores"][1])
+    weight = WEIGHT[:30] / WEIGHT[:30].sum()
+    whole = Mixture(NORMAL, np.broadcast_to(weight, (ROWS, 30)), parameters)
     np.testing.assert_array_equal(
         mixture_quantiles(NORMAL, weight, parameters, LEVELS), whole.quantiles(LEVELS)
     )
