@@ -41,7 +41,7 @@ from hbpipe.model.sampling import Conditional, NodeValues, Predictive, Sampling
 WORKING = ("mu", "log_relative_sd", "log_sd_of_log_variance", "log_s0")
 #: φ times the largest n, and x, of a start that stands for an estimate of 0.
 _NEXT_TO_NONE = 1e-6
-#: Rows of stores that are evaluated together.
+#: Points times rows of stores that are evaluated together.
 _ROWS = 2**18
 
 
@@ -106,8 +106,8 @@ class VarianceTarget:
         length = max(1, _ROWS // max(1, self.sketch.n_rows))
         for begin in range(0, len(points), length):
             some = begin + np.flatnonzero(possible[begin : begin + length])
-            many = self.sketch.select(np.zeros(len(some), np.int64))
-            value[some] = log_likelihood(many, coordinates[some]) + self._log_prior(points[some])
+            likelihood = log_likelihood(self.sketch, coordinates[some])
+            value[some] = likelihood + self._log_prior(points[some])
         return np.where(np.isnan(value), -np.inf, value)
 
     def _log_prior(self, points: Array) -> Array:
