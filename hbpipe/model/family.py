@@ -166,6 +166,37 @@ class Description:
 
 
 @dataclass(frozen=True)
+class Pearson:
+    """How far stores lie from the location, by pool, (G,) each.
+
+    With w the precision of a store's raw value given θ, in units of its variance function:
+    ``square`` is Pearson's X² = Σ w (raw − location)²; a spread s raises its expectation to
+    Σ (1 + c s)(1 − leverage). ``growth`` is Σ c, ``leverage`` Σ c times the information of the
+    store about the location (McCullagh and Nelder 1989, section 4.5; Williams 1982).
+    """
+
+    square: Array
+    growth: Array
+    leverage: Array
+
+
+@dataclass(frozen=True)
+class Regression:
+    """What covariates on the prior mean need to know of a family.
+
+    Parameters
+    ----------
+    link
+        Name of the line on which coordinate 0, the location, is linear in the covariates.
+    pearson
+        (sketch, coordinates (G, D)) -> Pearson; the families of counts take the spread as 0.
+    """
+
+    link: str
+    pearson: Callable[[Any, Array], Pearson]
+
+
+@dataclass(frozen=True)
 class Family:
     """A conjugate family; see ``README.md`` beside this file for each slot in full."""
 
@@ -227,12 +258,19 @@ class Family:
     size: int | None = None
     #: P -> the same family with that many; a record stands for one size.
     sized: Callable[[int], Family] | None = None
+    #: What covariates on the prior mean need to know; None where a family takes none.
+    regression: Regression | None = None
+    #: P, the number of covariates of a store; None where the prior mean is the same for all.
+    covariates: int | None = None
+    #: sketch -> the same data in units in which the likelihood is round, its attribute ``units``
+    #: the way there and back; None where coordinates are such already.
+    standardise: Callable[[Any], Any] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by name: workers import the family instead of receiving its functions."""
         from hbpipe.model.families import get_family
 
-        return get_family, (self.name, self.size)
+        return get_family, (self.name, self.size, self.covariates)
 
     def combine(self, left: Statistics, right: Statistics) -> dict[str, NDArray[Any]]:
         """Merge two parts of the same ``J`` stores; an absent store is the identity."""

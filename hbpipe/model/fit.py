@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.errors import FitError
+from hbpipe.model.covariates.restate import outside
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Family
 from hbpipe.model.fits import Fit, PoolFits
 from hbpipe.model.optimise import Curvature, Optimum, active_bounds, maximise
 from hbpipe.model.problem import Problem, diagnose, hold, read_estimator
-from hbpipe.model.statistics import check_statistics
+from hbpipe.model.statistics import check_covariates, check_link, check_statistics
 
 __all__ = ["Fit", "PoolFits", "fit", "fit_pools"]
 
@@ -37,6 +38,8 @@ def fit(
     estimator: str = "ml",
     fixed: Mapping[str, Any] | None = None,
     hyperprior: Any = None,
+    covariates: Any = None,
+    link: str | None = None,
     start: Mapping[str, Any] | None = None,
 ) -> Fit:
     """Estimate the hyperparameters of one pool of stores.
@@ -55,6 +58,11 @@ def fit(
         Hyperparameters that are known, name -> value; they are not estimated.
     hyperprior
         Specification of the hyperprior. It shapes ``map``, and posteriors remember it.
+    covariates
+        (J, P) array-like, the intercept column included: the prior mean is then linear in them on
+        the line of the family's link, with ``coefficients`` in place of the location.
+    link
+        The family's link, ``identity``, ``logit`` or ``log``, for those who want to name it.
     start
         Hyperparameters to start from, in place of the moments.
 
@@ -68,7 +76,11 @@ def fit(
     """
     model = get_family(family) if isinstance(family, str) else family
     arrays = check_statistics(model, statistics)
+    check_link(model, link)
     stores = len(arrays[model.statistics[0].name])
+    if covariates is not None or model.covariates is not None:
+        arrays["covariates"] = check_covariates(covariates, stores, model.covariates)
+        model = get_family(model.name, model.size, arrays["covariates"].shape[1])
     sketch = model.compress(arrays, np.zeros(stores, np.int64), 1)
     fits = fit_pools(
         model, sketch, estimator=estimator, fixed=fixed, hyperprior=hyperprior, start=start
@@ -100,7 +112,8 @@ def fit_pools(
     """
     model = get_family(family) if isinstance(family, str) else family
     kind, variant = read_estimator(model, estimator)
-    held = hold(model, fixed or {}, sketch.n_pools)
+    given, sketch = sketch, sketch if model.standardise is None else model.standardise(sketch)
+    held = _inside(sketch, hold(model, fixed or {}, sketch.n_pools))
     prior = _compile(model, sketch, hyperprior, frozenset(fixed or ()), needed=kind == "map")
     pinned, status, identified = diagnose(model, sketch, held, kind=kind)
     # A location that is held is not integrated out either: REML is then ML.
@@ -120,7 +133,14 @@ def fit_pools(
         found = _evaluate(problem, problem.settle(model.moments[variant](sketch, held)))
     else:
         found = _climb(problem, first)
-    return _report(problem, found, first, estimator, fixed or {}, hyperprior)
+    fits = _report(problem, found, first, estimator, fixed or {}, hyperprior)
+    return fits if model.standardise is None else outside(fits, given)
+
+
+def _inside(sketch: Any, coordinates: Array) -> Array:
+    """Coordinates in the units of the sketch."""
+    units = getattr(sketch, "units", None)
+    return coordinates if units is None else units.inside(coordinates)
 
 
 @dataclass(frozen=True)
@@ -146,6 +166,10 @@ def _compile(family: Family, sketch: Any, spec: Any, held: frozenset[str], *, ne
     """Compile the hyperprior; a wrong specification is an error of every fit that is given one."""
     if callable(spec) or (spec is None and not needed):
         return spec
+    if family.covariates is not None:
+        from hbpipe.model.covariates.prior import compile_prior
+
+        return compile_prior(family, spec, sketch, held=held)
     from hbpipe.model.hyperpriors import compile_hyperprior
 
     return compile_hyperprior(family, spec, sketch, held=held)
@@ -155,7 +179,7 @@ def _first_start(problem: Problem, start: Mapping[str, Any] | None) -> Array:
     """Moments, or the given start where it says something, inside the bounds."""
     moments = problem.family.start(problem.sketch, problem.held)
     if start:
-        given = hold(problem.family, start, len(moments))
+        given = _inside(problem.sketch, hold(problem.family, start, len(moments)))
         moments = np.where(np.isnan(given), moments, given)
     return problem.settle(moments)
 
@@ -247,6 +271,7 @@ def _report(
         hyperprior=hyperprior,
         sketch=problem.sketch,
         size=family.size,
+        covariates=family.covariates,
     )
 
 

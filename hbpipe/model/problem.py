@@ -169,8 +169,10 @@ def diagnose(
         identified[concerned] = case.identified
         pinned[concerned] = np.where(np.isnan(held), case.limit, np.nan)[concerned]
     if kind == "reml":
-        # With μ integrated out, one store says nothing about the spread.
-        identified &= (status != "one_store") | ~np.isnan(held[:, family.spread])
+        # With the location integrated out, as many stores as it has coefficients, or one, say
+        # nothing about the spread.
+        spare = ~np.isin(status, ("one_store", "saturated"))
+        identified &= spare | ~np.isnan(held[:, family.spread])
     return pinned, status, identified
 
 

@@ -22,6 +22,7 @@ from hbpipe.model.family import (
     Family,
     Hyperparameters,
     Prior,
+    Regression,
     Role,
     Statistic,
     Statistics,
@@ -38,7 +39,7 @@ from hbpipe.model.grouped import Rows, fold_moments, moments_of
 from hbpipe.model.jets import exp
 from hbpipe.model.laws import NORMAL
 from hbpipe.model.marginal.means import LOG_2PI, location_moments
-from hbpipe.model.marginal.normal import NormalSketch, log_marginal, log_restriction
+from hbpipe.model.marginal.normal import NormalSketch, log_marginal, log_restriction, pearson
 from hbpipe.model.moments import (
     dersimonian_laird,
     hedges,
@@ -270,6 +271,7 @@ FAMILY = Family(
     simulate=simulate,
     log_restriction=log_restriction,
     sample_size="n",
+    regression=Regression("identity", pearson),
     geometry=normal_geometry(
         has_noise=True,
         sizes=sizes,

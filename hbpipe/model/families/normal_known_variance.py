@@ -25,7 +25,9 @@ from hbpipe.model.family import (
     Description,
     Family,
     Hyperparameters,
+    Pearson,
     Prior,
+    Regression,
     Role,
     Statistic,
     Statistics,
@@ -49,6 +51,7 @@ from hbpipe.model.marginal.means import (
     log_restriction_of_means,
     mean_rows,
     merge_mean_rows,
+    pearson_of_means,
 )
 from hbpipe.model.moments import dersimonian_laird, hedges, lesson, paule_mandel
 
@@ -115,6 +118,11 @@ def log_marginal(sketch: EstimateSketch, coordinates: Array) -> Derivatives:
 def log_restriction(sketch: EstimateSketch, coordinates: Array) -> Derivatives:
     """Turn the likelihood into the restricted one."""
     return log_restriction_of_means(sketch.rows, 1.0, _variance(sketch, coordinates))
+
+
+def pearson(sketch: EstimateSketch, coordinates: Array) -> Pearson:
+    """Squares of the estimates about μ in units of v + τ²."""
+    return pearson_of_means(sketch.rows, 1.0, coordinates[:, 0], _variance(sketch, coordinates))
 
 
 def update(statistics: Statistics, hyperparameters: Hyperparameters) -> Prior:
@@ -254,6 +262,7 @@ FAMILY = Family(
     predict=predict,
     simulate=simulate,
     log_restriction=log_restriction,
+    regression=Regression("identity", pearson),
     geometry=normal_geometry(
         has_noise=False,
         sizes=sizes,

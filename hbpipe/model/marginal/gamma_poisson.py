@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from hbpipe.model.family import Array, Codes, Derivatives, Statistics
+from hbpipe.model.family import Array, Codes, Derivatives, Pearson, Statistics
 from hbpipe.model.grouped import Rows, float_sums, group, stack
 from hbpipe.model.marginal.rising import RisingCounts, log1p_ratio
-from hbpipe.model.rates import RateSums, merge_rate_sums, rate_sums
+from hbpipe.model.rates import RateSums, merge_rate_sums, rate_sums, squares_about
 
 
 @dataclass(frozen=True)
@@ -127,3 +127,11 @@ def log_marginal(sketch: PoissonSketch, coordinates: Array) -> Derivatives:
         axis=-1,
     )
     return value, gradient, hessian.reshape(-1, 2, 2)
+
+
+def pearson(sketch: PoissonSketch, coordinates: Array) -> Pearson:
+    """Squares of the rates about m in units of m/E, which grow as m E (Breslow 1984)."""
+    mean, sums = np.exp(coordinates[:, 0]), sketch.rates
+    return Pearson(
+        squares_about(sums, mean) / mean, mean * sums.size, mean**2 * sums.size_squared
+    )
