@@ -262,9 +262,10 @@ class Family:
     regression: Regression | None = None
     #: P, the number of covariates of a store; None where the prior mean is the same for all.
     covariates: int | None = None
-    #: sketch -> the same data in units in which the likelihood is round, its attribute ``units``
-    #: the way there and back; None where coordinates are such already.
-    standardise: Callable[[Any], Any] | None = None
+    #: (sketch, whether what the likelihood drives to infinity has coordinates of its own) -> the
+    #: same data in units in which the likelihood is round, its attribute ``units`` the way there
+    #: and back; None where coordinates are such already.
+    standardise: Callable[[Any, bool], Any] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by name: workers import the family instead of receiving its functions."""

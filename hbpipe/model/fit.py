@@ -112,7 +112,9 @@ def fit_pools(
     """
     model = get_family(family) if isinstance(family, str) else family
     kind, variant = read_estimator(model, estimator)
-    given, sketch = sketch, sketch if model.standardise is None else model.standardise(sketch)
+    given = sketch
+    if model.standardise is not None:
+        sketch = model.standardise(given, kind != "map")
     held = _inside(sketch, hold(model, fixed or {}, sketch.n_pools))
     prior = _compile(model, sketch, hyperprior, frozenset(fixed or ()), needed=kind == "map")
     pinned, status, identified = diagnose(model, sketch, held, kind=kind)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from hbpipe.model.covariates.nodes import CoefficientNodes
 from hbpipe.model.family import Array, Family
 from hbpipe.model.first_order import first_order_nodes
 from hbpipe.model.fits import PoolFits
@@ -33,7 +34,9 @@ FIRST_ORDER_CURVATURE = 80.0
 _FARTHEST = 12.0
 
 
-def integrate_pools(fits: PoolFits, *, uncertainty: str = "auto") -> Nodes:
+def integrate_pools(
+    fits: PoolFits, *, uncertainty: str = "auto"
+) -> Nodes | CoefficientNodes:
     """Posterior of the hyperparameters of fitted pools, as nodes that a worker can use.
 
     The point estimates are only a start, except for ``plug_in``. Pools whose data leave the
@@ -53,7 +56,10 @@ def integrate_pools(fits: PoolFits, *, uncertainty: str = "auto") -> Nodes:
     FitError
         As :func:`hyperposterior`.
     """
-    return hyperposterior(
+    method = hyperposterior
+    if fits.covariates is not None:
+        from hbpipe.model.covariates.posterior import coefficient_posterior as method
+    return method(
         fits.model,
         fits.sketch,
         fits.coordinates,
@@ -193,5 +199,6 @@ def start_point(target: Target, coordinates: Array) -> Array:
     typical = -np.log(geometry.median_size(target.sketch))
     point[:, SPREAD] = np.clip(point[:, SPREAD], typical - 10.0, typical + 30.0)
     if not geometry.location_is_analytic:
-        point[:, LOCATION] = np.clip(point[:, LOCATION], -_FARTHEST, _FARTHEST)
+        lines = [place for place in range(point.shape[1]) if place != SPREAD]
+        point[:, lines] = np.clip(point[:, lines], -_FARTHEST, _FARTHEST)
     return point

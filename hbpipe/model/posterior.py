@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.errors import FitError
+from hbpipe.model.covariates.nodes import CoefficientNodes, covariate_mixtures
 from hbpipe.model.family import Array, Description, Family, Statistics
 from hbpipe.model.fits import Fit, PoolFits
 from hbpipe.model.geometry import geometry_of
 from hbpipe.model.integrate import integrate_pools
+from hbpipe.model.mixture import Mixture
 from hbpipe.model.nodes import Nodes
 from hbpipe.model.pools import (
     PLAIN,
@@ -25,7 +27,7 @@ from hbpipe.model.pools import (
 )
 from hbpipe.model.predictive import mix_predictive
 from hbpipe.model.shrink import pool_posterior
-from hbpipe.model.statistics import check_statistics
+from hbpipe.model.statistics import check_covariates, check_statistics
 
 __all__ = [
     "Posterior",
@@ -44,6 +46,7 @@ def posterior(
     *,
     uncertainty: str = "auto",
     quantiles: float | tuple[float, ...] = (0.025, 0.5, 0.975),
+    covariates: Any = None,
 ) -> Posterior:
     """Update stores with what a fit learnt of their pool.
 
@@ -63,6 +66,8 @@ def posterior(
     quantiles
         Level, or levels, of the columns ``q...``, strictly between 0 and 1. A column's name has
         six digits of its level.
+    covariates
+        (J, P) array-like, coded as those of the fit, where it has any.
 
     Returns
     -------
@@ -78,15 +83,24 @@ def posterior(
     """
     model = fit.pools.model
     arrays = check_statistics(model, statistics)
+    if model.covariates is not None:
+        stores = len(next(iter(arrays.values())))
+        arrays["covariates"] = check_covariates(covariates, stores, model.covariates)
+    elif covariates is not None:
+        raise FitError(
+            "there are covariates, and the fit has none",
+            expected="covariates of the fit and of its posteriors, or of neither",
+            remedy="fit with `covariates` too, or leave them out",
+        )
     return Posterior(model, fit.pools, _nodes_of(fit.pools, uncertainty), arrays, quantiles)
 
 
 #: Nodes by (identity of the fit, uncertainty), for as long as the fit lives: an analyst who
 #: updates several sets of stores with one fit integrates once.
-_NODES: dict[tuple[int, str], Nodes] = {}
+_NODES: dict[tuple[int, str], Nodes | CoefficientNodes] = {}
 
 
-def _nodes_of(fits: PoolFits, uncertainty: str) -> Nodes:
+def _nodes_of(fits: PoolFits, uncertainty: str) -> Nodes | CoefficientNodes:
     key = (id(fits), uncertainty)
     if key not in _NODES:
         _NODES[key] = integrate_pools(fits, uncertainty=uncertainty)
@@ -139,7 +153,7 @@ class Posterior(Mapping[str, Array]):
         self,
         family: Family,
         fits: PoolFits,
-        nodes: Nodes,
+        nodes: Nodes | CoefficientNodes,
         statistics: Statistics,
         quantiles: float | tuple[float, ...],
     ) -> None:
@@ -214,11 +228,17 @@ class Posterior(Mapping[str, Array]):
         law = self._family.update(self._statistics, at)
         if self.method in PLAIN:
             return self._family.predict(law, amount, at, levels)
-        size, raw = geometry_of(self._family).sizes(self._statistics)
-        mixture, noise = pool_posterior(self.nodes, size, raw)
+        mixture, noise = self._mixture()
         parts = dict(zip(law, (mixture.first, mixture.second), strict=True))
         known = {"sigma": np.sqrt(noise)}
         return mix_predictive(self._family, parts, mixture.weight, amount, known, levels)
+
+    def _mixture(self) -> tuple[Mixture, Array]:
+        """Posteriors as mixtures over nodes, and noise variances (1, K) or (J, K)."""
+        size, raw = geometry_of(self._family).sizes(self._statistics)
+        if isinstance(self.nodes, CoefficientNodes):
+            return covariate_mixtures(self.nodes, self._statistics["covariates"], size, raw)
+        return pool_posterior(self.nodes, size, raw)
 
     def _update(self, quantiles: float | tuple[float, ...]) -> PosteriorColumns:
         return update_pools(

@@ -1,6 +1,6 @@
 """The marginal likelihood of stores with covariates: that of their sub-pools, and the chain rule.
 
-Sub-pool u has the location x_u'β, clipped to the base family's line. The base family gives value,
+Sub-pool u has the location x_u'β, cut where numbers end. The base family gives value,
 gradient and Hessian in (location, spread, ...); the location is linear in β, so the chain rule is
 sums of those times x.
 
@@ -17,6 +17,8 @@ from hbpipe.model.covariates.units import columns_dot
 from hbpipe.model.family import Array, Derivatives, Family
 from hbpipe.model.marginal.means import LOG_2PI
 
+#: Beyond e^±300 the squares in a derivative of a likelihood of counts overflow.
+_LONGEST_LINE = 300.0
 #: Information about the coefficients is singular when its smallest eigenvalue, its diagonal scaled
 #: to one, is below this.
 _SINGULAR = 1e-13
@@ -30,11 +32,11 @@ def locations(base: Family, sketch: CovariateSketch, coordinates: Array) -> tupl
     (U + 1, D), the last row for the empty sub-pool, and (U,) False where x'β was clipped.
     """
     width, pool = sketch.x.shape[1], sketch.rows.pool
-    lower, upper = base.bounds
     line = columns_dot(sketch.x, coordinates[pool, :width])
-    within = (line >= lower[0]) & (line <= upper[0])
-    at = np.zeros((len(pool) + 1, len(lower)))
-    at[:-1, 0] = np.clip(line, lower[0], upper[0])
+    end = _LONGEST_LINE if np.isfinite(base.coordinates[0].upper) else np.inf
+    within = np.abs(line) <= end
+    at = np.zeros((len(pool) + 1, len(base.coordinates)))
+    at[:-1, 0] = np.clip(line, -end, end)
     at[:-1, 1:] = coordinates[pool, width:]
     return at, within
 
@@ -80,11 +82,14 @@ def log_marginal(base: Family, sketch: CovariateSketch, coordinates: Array) -> D
     return rows.sum(value), out, curvature
 
 
-def log_restriction(base: Family, sketch: CovariateSketch, coordinates: Array) -> Derivatives:
+def log_restriction(
+    base: Family, sketch: CovariateSketch, coordinates: Array, precision: Array | float = 0.0
+) -> Derivatives:
     """Evaluate what REML adds: (P/2) log 2π − ½ log |Σ x I x'|, in the user's units.
 
     I is the information of a sub-pool about its location (Patterson and Thompson 1971; Harville
     1977). The constant is lme4's: no ½ log |X'X| (Bates et al. 2015, *JSS* 67(1), eq. 41).
+    ``precision`` (G, P, P) is that of a normal hyperprior of the coefficients, added to the sum.
 
     Returns
     -------
@@ -92,7 +97,7 @@ def log_restriction(base: Family, sketch: CovariateSketch, coordinates: Array) -
     """
     width = sketch.x.shape[1]
     information, first, second = _information(base, sketch, coordinates)
-    inverse, log_determinant, regular = _inverse(_outer(sketch, information))
+    inverse, log_determinant, regular = _inverse(_outer(sketch, information) + precision)
     beyond = first.shape[1]
     value = 0.5 * np.where(regular, width * LOG_2PI - log_determinant, 0.0)
     if sketch.units is not None:

@@ -29,14 +29,23 @@ _ROUNDING = 1e-6
 _FARTHEST = 1e6
 
 
-def standardise(base: Family, sketch: CovariateSketch) -> CovariateSketch:
-    """Return the sketch in standard units; it is returned as it is when it already has them."""
+def standardise(
+    base: Family, sketch: CovariateSketch, apart: bool = True
+) -> CovariateSketch:
+    """Return the sketch in standard units; it is returned as it is when it already has them.
+
+    ``apart`` gives coefficients that run away axes of their own, on which a fit holds them. A
+    hyperprior keeps them finite.
+    """
     if sketch.units is not None:
         return sketch
+    units = standard_units(sketch.rows)
+    if not apart:
+        return sketch.in_units(units)
     sides = _sides(base, sketch.parts)
-    moved = _runaway(sketch.rows, sides)
+    moved = _runaway(sketch.rows, sides) & (units.collinear[sketch.rows.pool] < 0)
     if not moved.any():
-        return sketch.in_units(standard_units(sketch.rows))
+        return sketch.in_units(units)
     units = standard_units(sketch.rows, moved)
     lower, upper = base.bounds
     towards = _towards(units, sketch.rows, moved, sides, float(upper[0] - lower[0]))
@@ -53,6 +62,25 @@ def _sides(base: Family, parts: Any) -> NDArray[np.int8]:
         side[case.pools & (case.limit[:, 0] <= lower[0])] = -1
         side[case.pools & (case.limit[:, 0] >= upper[0])] = 1
     return side[:-1]
+
+
+def unbounded(base: Family, sketch: CovariateSketch, precision: Array) -> NDArray[np.bool_]:
+    """Whether the likelihood of a pool has no end in a direction that its hyperprior leaves free.
+
+    ``precision`` (G, P, P) is that of the normal hyperprior of the coefficients. Directions that it
+    leaves free are those that move none of its rows.
+    """
+    rows, width = sketch.rows, precision.shape[1]
+    pool = np.concatenate([rows.pool, np.repeat(np.arange(rows.n_pools), width)])
+    order = np.argsort(pool, kind="stable")
+    kept = np.ones(rows.n_pools * width)
+    columns = {
+        "x": np.concatenate([rows["x"], precision.reshape(-1, width)])[order],
+        "stores": np.concatenate([rows["stores"], kept])[order],
+    }
+    sides = np.concatenate([_sides(base, sketch.parts), 0 * kept.astype(np.int8)])[order]
+    moved = _runaway(Rows(rows.n_pools, pool[order], columns), sides)
+    return np.bincount(pool[order][moved], minlength=rows.n_pools) > 0
 
 
 def _runaway(rows: Rows, sides: NDArray[np.int8]) -> NDArray[np.bool_]:

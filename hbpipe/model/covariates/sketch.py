@@ -26,8 +26,8 @@ class CovariateSketch:
     Parameters
     ----------
     rows
-        One row for each of ``U`` sub-pools, sorted by pool: its covariates ``x`` (U, P) and the
-        number of its ``stores`` with data (U,).
+        One row for each of ``U`` sub-pools, sorted by pool: its covariates ``x`` (U, P), in the
+        user's units ``given`` (U, P), and the number of its ``stores`` with data (U,).
     parts
         The base family's sketch of the sub-pools and, at the end, of one without stores. With
         that one, ``select`` alone can renumber sub-pools, and so merge sketches of shards.
@@ -97,7 +97,7 @@ def compress(
     x, part = distinct(pools[seen], np.asarray(statistics["covariates"], np.float64)[seen])
     pool = _first(part, pools[seen], len(x))
     parts = base.compress(own, part, len(x) + 1)
-    columns = {"x": x, "stores": np.asarray(parts.n_groups[:-1], np.float64)}
+    columns = {"x": x, "given": x, "stores": np.asarray(parts.n_groups[:-1], np.float64)}
     return CovariateSketch(
         Rows(n_pools, pool, columns), parts, base.compress(own, pools[seen], n_pools)
     )
@@ -120,7 +120,7 @@ def merge(base: Family, sketches: Sequence[CovariateSketch]) -> CovariateSketch:
         renumbered.append(sketch.parts.select(source))
         first += len(sketch.rows)
     parts = base.merge_sketches(renumbered)
-    columns = {"x": x, "stores": np.asarray(parts.n_groups[:-1], np.float64)}
+    columns = {"x": x, "given": x, "stores": np.asarray(parts.n_groups[:-1], np.float64)}
     return CovariateSketch(
         Rows(sketches[0].n_pools, _first(part, pools, len(x)), columns),
         parts,
