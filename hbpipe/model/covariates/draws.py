@@ -3,7 +3,8 @@
 Outer nodes are Gauss-Legendre nodes in the spread, as without covariates. At each of them the
 coefficients have a posterior that is nearly normal around its mode: importance sampling with a
 Student-t law there and a few dozen low-discrepancy points corrects for the rest (Geweke 1989;
-Owen 1998). All outer nodes share the points, so that the density along the spread stays smooth.
+Owen 1998). The outer nodes take consecutive parts of one sequence, so that together they are as
+even as a sequence many times as long.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 from scipy.stats import qmc
 
@@ -19,41 +21,78 @@ from hbpipe.model.covariates.target import RegressionTarget
 from hbpipe.model.family import Array
 from hbpipe.model.geometry import LOCATION, SPREAD
 from hbpipe.model.jets import Jet
-from hbpipe.model.peak import conditional_at
+from hbpipe.model.peak import conditional_at, laplace
 from hbpipe.model.quadrature import OUTER, OUTER_LIMIT, outer_roughness, outer_rule
 from hbpipe.model.window import Range
 
-#: Draws of the coefficients at each outer node, and the next number where they are too uneven.
+#: Draws of the coefficients at each outer node, and the next number where they are not enough.
 DRAWS = (64, 256, 1024)
-#: Draws at an outer node are enough when they are worth this many of equal weight, on average.
-_ENOUGH = 40.0
+#: Draws are enough when mean and sd of every variable from one half of them differ from those of
+#: the other half by less than this share of the sd.
+_ENOUGH = 0.05
 #: Degrees of freedom of the law that is drawn from.
 _FREEDOM = 8.0
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """Weighted draws of ``G`` pools: (G, K, L) and working points (G, K, L, V)."""
+    """Weighted draws of ``G`` pools.
+
+    ``weight`` (G, K, L); ``points`` (G, K, L, V) in working variables; ``outer`` (G, K) the
+    weights of the outer nodes by Laplace's method, which have no noise.
+    """
 
     weight: Array
     points: Array
+    outer: Array
+
+    def select(self, pools: NDArray[np.int64]) -> Drawn:
+        """Return the draws of some pools."""
+        return Drawn(self.weight[pools], self.points[pools], self.outer[pools])
+
+    def is_rough(self) -> NDArray[np.bool_]:
+        """Whether the density along the spread is not resolved, (G,)."""
+        return np.asarray(outer_roughness(self.outer[:, :, None]) > OUTER_LIMIT)
+
+    def is_uneven(self) -> NDArray[np.bool_]:
+        """Whether there are too few draws, (G,)."""
+        half = self.weight.shape[2] // 2
+        if half == 0:
+            return np.zeros(len(self.weight), bool)
+        mean, sd = _moments(self.weight[:, :, :half], self.points[:, :, :half])
+        other_mean, other_sd = _moments(self.weight[:, :, half:], self.points[:, :, half:])
+        off = np.maximum(np.abs(mean - other_mean), np.abs(sd - other_sd))
+        return np.asarray(np.any(off > _ENOUGH * np.maximum(sd, other_sd), axis=1))
 
 
-def student_points(count: int, dimension: int) -> Array:
-    """Low-discrepancy points (L, d) of a multivariate Student-t law, always the same ones."""
+def _moments(weight: Array, points: Array) -> tuple[Array, Array]:
+    """Mean and sd of the working variables, (G, V)."""
+    weight = weight / np.sum(weight, axis=(1, 2), keepdims=True)
+    mean = np.einsum("gkl,gklv->gv", weight, points)
+    square = np.einsum("gkl,gklv->gv", weight, (points - mean[:, None, None]) ** 2)
+    return mean, np.sqrt(square)
+
+
+def student_points(parts: int, count: int, dimension: int) -> Array:
+    """Low-discrepancy points (K, L, d) of a multivariate Student-t law, always the same ones."""
     sobol = qmc.Sobol(dimension + 1, scramble=True, rng=np.random.default_rng(1))
-    uniform = np.clip(sobol.random(count), 1e-12, 1.0 - 1e-12)
+    # A power of two of them is balanced.
+    uniform = sobol.random(count * 2 ** int(np.ceil(np.log2(parts))))[: parts * count]
+    uniform = np.clip(uniform, 1e-12, 1.0 - 1e-12)
     scale = 2.0 * special.gammaincinv(0.5 * _FREEDOM, uniform[:, -1]) / _FREEDOM
-    return np.asarray(special.ndtri(uniform[:, :-1]) / np.sqrt(scale)[:, None])
+    points = special.ndtri(uniform[:, :-1]) / np.sqrt(scale)[:, None]
+    return np.asarray(points.reshape(parts, count, dimension))
 
 
 def log_student(points: Array) -> Array:
-    """Log density of that law up to a constant, (L, d) -> (L,)."""
-    power = 0.5 * (_FREEDOM + points.shape[1])
-    return np.asarray(-power * np.log1p(np.sum(points**2, axis=1) / _FREEDOM))
+    """Log density of that law up to a constant, (..., d) -> (...)."""
+    power = 0.5 * (_FREEDOM + points.shape[-1])
+    return np.asarray(-power * np.log1p(np.sum(points**2, axis=-1) / _FREEDOM))
 
 
-def draw(target: RegressionTarget, window: Range) -> list[tuple[Array, CoefficientNodes]]:
+def draw(
+    target: RegressionTarget, window: Range
+) -> list[tuple[NDArray[np.int64], CoefficientNodes]]:
     """Draw the hyperparameters of each pool, refined until the law is resolved.
 
     Returns
@@ -68,30 +107,15 @@ def draw(target: RegressionTarget, window: Range) -> list[tuple[Array, Coefficie
             pools = np.flatnonzero(unresolved & np.all(level == (outer, inner), axis=1))
             cut = target.select(pools)
             drawn = _tensor(cut, window.select(pools), OUTER[outer], DRAWS[inner])
-            rough = np.stack([_is_rough(drawn), _is_uneven(drawn)], axis=1)
+            rough = np.stack([drawn.is_rough(), drawn.is_uneven()], axis=1)
             finer = rough & (level[pools] + 1 < (len(OUTER), len(DRAWS)))
             done = ~finer.any(axis=1)
             if done.any():
                 kept = np.flatnonzero(done)
-                parts.append((pools[done], as_nodes(cut.select(kept), _select(drawn, kept))))
+                parts.append((pools[done], as_nodes(cut.select(kept), drawn.select(kept))))
             unresolved[pools[done]] = False
             level[pools] += finer
     return parts
-
-
-def _select(drawn: Drawn, pools: Array) -> Drawn:
-    return Drawn(drawn.weight[pools], drawn.points[pools])
-
-
-def _is_rough(drawn: Drawn) -> Array:
-    return np.asarray(outer_roughness(drawn.weight) > OUTER_LIMIT)
-
-
-def _is_uneven(drawn: Drawn) -> Array:
-    """Whether the draws at an outer node are worth too few, on average over outer nodes, (G,)."""
-    total = np.sum(drawn.weight, axis=2)
-    worth = total**2 / np.maximum(np.sum(drawn.weight**2, axis=2), 1e-300)
-    return np.asarray(np.sum(total * worth, axis=1) < min(_ENOUGH, drawn.weight.shape[2]))
 
 
 def _tensor(target: RegressionTarget, window: Range, outer: int, draws: int) -> Drawn:
@@ -102,18 +126,26 @@ def _tensor(target: RegressionTarget, window: Range, outer: int, draws: int) -> 
         x, log_outer = np.zeros((target.n_pools, 1)), np.zeros((target.n_pools, 1))
     modes, jet = conditional_at(target, window.guide, x)
     places = [place for place in target.free if place != SPREAD]
-    standard = student_points(draws, len(places)) if places else np.zeros((1, 0))
+    standard = student_points(x.shape[1], draws if places else 1, len(places))
     factor, log_scale = _factor(jet, places)
-    points = np.repeat(modes[:, None, :], len(standard), axis=1)
-    points[:, :, places] += np.einsum("nij,lj->nli", factor, standard)
+    shape = (*x.shape, standard.shape[1])
+    points = np.repeat(modes[:, None, :], shape[2], axis=1).reshape(*shape, -1)
+    factor = factor.reshape(*x.shape, *factor.shape[1:])
+    points[..., places] += np.einsum("gkij,klj->gkli", factor, standard)
     if SPREAD not in target.free:
-        moved = points[:, :, LOCATION] - modes[:, None, LOCATION]
-        points[:, :, SPREAD] += spread_follows(target.geometry) * moved
-    log_weight = _log_density(target, points.reshape(*x.shape, *points.shape[1:]))
-    log_weight += (log_scale.reshape(x.shape) + log_outer)[:, :, None] - log_student(standard)
-    weight = np.exp(log_weight - np.max(log_weight, axis=(1, 2), keepdims=True))
-    weight /= np.sum(weight, axis=(1, 2), keepdims=True)
-    return Drawn(weight, points.reshape(*weight.shape, -1))
+        moved = points[..., LOCATION] - modes.reshape(*x.shape, 1, -1)[..., LOCATION]
+        points[..., SPREAD] += spread_follows(target.geometry) * moved
+    log_weight = _log_density(target, points) - log_student(standard)
+    log_weight += (log_scale.reshape(x.shape) + log_outer)[:, :, None]
+    peaks = laplace(target, jet).reshape(x.shape) + log_outer
+    return Drawn(_normalised(log_weight), points, _normalised(peaks))
+
+
+def _normalised(log_weight: Array) -> Array:
+    """Weights (G, ...) that add to one for each pool."""
+    axes = tuple(range(1, log_weight.ndim))
+    weight = np.exp(log_weight - np.max(log_weight, axis=axes, keepdims=True))
+    return np.asarray(weight / np.sum(weight, axis=axes, keepdims=True))
 
 
 def _factor(jet: Jet, places: list[int]) -> tuple[Array, Array]:

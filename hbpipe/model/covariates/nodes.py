@@ -19,9 +19,9 @@ from hbpipe.model.mixture import Mixture
 from hbpipe.model.nodes import MANY_STORES
 from hbpipe.model.shrink import NodeRows, store_mixture, store_moments
 
-#: Draws of the coefficients at one outer node are put into so many groups by the store's location,
-#: each with its mean and variance.
-STRATA = 8
+#: The draws of the coefficients at one outer node, in the order of the store's location, are put
+#: into groups of these shares, narrow ones in the tails, each with its mean and variance.
+STRATA = np.array([1, 1, 2, 4, 8, 8, 4, 2, 1, 1]) / 32.0
 _BLOCK = 2**19
 
 
@@ -198,11 +198,12 @@ def _slope(geometry: Geometry, location: Array) -> Array:
 def pool_rows(nodes: CoefficientNodes, pool: int, x: Array) -> tuple[NodeRows, NodeRows | None]:
     """Nodes of stores of one integrated pool: inner nodes collapsed, and all or None if large."""
     every = _at_stores(nodes, pool, x)
-    collapsed = _flat(_collapse(every, 1))
+    collapsed = _flat(_collapse(every, np.zeros(1, np.int64)))
     if nodes.is_large[pool]:
         return collapsed, None
     if nodes.drawn:
-        every = _collapse(_sorted(every), min(STRATA, int(nodes.inner[pool])))
+        first = np.cumsum(STRATA) - STRATA
+        every = _collapse(_sorted(every), (first * int(nodes.inner[pool])).astype(np.int64))
     return collapsed, _flat(every)
 
 
@@ -251,28 +252,30 @@ def _sorted(nodes: NodeRows) -> NodeRows:
     )
 
 
-def _collapse(nodes: NodeRows, groups: int) -> NodeRows:
-    """Integrate over groups of neighbouring inner nodes by matching moments, (J, K, groups)."""
+def _collapse(nodes: NodeRows, first: NDArray[np.int64]) -> NodeRows:
+    """Integrate over groups of neighbouring inner nodes by matching moments, (J, K, groups).
+
+    ``first`` has the first inner node of each group.
+    """
     shape = nodes.location.shape
-    weight, spread, location, variance, noise = (
-        np.broadcast_to(values, shape).reshape(*shape[:2], groups, -1)
-        for values in (
-            nodes.weight, nodes.spread, nodes.location, nodes.location_variance, nodes.noise
-        )
-    )
-    total = np.sum(weight, axis=3, keepdims=True)
+    weight = np.broadcast_to(nodes.weight, shape)
+    length = np.diff(first, append=shape[2])
+
+    def add(values: Array) -> Array:
+        return np.asarray(np.add.reduceat(values, first, axis=2))
+
+    total = np.repeat(add(weight), length, axis=2)
     # A group without weight keeps ordinary numbers.
-    share = np.where(total > 0, weight, 1.0)
-    share = share / np.sum(share, axis=3, keepdims=True)
-    centre = np.sum(share * location, axis=3)
-    variance = variance + (location - centre[..., None]) ** 2
+    share = np.where(total > 0, weight / np.where(total > 0, total, 1.0), 1.0 / np.repeat(length, length))
+    centre = add(share * nodes.location)
+    between = (nodes.location - np.repeat(centre, length, axis=2)) ** 2
     return replace(
         nodes,
-        weight=total[..., 0],
-        spread=np.sum(share * spread, axis=3),
+        weight=add(weight),
+        spread=add(share * nodes.spread),
         location=centre,
-        location_variance=np.sum(share * variance, axis=3),
-        noise=np.sum(share * noise, axis=3),
+        location_variance=add(share * (nodes.location_variance + between)),
+        noise=add(share * nodes.noise),
     )
 
 
