@@ -190,10 +190,14 @@ class Regression:
         Name of the line on which coordinate 0, the location, is linear in the covariates.
     pearson
         (sketch, coordinates (G, D)) -> Pearson; the families of counts take the spread as 0.
+    log_probability
+        (sketch, coordinates (G, D)) -> the value of ``log_marginal`` alone, (G,); None where the
+        location is integrated analytically, and values alone are not needed.
     """
 
     link: str
     pearson: Callable[[Any, Array], Pearson]
+    log_probability: Callable[[Any, Array], Array] | None = None
 
 
 @dataclass(frozen=True)

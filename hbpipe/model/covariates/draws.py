@@ -169,7 +169,7 @@ def _log_density(target: RegressionTarget, points: Array) -> Array:
         block = flat[:, begin : begin + length]
         if block.shape[1] < length:
             many = target.repeat(block.shape[1])
-        value = many.evaluate(block.reshape(-1, flat.shape[2])).value
+        value = many.log_density(block.reshape(-1, flat.shape[2]))
         out[:, begin : begin + length] = value.reshape(block.shape[:2])
     return out.reshape(pools, *inner)
 

@@ -82,6 +82,14 @@ def log_marginal(base: Family, sketch: CovariateSketch, coordinates: Array) -> D
     return rows.sum(value), out, curvature
 
 
+def log_probability(base: Family, sketch: CovariateSketch, coordinates: Array) -> Array:
+    """Evaluate the log marginal likelihood of counts without derivatives, (G,)."""
+    assert base.regression is not None
+    assert base.regression.log_probability is not None
+    at, _ = locations(base, sketch, coordinates)
+    return sketch.rows.sum(base.regression.log_probability(sketch.parts, at)[:-1])
+
+
 def log_restriction(
     base: Family, sketch: CovariateSketch, coordinates: Array, precision: Array | float = 0.0
 ) -> Derivatives:

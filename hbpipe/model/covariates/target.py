@@ -12,7 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hbpipe.model import jets
-from hbpipe.model.covariates.likelihood import log_marginal, log_restriction
+from hbpipe.model.covariates.likelihood import (
+    log_marginal,
+    log_probability,
+    log_restriction,
+)
 from hbpipe.model.covariates.prior import CoefficientPrior
 from hbpipe.model.covariates.sketch import CovariateSketch
 from hbpipe.model.family import Array, Derivatives, Family
@@ -52,12 +56,22 @@ class RegressionTarget(Target):
     def evaluate(self, point: Array) -> Jet:
         """Log posterior density with respect to the free working variables, at a point."""
         working = self._working(point)
-        own = self.geometry.n_working
-        location, *others = self.geometry.coordinates(working[:own])
-        coordinates = [location, *working[own:], *others]
+        coordinates = self._coordinates(working)
         at = np.stack([jet.value for jet in coordinates], axis=1)
         value, gradient, hessian = log_marginal(self.family, self.sketch, at)
         return jets.chain(value, gradient, hessian, coordinates) + self.prior.in_working(working)
+
+    def log_density(self, point: Array) -> Array:
+        """Evaluate the same for counts without derivatives, (G,)."""
+        bare = [jets.constant(jet.value) for jet in self._working(point)]
+        at = np.stack([jet.value for jet in self._coordinates(bare)], axis=1)
+        likelihood = log_probability(self.family, self.sketch, at)
+        return likelihood + self.prior.in_working(bare).value
+
+    def _coordinates(self, working: list[Jet]) -> list[Jet]:
+        own = self.geometry.n_working
+        location, *others = self.geometry.coordinates(working[:own])
+        return [location, *working[own:], *others]
 
     def _working(self, point: Array) -> list[Jet]:
         working = super()._working(point)

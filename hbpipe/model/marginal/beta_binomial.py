@@ -117,6 +117,15 @@ def log_marginal(sketch: BinomialSketch, coordinates: Array) -> Derivatives:
     return value, gradient, hessian
 
 
+def log_probability(sketch: BinomialSketch, coordinates: Array) -> Array:
+    """Evaluate the same without derivatives, (G,)."""
+    logit, phi = coordinates[:, 0], coordinates[:, 1]
+    rest = 1.0 - phi
+    rising = sketch.successes.value(special.expit(logit) * rest, phi)
+    rising = rising + sketch.failures.value(special.expit(-logit) * rest, phi)
+    return np.asarray(sketch.log_choose + rising - sketch.trials.value(rest, phi))
+
+
 def _by_coordinates(sums: RisingSums, mean: Array, rest: Array, phi: Array) -> tuple[Array, Array]:
     """Differentiate R(μ(1 − φ), φ) in (logit μ, φ), given the derivatives in its arguments."""
     slope = mean * rest

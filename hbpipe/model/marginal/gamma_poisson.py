@@ -129,6 +129,19 @@ def log_marginal(sketch: PoissonSketch, coordinates: Array) -> Derivatives:
     return value, gradient, hessian.reshape(-1, 2, 2)
 
 
+def log_probability(sketch: PoissonSketch, coordinates: Array) -> Array:
+    """Evaluate the log marginal alone, (G,)."""
+    rows, (log_mean, kappa) = sketch.exposures, coordinates.T
+    log_z = log_mean[rows.pool] + np.log(rows["exposure"])
+    z, y = np.exp(log_z), rows["count"]
+    u = kappa[rows.pool] * z
+    # log(1 + κz)/κ has the limit z at κ = 0.
+    per = np.divide(np.log1p(u), u, out=np.ones_like(u), where=u > 0)
+    rising = sketch.counts.value(np.ones(sketch.n_pools), kappa)
+    by_exposure = rows.sum(y * (log_z - u * per) - rows["stores"] * z * per)
+    return np.asarray(rising - sketch.log_factorial + by_exposure)
+
+
 def pearson(sketch: PoissonSketch, coordinates: Array) -> Pearson:
     """Squares of the rates about m in units of m/E, which grow as m E (Breslow 1984)."""
     mean, sums = np.exp(coordinates[:, 0]), sketch.rates

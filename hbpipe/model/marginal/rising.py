@@ -84,8 +84,12 @@ class RisingCounts:
         return cls(merge_counts([part.counts for part in parts]))
 
     def select(self, pools: Codes) -> RisingCounts:
-        """Return the counts of some pools."""
-        return RisingCounts(self.counts.select(pools))
+        """Return the counts of some pools, and with them the tables that have been made of them."""
+        cut = RisingCounts(self.counts.select(pools))
+        for table in ("tails", "beyond"):
+            if table in vars(self):
+                vars(cut)[table] = vars(self)[table].select(pools)
+        return cut
 
     @property
     def n_rows(self) -> int:
@@ -137,6 +141,21 @@ class RisingCounts:
             return near
         far = self._far(a, phi)
         return RisingSums(*(x + y for x, y in zip(_fields(near), _fields(far), strict=True)))
+
+    def value(self, a: Array, phi: Array) -> Array:
+        """Evaluate Σ R(a, φ; m) by pool without derivatives, (G,), at a third of the cost."""
+        rows, beyond = self.tails, self.beyond
+        x = a[rows.pool] + rows["k"] * phi[rows.pool]
+        near = rows.sum(rows["stores"] * np.log(x))
+        if len(beyond.pool) == 0:
+            return near
+        c = a + EXACT_TERMS * phi
+        w, length = (phi / c)[beyond.pool], beyond["length"]
+        u = length * w
+        x = w / (1.0 + u)
+        p = length * log1p_integral_value(u) - 0.5 * np.log1p(u)
+        p += x * polyval(x * x, _STIRLING) - w * polyval(w * w, _STIRLING)
+        return near + beyond.sum(beyond["stores"] * (length * np.log(c)[beyond.pool] + p))
 
     def _near(self, a: Array, phi: Array) -> RisingSums:
         rows, k = self.tails, self.tails["k"]
@@ -232,6 +251,16 @@ def log1p_integral(u: Array) -> tuple[Array, Array, Array]:
         (1.0 / (1.0 + y) + 2.0 * (per - 1.0) * inverse) * inverse,
     )
     return _with_series(closed, _INTEGRAL_SERIES, u, small)
+
+
+def log1p_integral_value(u: Array) -> Array:
+    """Evaluate the same h(u) alone."""
+    small, y = _split(u)
+    log = np.log1p(y)
+    value = log + log / y - 1.0
+    if small.any():
+        value[small] = polyval(u[small], _INTEGRAL_SERIES)
+    return np.asarray(value)
 
 
 def log1p_ratio(u: Array) -> tuple[Array, Array, Array]:
