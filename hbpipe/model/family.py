@@ -194,6 +194,41 @@ class Description:
 
 
 @dataclass(frozen=True)
+class Pearson:
+    """How far stores lie from the location, by pool, (G,) each.
+
+    With w the precision of a store's raw value given θ, in units of its variance function:
+    ``square`` is Pearson's X² = Σ w (raw − location)²; a spread s raises its expectation to
+    Σ (1 + c s)(1 − leverage). ``growth`` is Σ c, ``leverage`` Σ c times the information of the
+    store about the location (McCullagh and Nelder 1989, section 4.5; Williams 1982).
+    """
+
+    square: Array
+    growth: Array
+    leverage: Array
+
+
+@dataclass(frozen=True)
+class Regression:
+    """What covariates on the prior mean need to know of a family.
+
+    Parameters
+    ----------
+    link
+        Name of the line on which coordinate 0, the location, is linear in the covariates.
+    pearson
+        (sketch, coordinates (G, D)) -> Pearson; the families of counts take the spread as 0.
+    log_probability
+        (sketch, coordinates (G, D)) -> the value of ``log_marginal`` alone, (G,); None where the
+        location is integrated analytically, and values alone are not needed.
+    """
+
+    link: str
+    pearson: Callable[[Any, Array], Pearson]
+    log_probability: Callable[[Any, Array], Array] | None = None
+
+
+@dataclass(frozen=True)
 class Family:
     """A conjugate family; see ``README.md`` beside this file for each slot in full."""
 
@@ -281,12 +316,20 @@ class Family:
     size: int | None = None
     #: P -> the same family with that many; a record stands for one size.
     sized: Callable[[int], Family] | None = None
+    #: What covariates on the prior mean need to know; None where a family takes none.
+    regression: Regression | None = None
+    #: P, the number of covariates of a store; None where the prior mean is the same for all.
+    covariates: int | None = None
+    #: (sketch, whether what the likelihood drives to infinity has coordinates of its own) -> the
+    #: same data in units in which the likelihood is round, its attribute ``units`` the way there
+    #: and back; None where coordinates are such already.
+    standardise: Callable[[Any, bool], Any] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by name: workers import the family instead of receiving its functions."""
         from hbpipe.model.families import get_family
 
-        return get_family, (self.name, self.size)
+        return get_family, (self.name, self.size, self.covariates)
 
     @property
     def exposure_width(self) -> int | None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from hbpipe.errors import FitError
 from hbpipe.model.adjusted import POWERS
 from hbpipe.model.climb import climb, lifted
+from hbpipe.model.covariates.restate import outside
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Family
 from hbpipe.model.fits import Fit, PoolFits
@@ -30,7 +31,7 @@ from hbpipe.model.problem import (
     is_restricted,
     read_estimator,
 )
-from hbpipe.model.statistics import admitted
+from hbpipe.model.statistics import admitted, check_covariates, check_link
 
 __all__ = ["Fit", "PoolFits", "fit", "fit_pools"]
 
@@ -49,6 +50,8 @@ def fit(
     estimator: str = "ml",
     fixed: Mapping[str, Any] | None = None,
     hyperprior: Any = None,
+    covariates: Any = None,
+    link: str | None = None,
     start: Mapping[str, Any] | None = None,
 ) -> Fit:
     """Estimate the hyperparameters of one pool of stores.
@@ -68,6 +71,11 @@ def fit(
         Hyperparameters that are known, name -> value; they are not estimated.
     hyperprior
         Specification of the hyperprior. It shapes ``map``, and posteriors remember it.
+    covariates
+        (J, P) array-like, the intercept column included: the prior mean is then linear in them on
+        the line of the family's link, with ``coefficients`` in place of the location.
+    link
+        The family's link, ``identity``, ``logit`` or ``log``, for those who want to name it.
     start
         Hyperparameters to start from, in place of the moments.
 
@@ -81,7 +89,11 @@ def fit(
     """
     model = get_family(family) if isinstance(family, str) else family
     model, arrays = admitted(model, statistics)
+    check_link(model, link)
     stores = len(arrays[model.statistics[0].name])
+    if covariates is not None or model.covariates is not None:
+        arrays["covariates"] = check_covariates(covariates, stores, model.covariates)
+        model = get_family(model.name, model.size, arrays["covariates"].shape[1])
     sketch = model.compress(arrays, np.zeros(stores, np.int64), 1)
     fits = fit_pools(
         model, sketch, estimator=estimator, fixed=fixed, hyperprior=hyperprior, start=start
@@ -113,7 +125,10 @@ def fit_pools(
     """
     model = get_family(family) if isinstance(family, str) else family
     kind, variant = read_estimator(model, estimator)
-    held = hold(model, fixed or {}, sketch.n_pools)
+    given = sketch
+    if model.standardise is not None:
+        sketch = model.standardise(given, kind != "map")
+    held = _inside(sketch, hold(model, fixed or {}, sketch.n_pools))
     prior = _compile(model, sketch, hyperprior, frozenset(fixed or ()), needed=kind == "map")
     pinned, status, identified = diagnose(model, sketch, held, estimator=estimator)
     problem = Problem(
@@ -132,7 +147,14 @@ def fit_pools(
         found = _evaluate(problem, problem.settle(model.moments[variant](sketch, held)))
     else:
         found = _climb(problem, first)
-    return _report(problem, found, first, estimator, fixed or {}, hyperprior)
+    fits = _report(problem, found, first, estimator, fixed or {}, hyperprior)
+    return fits if model.standardise is None else outside(fits, given)
+
+
+def _inside(sketch: Any, coordinates: Array) -> Array:
+    """Coordinates in the units of the sketch."""
+    units = getattr(sketch, "units", None)
+    return coordinates if units is None else units.inside(coordinates)
 
 
 @dataclass(frozen=True)
@@ -160,6 +182,10 @@ def _compile(family: Family, sketch: Any, spec: Any, held: frozenset[str], *, ne
         return spec
     if family.hyperprior is not None:
         return family.hyperprior(spec, sketch, held)
+    if family.covariates is not None:
+        from hbpipe.model.covariates.prior import compile_prior
+
+        return compile_prior(family, spec, sketch, held=held)
     from hbpipe.model.hyperpriors import compile_hyperprior
 
     return compile_hyperprior(family, spec, sketch, held=held)
@@ -177,7 +203,7 @@ def _first_start(problem: Problem, start: Mapping[str, Any] | None) -> Array:
     """Moments, or the given start where it says something, inside the bounds."""
     moments = problem.family.start(problem.sketch, problem.held)
     if start:
-        given = hold(problem.family, start, len(moments))
+        given = _inside(problem.sketch, hold(problem.family, start, len(moments)))
         moments = np.where(np.isnan(given), moments, given)
     return problem.settle(moments)
 
@@ -273,6 +299,7 @@ def _report(
         hyperprior=hyperprior,
         sketch=problem.sketch,
         size=family.size,
+        covariates=family.covariates,
     )
 
 

@@ -55,7 +55,10 @@ def integrate_pools(fits: PoolFits, *, uncertainty: str = "auto") -> AnyNodes:
     FitError
         As :func:`hyperposterior`.
     """
-    return hyperposterior(
+    method = hyperposterior
+    if fits.covariates is not None:
+        from hbpipe.model.covariates.posterior import coefficient_posterior as method
+    return method(
         fits.model,
         fits.sketch,
         fits.coordinates,
@@ -205,5 +208,6 @@ def start_point(target: Target, coordinates: Array) -> Array:
     typical = -np.log(geometry.median_size(target.sketch))
     point[:, SPREAD] = np.clip(point[:, SPREAD], typical - 10.0, typical + 30.0)
     if not geometry.location_is_analytic:
-        point[:, LOCATION] = np.clip(point[:, LOCATION], -_FARTHEST, _FARTHEST)
+        lines = [place for place in range(point.shape[1]) if place != SPREAD]
+        point[:, lines] = np.clip(point[:, lines], -_FARTHEST, _FARTHEST)
     return point

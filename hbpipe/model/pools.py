@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.errors import FitError, StatisticsError
+from hbpipe.model.covariates.nodes import CoefficientNodes, store_blocks
 from hbpipe.model.family import Array, Codes, Family, Hyperparameters, Prior, Statistics
 from hbpipe.model.geometry import Geometry, geometry_of
 from hbpipe.model.laws import NORMAL
@@ -78,7 +79,7 @@ def update_pools(
     hyperparameters
         Point estimates, name -> (G,), for ``sd_plug_in`` and pools whose method is ``plug_in``.
     statistics
-        name -> (J,).
+        name -> (J,); with ``covariates`` (J, P) where the family has them.
     pools
         (J,) the pool of each store.
     quantiles
@@ -101,7 +102,7 @@ def update_pools(
     size, raw = geometry.sizes(statistics)
     out = _empty(len(pools), len(levels))
     noise = np.empty(len(pools))
-    for rows, part, full in _blocks(nodes, pools):
+    for rows, part, full in _blocks(nodes, pools, statistics):
         moments = store_moments(geometry, part, size[rows], raw[rows])
         _write(out, rows, moments)
         noise[rows] = np.sum(part.weight * part.noise, axis=1)
@@ -214,13 +215,16 @@ def _limits(
 
 
 def _blocks(
-    nodes: Nodes, pools: Codes
+    nodes: Nodes | CoefficientNodes, pools: Codes, statistics: Statistics
 ) -> Iterator[tuple[NDArray[np.int64], NodeRows, NodeRows | None]]:
     """Yield rows that share their nodes' shape: row numbers, collapsed nodes, all nodes.
 
     Pools with a single node are gathered; an integrated pool is taken by itself, so that its
     nodes broadcast over its stores and no other pool's padding touches its sums.
     """
+    if isinstance(nodes, CoefficientNodes):
+        yield from store_blocks(nodes, pools, np.asarray(statistics["covariates"], np.float64))
+        return
     collapsed = nodes.collapse()
     single = np.flatnonzero(nodes.method[pools] != "integrated")
     for rows in _split(single, 1):
@@ -245,7 +249,7 @@ def _split(rows: NDArray[np.int64], width: int) -> Iterator[NDArray[np.int64]]:
         yield rows[begin : begin + length]
 
 
-def _is_plain(nodes: Nodes, pools: Codes) -> NDArray[np.bool_]:
+def _is_plain(nodes: Nodes | CoefficientNodes, pools: Codes) -> NDArray[np.bool_]:
     return np.isin(nodes.method[pools], PLAIN)
 
 
@@ -264,7 +268,7 @@ def _plain_posterior(
 
 def _plug_in(
     family: Family,
-    nodes: Nodes,
+    nodes: Nodes | CoefficientNodes,
     hyperparameters: Hyperparameters,
     statistics: Statistics,
     pools: Codes,
@@ -317,7 +321,7 @@ def cdf_pools(
     size, raw = geometry.sizes(statistics)
     at = one_per_store(points, len(pools), "points")
     out = np.empty(len(pools))
-    for rows, part, full in _blocks(nodes, pools):
+    for rows, part, full in _blocks(nodes, pools, statistics):
         plain = _is_plain(nodes, pools[rows])
         if plain.any():
             posterior = _plain_posterior(family, hyperparameters, statistics, pools, rows[plain])
