@@ -287,13 +287,14 @@ class Posterior(Mapping[str, Array]):
     def _side_by_side(self) -> dict[str, Array]:
         """Each store by itself, and all stores of the fit as one."""
         complete = complete_pooling(self._fits)
+        alike = complete.of_stores(self._family, self._statistics, self._codes)
         of_stores = {name: v[self._codes] for name, v in self._fits.hyperparameters.items()}
         raw, sd = no_pooling(self._family, self._statistics, of_stores)
         return {
             "no_pooling": raw,
             "no_pooling_sd": sd,
-            "complete_pooling": complete.estimate[self._codes],
-            "complete_pooling_sd": complete.sd[self._codes],
+            "complete_pooling": alike[0],
+            "complete_pooling_sd": alike[1],
         }
 
     def _update(self, quantiles: float | tuple[float, ...]) -> PosteriorColumns:

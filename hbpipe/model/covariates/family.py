@@ -78,6 +78,7 @@ def with_covariates(base: Family, covariates: int) -> Family:
         degeneracies=partial(degeneracies, base),
         log_marginal=partial(likelihood.log_marginal, base),
         log_restriction=restriction,
+        log_no_pooling=base.log_no_pooling and partial(likelihood.log_no_pooling, base),
         from_coordinates=located.from_coordinates,
         to_coordinates=located.to_coordinates,
         update=located.update,

@@ -90,6 +90,14 @@ def log_probability(base: Family, sketch: CovariateSketch, coordinates: Array) -
     return sketch.rows.sum(base.regression.log_probability(sketch.parts, at)[:-1])
 
 
+def log_no_pooling(base: Family, sketch: CovariateSketch, held: Array) -> Array:
+    """Log likelihood (G,) where every store has its own θ: covariates then say nothing."""
+    assert base.log_no_pooling is not None
+    free = np.full((len(held), 1), np.nan)
+    own = np.concatenate([free, held[:, sketch.x.shape[1] :]], axis=1)
+    return base.log_no_pooling(sketch.whole, own)
+
+
 def log_restriction(
     base: Family, sketch: CovariateSketch, coordinates: Array, precision: Array | float = 0.0
 ) -> Derivatives:
