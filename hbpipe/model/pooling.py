@@ -57,7 +57,7 @@ class CompletePooling:
         if self.covariance is None:
             return self.estimate[pools], self.sd[pools]
         geometry, x = geometry_of(family), np.asarray(statistics["covariates"], np.float64)
-        known = np.isfinite(self.estimate).all(axis=1)
+        known = np.asarray(np.isfinite(self.estimate).all(axis=1))
         covariance = np.where(known[:, None, None], self.covariance, 0.0)[pools]
         line = np.einsum("jp,jp->j", x, self.estimate[pools])
         slope = np.exp(_log_slope(geometry, line))
