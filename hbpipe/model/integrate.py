@@ -6,8 +6,9 @@ update stores with the whole pool's uncertainty.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -26,6 +27,9 @@ from hbpipe.model.quadrature import quadrature
 from hbpipe.model.target import Target
 from hbpipe.model.window import locate
 
+#: Nodes of pools without covariates, and with them.
+HyperNodes: TypeAlias = Nodes | CoefficientNodes
+
 UNCERTAINTIES = ("auto", "plug_in", "first_order", "integrated")
 #: ``auto`` takes first order from this curvature in log τ on: sd(log τ) ≤ 0.11, limits within
 #: 0.08 posterior sd of the integrated ones for every store, 0.004 on average.
@@ -34,9 +38,7 @@ FIRST_ORDER_CURVATURE = 80.0
 _FARTHEST = 12.0
 
 
-def integrate_pools(
-    fits: PoolFits, *, uncertainty: str = "auto"
-) -> Nodes | CoefficientNodes:
+def integrate_pools(fits: PoolFits, *, uncertainty: str = "auto") -> HyperNodes:
     """Posterior of the hyperparameters of fitted pools, as nodes that a worker can use.
 
     The point estimates are only a start, except for ``plug_in``. Pools whose data leave the
@@ -56,10 +58,13 @@ def integrate_pools(
     FitError
         As :func:`hyperposterior`.
     """
-    method = hyperposterior
     if fits.covariates is not None:
-        from hbpipe.model.covariates.posterior import coefficient_posterior as method
-    return method(
+        from hbpipe.model.covariates.posterior import coefficient_posterior
+
+        infer: Callable[..., HyperNodes] = coefficient_posterior
+    else:
+        infer = hyperposterior
+    return infer(
         fits.model,
         fits.sketch,
         fits.coordinates,

@@ -16,8 +16,7 @@ from hbpipe.data.units import encode
 from hbpipe.data.window import Folded
 from hbpipe.model.families import get_family
 from hbpipe.model.fit import PoolFits, fit_pools
-from hbpipe.model.integrate import integrate_pools
-from hbpipe.model.nodes import Nodes
+from hbpipe.model.integrate import HyperNodes, integrate_pools
 
 #: The values of a pool's levels, coarse to fine; empty where all units share one prior.
 Pool = tuple[Any, ...]
@@ -30,7 +29,7 @@ class MetricFit:
     metric: Metric
     pools: list[Pool]
     fits: PoolFits
-    nodes: Nodes
+    nodes: HyperNodes
     drift: list[float | None]
 
     @property

@@ -47,7 +47,13 @@ from hbpipe.model.geometry import (
 from hbpipe.model.grouped import fold_sums, integer_sums
 from hbpipe.model.jets import Jet, exp, log, log1p_exp
 from hbpipe.model.laws import BETA
-from hbpipe.model.marginal.beta_binomial import BinomialSketch, log_choose, log_marginal, log_probability, pearson
+from hbpipe.model.marginal.beta_binomial import (
+    BinomialSketch,
+    log_choose,
+    log_marginal,
+    log_probability,
+    pearson,
+)
 from hbpipe.model.moments import ratio
 
 #: A logit of 30 is a mean of 1e-13: the bound only serves data without a success, or a failure.

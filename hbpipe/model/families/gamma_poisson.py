@@ -47,7 +47,12 @@ from hbpipe.model.geometry import (
 from hbpipe.model.grouped import float_sums, fold_sums, integer_sums
 from hbpipe.model.jets import exp, log
 from hbpipe.model.laws import GAMMA
-from hbpipe.model.marginal.gamma_poisson import PoissonSketch, log_marginal, log_probability, pearson
+from hbpipe.model.marginal.gamma_poisson import (
+    PoissonSketch,
+    log_marginal,
+    log_probability,
+    pearson,
+)
 from hbpipe.model.moments import ratio
 
 #: A log rate of ±230 is a rate of 1e∓100: the bound only serves data without a count.

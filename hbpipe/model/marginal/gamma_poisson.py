@@ -145,6 +145,4 @@ def log_probability(sketch: PoissonSketch, coordinates: Array) -> Array:
 def pearson(sketch: PoissonSketch, coordinates: Array) -> Pearson:
     """Squares of the rates about m in units of m/E, which grow as m E (Breslow 1984)."""
     mean, sums = np.exp(coordinates[:, 0]), sketch.rates
-    return Pearson(
-        squares_about(sums, mean) / mean, mean * sums.size, mean**2 * sums.size_squared
-    )
+    return Pearson(squares_about(sums, mean) / mean, mean * sums.size, mean**2 * sums.size_squared)

@@ -32,15 +32,15 @@ from hbpipe.model.grouped import Rows, count_values, merge_counts
 EXACT_TERMS = 8
 #: B_2r / (2r (2r − 1)), the coefficients s_r of Stirling's series Σ s_r x^(2r−1), and those of
 #: its two derivatives; powers of x².
-_STIRLING = np.array(
+_STIRLING: Array = np.array(
     [
         *(1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188),
         *(-691 / 360_360, 1 / 156, -3617 / 122_400, 43_867 / 244_188),
     ]
 )
-_POWERS = np.arange(1, 18, 2)
-_STIRLING_SLOPE = _STIRLING * _POWERS
-_STIRLING_CURVATURE = (_STIRLING * _POWERS * (_POWERS - 1))[1:]
+_POWERS: Array = np.arange(1.0, 18.0, 2.0)
+_STIRLING_SLOPE: Array = _STIRLING * _POWERS
+_STIRLING_CURVATURE: Array = (_STIRLING * _POWERS * (_POWERS - 1))[1:]
 #: Below this argument, closed forms cancel and the power series is used.
 _SMALL = 0.1
 _INDEX = np.arange(1, 19)
@@ -232,7 +232,7 @@ def _stirling(x: Array) -> tuple[Array, Array, Array]:
     square = x * x
     return (
         x * polyval(square, _STIRLING),
-        polyval(square, _STIRLING_SLOPE),
+        np.asarray(polyval(square, _STIRLING_SLOPE)),
         x * polyval(square, _STIRLING_CURVATURE),
     )
 
