@@ -179,7 +179,8 @@ class _Located:
         **options: Any,
     ) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64], Array]:
         """Draw events of stores with ``covariates`` (n_stores, P) beside the hyperparameters."""
-        prior = self.of_stores(hyperparameters, {})
+        shared = {name: hyperparameters[name] for name in self.others}
+        prior = {**self.of_stores(hyperparameters, {}), **shared}
         return self.base.simulate(rng, prior, n_stores, size, **options)
 
 

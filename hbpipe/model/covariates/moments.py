@@ -78,15 +78,18 @@ def paule_mandel(base: Family, sketch: CovariateSketch, held: Array) -> Array:
     width = sketch.x.shape[1]
     at = without_spread(base, sketch, held)
     freedom = _freedom(sketch)
+    moving = np.isnan(held[:, width]) & (freedom > 0)
     for _ in range(_PAULE_MANDEL_STEPS):
-        at[:, :width] = _least_squares(base, sketch, at, held)
+        found = _least_squares(base, sketch, at, held)
+        at[:, :width] = np.where(moving[:, None], found, at[:, :width])
         square, growth, _ = _sums(base, sketch, at)
         # The score in τ² is ½ (Σ w² r² − Σ w), and Σ w² r² is the slope of X².
         slope = 2.0 * log_marginal(base, sketch, at)[1][:, width] + growth
-        step = np.maximum(ratio(square - freedom, slope), 0.0) * (freedom > 0)
-        step = np.where(np.isnan(held[:, width]), step, 0.0)
+        step = np.where(moving, np.maximum(ratio(square - freedom, slope), 0.0), 0.0)
         at[:, width] += step
-        if np.all(step <= 1e-15 * at[:, width]):
+        # A pool that has arrived no longer moves, so its bits do not depend on the others.
+        moving &= step > 1e-15 * at[:, width]
+        if not moving.any():
             break
     at[:, :width] = _least_squares(base, sketch, at, held)
     return at
