@@ -6,6 +6,7 @@ update stores with the whole pool's uncertainty.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -55,10 +56,13 @@ def integrate_pools(fits: PoolFits, *, uncertainty: str = "auto") -> AnyNodes:
     FitError
         As :func:`hyperposterior`.
     """
-    method = hyperposterior
     if fits.covariates is not None:
-        from hbpipe.model.covariates.posterior import coefficient_posterior as method
-    return method(
+        from hbpipe.model.covariates.posterior import coefficient_posterior
+
+        infer: Callable[..., AnyNodes] = coefficient_posterior
+    else:
+        infer = hyperposterior
+    return infer(
         fits.model,
         fits.sketch,
         fits.coordinates,

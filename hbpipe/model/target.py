@@ -25,7 +25,7 @@ _LONGEST = 1.5
 
 
 class Hyperprior(Protocol):
-    """What a target needs of a compiled hyperprior; see :class:`hbpipe.model.hyperpriors.LogPrior`."""
+    """What a target needs of a compiled hyperprior, as ``hyperpriors.LogPrior`` is one."""
 
     @property
     def terms(self) -> tuple[Term, ...]:

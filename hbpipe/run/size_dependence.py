@@ -92,12 +92,11 @@ def _story(fit: MetricFit, found: PrecisionDependence, matters: NDArray[np.bool_
         return f"the prior mean does not depend on n in any of {len(fit.pools)} pool(s)"
     most = int(np.argmax(np.where(matters, np.abs(found.z), 0.0)))
     regression = fit.metric.model.regression
-    link = (
-        "" if regression is None or regression.link == "identity" else f" of its {regression.link}"
-    )
+    link = "identity" if regression is None else regression.link
+    line = "prior mean" if link == "identity" else f"{link} of the prior mean"
     return (
         f"large stores differ from small ones in {int(matters.sum())} of {len(fit.pools)} pool(s), "
-        f"most in {fit.labels[most]}: the prior mean{link} moves by {found.slope[most]:.3g} as n "
+        f"most in {fit.labels[most]}: the {line} moves by {found.slope[most]:.3g} as n "
         "grows e-fold, and small stores are shrunk towards what large ones do; add {spline: n} or "
         "what tells large stores from small to the metric's covariates"
     )

@@ -201,4 +201,6 @@ def in_user_units(target: RegressionTarget, points: Array) -> tuple[Array, Array
     own = target.geometry.n_working
     standard = np.concatenate([points[..., :1], points[..., own:]], axis=-1)
     coefficients = np.einsum("gpq,g...q->g...p", target.sketch.units.matrix, standard)
-    return coefficients, points[..., SPREAD] - spread_follows(target.geometry) * points[..., LOCATION]
+    return coefficients, points[..., SPREAD] - spread_follows(target.geometry) * points[
+        ..., LOCATION
+    ]

@@ -180,7 +180,8 @@ class _Located:
         **options: Any,
     ) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64], Array]:
         """Draw events of stores with ``covariates`` (n_stores, P) beside the hyperparameters."""
-        prior = self.of_stores(hyperparameters, {})
+        shared = {name: hyperparameters[name] for name in self.others}
+        prior = {**self.of_stores(hyperparameters, {}), **shared}
         return self.base.simulate(rng, prior, n_stores, size, **options)
 
 
@@ -189,10 +190,9 @@ def degeneracies(base: Family, sketch: CovariateSketch) -> tuple[Degeneracy, ...
 
     Limits are in standard units, in which a fit walks.
     """
-    sketch = standardise(base, sketch)
-    units, width = sketch.units, sketch.x.shape[1]
-    assert units is not None
-    of_base = [_restated(base, sketch, case) for case in base.degeneracies(sketch.whole)]
+    standard = standardise(base, sketch)
+    units, width = standard.units, standard.x.shape[1]
+    of_base = [_restated(base, standard, case) for case in base.degeneracies(sketch.whole)]
     missing = [case for case in of_base if case.status == "no_data"]
     others = [case for case in of_base if case.status != "no_data"]
     if width > 1:
@@ -233,7 +233,7 @@ def _collinear(base: Family, sketch: CovariateSketch, units: Units) -> list[Dege
     return [
         Degeneracy(
             "collinear",
-            units.collinear == column,
+            np.asarray(units.collinear == column),
             limit=limit,
             identified=False,
             found=f"column {column} of the covariates is a combination of the columns before it "
@@ -250,7 +250,7 @@ def _separated(base: Family, units: Units) -> Degeneracy:
     beyond = np.full((len(units.runaway), len(base.coordinates) - 1), np.nan)
     return Degeneracy(
         "separated",
-        np.isfinite(units.runaway).any(axis=1),
+        np.asarray(np.isfinite(units.runaway).any(axis=1)),
         limit=np.concatenate([units.runaway, beyond], axis=1),
         identified=True,
         found="the covariates tell stores without a single success, failure or count from the "
@@ -269,7 +269,7 @@ def _saturated(base: Family, sketch: CovariateSketch) -> Degeneracy:
     spread = base.coordinates[1].hyperparameter
     return Degeneracy(
         "saturated",
-        sketch.n_groups == width,
+        np.asarray(sketch.n_groups == width),
         limit=limit,
         identified=True,
         found="there are as many coefficients as stores with data, so the spread between stores "

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hbpipe.model.covariates.sketch import CovariateSketch
+from hbpipe.model.covariates.sketch import CovariateSketch, StandardSketch
 from hbpipe.model.covariates.units import columns_dot
 from hbpipe.model.family import Array, Derivatives, Family
 from hbpipe.model.marginal.means import LOG_2PI
@@ -24,7 +24,9 @@ _LONGEST_LINE = 300.0
 _SINGULAR = 1e-13
 
 
-def locations(base: Family, sketch: CovariateSketch, coordinates: Array) -> tuple[Array, Array]:
+def locations(
+    base: Family, sketch: CovariateSketch, coordinates: Array
+) -> tuple[Array, NDArray[np.bool_]]:
     """Coordinates of the base family at every sub-pool, and where they moved freely.
 
     Returns
@@ -38,12 +40,10 @@ def locations(base: Family, sketch: CovariateSketch, coordinates: Array) -> tupl
     at = np.zeros((len(pool) + 1, len(base.coordinates)))
     at[:-1, 0] = np.clip(line, -end, end)
     at[:-1, 1:] = coordinates[pool, width:]
-    return at, within
+    return at, np.asarray(within)
 
 
-def by_sub_pool(
-    base: Family, sketch: CovariateSketch, coordinates: Array
-) -> Derivatives:
+def by_sub_pool(base: Family, sketch: CovariateSketch, coordinates: Array) -> Derivatives:
     """Log marginal of each sub-pool and its derivatives in its location, spread, ...; (U, ...)."""
     at, within = locations(base, sketch, coordinates)
     value, gradient, hessian = (part[:-1] for part in base.log_marginal(sketch.parts, at))
@@ -116,7 +116,7 @@ def log_restriction(
     inverse, log_determinant, regular = _inverse(_outer(sketch, information) + precision)
     beyond = first.shape[1]
     value = 0.5 * np.where(regular, width * LOG_2PI - log_determinant, 0.0)
-    if sketch.units is not None:
+    if isinstance(sketch, StandardSketch):
         value = value + np.where(regular, sketch.units.log_determinant, 0.0)
     gradient = np.zeros((sketch.n_pools, width + beyond))
     hessian = np.zeros((sketch.n_pools, width + beyond, width + beyond))

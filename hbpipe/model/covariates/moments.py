@@ -59,7 +59,7 @@ def pearson(base: Family, sketch: CovariateSketch, held: Array) -> Array:
     """Estimate the spread from X² about the model without spread; negative where X² is small."""
     width = sketch.x.shape[1]
     at = without_spread(base, sketch, held)
-    square, slope, covariance = _residual(base, sketch, at)
+    square, slope = _residual(base, sketch, at)
     found = np.where(_freedom(sketch) > 0, ratio(square - _freedom(sketch), slope), 0.0)
     at[:, width] = np.where(np.isnan(held[:, width]), found, held[:, width])
     if base.geometry is not None and base.geometry.location_is_analytic:
@@ -70,22 +70,26 @@ def pearson(base: Family, sketch: CovariateSketch, held: Array) -> Array:
 
 
 def paule_mandel(base: Family, sketch: CovariateSketch, held: Array) -> Array:
-    """Solve X²(τ²) = J − P for τ² ≥ 0, at the generalised least-squares fit (Paule and Mandel 1982).
+    """Solve X²(τ²) = J − P for τ² ≥ 0 (Paule and Mandel 1982).
 
-    X² falls and is convex, so Newton's method from τ² = 0 climbs to the root and never passes it.
+    X² is that of generalised least squares. It falls and is convex, so Newton's method
+    from τ² = 0 climbs to the root and never passes it.
     """
     width = sketch.x.shape[1]
     at = without_spread(base, sketch, held)
     freedom = _freedom(sketch)
+    moving = np.isnan(held[:, width]) & (freedom > 0)
     for _ in range(_PAULE_MANDEL_STEPS):
-        at[:, :width] = _least_squares(base, sketch, at, held)
+        found = _least_squares(base, sketch, at, held)
+        at[:, :width] = np.where(moving[:, None], found, at[:, :width])
         square, growth, _ = _sums(base, sketch, at)
         # The score in τ² is ½ (Σ w² r² − Σ w), and Σ w² r² is the slope of X².
         slope = 2.0 * log_marginal(base, sketch, at)[1][:, width] + growth
-        step = np.maximum(ratio(square - freedom, slope), 0.0) * (freedom > 0)
-        step = np.where(np.isnan(held[:, width]), step, 0.0)
+        step = np.where(moving, np.maximum(ratio(square - freedom, slope), 0.0), 0.0)
         at[:, width] += step
-        if np.all(step <= 1e-15 * at[:, width]):
+        # A pool that has arrived no longer moves, so its bits do not depend on the others.
+        moving &= step > 1e-15 * at[:, width]
+        if not moving.any():
             break
     at[:, :width] = _least_squares(base, sketch, at, held)
     return at
@@ -115,17 +119,16 @@ def _sums(base: Family, sketch: CovariateSketch, at: Array) -> tuple[Array, Arra
     return square, growth, found.leverage[:-1]
 
 
-def _residual(base: Family, sketch: CovariateSketch, at: Array) -> tuple[Array, Array, Array]:
-    """X² and Σ c (1 − h) by pool, and the covariance of the coefficients without spread."""
+def _residual(base: Family, sketch: CovariateSketch, at: Array) -> tuple[Array, Array]:
+    """X² and Σ c (1 − h) by pool, (G,), with the leverage h of the model without spread."""
     width, rows, x = sketch.x.shape[1], sketch.rows, sketch.x
     square, growth, leverage = _sums(base, sketch, at)
     _, _, hessian = log_marginal(base, sketch, at)
     curved = hessian[:, :width, :width]
-    every = np.ones(curved.shape[:2], bool)
-    ones = np.ones(curved.shape[:2])
-    covariance = Curvature.of(curved, 0.0 * ones, ones, every).covariance()
+    none, steps = np.zeros(curved.shape[:2]), scale(base, sketch)[:, :width]
+    covariance = Curvature.of(curved, none, steps, np.ones(none.shape, bool)).covariance()
     spread = np.einsum("up,upq,uq->u", x, covariance[rows.pool], x)
-    return square, growth - rows.sum(leverage * spread), covariance
+    return square, growth - rows.sum(leverage * spread)
 
 
 def moments_of(base: Family) -> dict[str, partial[Array]]:

@@ -83,7 +83,7 @@ class CoefficientNodes:
 
     @property
     def is_large(self) -> NDArray[np.bool_]:
-        """Whether a pool has so many stores that the inner nodes are integrated by moments, (G,)."""
+        """Whether a pool has stores enough to integrate the inner nodes by moments, (G,)."""
         return np.asarray(self.n_groups >= MANY_STORES)
 
     def select(self, pools: Codes) -> CoefficientNodes:
@@ -175,9 +175,9 @@ def single_rows(nodes: CoefficientNodes, pools: Codes, x: Array) -> NodeRows:
         location=location[:, None],
         location_variance=(slope**2 * own)[:, None],
         noise=nodes.noise[pools, 0, 0][:, None],
-        spread_variance=(
-            nodes.spread_variance[pools] + follows * (2.0 * along + follows * own)
-        )[:, None],
+        spread_variance=(nodes.spread_variance[pools] + follows * (2.0 * along + follows * own))[
+            :, None
+        ],
         covariance=(slope * (along + follows * own))[:, None],
     )
 
@@ -213,9 +213,7 @@ def _at_stores(nodes: CoefficientNodes, pool: int, x: Array) -> NodeRows:
     kept = np.flatnonzero(share > 1e-10 * np.max(share))
     weight, spread, noise, coefficients, remaining = (
         values[pool][kept, :inner]
-        for values in (
-            nodes.weight, nodes.spread, nodes.noise, nodes.coefficients, nodes.remaining
-        )
+        for values in (nodes.weight, nodes.spread, nodes.noise, nodes.coefficients, nodes.remaining)
     )
     line = x[:, 0, None, None] * coefficients[..., 0]
     for p in range(1, x.shape[1]):
@@ -265,7 +263,9 @@ def _collapse(nodes: NodeRows, first: NDArray[np.int64]) -> NodeRows:
 
     total = np.repeat(add(weight), length, axis=2)
     # A group without weight keeps ordinary numbers.
-    share = np.where(total > 0, weight / np.where(total > 0, total, 1.0), 1.0 / np.repeat(length, length))
+    share = np.where(
+        total > 0, weight / np.where(total > 0, total, 1.0), 1.0 / np.repeat(length, length)
+    )
     centre = add(share * nodes.location)
     between = (nodes.location - np.repeat(centre, length, axis=2)) ** 2
     return replace(

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from hbpipe.errors import FitError
-from hbpipe.model.covariates.sketch import CovariateSketch
+from hbpipe.model.covariates.sketch import StandardSketch
 from hbpipe.model.covariates.units import Units
 from hbpipe.model.densities import Term, read_arguments, read_call
 from hbpipe.model.families import get_family
@@ -90,8 +90,7 @@ class CoefficientPrior:
         own = geometry_of(self.base.family).n_working
         total = self.base.in_working(working[:own])
         distance = [
-            jet - self.centre[:, p]
-            for p, jet in enumerate([working[LOCATION], *working[own:]])
+            jet - self.centre[:, p] for p, jet in enumerate([working[LOCATION], *working[own:]])
         ]
         for p, left in enumerate(distance):
             for q, right in enumerate(distance):
@@ -100,13 +99,11 @@ class CoefficientPrior:
 
     def select(self, pools: Codes) -> CoefficientPrior:
         """Return the hyperprior of some pools."""
-        return CoefficientPrior(
-            self.base.select(pools), self.centre[pools], self.precision[pools]
-        )
+        return CoefficientPrior(self.base.select(pools), self.centre[pools], self.precision[pools])
 
 
 def compile_prior(
-    family: Family, spec: Any, sketch: CovariateSketch, *, held: frozenset[str] = frozenset()
+    family: Family, spec: Any, sketch: StandardSketch, *, held: frozenset[str] = frozenset()
 ) -> CoefficientPrior:
     """Turn a specification into a log density for the pools of a sketch in standard units.
 
@@ -128,7 +125,6 @@ def compile_prior(
         As there; also where both the coefficients and the location have a density.
     """
     base, units = get_family(family.name, family.size), sketch.units
-    assert units is not None
     location = geometry_of(base).parametrisations[0][LOCATION]
     known = frozenset(location if name == COEFFICIENTS else name for name in held)
     centre, precision = np.zeros(units.matrix.shape[:2]), np.zeros_like(units.matrix)
@@ -175,7 +171,7 @@ def _given(spec: Any, units: Units) -> tuple[Array, Array]:
             mean[p], weight[p] = arguments[0], arguments[1] ** -2.0
     precision = np.einsum("gpi,p,gpj->gij", units.matrix, weight, units.matrix)
     centre = np.linalg.solve(units.matrix, np.broadcast_to(mean[:, None], (pools, width, 1)))
-    return centre[..., 0], precision
+    return np.asarray(centre[..., 0]), np.asarray(precision)
 
 
 def _default(rows: Rows, units: Units) -> Array:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 
 from hbpipe.errors import FitError
-from hbpipe.model.covariates.sketch import CovariateSketch
+from hbpipe.model.covariates.sketch import CovariateSketch, StandardSketch
 from hbpipe.model.covariates.units import Units, orthogonal, standard_units
 from hbpipe.model.family import Array, Family
 from hbpipe.model.grouped import Rows
@@ -29,15 +29,13 @@ _ROUNDING = 1e-6
 _FARTHEST = 1e6
 
 
-def standardise(
-    base: Family, sketch: CovariateSketch, apart: bool = True
-) -> CovariateSketch:
+def standardise(base: Family, sketch: CovariateSketch, apart: bool = True) -> StandardSketch:
     """Return the sketch in standard units; it is returned as it is when it already has them.
 
     ``apart`` gives coefficients that run away axes of their own, on which a fit holds them. A
     hyperprior keeps them finite.
     """
-    if sketch.units is not None:
+    if isinstance(sketch, StandardSketch):
         return sketch
     units = standard_units(sketch.rows)
     if not apart:
@@ -130,7 +128,7 @@ def _movable(along: Array) -> NDArray[np.bool_]:
 def _towards(
     units: Units, rows: Rows, moved: NDArray[np.bool_], sides: NDArray[np.int8], line: float
 ) -> Array:
-    """Standard coefficients (G, P) that take every runaway sub-pool past its end of the line."""
+    """Find standard coefficients (G, P) that take runaway sub-pools past the end of the line."""
     towards, z = units.runaway.copy(), units.apply(rows)
     for pool in np.unique(rows.pool[moved]):
         members = moved & (rows.pool == pool)
@@ -141,7 +139,7 @@ def _towards(
 
 
 def _widest(along: Array) -> tuple[Array, float]:
-    """Direction a with |a| ≤ 1 that moves the row that it moves least by most: a, and by how much.
+    """Find a with |a| ≤ 1 that moves the row that it moves least by most: a, and by how much.
 
     Linear programme: maximise m with m ≤ u'a for the rows u (U, K).
     """

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,14 +33,11 @@ class CovariateSketch:
         that one, ``select`` alone can renumber sub-pools, and so merge sketches of shards.
     whole
         The base family's sketch of the pools, as if there were no covariates.
-    units
-        How the covariates were made of those of the user; None where they are the user's.
     """
 
     rows: Rows
     parts: Any
     whole: Any
-    units: Units | None = None
 
     @property
     def n_pools(self) -> int:
@@ -62,30 +59,39 @@ class CovariateSketch:
         """Covariates of the sub-pools, (U, P)."""
         return np.asarray(self.rows["x"])
 
-    def select(self, pools: Codes) -> CovariateSketch:
+    def select(self, pools: Codes) -> Self:
         """Return the sketch of some pools."""
         numbered = Rows(
             self.n_pools, self.rows.pool, {**self.rows.columns, "part": np.arange(len(self.rows))}
         ).select(pools)
         columns = dict(numbered.columns)
         part = np.append(columns.pop("part"), len(self.rows))
-        return CovariateSketch(
-            Rows(numbered.n_pools, numbered.pool, columns),
-            self.parts.select(part),
-            self.whole.select(pools),
-            None if self.units is None else self.units.select(pools),
+        return replace(
+            self,
+            rows=Rows(numbered.n_pools, numbered.pool, columns),
+            parts=self.parts.select(part),
+            whole=self.whole.select(pools),
         )
 
-    def in_units(self, units: Units) -> CovariateSketch:
+    def in_units(self, units: Units) -> StandardSketch:
         """Return the same data with covariates in other units."""
         columns = {**self.rows.columns, "x": units.apply(self.rows)}
         rows = Rows(self.n_pools, self.rows.pool, columns)
-        return replace(self, rows=rows, units=units)
+        return StandardSketch(rows, self.parts, self.whole, units)
 
 
-def compress(
-    base: Family, statistics: Statistics, pools: Codes, n_pools: int
-) -> CovariateSketch:
+@dataclass(frozen=True)
+class StandardSketch(CovariateSketch):
+    """Sub-pools whose covariates ``x`` are in standard units: x = given @ units.matrix."""
+
+    units: Units
+
+    def select(self, pools: Codes) -> Self:
+        """Return the sketch of some pools."""
+        return replace(super().select(pools), units=self.units.select(pools))
+
+
+def compress(base: Family, statistics: Statistics, pools: Codes, n_pools: int) -> CovariateSketch:
     """Group stores of equal covariates; stores without data drop out.
 
     ``statistics`` are those of the base family and ``covariates`` (J, P).

@@ -8,6 +8,7 @@ windows, checks and first-order posteriors are found by the same code as without
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
@@ -18,8 +19,7 @@ from hbpipe.model.covariates.likelihood import (
     log_restriction,
 )
 from hbpipe.model.covariates.prior import CoefficientPrior
-from hbpipe.model.covariates.sketch import CovariateSketch
-from hbpipe.model.family import Array, Derivatives, Family
+from hbpipe.model.family import Array, Codes, Derivatives, Family
 from hbpipe.model.geometry import LOCATION, Geometry, geometry_of
 from hbpipe.model.jets import Jet
 from hbpipe.model.target import Target
@@ -31,7 +31,7 @@ def geometry_at_the_mean(base: Family) -> Geometry:
     return replace(geometry, median_size=lambda sketch: geometry.median_size(sketch.whole))
 
 
-def by_place(geometry: Geometry, coordinates: Array, width: int) -> Array:
+def by_place(coordinates: Array, width: int) -> Array:
     """Coordinates (G, D) in the order of the working variables: the first coefficient first."""
     others = coordinates.shape[1] - width
     order = [0, *range(width, width + others), *range(1, width)]
@@ -45,6 +45,8 @@ class RegressionTarget(Target):
     ``family`` is the base family and ``sketch`` is in standard units; ``held`` (G, V) is in the
     order of the working variables.
     """
+
+    prior: CoefficientPrior
 
     @property
     def quadratic(self) -> tuple[int, ...]:
@@ -92,7 +94,7 @@ class IntegratedTarget(Target):
     prior: CoefficientPrior
     fixed: Array | None = None
 
-    def select(self, pools: np.ndarray[tuple[int, ...], np.dtype[np.integer]]) -> IntegratedTarget:
+    def select(self, pools: Codes) -> Self:
         """Return the target of some pools."""
         cut = super().select(pools)
         return cut if self.fixed is None else replace(cut, fixed=self.fixed[pools])
@@ -120,7 +122,8 @@ class IntegratedTarget(Target):
             return start, np.zeros((*start.shape, width))
         _, gradient, hessian = self._given(np.concatenate([start, others], axis=1))
         covariance = np.linalg.inv(-hessian[:, :width, :width])
-        return np.einsum("gpq,gq->gp", covariance, gradient[:, :width]), covariance
+        mean = np.einsum("gpq,gq->gp", covariance, gradient[:, :width])
+        return np.asarray(mean), np.asarray(covariance)
 
     def _given(self, coordinates: Array) -> Derivatives:
         """Likelihood times the hyperprior of the coefficients."""

@@ -61,9 +61,9 @@ class Units:
         width = self.matrix.shape[1]
         out = coordinates.copy()
         known = np.isfinite(coordinates[:, :width]).all(axis=1)
-        out[known, :width] = np.linalg.solve(
-            self.matrix[known], coordinates[known, :width, None]
-        )[..., 0]
+        out[known, :width] = np.linalg.solve(self.matrix[known], coordinates[known, :width, None])[
+            ..., 0
+        ]
         return out
 
     def outside(self, coordinates: Array) -> Array:

@@ -40,15 +40,15 @@ from hbpipe.model.marginal.log1p import log1p_integral, log1p_integral_value
 EXACT_TERMS = 8
 #: B_2r / (2r (2r − 1)), the coefficients s_r of Stirling's series Σ s_r x^(2r−1), and those of
 #: its two derivatives; powers of x².
-_STIRLING = np.array(
+_STIRLING: Array = np.array(
     [
         *(1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188),
         *(-691 / 360_360, 1 / 156, -3617 / 122_400, 43_867 / 244_188),
     ]
 )
-_POWERS = np.arange(1, 18, 2)
-_STIRLING_SLOPE = _STIRLING * _POWERS
-_STIRLING_CURVATURE = (_STIRLING * _POWERS * (_POWERS - 1))[1:]
+_POWERS: Array = np.arange(1.0, 18.0, 2.0)
+_STIRLING_SLOPE: Array = _STIRLING * _POWERS
+_STIRLING_CURVATURE: Array = (_STIRLING * _POWERS * (_POWERS - 1))[1:]
 
 
 @dataclass(frozen=True)
@@ -298,6 +298,6 @@ def _stirling(x: Array) -> tuple[Array, Array, Array]:
     square = x * x
     return (
         x * polyval(square, _STIRLING),
-        polyval(square, _STIRLING_SLOPE),
+        np.asarray(polyval(square, _STIRLING_SLOPE)),
         x * polyval(square, _STIRLING_CURVATURE),
     )
