@@ -376,11 +376,12 @@ def tables(folder: Path) -> dict[str, list[str]]:
 
 
 THREADS = {"kind": "local", "workers": 2, "processes": False}
+PROCESSES = THREADS | {"processes": True}
 
 
-def test_threads_give_the_same_bits(integrated: Path, tmp_path: Path) -> None:
+def test_processes_give_the_same_bits(integrated: Path, tmp_path: Path) -> None:
     shutil.copytree(integrated / "events", tmp_path / "events")
-    night(settings_for(tmp_path, cluster=THREADS, **INTEGRATED))
+    night(settings_for(tmp_path, cluster=PROCESSES, **INTEGRATED))
     assert tables(tmp_path) == tables(integrated)
 
 
@@ -417,6 +418,19 @@ def test_files_that_come_late_make_the_same_tables(folder: Path, tmp_path: Path)
     found, expected = tables(tmp_path), tables(folder)
     assert found["statistics"] == expected["statistics"]
     assert found["posteriors"] == expected["posteriors"]
+
+
+def test_drift_is_measured_from_the_coefficients_of_the_day_before(
+    folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folder / "events", tmp_path / "events")
+    settings = settings_for(tmp_path, **OPTIONS)
+    night(settings, as_of=day(1))
+    night(settings, as_of=day(2))
+    for metric in METRICS:
+        for fit in rows_by(tmp_path, "fits", metric, "pool").values():
+            assert fit["drift"] is not None
+            assert -1e-6 < fit["drift"] < 100.0, (metric, "about chi-squared")
 
 
 # --- verify -------------------------------------------------------------------------------------
