@@ -14,7 +14,7 @@ import numpy as np
 from hbpipe.errors import FitError
 from hbpipe.model.chains import draw_chains
 from hbpipe.model.family import Array, Family
-from hbpipe.model.importance import Limits, Weighted, fitted, sample, tempered
+from hbpipe.model.importance import Limits, Weighted, fitted, sample, shortest, tempered
 from hbpipe.model.modes import Mode, find_mode, marginal_mode
 from hbpipe.model.pareto import LIMIT
 from hbpipe.model.sampled_nodes import STEP, PoolNodes, SampledNodes
@@ -165,11 +165,14 @@ def _integrated(
     sampling: Sampling, target: HyperTarget, density: Density, mode: Mode, sketch: Any
 ) -> PoolNodes:
     """Nodes by importance sampling, or by chains where the weights are not to be trusted."""
-    found = sample(density, mode, _limits(sampling, target, sketch))
+    limits = _limits(sampling, target, sketch)
+    found = sample(density, mode, limits)
     single = _single(target, mode.point, sketch, "integrated")
     if found.pareto_k > LIMIT:
         return _by_chains(single, target, density, found)
-    points, weight = _kept(found)
+    # Moments of the hyperparameters do not tell whether fewer points would serve the stores.
+    few = found if sampling.representatives is None else shortest(found, limits)
+    points, weight = _kept(few)
     return replace(
         single,
         points=points,

@@ -244,19 +244,39 @@ def test_the_cdf_at_a_quantile_is_its_level():
             np.testing.assert_allclose(found, level, atol=tolerance)
 
 
-def test_representative_stores_decide_when_there_are_nodes_enough():
-    def few(sketch):
-        return {"successes": np.array([0, 16, 0]), "trials": np.array([14, 52, 0])}
+#: A store that says little, one that says much, one between, and one without data.
+FEW = {
+    "beta_binomial": {"successes": [0, 4, 16, 0], "trials": [10, 14, 52, 0]},
+    "gamma_poisson": {"count": [1, 14, 22, 0], "exposure": [1.05, 125.8, 10.5, 0.0]},
+    "normal": {"n": [5, 5, 5, 0], "mean": [1470.0, 1528.0, 1600.0, 0.0], "m2": [9e3] * 3 + [0.0]},
+    "normal_known_variance": {
+        "estimate": [12.0, 28.0, -3.0, 0.0],
+        "variance": [324.0, 81.0, 256.0, np.inf],
+    },
+}
 
-    arrays, codes, fits = fitted("beta_binomial", RATS)
-    sampled = as_sampled("beta_binomial", representatives=few)
+
+@pytest.mark.parametrize("name", DATA)
+def test_representative_stores_decide_how_many_nodes_there_are(name):
+    few = {key: np.asarray(values) for key, values in FEW[name].items()}
+    arrays, codes, fits = fitted(name, DATA[name])
+    sampled = as_sampled(name, representatives=lambda sketch: few)
     nodes = nodes_of(sampled, fits, "integrated")
     assert nodes.moved[0] < 0.005
-    check(
-        update(sampled, fits, arrays, codes),
-        update(get_family("beta_binomial"), fits, arrays, codes),
-        0.01,
-    )
+    found = update(sampled, fits, arrays, codes)
+    check(found, update(get_family(name), fits, arrays, codes), 0.01)
+
+
+def test_well_known_hyperparameters_need_few_nodes():
+    rng = np.random.default_rng(6)
+    n = rng.integers(20, 400, 200)
+    stores = {"successes": rng.binomial(n, rng.beta(4.0, 36.0, 200)), "trials": n}
+    few = {"successes": np.array([1, 40, 0]), "trials": np.array([20, 400, 0])}
+    arrays, codes, fits = fitted("beta_binomial", stores)
+    sampled = as_sampled("beta_binomial", representatives=lambda sketch: few)
+    assert len(nodes_of(sampled, fits, "integrated").pools[0].weight) <= 512
+    found = update(sampled, fits, arrays, codes)
+    check(found, update(get_family("beta_binomial"), fits, arrays, codes), 0.01)
 
 
 def test_chains_take_over_where_weights_are_not_to_be_trusted(monkeypatch):
