@@ -67,7 +67,8 @@ test-reference: $(INSTALLED)  ## Compare with other software's answers (REFERENC
 	@test -d '$(REFERENCE)' || { \
 	  echo "No reference folder $(REFERENCE); name it: make test-reference REFERENCE=folder" >&2; exit 1; }
 	REFERENCE=$(abspath $(REFERENCE)) $(BIN)/python -m pytest -m 'reference or not reference' \
-	  tests/reference tests/model/test_golden_fit.py tests/model/test_golden_posterior.py
+	  tests/reference tests/model/test_golden_fit.py tests/model/test_golden_posterior.py \
+	  tests/model/test_golden_regression.py
 
 coverage: $(INSTALLED)  ## Measure how often intervals hold the truth
 	$(BIN)/python -m hbpipe.model.coverage --groups 10,50,200 --ratios 0.05,0.25,1,4 \

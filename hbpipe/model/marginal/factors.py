@@ -61,10 +61,7 @@ def factors_of(statistics: Statistics) -> Factors:
     tolerance = dependent(n)
     means = np.moveaxis(np.asarray(statistics["means"], np.float64), 0, -1)
     cross = np.moveaxis(np.asarray(statistics["cross"], np.float64), 0, -1)
-    # Deviations below a few ulps of the mean are rounding: the column does not vary.
-    rounding = (4.0 * _EPSILON) ** 2 * n * np.square(means)
-    floor = np.maximum(tolerance * diagonal(cross), rounding)
-    upper = transposed(semidefinite(cross, floor))
+    upper = transposed(semidefinite(cross, _floor(n, means, diagonal(cross))))
     _rotate_in(upper, np.sqrt(n) * means, tolerance)
     size = len(upper) - 1
     pivots = np.stack([upper[k, k] for k in range(size)])
@@ -74,6 +71,18 @@ def factors_of(statistics: Statistics) -> Factors:
         residual=np.square(upper[size, size]),
         rank=np.sum(pivots > 0, axis=0),
     )
+
+
+def _floor(n: Array, means: Array, squares: Array) -> Array:
+    """Pivots (K, J) that are rounding, where ``squares`` (K, J) are the columns' own.
+
+    Deviations below a few ulps of its mean are rounding in a column, and their share of its
+    square is rounding in every column after it.
+    """
+    noise = (4.0 * _EPSILON) ** 2 * n * np.square(means)
+    varies = squares > noise
+    share = np.where(varies, noise / np.where(varies, squares, 1.0), 0.0)
+    return np.maximum(squares * (dependent(n) + np.cumsum(share, axis=0)), noise)
 
 
 def _rotate_in(upper: Array, row: Array, tolerance: Array) -> None:
