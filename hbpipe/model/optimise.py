@@ -110,6 +110,10 @@ class Curvature:
         scaled = np.einsum("gij,gj,gkj->gik", self.vectors, inverse, self.vectors)
         return np.asarray(scaled * self.unit[:, :, None] * self.unit[:, None, :])
 
+    def level(self) -> NDArray[np.bool_]:
+        """Whether −H has no negative eigenvalue, (G,): no way leads up from a resting point."""
+        return np.asarray(np.all(self.eigenvalues >= -_FLAT, axis=1))
+
     def definite(self, used: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Whether −H is positive definite on the used coordinates, (G,)."""
         # Zero eigenvalues of the coordinates left out are as many as those coordinates.
@@ -143,6 +147,7 @@ class _Walk:
     active: NDArray[np.int8]
     norm: Array
     definite: NDArray[np.bool_]
+    level: NDArray[np.bool_]
 
     def aim(self, pools: Codes) -> None:
         """Compute the next Newton step of these pools from their present derivatives."""
@@ -159,6 +164,7 @@ class _Walk:
         self.promised[pools] = promised
         self.norm[pools] = np.sqrt(np.maximum(promised, 0.0))
         self.definite[pools] = curvature.definite(used)
+        self.level[pools] = curvature.level()
         self.active[pools] = np.where(self.free[pools], active, 0)
         self.fraction[pools] = 1.0
 
@@ -196,6 +202,8 @@ class _Walk:
         refused = self.fraction[pools] < 1.0
         enough = np.where(refused, TOLERANCE, _PRECISE)
         arrived = (self.norm[pools] <= enough) & self.definite[pools]
+        # On a plain the last digits of the gradient lead nowhere.
+        arrived |= (self.norm[pools] <= TOLERANCE) & ~self.definite[pools] & self.level[pools]
         stuck = (self.promised[pools] <= 0) | (self.fraction[pools] < _SMALLEST_FRACTION)
         return np.asarray(arrived | stuck)
 
@@ -276,6 +284,7 @@ def _begin(
         active=np.zeros(x.shape, np.int8),
         norm=blank.copy(),
         definite=np.zeros(len(start), bool),
+        level=np.zeros(len(start), bool),
     )
     walk.aim(pools)
     return walk
