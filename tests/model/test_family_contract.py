@@ -490,4 +490,4 @@ def test_curvature_leaves_out_what_is_not_used() -> None:
     used = np.array([[True, False]])
     curvature = Curvature.of(hessian, np.zeros((1, 2)), np.ones((1, 2)), used)
     np.testing.assert_allclose(curvature.covariance(), [[[0.25, 0.0], [0.0, 0.0]]], atol=1e-15)
-    assert curvature.definite(used).all()
+    assert curvature.definite().all()

@@ -120,6 +120,8 @@ FAMILY = replace(
     get_family("normal_known_variance"),
     name="two_effects",
     geometry=None,
+    raw=lambda statistics: np.asarray(statistics["estimate"]),
+    raw_sd=lambda statistics, at: np.sqrt(statistics["variance"])[:, None] * np.ones(2),
     update=known,
     describe=describe,
     sampling=Sampling(
