@@ -108,12 +108,15 @@ def predict(posterior, nodes, exposure):
 def known(statistics, hyperparameters):
     sigma = np.asarray(hyperparameters["sigma"])[:, None]
     found = conditional(statistics, {"sigma": sigma[0]})
-    return {"mean": found.mean[:, 0], "sd": np.sqrt(found.variance[:, 0])}
+    sd = np.sqrt(found.variance[:, 0])
+    return {"mean": found.mean[:, 0], "sd": sd, "covariance": found.covariance[:, 0]}
 
 
 def describe(posterior, levels):
     found = NORMAL.describe(posterior["mean"], posterior["sd"], levels)
-    return Description(found.mean, found.sd, found.quantiles, found.cdf)
+    return Description(
+        found.mean, found.sd, found.quantiles, found.cdf, covariance=posterior["covariance"]
+    )
 
 
 FAMILY = replace(
