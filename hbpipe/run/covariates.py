@@ -99,19 +99,20 @@ def told(design: Design | None) -> str | None:
 def check_covariates(
     tallies: Iterable[PosteriorTally], metrics: Iterable[Metric], limits: Audits
 ) -> list[Check]:
-    """Check the share of units that have no prior mean, because their covariates are unknown.
+    """Check how many units of metrics with covariates have no prior mean.
 
-    Any such unit is worth a warning; more of them than the limit stop the release.
+    Units whose covariates are unknown are worth a warning, and stop the release above a limit;
+    those of a kind of which their pool has no data are worth a warning.
     """
-    parts = list(tallies)
-    return [
-        _check(metric, [part for part in parts if part.metric == metric.name], limits)
-        for metric in metrics
-        if metric.covariates
-    ]
+    every, checks = list(tallies), []
+    for metric in metrics:
+        if metric.covariates:
+            parts = [part for part in every if part.metric == metric.name]
+            checks += [_check_known(metric, parts, limits), _check_estimable(metric, parts)]
+    return checks
 
 
-def _check(metric: Metric, tallies: list[PosteriorTally], limits: Audits) -> Check:
+def _check_known(metric: Metric, tallies: list[PosteriorTally], limits: Audits) -> Check:
     units = sum(tally.units for tally in tallies)
     unknown = sum(tally.no_covariates for tally in tallies)
     share, limit = unknown / max(units, 1), limits.max_unknown_covariates
@@ -121,3 +122,13 @@ def _check(metric: Metric, tallies: list[PosteriorTally], limits: Audits) -> Che
     severity = "warn" if share <= limit else "fail"
     bound = limit if share > limit else 0.0
     return at_most("release", "covariates_known", metric.name, share, bound, message, severity)
+
+
+def _check_estimable(metric: Metric, tallies: list[PosteriorTally]) -> Check:
+    units = sum(tally.units for tally in tallies)
+    lost = sum(tally.not_estimable for tally in tallies)
+    message = (
+        f"{lost} of {units} units are of a kind of which no unit of their pool has data; they have "
+        "no posterior"
+    )
+    return at_most("release", "prior_means_estimable", metric.name, lost, 0, message, "warn")

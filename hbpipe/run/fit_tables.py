@@ -90,13 +90,20 @@ def _hyperparameter_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]
             **_pool_columns(night, found, g),
             "family": found.metric.family,
             "parameter": label,
-            "value": float(values[(g, *place)]) if found.fits.identified[g] else None,
+            "value": float(values[(g, *place)]) if _is_known(found, g, name, place) else None,
             "sd": _positive(sds[name][(g, *place)]),
         }
         for g in range(len(found.pools))
         for name, values in found.fits.hyperparameters.items()
         for label, place in places(name, np.shape(values)[1:], terms)
     ]
+
+
+def _is_known(found: MetricFit, g: int, name: str, place: tuple[int, ...]) -> bool:
+    """Tell whether the data of a pool determine a number: a chain without malls has no effect."""
+    if found.span is not None and name == "coefficients":
+        return bool(found.fits.identified[g] and found.span.determined[(g, *place)])
+    return bool(found.fits.identified[g])
 
 
 def _positive(value: float) -> float | None:

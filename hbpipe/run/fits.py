@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,8 @@ from hbpipe.data.quantities import Metric
 from hbpipe.data.units import encode
 from hbpipe.data.window import Folded
 from hbpipe.model.checks import PrecisionDependence
+from hbpipe.model.covariates.ranks import Span, fit_by_rank
+from hbpipe.model.covariates.sketch import CovariateSketch
 from hbpipe.model.design import Design
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Codes, Family, Statistics
@@ -50,6 +52,8 @@ class MetricFit:
     divisor: Array | None = None
     #: How covariates are coded; None where the prior mean is the same for all units of a pool.
     design: Design | None = None
+    #: What of the coefficients each pool's units determine; None where that is all of them.
+    span: Span | None = None
     size_dependence: PrecisionDependence | None = None
 
     @property
@@ -177,14 +181,9 @@ def fit_metric(
     the last release's hyperparameters by pool label, for the drift; ``coded`` the covariates.
     """
     design = None if coded is None else coded.design
-    fits = fit_pools(
-        family_of(metric, design),
-        sketch,
-        estimator=inference.estimator,
-        fixed=metric.fixed or None,
-        hyperprior=metric.hyperprior,
-    )
-    nodes = integrate_pools(fits, uncertainty=inference.uncertainty)
+    new_stores = NewStores(np.arange(len(pools))) if coded is None else coded.new_stores
+    span = _span(metric, sketch)
+    fits, nodes, complete = _estimate(metric, design, sketch, span, inference)
     terms = metric.term_names if design is None else design.labels
     drift = _drift(terms, pools, fits, before)
     return MetricFit(
@@ -194,13 +193,43 @@ def fit_metric(
         replace(fits, sketch=None),
         nodes,
         drift,
-        complete_pooling(fits),
-        NewStores(np.arange(len(pools))) if coded is None else coded.new_stores,
+        complete,
+        new_stores if span is None else new_stores.within(span),
         log_likelihood_no_pooling(fits),
         overdispersion,
         divisor,
         design,
+        span,
     )
+
+
+def _span(metric: Metric, sketch: Any) -> Span | None:
+    """Return what the stores of each pool determine; None where that is everything.
+
+    A hyperprior of the coefficients determines those that the stores do not.
+    """
+    spec = metric.hyperprior
+    proper = isinstance(spec, Mapping) and "coefficients" in spec
+    if proper or not isinstance(sketch, CovariateSketch):
+        return None
+    found = Span.of(sketch)
+    return None if found.determined.all() else found
+
+
+def _estimate(
+    metric: Metric, design: Design | None, sketch: Any, span: Span | None, inference: Inference
+) -> tuple[PoolFits, AnyNodes, CompletePooling]:
+    options: dict[str, Any] = {
+        "estimator": inference.estimator,
+        "fixed": metric.fixed or None,
+        "hyperprior": metric.hyperprior,
+    }
+    family, uncertainty = family_of(metric, design), inference.uncertainty
+    if span is not None:
+        ranked = fit_by_rank(family, sketch, span, **options, uncertainty=uncertainty)
+        return ranked.fits, ranked.nodes, ranked.complete
+    fits = fit_pools(family, sketch, **options)
+    return fits, integrate_pools(fits, uncertainty=uncertainty), complete_pooling(fits)
 
 
 def family_of(metric: Metric, design: Design | None) -> Family:

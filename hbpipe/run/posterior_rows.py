@@ -19,10 +19,10 @@ from hbpipe.run.audits import PosteriorTally
 
 Array = NDArray[np.float64]
 
-#: Methods of units that have no posterior: of their pool nobody knows the prior, or of them the
-#: covariates.
-NO_COVARIATES = "no_covariates"
-_NO_POSTERIOR = ("unidentified", NO_COVARIATES)
+#: Methods of units that have no posterior: of their pool nobody knows the prior; their covariates
+#: are unknown; or these are of a kind of which no unit of their pool has data.
+NO_COVARIATES, NOT_ESTIMABLE = "no_covariates", "not_estimable"
+_NO_POSTERIOR = ("unidentified", NO_COVARIATES, NOT_ESTIMABLE)
 
 #: What describes a unit and term beside its quantiles.
 _NUMBERS = ("mean", "sd", "sd_plug_in", "weight", "prior_mean")
@@ -94,4 +94,5 @@ def tally_posteriors(metric: Metric, folded: Folded, posterior: PosteriorColumns
         disordered=int((np.diff(limits, axis=1) < 0).any(axis=1).sum()),
         unusable=folded.unusable[metric.name],
         no_covariates=int((posterior.method == NO_COVARIATES).sum()),
+        not_estimable=int((posterior.method == NOT_ESTIMABLE).sum()),
     )

@@ -226,6 +226,7 @@ def update(night: Night) -> dict[str, Any]:
         pool_levels=night.settings.pool_by,
         pools=next(iter(night.fits.values())).pools,
         families={name: found.fits.model for name, found in night.fits.items()},
+        spans={name: found.span for name, found in night.fits.items()},
         nodes={name: found.nodes for name, found in night.fits.items()},
         hyperparameters={name: found.fits.hyperparameters for name, found in night.fits.items()},
         divisors={name: found.divisor for name, found in night.fits.items()},

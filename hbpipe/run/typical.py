@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from hbpipe.data.covariates import SIZE
 from hbpipe.data.quantities import Metric
+from hbpipe.model.covariates.ranks import Span
 from hbpipe.model.design import Design, is_known
 from hbpipe.model.family import Array, Codes
 from hbpipe.model.grouped import Rows
@@ -33,6 +34,14 @@ class NewStores:
     def statistics(self) -> dict[str, Array]:
         """What of the statistics of a store is known without data."""
         return {} if self.covariates is None else {COVARIATES: self.covariates}
+
+    def within(self, span: Span) -> NewStores:
+        """Leave out kinds of which no store of the pool has data: nothing is known of them."""
+        if self.covariates is None:
+            return self
+        kept = np.flatnonzero(span.reaches(self.covariates, self.pools))
+        words = tuple(self.words[row] for row in kept)
+        return NewStores(self.pools[kept], self.covariates[kept], words)
 
 
 @dataclass(frozen=True)

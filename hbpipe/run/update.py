@@ -14,6 +14,7 @@ from hbpipe.data.parts import Receipt, write_part
 from hbpipe.data.quantities import Metric
 from hbpipe.data.schemas import Table
 from hbpipe.data.window import Folded
+from hbpipe.model.covariates.ranks import Span
 from hbpipe.model.family import Family, Statistics
 from hbpipe.model.pooling import CompletePooling, no_pooling
 from hbpipe.model.pools import PosteriorColumns, cdf_pools, update_pools
@@ -23,6 +24,7 @@ from hbpipe.run.coding import COVARIATES, known_units
 from hbpipe.run.fits import Pool, effective, pool_codes, pool_label
 from hbpipe.run.posterior_rows import (
     NO_COVARIATES,
+    NOT_ESTIMABLE,
     has_posterior,
     over_terms,
     tally_posteriors,
@@ -40,6 +42,8 @@ class UpdateOrder:
     pools: list[Pool]
     #: The family of each metric, with as many covariates as it has.
     families: dict[str, Family]
+    #: What of a metric's coefficients the units of a pool determine; None where it is all.
+    spans: dict[str, Span | None]
     nodes: dict[str, AnyNodes]
     hyperparameters: dict[str, dict[str, NDArray[np.float64]]]
     complete: dict[str, CompletePooling]
@@ -79,9 +83,9 @@ def _metric_tables(
     for metric in order.metrics:
         terms, divisor = metric.term_names, order.divisors[metric.name]
         statistics = effective(metric, folded.statistics[metric.name], codes, divisor)
-        statistics, unknown = _set_aside(statistics)
+        statistics, aside = _set_aside(statistics, codes, order.spans[metric.name])
         posterior = _update(order, metric, statistics, codes)
-        posterior.method[unknown] = NO_COVARIATES
+        posterior.method[aside != ""] = aside[aside != ""]
         of_units = {
             **dict(zip(order.levels, folded.keys, strict=True)),
             **_constants(order, metric, folded.n),
@@ -91,7 +95,7 @@ def _metric_tables(
         }
         pooled = _pooled(order, metric, statistics, codes, has_posterior(posterior))
         for name in ("complete_pooling", "complete_pooling_sd"):
-            pooled[name][unknown] = np.nan
+            pooled[name] = np.where(aside == "", pooled[name].T, np.nan).T
         pooled["raw"] = metric.model.raw_estimates(folded.statistics[metric.name])
         below = _below_target(order, metric, statistics, codes)
         columns = {name: over_terms(column, len(terms)) for name, column in of_units.items()}
@@ -106,13 +110,23 @@ def _metric_tables(
         yield pa.table(arrays, names=schema.names).cast(schema)
 
 
-def _set_aside(statistics: Statistics) -> tuple[Statistics, NDArray[np.bool_]]:
-    """Find the units (U,) without covariates; any numbers in their place let the others pass."""
-    known = known_units(statistics)
+def _set_aside(
+    statistics: Statistics, codes: NDArray[np.int64], span: Span | None
+) -> tuple[Statistics, NDArray[np.str_]]:
+    """Find the units without a prior mean, and put any numbers in place of their covariates.
+
+    Returns
+    -------
+    Statistics, and (U,) the method of such a unit, nothing for the others.
+    """
+    known, method = known_units(statistics), np.full(len(codes), "", "<U16")
     if known is None:
-        return statistics, np.zeros(len(next(iter(statistics.values()))), np.bool_)
+        return statistics, method
     x = np.where(known[:, None], statistics[COVARIATES], 0.0)
-    return {**statistics, COVARIATES: x}, ~known
+    if span is not None:
+        method[~span.reaches(x, codes)] = NOT_ESTIMABLE
+    method[~known] = NO_COVARIATES
+    return {**statistics, COVARIATES: x}, method
 
 
 def _update(
