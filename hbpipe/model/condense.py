@@ -24,12 +24,15 @@ from hbpipe.model.laws import BETA, STUDENT_T, Law, Pair, Parameters
 from hbpipe.model.mixture import Mixture
 
 #: Cells of a row's grid, and the sds from its centre that the grid reaches.
-_CELLS, _REACH = 32, 3.5
+_CELLS, _REACH = 16, 3.5
 #: How wide a cell should be at most: in the mean, in sds of a component, but no narrower than a
 #: share of the mixture's sd; and in the root of a component's sd, in that of the mixture's.
 _WIDTH, _NARROWEST, _ROOT_WIDTH = 1.5, 0.05, 0.12
 #: Corrections of a quantile, and the difference on the probit scale after which it needs no more.
 _CORRECTIONS, _CLOSE = 3, 3e-3
+#: A score is of no use where it misses the cdf of the small mixture by more than this share of
+#: the variance q(1 − q) of the level: shapes far below one.
+_POOR = 0.25
 #: Below so many degrees of freedom the variance of Student's law says little of its width.
 _LEAST_FREEDOM = 3.0
 #: A variance on (0, 1) is below mean (1 − mean).
@@ -73,21 +76,23 @@ def _corrected(
     """Newton's method for the large mixture on the probit scale, from the small one's quantile.
 
     The slope is that of the small mixture. Beside the quantiles on the law's line, (R,), it
-    returns the rows that have not settled.
+    returns the rows that have not settled, or whose scores are poor.
     """
-    u, rows, law = u.copy(), np.arange(len(u)), small.law
-    wanted = special.ndtri(level)
+    u, law, rows = u.copy(), small.law, np.arange(len(u))
+    wanted, poor = special.ndtri(level), np.zeros(len(u), bool)
     for _ in range(_CORRECTIONS):
         some, x = small.take(rows), law.from_line(u[rows])
-        probability = some.cdf(x) + _by_scores(large.take(rows), x) - _by_scores(some, x)
+        own, scored = some.cdf(x), _by_scores(some, x)
+        poor[rows] |= np.abs(own - scored) > _POOR * level * (1.0 - level)
+        probability = own + _by_scores(large.take(rows), x) - scored
         z = special.ndtri(np.clip(probability, 0.01 * level, 1.0 - 0.01 * (1.0 - level)))
         slope = some.density(u[rows]) * np.sqrt(2.0 * np.pi) * np.exp(0.5 * z * z)
         step = np.divide(wanted - z, slope, out=np.zeros_like(z), where=slope > 0)
         u[rows] = u[rows] + step
-        rows = rows[~(np.abs(wanted - z) <= _CLOSE)]
+        rows = rows[~(np.abs(wanted - z) <= _CLOSE) & ~poor[rows]]
         if not len(rows):
             break
-    return u, rows
+    return u, np.union1d(rows, np.flatnonzero(poor))
 
 
 def _by_scores(mixture: Mixture, x: Array) -> Array:
@@ -97,7 +102,7 @@ def _by_scores(mixture: Mixture, x: Array) -> Array:
 
 
 def condensed(law: Law, weight: Array, parameters: Parameters) -> Mixture:
-    """Mixtures of 64 laws that stand for R mixtures of S; parameters are as above."""
+    """Mixtures of 32 laws that stand for R mixtures of S; parameters are as above."""
     mean, variance = centre_and_variance(law, parameters)
     cells = _Cells.of(weight, mean, variance)
     low, high = law.from_line(np.array([-np.inf, np.inf]))

@@ -120,6 +120,7 @@ def _student_score(freedom: Array, location: Array, scale: Array, x: Array) -> A
 
 def _beta_score(a: Array, b: Array, x: Array) -> Array:
     """Approximate it from the cube root of the odds (Abramowitz and Stegun 1964, 26.5.22)."""
+    x = np.clip(x, 0.0, 1.0 - 1e-16)
     root = np.cbrt(b * x / (a * (1.0 - x)))
     low, high = 1.0 / (9.0 * a), 1.0 / (9.0 * b)
     return np.asarray(((1.0 - high) * root - (1.0 - low)) / np.sqrt(high * root * root + low))

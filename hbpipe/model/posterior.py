@@ -133,9 +133,9 @@ def posterior_pools(
 class Posterior(Mapping[str, Array]):
     """Posteriors of ``J`` stores.
 
-    A mapping of columns, float64 (J,): ``mean``, ``sd``, ``sd_plug_in`` (hyperparameters taken
-    as known), ``q0.025`` and so on, ``weight`` (share of the store's own data) and
-    ``prior_mean`` (what it is shrunk to).
+    A mapping of columns, float64 (J,), or (J, T) for stores with T > 1 terms: ``mean``, ``sd``,
+    ``sd_plug_in`` (hyperparameters taken as known), ``q0.025`` and so on, ``weight`` (share of the
+    store's own data) and ``prior_mean`` (what it is shrunk to).
 
     Attributes
     ----------

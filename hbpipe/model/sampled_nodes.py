@@ -37,7 +37,8 @@ class PoolNodes:
     sampler
         What found the nodes: ``sobol``, ``nuts``, or nothing.
     ess
-        Effective number of nodes; of chains the least of a variable.
+        Effective number of points, of which the nodes may be the first few; of chains the least
+        of a variable.
     pareto_k, moved
         Of importance sampling: k̂ of the weights, and the last movement of the limits, in
         posterior sds.

@@ -14,7 +14,7 @@ import numpy as np
 from hbpipe.errors import FitError
 from hbpipe.model.chains import draw_chains
 from hbpipe.model.family import Array, Family
-from hbpipe.model.importance import Limits, Weighted, fitted, sample
+from hbpipe.model.importance import Limits, Weighted, fitted, sample, shortest, tempered
 from hbpipe.model.modes import Mode, find_mode, marginal_mode
 from hbpipe.model.pareto import LIMIT
 from hbpipe.model.sampled_nodes import STEP, PoolNodes, SampledNodes
@@ -27,8 +27,8 @@ _CHAINS, _DRAWS = 4, 4096
 _BLOCK = 2**20
 #: Levels of the limits that have to settle.
 _LEVELS = np.array([0.025, 0.975])
-#: Where a family names no stores, means and sds of the hyperparameters have to settle, to four
-#: times as much of their sd: of a store's variance only a part comes from them.
+#: Where a family names no stores, mean ± 2 sd of the hyperparameters have to settle, to four times
+#: as much of their sd: of a store's variance only a part comes from them.
 _PART = 4.0
 #: Nodes that together have less weight than this are left out.
 _NEGLIGIBLE = 1e-7
@@ -165,11 +165,14 @@ def _integrated(
     sampling: Sampling, target: HyperTarget, density: Density, mode: Mode, sketch: Any
 ) -> PoolNodes:
     """Nodes by importance sampling, or by chains where the weights are not to be trusted."""
-    found = sample(density, mode, _limits(sampling, target, sketch))
+    limits = _limits(sampling, target, sketch)
+    found = sample(density, mode, limits)
     single = _single(target, mode.point, sketch, "integrated")
     if found.pareto_k > LIMIT:
         return _by_chains(single, target, density, found)
-    points, weight = _kept(found)
+    # Moments of the hyperparameters do not tell whether fewer points would serve the stores.
+    few = found if sampling.representatives is None else shortest(found, limits)
+    points, weight = _kept(few)
     return replace(
         single,
         points=points,
@@ -185,10 +188,9 @@ def _integrated(
 def _by_chains(
     single: PoolNodes, target: HyperTarget, density: Density, found: Weighted
 ) -> PoolNodes:
-    """Nodes from draws of chains that begin at points drawn by their weights."""
-    weight = np.minimum(found.weight, len(found.points) ** -0.5)
+    """Nodes from draws of chains that begin at points taken by their weights."""
     place = (np.arange(_CHAINS) + 0.5) / _CHAINS
-    begin = np.searchsorted(np.cumsum(weight / np.sum(weight)), place)
+    begin = np.searchsorted(np.cumsum(tempered(found)), place)
     chains = draw_chains(density.far, found.points[begin], fitted(found).root)
     draws = chains.draws.reshape(-1, chains.draws.shape[2])
     points = draws[:: max(1, -(-len(draws) // _DRAWS))]

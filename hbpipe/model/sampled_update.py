@@ -28,7 +28,7 @@ from hbpipe.model.sampling import sampling_of
 #: Methods that take the hyperparameters as known.
 PLAIN = ("plug_in", "unidentified")
 #: Numbers that one array of a block may hold.
-_BLOCK = 2**19
+_BLOCK = 2**17
 
 
 def update_sampled(
@@ -190,7 +190,7 @@ def _plain(
     described = family.describe(known, levels)
     out["mean"][rows] = described.mean.reshape(shape)
     out["sd"][rows] = described.sd.reshape(shape)
-    out["quantiles"][rows] = described.quantiles.reshape(*shape, len(levels))
+    out["quantiles"][rows] = described.quantiles.reshape(len(rows), shape[1], len(levels))
     if exposure is not None:
         at = {name: np.asarray(value)[pools[rows]] for name, value in hyperparameters.items()}
         predicted = family.predict(known, exposure[rows], at, levels[:0])

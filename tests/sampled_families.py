@@ -62,7 +62,8 @@ class GeometryTarget:
     def nodes(self, points):
         many, full, jet = self._evaluated(points)
         location, variance = full[:, LOCATION], np.zeros(len(full))
-        if many.geometry.location_is_analytic and LOCATION in many.free:
+        curved = jet.hessian[:, LOCATION, LOCATION] < 0
+        if many.geometry.location_is_analytic and LOCATION in many.free and curved.all():
             variance = -1.0 / jet.hessian[:, LOCATION, LOCATION]
             location = location + jet.gradient[:, LOCATION] * variance
         noise = np.exp(2.0 * full[:, NOISE]) if many.geometry.has_noise else np.ones(len(full))
@@ -127,4 +128,4 @@ def as_sampled(name, *, representatives=None):
         integrable=geometry.integrable,
         representatives=representatives,
     )
-    return replace(family, geometry=None, sampling=sampling)
+    return replace(family, name=f"sampled_{name}", geometry=None, sampling=sampling)
