@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "hbpipe/run": "numpy pyarrow yaml hbpipe.errors hbpipe.config hbpipe.model.* hbpipe.data.* "
     "hbpipe.report.* hbpipe.run.*",
     "hbpipe/run/engine.py": "dask distributed hbpipe.errors hbpipe.config",
+    "hbpipe/report/shrinkage.py": "numpy pyarrow matplotlib hbpipe",
     "hbpipe/report": "numpy pyarrow rich hbpipe.errors hbpipe.config hbpipe.data.* hbpipe.run.* "
     "hbpipe.report.*",
     "hbpipe/commands.py": "pyarrow hbpipe.*",

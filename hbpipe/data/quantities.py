@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 _METRIC_KEYS = ("family", "where", "transform", "per", "target", "fixed", "hyperprior")
 #: Columns that the lake's tables have of their own, so no level may be called so.
 _RESERVED = """
-as_of at_bound boundary converged count cross day drift estimate estimator exposure family
+as_of at_bound boundary converged count cross day drift ess estimate estimator exposure family
 gradient_norm iterations level log_marginal_likelihood m2 mean means method metric n n_effective
-n_events n_groups p_below_target parameter pool predictive_mean predictive_sd prior_mean raw
-run_id sd sd_plug_in shard silent start_log_marginal_likelihood status successes term trials
-value variance weight
+n_events n_groups p_below_target parameter pareto_k pool predictive_mean predictive_sd
+prior_mean r_hat raw run_id sampler sd sd_plug_in shard silent start_log_marginal_likelihood
+status successes term trials value variance weight
 """
 RESERVED = frozenset(_RESERVED.split())
 
@@ -118,9 +118,8 @@ def parse_metric(name: str, raw: Any) -> Metric:
         faults.add(f"family {family.name} needs {', '.join(missing)}")
     given = [role for role in family.roles if role.name in raw]
     quantities = {role.name: faults.collect(_role, role, raw) for role in given if not role.several}
-    several = [faults.collect(_terms, role, raw) for role in given if role.several]
-    terms = several[0] if several and several[0] else {}
-    target = faults.collect(_target, raw.get("target"), tuple(terms)) or (None, None)
+    terms = _terms_of(family, raw, faults)
+    target = faults.collect(_target, raw.get("target"), terms) or (None, None)
     if raw.get("transform") is not None and "value" not in roles:
         faults.add("transform goes with a value column")
     metric = Metric(
@@ -130,9 +129,9 @@ def parse_metric(name: str, raw: Any) -> Metric:
         where=faults.collect(parse_conditions, raw["where"]) if "where" in raw else (),
         per=faults.collect(_per, raw.get("per", 1), quantities.get("exposure")),
         target=target[0],
-        fixed=faults.collect(_fixed, raw.get("fixed", {}), family.hyperparameters, len(terms)),
+        fixed=faults.collect(_fixed, raw.get("fixed", {}), family.hyperparameters, terms),
         hyperprior=raw.get("hyperprior"),
-        terms=terms,
+        terms=terms or {},
         target_term=target[1],
     )
     faults.throw()
@@ -171,6 +170,17 @@ def _role(role: Role, raw: Mapping[str, Any]) -> Quantity:
     return _of_any_sign(role, quantity)
 
 
+def _terms_of(
+    family: Family, raw: Mapping[str, Any], faults: _Faults
+) -> dict[str, Quantity] | None:
+    """Parse what fills the role that takes several quantities; None where it cannot be read."""
+    for role in family.roles:
+        if role.several:
+            found = faults.collect(_terms, role, raw) if role.name in raw else None
+            return found if found is None else dict(found)
+    return {}
+
+
 def _terms(role: Role, raw: Mapping[str, Any]) -> dict[str, Quantity]:
     terms = parse_terms(role.name, raw[role.name])
     return {name: _of_any_sign(role, quantity) for name, quantity in terms.items()}
@@ -203,30 +213,32 @@ def _number(key: str, raw: Any) -> float | None:
     return float(raw)
 
 
-def _target(raw: Any, terms: Sequence[str]) -> tuple[float | None, str | None]:
+def _target(raw: Any, terms: Mapping[str, Any] | None) -> tuple[float | None, str | None]:
     """Parse the target: a number; where there are several terms, one of them with its value."""
-    if raw is None or not terms:
+    if raw is None or terms is None:  # without its terms nothing can be said of it
+        return None, None
+    if not terms:
         return _number("target", raw), None
     if not isinstance(raw, Mapping) or raw.keys() != {"term", "value"}:
-        raise ValueError(
-            f"target is about one of several terms: {{term: {terms[-1]}, value: 0}}, found {raw!r}"
-        )
+        example = f"{{term: {list(terms)[-1]}, value: 0}}"
+        raise ValueError(f"target is about one of several terms: {example}, found {raw!r}")
     if raw["term"] not in terms:
         raise ValueError(f"target: unknown term {raw['term']!r}{nearest(str(raw['term']), terms)}")
     return _number("target", raw["value"]), str(raw["term"])
 
 
-def _fixed(raw: Any, hyperparameters: tuple[str, ...], size: int) -> dict[str, Any]:
+def _fixed(
+    raw: Any, hyperparameters: tuple[str, ...], terms: Mapping[str, Any] | None
+) -> dict[str, Any]:
     if not isinstance(raw, Mapping):
         raise ValueError(f"fixed maps hyperparameters to numbers, found {raw!r}")
     values: dict[str, Any] = {}
     for key, value in raw.items():
         if key not in hyperparameters:
             raise ValueError(f"fixed: unknown {key!r}{nearest(str(key), hyperparameters)}")
-        held = _held(f"fixed.{key}", value, size)
-        if held is not None:
-            values[key] = held
-    return values
+        if terms is not None:
+            values[key] = _held(f"fixed.{key}", value, len(terms))
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _held(key: str, raw: Any, size: int, axes: int = 2) -> Any:

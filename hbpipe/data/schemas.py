@@ -216,6 +216,10 @@ def fits_table(pool_levels: Mapping[str, pa.DataType]) -> Table:
             "at_bound": _TEXT,
             "status": _TEXT,
             "method": _TEXT,
+            "sampler": _TEXT,  # of pools with many hyperparameters: sobol or nuts
+            "ess": _FLOAT,
+            "pareto_k": _FLOAT,
+            "r_hat": _FLOAT,
             "drift": _FLOAT,
             "run_id": _TEXT,
         },

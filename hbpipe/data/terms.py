@@ -155,10 +155,7 @@ def _term(role: str, raw: Any) -> tuple[str, Quantity]:
     elif raw != 1 or isinstance(raw, bool):
         quantity = parse_quantity(role, raw)
     name = _term_name(quantity) if given is None else given
-    # Hyperparameters are named by terms: Sigma[intercept,log_price].
-    if not isinstance(name, str) or not re.fullmatch(
-        r"[^\s,\[\]]([^,\[\]]{0,62}[^\s,\[\]])?", name
-    ):
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(
             f"{role}: {name!r} cannot name a term; give a name of up to 64 letters without commas "
             "and brackets, as in {column: price, name: price}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,26 +162,6 @@ def _check_finite(sums: Array) -> None:
         )
 
 
-class Table(Protocol):
-    """Some rows for each of ``G`` pools: :class:`Rows`, or in parts that lie elsewhere."""
-
-    @property
-    def n_pools(self) -> int:
-        """The number of pools."""
-
-    def __len__(self) -> int:
-        """Return the number of rows."""
-
-    def select(self, pools: Codes) -> Table:
-        """Return the rows of these pools, renumbered from 0; a pool may occur more than once."""
-
-    def each(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-        """Return ``function(rows, *arguments)`` of each part, in the order of the parts.
-
-        The function travels to where the rows are: one at the top of a module.
-        """
-
-
 @dataclass(frozen=True)
 class Rows:
     """A ragged table: some rows for each of ``G`` pools, sorted by pool.
@@ -265,11 +245,6 @@ def distinct(
     pools = np.zeros(count, np.int64)
     pools[inverse] = pool
     return pools, inverse
-
-
-def total(parts: Sequence[Array]) -> Array:
-    """Add up what the parts of a table gave, in their order."""
-    return np.asarray(sum(parts[1:], parts[0]))
 
 
 def sum_in_blocks(

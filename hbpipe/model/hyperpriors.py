@@ -180,7 +180,7 @@ def _read(family: str, geometry: Space, spec: Spec) -> tuple[_Given, float]:
     return _Given(terms), WIDTH
 
 
-_POWER = re.compile(r"^([a-z_]+)\^([-+]?[0-9.]+)$")
+_POWER = re.compile(r"^([a-z_][a-z_0-9]*)\^([-+]?[0-9.]+)$")
 
 
 def _read_joint(family: str, geometry: Space, text: str) -> tuple[_Given, float]:

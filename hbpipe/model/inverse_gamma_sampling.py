@@ -41,7 +41,7 @@ from hbpipe.model.sampling import Conditional, NodeValues, Predictive, Sampling
 WORKING = ("mu", "log_relative_sd", "log_sd_of_log_variance", "log_s0")
 #: φ times the largest n, and x, of a start that stands for an estimate of 0.
 _NEXT_TO_NONE = 1e-6
-#: Rows of stores that are evaluated together.
+#: Points times rows of stores that are evaluated together.
 _ROWS = 2**18
 
 
@@ -106,8 +106,8 @@ class VarianceTarget:
         length = max(1, _ROWS // max(1, self.sketch.n_rows))
         for begin in range(0, len(points), length):
             some = begin + np.flatnonzero(possible[begin : begin + length])
-            many = self.sketch.select(np.zeros(len(some), np.int64))
-            value[some] = log_likelihood(many, coordinates[some]) + self._log_prior(points[some])
+            likelihood = log_likelihood(self.sketch, coordinates[some])
+            value[some] = likelihood + self._log_prior(points[some])
         return np.where(np.isnan(value), -np.inf, value)
 
     def _log_prior(self, points: Array) -> Array:
@@ -124,7 +124,7 @@ class VarianceTarget:
         return from_coordinates(self.coordinates(points))
 
 
-def sampling_of(family: str) -> Sampling:
+def variance_sampling(family: str) -> Sampling:
     """Return the slot ``sampling`` of the family of this name."""
     return Sampling(
         target=partial(_target, family),
@@ -162,15 +162,15 @@ def conditional(statistics: Statistics, nodes: NodeValues) -> Conditional:
         variance=np.square(STUDENT_T.mean_sd(freedom, location, scale)[1]),
         weight=n / (kappa + n),
         prior_mean=np.broadcast_to(nodes["mu"][None, :, None], location.shape),
+        noise=posterior["s0_squared"],
     )
 
 
 def predict(found: Conditional, nodes: NodeValues, exposure: Array) -> Predictive:
     """Student's t of the mean of ``exposure`` (J,) further values of each store."""
     freedom, location, scale = (values[..., 0] for values in found.parameters)
-    # The scale of θ is s/√κ' with κ' = κ/(1 − weight); a mean of m values has s √(1/κ' + 1/m).
-    size = nodes["kappa"] / (1.0 - found.weight[..., 0])
-    wider = scale * np.sqrt(1.0 + size / np.asarray(exposure, np.float64)[:, None])
+    noise = np.asarray(found.noise, np.float64)
+    wider = np.sqrt(np.square(scale) + noise / np.asarray(exposure, np.float64)[:, None])
     mean, sd = STUDENT_T.mean_sd(freedom, location, wider)
 
     def mixed(weight: Array, levels: Array) -> Description:

@@ -140,4 +140,5 @@ def _first_order(nodes: Conditional) -> Conditional:
         weight=nodes.weight[:, :1],
         prior_mean=nodes.prior_mean[:, :1],
         covariance=covariance,
+        noise=None if nodes.noise is None else nodes.noise[:, :1],
     )

@@ -78,6 +78,9 @@ class Conditional:
         What it is shrunk to, (J, S, T).
     covariance
         (J, S, T, T) where there are several terms.
+    noise
+        (J, S) what a store's next observation varies by about θ, where ``predict`` cannot tell it
+        from the node: a squared scale, or a variance.
     """
 
     law: Law
@@ -87,6 +90,7 @@ class Conditional:
     weight: Array
     prior_mean: Array
     covariance: Array | None = None
+    noise: Array | None = None
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ import numpy as np
 from hbpipe.errors import FitError
 from hbpipe.model.densities import Term
 from hbpipe.model.family import Array
-from hbpipe.model.grouped import Rows, total
+from hbpipe.model.grouped import Rows
 from hbpipe.model.marginal.designs import RegressionSketch
+from hbpipe.model.parts import total
 from hbpipe.model.relative import split
 from hbpipe.model.separation import Separation
 

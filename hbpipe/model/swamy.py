@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from hbpipe.model.cross import fold_cross_moments
 from hbpipe.model.family import Array, Degeneracy
 from hbpipe.model.gaussian import one_store
-from hbpipe.model.grouped import Rows, total
+from hbpipe.model.grouped import Rows
 from hbpipe.model.marginal.designs import RegressionSketch
 from hbpipe.model.marginal.factors import Factors, factors_of, inverse_of
 from hbpipe.model.marginal.regression import log_marginal
 from hbpipe.model.moments import ratio
 from hbpipe.model.optimise import Curvature
+from hbpipe.model.parts import total
 from hbpipe.model.relative import loading_of, triangle
 from hbpipe.model.small import product, rows_first, rows_last, transposed
 

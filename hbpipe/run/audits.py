@@ -216,23 +216,31 @@ def check_posteriors(tallies: Iterable[PosteriorTally], expected_events: int) ->
 
 
 def check_fits(fits: dict[str, Any], limits: Audits) -> list[Check]:
-    """Check that the fits of a release converged, where the data determine a fit at all."""
+    """Check that fits, and the integration over what they leave open, converged.
+
+    Pools whose data determine no fit at all are left out.
+    """
     checks = []
     for metric, fit in sorted(fits.items()):
-        found = zip(fit.labels, fit.fits.converged, fit.fits.identified, strict=True)
-        failed = [label for label, fine, identified in found if identified and not fine]
-        checks.append(
-            at_most(
-                "release",
-                "fits_converged",
-                metric,
-                len(failed) / max(len(fit.labels), 1),
-                limits.max_unconverged_share,
-                f"{len(failed)} of {len(fit.labels)} pools did not converge"
-                + (f", e.g. {failed[0]}" if failed else ""),
-                "fail",
+        known = fit.fits.identified
+        for name, converged, what in (
+            ("fits_converged", fit.fits.converged, "did not converge"),
+            ("integration_converged", fit.integrated, "have chains that disagree"),
+        ):
+            found = zip(fit.labels, converged, known, strict=True)
+            failed = [label for label, fine, identified in found if identified and not fine]
+            checks.append(
+                at_most(
+                    "release",
+                    name,
+                    metric,
+                    len(failed) / max(len(fit.labels), 1),
+                    limits.max_unconverged_share,
+                    f"{len(failed)} of {len(fit.labels)} pools {what}"
+                    + (f", e.g. {failed[0]}" if failed else ""),
+                    "fail",
+                )
             )
-        )
     return checks
 
 

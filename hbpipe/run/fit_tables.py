@@ -15,6 +15,7 @@ from hbpipe.data.schemas import quantile_name
 from hbpipe.model.delta import standard_deviations
 from hbpipe.model.family import Family
 from hbpipe.model.pools import update_pools
+from hbpipe.model.sampled_nodes import SampledNodes
 from hbpipe.run import commits
 from hbpipe.run.fits import MetricFit, pool_label
 from hbpipe.run.night import Night
@@ -108,10 +109,24 @@ def _fit_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
             "at_bound": ", ".join(fits.at_bound[g]),
             "status": fits.status[g],
             "method": str(found.nodes.method[g]),
+            **_sampling_columns(found, g),
             "drift": found.drift[g],
         }
         for g in range(len(found.pools))
     ]
+
+
+def _sampling_columns(found: MetricFit, g: int) -> dict[str, Any]:
+    """Tell how well the nodes of a pool represent its hyperparameters, where they are sampled."""
+    if not isinstance(found.nodes, SampledNodes):
+        return {}
+    pool = found.nodes.pools[g]
+    return {
+        "sampler": pool.sampler or None,
+        "ess": _finite(pool.ess),
+        "pareto_k": _finite(pool.pareto_k),
+        "r_hat": _finite(pool.r_hat),
+    }
 
 
 def _finite(value: float) -> float | None:

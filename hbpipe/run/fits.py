@@ -16,7 +16,7 @@ from hbpipe.data.units import encode
 from hbpipe.data.window import Folded
 from hbpipe.model.fit import PoolFits, fit_pools
 from hbpipe.model.integrate import integrate_pools
-from hbpipe.model.sampled_nodes import AnyNodes
+from hbpipe.model.sampled_nodes import AnyNodes, SampledNodes
 from hbpipe.run import parameters
 
 #: The values of a pool's levels, coarse to fine; empty where all units share one prior.
@@ -37,6 +37,13 @@ class MetricFit:
     def labels(self) -> list[str]:
         """Return a readable name of each pool."""
         return [pool_label(pool) for pool in self.pools]
+
+    @property
+    def integrated(self) -> NDArray[np.bool_]:
+        """(G,) False where the chains that integrate over the hyperparameters disagree."""
+        if isinstance(self.nodes, SampledNodes):
+            return self.nodes.converged
+        return np.ones(len(self.pools), np.bool_)
 
 
 def pool_label(pool: Pool) -> str:

@@ -210,9 +210,10 @@ def update(night: Night) -> dict[str, Any]:
         label=to_date(night.plan.as_of).isoformat(),
         run_id=night.run_id,
     )
+    shared = night.engine.share(order, label="nodes of the hyperparameters")
     tasks = [
         night.engine.submit(
-            update_shard, night.lake.storage, order, folded, label=f"posteriors of shard {shard}"
+            update_shard, night.lake.storage, shared, folded, label=f"posteriors of shard {shard}"
         )
         for shard, folded in enumerate(night.folded)
     ]
@@ -221,7 +222,7 @@ def update(night: Night) -> dict[str, Any]:
     night.tallies = [tally for _, tallies in written for tally in tallies]
     night.folded = []
     units = sum(tally.units for tally in night.tallies if tally.metric == night.metrics[0].name)
-    return {"units": units, "posteriors": sum(tally.units for tally in night.tallies)}
+    return {"units": units, "posteriors": sum(tally.posteriors for tally in night.tallies)}
 
 
 def audit(night: Night) -> dict[str, Any]:

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import hbpipe.data
-from hbpipe.data.recount import FileRecount, RecountMetric, RecountSpec, recount
+from hbpipe.data.recount import FileRecount, RecountMetric, RecountSpec, recount, rules
 from hbpipe.errors import ConfigError, EventsError, StatisticsError
+from hbpipe.model.families import FAMILIES
 from hbpipe.run.simulate import simulate_events
 
 DAY = date(2026, 3, 2)
@@ -579,6 +580,16 @@ def test_a_simulation_with_every_accident_is_recounted_exactly(tmp_path, layout)
         assert sum(today.rows for today in file.days.values()) == file.rows - without_day
         for today in file.days.values():
             assert today.rows == today.accepted + today.rejected + today.repeated
+
+
+def test_every_family_has_a_recount():
+    """Or `hbpipe verify --full` would stop at a metric that `hbpipe run` has released."""
+    known = rules._ROLES
+    assert known.keys() == FAMILIES.keys()
+    for name, family in FAMILIES.items():
+        assert known[name] == tuple(role.name for role in family.roles)
+        several = tuple(role.name for role in family.roles if role.several)
+        assert set(several) <= set(rules._SEVERAL)
 
 
 def test_it_shares_no_code_with_the_kernel():

@@ -130,6 +130,16 @@ def test_faults_of_a_metric_of_several_terms(changes: dict[str, Any], message: s
         metric(**changes)
 
 
+def test_what_is_said_of_terms_that_cannot_be_read_is_not_judged() -> None:
+    said = {"target": {"term": "x", "value": 1}, "fixed": {"mu": [1, 2]}}
+    with pytest.raises(ValueError, match="predictors must be a list") as caught:
+        metric(predictors="price", **said)
+    assert len(str(caught.value).split("\n")) == 1
+    without = {key: value for key, value in ELASTICITY.items() if key != "predictors"}
+    with pytest.raises(ValueError, match=r"^family normal_regression needs predictors$"):
+        parse_metric("m", without | said)
+
+
 def test_hyperparameters_that_are_held() -> None:
     fixed = {"sigma": 1, "mu": [0, 1, 2], "Sigma": [[1, 0, 0], [0, 1, 0], [0, 0, 1]]}
     assert metric(fixed=fixed).fixed == fixed

@@ -2,8 +2,10 @@
 
 import pytest
 
-from hbpipe.model import coverage
-from hbpipe.model.coverage import DESIGNS, main, study
+from hbpipe.model.coverage import study as study_module
+from hbpipe.model.coverage.__main__ import main
+from hbpipe.model.coverage.designs import DESIGNS
+from hbpipe.model.coverage.study import study
 from hbpipe.model.families import FAMILIES
 
 #: (stores, signal ratio, replicates): no spread to speak of, the hard middle, and plain sight.
@@ -31,7 +33,7 @@ def test_plug_in_does_not_cover_where_the_spread_is_uncertain(family):
 
 
 def test_a_mutant_with_intervals_a_tenth_too_narrow_is_caught(monkeypatch):
-    update = coverage.update_pools
+    update = study_module.update_pools
 
     def narrower(*arguments, **options):
         columns = update(*arguments, **options)
@@ -40,9 +42,14 @@ def test_a_mutant_with_intervals_a_tenth_too_narrow_is_caught(monkeypatch):
         )
         return columns
 
-    monkeypatch.setattr(coverage, "update_pools", narrower)
+    monkeypatch.setattr(study_module, "update_pools", narrower)
     (cell,) = study("normal", 50, 4.0, replicates=20, seed=11, methods=["auto"])
     assert cell.coverage < 0.93
+
+
+def test_a_cell_ends_when_its_error_is_small_enough():
+    (cell,) = study("normal", 10, 4.0, replicates=200, seed=11, methods=["auto"], error=0.5)
+    assert cell.pools < 200
 
 
 def test_the_command_prints_a_line_per_cell(capsys):

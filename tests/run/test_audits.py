@@ -149,28 +149,40 @@ def test_metrics_are_checked_apart() -> None:
     assert posterior_checks(TALLY, other, events=500) == {"intervals_open/basket": "fail"}
 
 
-def fits(converged: list[bool], identified: list[bool] | None = None) -> dict[str, Any]:
+def fits(
+    converged: list[bool],
+    identified: list[bool] | None = None,
+    integrated: list[bool] | None = None,
+) -> dict[str, Any]:
     labels = [f"chain-{k}" for k in range(len(converged))]
-    known = identified or [True] * len(converged)
-    pools = SimpleNamespace(converged=converged, identified=known)
-    return {"conversion": SimpleNamespace(labels=labels, fits=pools)}
+    fine = [True] * len(converged)
+    pools = SimpleNamespace(converged=converged, identified=identified or fine)
+    found = SimpleNamespace(labels=labels, fits=pools, integrated=integrated or fine)
+    return {"conversion": found}
 
 
 def test_a_fit_that_did_not_converge_is_named() -> None:
-    (check,) = check_fits(fits([True, False, True, True]), LIMITS)
-    assert check.status == "fail"
-    assert check.value == 0.25
-    assert "1 of 4 pools did not converge, e.g. chain-1" in check.message
+    fitted, integrated = check_fits(fits([True, False, True, True]), LIMITS)
+    assert (fitted.status, integrated.status) == ("fail", "pass")
+    assert fitted.value == 0.25
+    assert "1 of 4 pools did not converge, e.g. chain-1" in fitted.message
+
+
+def test_chains_that_disagree_are_named() -> None:
+    fitted, integrated = check_fits(fits([True, True], None, [True, False]), LIMITS)
+    assert (fitted.status, integrated.status) == ("pass", "fail")
+    assert integrated.name == "integration_converged"
+    assert "1 of 2 pools have chains that disagree, e.g. chain-1" in integrated.message
 
 
 def test_a_pool_whose_data_determine_no_fit_cannot_fail_to_converge() -> None:
-    (check,) = check_fits(fits([False, True], [False, True]), LIMITS)
-    assert check.status == "pass"
+    found = check_fits(fits([False, True], [False, True], [False, True]), LIMITS)
+    assert [check.status for check in found] == ["pass", "pass"]
 
 
 def test_a_share_of_fits_may_be_allowed_to_fail() -> None:
-    (check,) = check_fits(fits([True, False]), Audits(max_unconverged_share=0.5))
-    assert check.status == "pass"
+    found = check_fits(fits([True, False]), Audits(max_unconverged_share=0.5))
+    assert [check.status for check in found] == ["pass", "pass"]
 
 
 def test_every_check_becomes_a_row() -> None:

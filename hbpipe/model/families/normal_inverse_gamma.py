@@ -42,7 +42,7 @@ from hbpipe.model.inverse_gamma import (
     update,
 )
 from hbpipe.model.inverse_gamma_hyperpriors import SPACE
-from hbpipe.model.inverse_gamma_sampling import sampling_of
+from hbpipe.model.inverse_gamma_sampling import variance_sampling
 from hbpipe.model.laws import STUDENT_T
 from hbpipe.model.marginal.means import LOG_2PI, location_moments
 from hbpipe.model.marginal.normal_inverse_gamma import LOG_S0, VarianceSketch, X, log_marginal
@@ -278,6 +278,6 @@ FAMILY = Family(
     simulate=simulate,
     sample_size="n",
     raw=raw,
-    sampling=sampling_of("normal_inverse_gamma"),
+    sampling=variance_sampling("normal_inverse_gamma"),
     named=SPACE,
 )

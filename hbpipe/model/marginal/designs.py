@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from hbpipe.model.cross import fold_cross_moments
 from hbpipe.model.family import Array, Codes, Statistics
-from hbpipe.model.grouped import Rows, Table, distinct, float_sums, integer_sums, stack, total
+from hbpipe.model.grouped import Rows, distinct, float_sums, integer_sums, stack
 from hbpipe.model.marginal.factors import factors_of, inverse_of
+from hbpipe.model.parts import Table, total
 from hbpipe.model.small import rows_first
 
 

@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.model.family import Array
-from hbpipe.model.grouped import Rows, total
+from hbpipe.model.grouped import Rows
 from hbpipe.model.marginal.designs import RegressionSketch
 from hbpipe.model.marginal.means import LOG_2PI
 from hbpipe.model.marginal.regression import Whitened, packed, places
+from hbpipe.model.parts import total
 from hbpipe.model.small import (
     cholesky,
     forward,

@@ -122,7 +122,7 @@ def _distinct(pool: NDArray[np.int64], columns: dict[str, NDArray[Any]], n_pools
 
 @dataclass(frozen=True)
 class _Terms:
-    """What value and derivatives share, one number per row.
+    """What value and derivatives share, one number per row, or per point and row.
 
     ``precision`` is V = n/(1 + nφ) and ``scaled`` is w = [M2 + V (x̄ − μ)²]/s₀².
     """
@@ -137,8 +137,8 @@ class _Terms:
 
     @classmethod
     def of(cls, rows: Rows, coordinates: Array) -> _Terms:
-        """Evaluate them at coordinates (G, 4)."""
-        mu, phi, x, log_s0 = coordinates[rows.pool].T
+        """Evaluate them at coordinates (4, ...) that broadcast against the rows."""
+        mu, phi, x, log_s0 = coordinates
         n = rows["n"].astype(np.float64)
         deviation, precision, unit = rows["mean"] - mu, n / (1.0 + n * phi), np.exp(-2.0 * log_s0)
         scaled = unit * (rows["m2"] + precision * deviation**2)
@@ -168,11 +168,22 @@ class _Terms:
         }
 
 
-def log_likelihood(sketch: VarianceSketch, coordinates: Array) -> Array:
-    """Log density of all values at coordinates (G, 4), (G,): the value of ``log_marginal``."""
-    terms = _Terms.of(sketch.rows, coordinates)
-    ratio, _, _ = log1p_ratio(terms.x * terms.scaled)
-    return _value(sketch, terms, ratio, coordinates) + _log_gammas(sketch, coordinates[:, X])[0]
+def log_likelihood(sketch: VarianceSketch, points: Array) -> Array:
+    """Log density of all values of one pool at many points (S, 4), (S,), without derivatives.
+
+    The value at a point does not depend on the other points.
+    """
+    rows = sketch.rows
+    terms = _Terms.of(rows, points.T[:, :, None])
+    u = terms.x * terms.scaled
+    log_u = np.log1p(u)
+    ratio = np.divide(log_u, u, out=np.ones_like(u), where=u > 0)
+    tails = np.sum(rows["stores"] * _tails(terms, ratio, log_u), axis=1)
+    x, log_s0 = points[:, X], points[:, LOG_S0]
+    gammas = sketch.even.values(np.ones_like(x), 2.0 * x) + sketch.odd.values(1.0 + x, 2.0 * x)
+    half = np.sum(sketch.odd.counts["count"]) * _half_step(x)[0]
+    per_value = 0.5 * LOG_2PI + log_s0
+    return np.asarray(gammas + half - 0.5 * tails - sketch.n_values[0] * per_value)
 
 
 def log_marginal(sketch: VarianceSketch, coordinates: Array) -> Derivatives:
@@ -183,7 +194,7 @@ def log_marginal(sketch: VarianceSketch, coordinates: Array) -> Derivatives:
     Value (G,), gradient (G, 4), Hessian (G, 4, 4).
     """
     rows = sketch.rows
-    terms = _Terms.of(rows, coordinates)
+    terms = _Terms.of(rows, coordinates[rows.pool].T)
     n, v, w, x = terms.n, terms.precision, terms.scaled, terms.x
     ratio, ratio_u, ratio_u_u = log1p_ratio(x * w)
     # −½ [w ℓ(xw) + n log(1 + xw)] as a function of w and x.
@@ -208,7 +219,10 @@ def log_marginal(sketch: VarianceSketch, coordinates: Array) -> Derivatives:
     gradient[:, PHI] -= total(0.5 * v)
     hessian[:, PHI, PHI] += total(0.5 * v**2)
     gradient[:, LOG_S0] -= total(n)
-    return _value(sketch, terms, ratio, coordinates) + gammas, gradient, hessian
+    tails = total(_tails(terms, ratio, np.log1p(x * w)))
+    per_value = 0.5 * LOG_2PI + coordinates[:, LOG_S0]
+    value = gammas - 0.5 * tails - sketch.n_values * per_value
+    return value, gradient, hessian
 
 
 def _total(rows: Rows, values: Array) -> Array:
@@ -216,12 +230,9 @@ def _total(rows: Rows, values: Array) -> Array:
     return rows.sum(rows["stores"] * values)
 
 
-def _value(sketch: VarianceSketch, terms: _Terms, ratio: Array, coordinates: Array) -> Array:
-    """Everything but the gamma functions, (G,)."""
-    n, w = terms.n, terms.scaled
-    tails = w * ratio + n * np.log1p(terms.x * w) + np.log1p(n * terms.phi)
-    per_value = 0.5 * LOG_2PI + coordinates[:, LOG_S0]
-    return -0.5 * _total(sketch.rows, tails) - sketch.n_values * per_value
+def _tails(terms: _Terms, ratio: Array, log_u: Array) -> Array:
+    """(d₀ + n) log(1 + xw) + log(1 + nφ) with ratio = ℓ(xw) and log_u = log(1 + xw)."""
+    return np.asarray(terms.scaled * ratio + terms.n * log_u + np.log1p(terms.n * terms.phi))
 
 
 def _log_gammas(sketch: VarianceSketch, x: Array) -> tuple[Array, Array, Array]:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.model.family import Array, Derivatives
-from hbpipe.model.grouped import Rows, sum_in_blocks, total
+from hbpipe.model.grouped import Rows, sum_in_blocks
 from hbpipe.model.marginal.designs import RegressionSketch
 from hbpipe.model.marginal.means import LOG_2PI
 from hbpipe.model.marginal.regression import (
@@ -33,6 +33,7 @@ from hbpipe.model.marginal.regression import (
     packed,
     places,
 )
+from hbpipe.model.parts import total
 from hbpipe.model.relative import split, triangle
 from hbpipe.model.small import product, rows_last
 

@@ -131,6 +131,20 @@ class RisingCounts:
         far = self._far(a, phi)
         return RisingSums(*(x + y for x, y in zip(_fields(near), _fields(far), strict=True)))
 
+    def values(self, a: Array, phi: Array) -> Array:
+        """Evaluate Σ R(a, φ; m) of the only pool at many points (S,), without derivatives.
+
+        The value at a point does not depend on the other points.
+        """
+        near, far = self.tails, self.beyond
+        out = np.sum(near["stores"] * np.log(a[:, None] + phi[:, None] * near["k"]), axis=1)
+        if len(far.pool):
+            c = a + EXACT_TERMS * phi
+            length = far["length"]
+            p, _, _ = log_product((phi / c)[:, None], length)
+            out = out + np.sum(far["stores"] * (length * np.log(c)[:, None] + p), axis=1)
+        return np.asarray(out)
+
     def _near(self, a: Array, phi: Array) -> RisingSums:
         rows, k = self.tails, self.tails["k"]
         x = a[rows.pool] + k * phi[rows.pool]

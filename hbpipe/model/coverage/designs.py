@@ -1,0 +1,148 @@
+"""Simulated pools with known hyperparameters: what the coverage study draws from.
+
+The signal ratio r is τ² over the sampling variance of the median store; for counts the median
+size over the concentration or the rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hbpipe.model.families import get_family
+from hbpipe.model.family import Array, Family
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Data of ``G`` replicates of ``J`` stores, and the hyperparameters they come from.
+
+    ``statistics`` name -> (G J, ...); ``hyperparameters`` name -> (G, ...).
+    """
+
+    statistics: Mapping[str, NDArray[Any]]
+    hyperparameters: dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Design:
+    """How the pools of a family are drawn, and which of its terms are looked at.
+
+    ``draw`` takes (rng, replicates G, stores J, signal ratio). ``terms`` are numbers of
+    coefficients where a store has several; none where θ is one number. ``size`` is the family's.
+    """
+
+    draw: Callable[[np.random.Generator, int, int, float], Truth]
+    terms: tuple[int, ...] = ()
+    size: int | None = None
+
+
+def _sizes(rng: np.random.Generator, shape: tuple[int, int], low: float, high: float) -> Array:
+    return np.asarray(np.exp(rng.uniform(np.log(low), np.log(high), shape)))
+
+
+def _normal(rng: np.random.Generator, replicates: int, groups: int, ratio: float) -> Truth:
+    """Values with σ = 1 unknown, 2 to 100 a store."""
+    n = np.ceil(_sizes(rng, (replicates, groups), 1.0, 100.0)).astype(np.int64) + 1
+    tau = np.sqrt(ratio / np.median(n, axis=1))
+    theta = rng.normal(size=n.shape) * tau[:, None]
+    statistics = {
+        "n": n.ravel(),
+        "mean": (theta + rng.normal(size=n.shape) / np.sqrt(n)).ravel(),
+        "m2": rng.chisquare(n - 1).ravel(),
+    }
+    return Truth(statistics, {"mu": 0.0 * tau, "tau": tau, "sigma": 0.0 * tau + 1.0})
+
+
+def _known_variance(rng: np.random.Generator, replicates: int, groups: int, ratio: float) -> Truth:
+    """Variances log-normal with log-sd 0.3 or 1, or 1/n, in turn."""
+    shape = (replicates, groups)
+    turn = np.arange(replicates)[:, None] % 3
+    log_normal = np.exp(np.where(turn == 0, 0.3, 1.0) * rng.normal(size=shape))
+    variance = np.where(turn == 2, 1.0 / _sizes(rng, shape, 5.0, 400.0), log_normal)
+    tau = np.sqrt(ratio * np.median(variance, axis=1))
+    theta = rng.normal(size=shape) * tau[:, None]
+    estimate = theta + rng.normal(size=shape) * np.sqrt(variance)
+    statistics = {"estimate": estimate.ravel(), "variance": variance.ravel()}
+    return Truth(statistics, {"mu": 0.0 * tau, "tau": tau})
+
+
+def _beta_binomial(rng: np.random.Generator, replicates: int, groups: int, ratio: float) -> Truth:
+    """Rates around 0.02, 0.1 and 0.3 in turn, 5 to 400 trials."""
+    n = np.ceil(_sizes(rng, (replicates, groups), 4.0, 400.0)).astype(np.int64)
+    mean = np.array([0.02, 0.1, 0.3])[np.arange(replicates) % 3]
+    size = np.median(n, axis=1) / ratio
+    theta = rng.beta((mean * size)[:, None], ((1.0 - mean) * size)[:, None], n.shape)
+    statistics = {"successes": rng.binomial(n, theta).ravel(), "trials": n.ravel()}
+    return Truth(statistics, {"alpha": mean * size, "beta": (1.0 - mean) * size})
+
+
+def _gamma_poisson(rng: np.random.Generator, replicates: int, groups: int, ratio: float) -> Truth:
+    """Rates around 0.02, 0.2 and 2 in turn, exposures 5 to 400."""
+    exposure = _sizes(rng, (replicates, groups), 5.0, 400.0)
+    mean = np.array([0.02, 0.2, 2.0])[np.arange(replicates) % 3]
+    rate = np.median(exposure, axis=1) / ratio
+    theta = rng.gamma((mean * rate)[:, None], 1.0, exposure.shape) / rate[:, None]
+    statistics = {"count": rng.poisson(theta * exposure).ravel(), "exposure": exposure.ravel()}
+    return Truth(statistics, {"shape": mean * rate, "rate": rate})
+
+
+def _inverse_gamma(rng: np.random.Generator, replicates: int, groups: int, ratio: float) -> Truth:
+    """Values with a variance per store, d0 = 4, 10 or 40 in turn, 2 to 100 a store."""
+    n = np.ceil(_sizes(rng, (replicates, groups), 1.0, 100.0)).astype(np.int64) + 1
+    d0 = np.array([4.0, 10.0, 40.0])[np.arange(replicates) % 3]
+    kappa = np.median(n, axis=1) / ratio
+    variance = d0[:, None] / rng.chisquare(np.broadcast_to(d0[:, None], n.shape))
+    theta = rng.normal(size=n.shape) * np.sqrt(variance / kappa[:, None])
+    statistics = {
+        "n": n.ravel(),
+        "mean": (theta + rng.normal(size=n.shape) * np.sqrt(variance / n)).ravel(),
+        "m2": (variance * rng.chisquare(n - 1)).ravel(),
+    }
+    return Truth(
+        statistics, {"mu": 0.0 * d0, "kappa": kappa, "d0": d0, "s0_squared": 0.0 * d0 + 1.0}
+    )
+
+
+def _regression(rng: np.random.Generator, replicates: int, groups: int, ratio: float) -> Truth:
+    """Rows with σ = 1 unknown, 5 to 100 a store; intercept and slope correlate by 0 or ±½."""
+    family = get_family("normal_regression", 2)
+    pools = [_one_regression(rng, family, groups, ratio, turn) for turn in range(replicates)]
+    statistics = [pool.statistics for pool in pools]
+    hyperparameters = [pool.hyperparameters for pool in pools]
+    return Truth(
+        {name: np.concatenate([part[name] for part in statistics]) for name in statistics[0]},
+        {name: np.stack([part[name] for part in hyperparameters]) for name in hyperparameters[0]},
+    )
+
+
+def _one_regression(
+    rng: np.random.Generator, family: Family, groups: int, ratio: float, turn: int
+) -> Truth:
+    n = np.ceil(_sizes(rng, (1, groups), 4.0, 100.0)[0]).astype(np.int64)
+    codes = np.repeat(np.arange(groups), n)
+    x = rng.normal(size=len(codes))
+    centred = x - (np.bincount(codes, x) / n)[codes]
+    noise = np.array([np.median(1.0 / n), np.median(1.0 / np.bincount(codes, centred**2))])
+    tau = np.sqrt(ratio * noise)
+    correlation = (0.0, 0.5, -0.5)[turn % 3]
+    sigma = np.outer(tau, tau) * np.array([[1.0, correlation], [correlation, 1.0]])
+    theta = rng.multivariate_normal([0.0, 0.0], sigma, groups)
+    predictors = np.column_stack([np.ones(len(x)), x])
+    response = np.sum(predictors * theta[codes], axis=1) + rng.normal(size=len(x))
+    statistics = family.summarise({"predictors": predictors, "response": response}, codes, groups)
+    return Truth(statistics, {"mu": np.zeros(2), "Sigma": sigma, "sigma": np.ones(())})
+
+
+DESIGNS: dict[str, Design] = {
+    "normal": Design(_normal),
+    "normal_known_variance": Design(_known_variance),
+    "beta_binomial": Design(_beta_binomial),
+    "gamma_poisson": Design(_gamma_poisson),
+    "normal_inverse_gamma": Design(_inverse_gamma),
+    "normal_regression": Design(_regression, terms=(1,), size=2),
+}
