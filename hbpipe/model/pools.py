@@ -311,7 +311,8 @@ def cdf_pools(
     """
     pools = np.asarray(pools)
     if isinstance(nodes, SampledNodes):
-        terms = n_terms(family, statistics) if has_terms(family) else None
+        several = has_terms(family, statistics)
+        terms = n_terms(family, statistics) if several else None
         at = one_per_store(points, len(pools), "points", terms)
         return cdf_sampled(family, nodes, hyperparameters, statistics, pools, at)
     geometry = geometry_of(family)

@@ -209,6 +209,8 @@ def test_unidentified_pools_have_finite_numbers_and_a_word():
     fits = fit_pools(family, family.compress(statistics, np.zeros(6, int), 1))
     nodes = integrate_pools(fits)
     assert nodes.method.tolist() == ["unidentified"]
+    known = posterior(fit(family, statistics, fixed={"sigma": 0.5}), statistics)
+    assert known.method in ("integrated", "first_order")
     found = update_pools(
         family, nodes, fits.hyperparameters, statistics, np.zeros(6, int), quantiles=(0.1, 0.9)
     )
