@@ -126,7 +126,7 @@ def as_sampled(name, *, representatives=None):
         target=target,
         conditional=conditional,
         predict=predict,
-        integrable=geometry.integrable,
+        integrable=lambda sketch, held: geometry.integrable(sketch),
         representatives=representatives,
     )
     return replace(

@@ -21,7 +21,7 @@ from hbpipe.model.geometry import Geometry, geometry_of
 from hbpipe.model.laws import NORMAL
 from hbpipe.model.nodes import Nodes
 from hbpipe.model.sampled_nodes import AnyNodes, SampledNodes
-from hbpipe.model.sampled_update import PLAIN, cdf_sampled, n_terms, update_sampled
+from hbpipe.model.sampled_update import PLAIN, cdf_sampled, has_terms, n_terms, update_sampled
 from hbpipe.model.shrink import (
     NodeRows,
     StoreMoments,
@@ -136,18 +136,18 @@ def checked_levels(quantiles: float | tuple[float, ...]) -> Array:
     return levels
 
 
-def one_per_store(values: Any, stores: int, name: str, terms: int = 1) -> Array:
+def one_per_store(values: Any, stores: int, name: str, terms: int | None = None) -> Array:
     """Return a number, or one for each store, as (J,); StatisticsError for any other shape.
 
     For stores with several terms, one for each term, or for each store and term: (J, T).
     """
     found = np.asarray(values, dtype=float)
-    shape = (stores,) if terms == 1 else (stores, terms)
+    shape = (stores,) if terms is None else (stores, terms)
     if found.shape not in ((), (1,), shape, shape[1:]):
         raise StatisticsError(
             f"{name} have the shape {found.shape}",
             expected=f"one number, or {shape}, one for each store"
-            + (" and term" if terms > 1 else ""),
+            + (" and term" if terms is not None else ""),
             remedy="for several values of each store, ask once for each value",
         )
     return np.broadcast_to(found, shape)
@@ -315,7 +315,9 @@ def cdf_pools(
     """
     pools = np.asarray(pools)
     if isinstance(nodes, SampledNodes):
-        at = one_per_store(points, len(pools), "points", n_terms(family, statistics))
+        several = has_terms(family, statistics)
+        terms = n_terms(family, statistics) if several else None
+        at = one_per_store(points, len(pools), "points", terms)
         return cdf_sampled(family, nodes, hyperparameters, statistics, pools, at)
     geometry = geometry_of(family)
     size, raw = geometry.sizes(statistics)
