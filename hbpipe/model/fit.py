@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hbpipe.errors import FitError
 from hbpipe.model.adjusted import POWERS
-from hbpipe.model.climb import climb, lifted
+from hbpipe.model.climb import climb
 from hbpipe.model.covariates.restate import outside
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Family
@@ -31,14 +31,13 @@ from hbpipe.model.problem import (
     is_restricted,
     read_estimator,
 )
+from hbpipe.model.starts import first_start, inside, starts
 from hbpipe.model.statistics import admitted, check_covariates, check_link
 
 __all__ = ["Fit", "PoolFits", "fit", "fit_pools"]
 
 #: Two climbs found the same summit when their values differ by less, relative to 1 + |value|.
 _SAME_SUMMIT = 1e-8
-#: Starts keep this share of the scale away from 0 where the gradient vanishes by symmetry.
-_LIFT = 0.05
 #: A walk that stopped with less slope than this without a proper maximum stands on a plain.
 _FLAT_NORM = 1e-3
 
@@ -128,7 +127,7 @@ def fit_pools(
     given = sketch
     if model.standardise is not None:
         sketch = model.standardise(given, kind != "map")
-    held = _inside(sketch, hold(model, fixed or {}, sketch.n_pools))
+    held = inside(sketch, hold(model, fixed or {}, sketch.n_pools))
     prior = _compile(model, sketch, hyperprior, frozenset(fixed or ()), needed=kind == "map")
     pinned, status, identified = diagnose(model, sketch, held, estimator=estimator)
     problem = Problem(
@@ -142,19 +141,13 @@ def fit_pools(
         prior if kind == "map" else None,
         _power(model, kind, variant, held, pinned),
     )
-    first = _first_start(problem, start)
+    first = first_start(problem, start)
     if kind == "moments":
         found = _evaluate(problem, problem.settle(model.moments[variant](sketch, held)))
     else:
         found = _climb(problem, first)
     fits = _report(problem, found, first, estimator, fixed or {}, hyperprior)
     return fits if model.standardise is None else outside(fits, given)
-
-
-def _inside(sketch: Any, coordinates: Array) -> Array:
-    """Coordinates in the units of the sketch."""
-    units = getattr(sketch, "units", None)
-    return coordinates if units is None else units.inside(coordinates)
 
 
 @dataclass(frozen=True)
@@ -199,37 +192,8 @@ def _power(family: Family, kind: str, variant: str, held: Array, pinned: Array) 
     return np.where(np.isnan(held[:, axis]) & np.isnan(pinned[:, axis]), POWERS[variant], 0.0)
 
 
-def _first_start(problem: Problem, start: Mapping[str, Any] | None) -> Array:
-    """Moments, or the given start where it says something, inside the bounds."""
-    moments = problem.family.start(problem.sketch, problem.held)
-    if start:
-        given = _inside(problem.sketch, hold(problem.family, start, len(moments)))
-        moments = np.where(np.isnan(given), moments, given)
-    return problem.settle(moments)
-
-
-def _starts(problem: Problem, first: Array) -> list[Array]:
-    """Give the first start, the same without spread, and the same with a large spread.
-
-    Every coordinate that begins at 0 is a spread of something.
-    """
-    family = problem.family
-    bounded = family.bounds[0] == 0.0
-    spreads = bounded | np.isin(np.arange(first.shape[1]), family.spreads)
-    if not (problem.free & spreads).any():
-        return [first]
-    scale = family.scale(problem.sketch)
-    alike = np.where(spreads, 0.0, first)
-    apart = np.where(bounded, scale, alike)
-    starts = [first, problem.settle(alike), problem.settle(apart)]
-    if family.mirror is None:
-        return starts
-    # Where the gradient vanishes at 0 by symmetry, no climb may begin there.
-    return [problem.settle(lifted(start, _LIFT * scale, bounded)) for start in starts]
-
-
 def _climb(problem: Problem, first: Array) -> _Found:
-    climbs = [climb(problem, start) for start in _starts(problem, first)]
+    climbs = [climb(problem, start) for start in starts(problem, first)]
     values = np.stack([found.value for found in climbs])
     # Among climbs that found the same summit the first that converged wins.
     near = values >= values.max(axis=0) - _same_summit(values.max(axis=0))

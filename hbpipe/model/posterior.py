@@ -10,6 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.errors import FitError, StatisticsError
+from hbpipe.model.arguments import (
+    checked_exposure,
+    checked_levels,
+    one_per_store,
+    quantile_names,
+)
 from hbpipe.model.chains import R_HAT_LIMIT
 from hbpipe.model.closed_forms import CLOSED_FORMS, ClosedForm, closed_form, is_closed_form
 from hbpipe.model.covariates.nodes import CoefficientNodes, covariate_mixtures
@@ -23,9 +29,6 @@ from hbpipe.model.pooling import complete_pooling, no_pooling
 from hbpipe.model.pools import (
     PosteriorColumns,
     cdf_pools,
-    checked_exposure,
-    checked_levels,
-    one_per_store,
     update_pools,
 )
 from hbpipe.model.predictive import mix_predictive
@@ -190,7 +193,7 @@ class Posterior(Mapping[str, Array]):
         self._fits = fits
         self._statistics = statistics
         self._codes = np.zeros(len(next(iter(statistics.values()))), dtype=np.int64)
-        names = _quantile_names(checked_levels(quantiles))
+        names = quantile_names(checked_levels(quantiles))
         columns = self._update(quantiles)
         self._columns: dict[str, Array] = {
             name: getattr(columns, name)
@@ -318,19 +321,3 @@ def _chains_disagree(nodes: SampledNodes) -> FitError:
         remedy="give proper hyperpriors with lighter tails, pool more stores, or use "
         "uncertainty='first_order'",
     )
-
-
-def _quantile_names(levels: Array) -> list[str]:
-    """Name the columns of the levels, and refuse levels that differ too little to have two."""
-    names = [f"q{level:g}" for level in levels.tolist()]
-    for name in names:
-        shared = [
-            level for level, other in zip(levels.tolist(), names, strict=True) if other == name
-        ]
-        if len(shared) > 1:
-            raise FitError(
-                f"the quantile levels {shared} share the column {name}",
-                expected="levels that differ in their first six digits",
-                remedy="leave one out, or ask for it by quantile()",
-            )
-    return names
