@@ -90,7 +90,8 @@ class Curvature:
         unit, so that a point of inflection stops nothing.
         """
         diagonal = np.abs(np.einsum("gii->gi", hessian)) + np.abs(gradient) / scale
-        unit = 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+        # A coordinate left out may be all but without curvature; its unit must not magnify rounding.
+        unit = 1.0 / np.sqrt(np.where(used & (diagonal > 0), diagonal, 1.0))
         both = used[:, :, None] & used[:, None, :]
         scaled = np.where(both, -hessian * unit[:, :, None] * unit[:, None, :], 0.0)
         eigenvalues, vectors = np.linalg.eigh(scaled)

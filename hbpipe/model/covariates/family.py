@@ -195,11 +195,12 @@ def degeneracies(base: Family, sketch: CovariateSketch) -> tuple[Degeneracy, ...
     of_base = [_restated(base, standard, case) for case in base.degeneracies(sketch.whole)]
     missing = [case for case in of_base if case.status == "no_data"]
     others = [case for case in of_base if case.status != "no_data"]
+    others.append(_separated(base, units))
     if width > 1:
         # One store is then too few for the coefficients, and that is said by name.
         others = [case for case in others if case.status != "one_store"]
-        others.append(_saturated(base, sketch))
-    return (*missing, *_collinear(base, sketch, units), *others, _separated(base, units))
+        others.append(_saturated(base, standard))
+    return (*missing, *_collinear(base, standard, units), *others)
 
 
 def _restated(base: Family, sketch: CovariateSketch, case: Degeneracy) -> Degeneracy:

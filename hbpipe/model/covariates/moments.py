@@ -14,12 +14,14 @@ from functools import partial
 import numpy as np
 
 from hbpipe.model.covariates.likelihood import locations, log_marginal
-from hbpipe.model.covariates.sketch import CovariateSketch
+from hbpipe.model.covariates.sketch import CovariateSketch, StandardSketch
 from hbpipe.model.family import Array, Codes, Derivatives, Family
 from hbpipe.model.moments import ratio
 from hbpipe.model.optimise import Curvature, maximise
 
 _PAULE_MANDEL_STEPS = 100
+#: No start for counts is farther than this from 0 along a standard coefficient.
+_FARTHEST = 40.0
 
 
 def scale(base: Family, sketch: CovariateSketch) -> Array:
@@ -46,13 +48,21 @@ def without_spread(base: Family, sketch: CovariateSketch, held: Array) -> Array:
     at[:, :width] = np.where(np.isnan(held[:, :width]), at[:, :width], held[:, :width])
     free = np.isnan(held)
     free[:, width:] = False
+    if isinstance(sketch, StandardSketch):
+        # What runs away is not sought: it would take a step for every e-fold.
+        runaway = free[:, :width] & np.isfinite(sketch.units.runaway)
+        at[:, :width] = np.where(runaway, sketch.units.runaway, at[:, :width])
+        free[:, :width] &= ~runaway
+    far = np.inf if _is_normal(base) else _FARTHEST
     lower, upper = (np.full(at.shape[1], side) for side in (-np.inf, np.inf))
+    lower[:width], upper[:width] = -far, far
 
     def objective(coordinates: Array, pools: Codes) -> Derivatives:
         cut = sketch if len(pools) == sketch.n_pools else sketch.select(pools)
         return log_marginal(base, cut, coordinates)
 
-    return maximise(objective, at, lower, upper, scale(base, sketch), free).coordinates
+    begin = np.where(free, np.clip(at, lower, upper), at)
+    return maximise(objective, begin, lower, upper, scale(base, sketch), free).coordinates
 
 
 def pearson(base: Family, sketch: CovariateSketch, held: Array) -> Array:
@@ -62,7 +72,7 @@ def pearson(base: Family, sketch: CovariateSketch, held: Array) -> Array:
     square, slope = _residual(base, sketch, at)
     found = np.where(_freedom(sketch) > 0, ratio(square - _freedom(sketch), slope), 0.0)
     at[:, width] = np.where(np.isnan(held[:, width]), found, held[:, width])
-    if base.geometry is not None and base.geometry.location_is_analytic:
+    if _is_normal(base):
         inside = at.copy()
         inside[:, width] = np.maximum(found, 0.0)
         at[:, :width] = _least_squares(base, sketch, inside, held)
@@ -93,6 +103,10 @@ def paule_mandel(base: Family, sketch: CovariateSketch, held: Array) -> Array:
             break
     at[:, :width] = _least_squares(base, sketch, at, held)
     return at
+
+
+def _is_normal(base: Family) -> bool:
+    return base.geometry is not None and base.geometry.location_is_analytic
 
 
 def _freedom(sketch: CovariateSketch) -> Array:
@@ -136,8 +150,7 @@ def moments_of(base: Family) -> dict[str, partial[Array]]:
 
     They have the names of the base family's estimators that they generalise.
     """
-    assert base.geometry is not None
-    if base.geometry.location_is_analytic:
+    if _is_normal(base):
         return {
             "paule_mandel": partial(paule_mandel, base),
             "dersimonian_laird": partial(pearson, base),

@@ -100,6 +100,11 @@ def _usable(target: RegressionTarget) -> tuple[NDArray[np.bool_], NDArray[np.boo
     known = ~np.isnan(target.held[:, LOCATION])
     known |= np.linalg.eigvalsh(target.prior.precision)[:, 0] > 0
     usable = usable & ((sketch.units.collinear < 0) | known)
+    # One value a store: where coefficients can meet them all, σ has no lower end.
+    spare = (sketch.n_groups > sketch.x.shape[1]) | known
+    for case in target.family.degeneracies(sketch.whole):
+        if case.status == "sigma_unidentified":
+            usable = usable & (spare | ~case.pools)
     return usable, ~usable
 
 

@@ -28,12 +28,14 @@ from hbpipe.model.family import Array, Codes, Derivatives, Family
 from hbpipe.model.geometry import LOCATION, geometry_of
 from hbpipe.model.grouped import Rows
 from hbpipe.model.hyperpriors import LogPrior, compile_hyperprior
-from hbpipe.model.jets import Jet
+from hbpipe.model.jets import Jet, variables
 from hbpipe.model.moments import ratio
 
 COEFFICIENTS = "coefficients"
 #: Sd of a coefficient of counts, on the logit or the logarithm, per unit of its column's size.
 _SD = 2.5
+#: A mean of e^±150, or on the base family's bound, is as good as none.
+_FARTHEST = 150.0
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,12 @@ class CoefficientPrior:
     def __call__(self, coordinates: Array) -> Derivatives:
         """Log density up to a constant, and derivatives in the coordinates (G, D).
 
-        With respect to the base family's named parameters at the mean row, and the coefficients.
+        With respect to the coefficients and the other named parameters of the base family's
+        hyperprior: what that says of the mean at the mean row is told for its line.
         """
         width = self.centre.shape[1]
         own = [LOCATION, *range(width, coordinates.shape[1])]
-        value, slope, curvature = self.base(coordinates[:, own])
+        value, slope, curvature = self._at_the_mean(coordinates[:, own])
         distance = coordinates[:, :width] - self.centre
         pull = np.einsum("gpq,gq->gp", self.precision, distance)
         gradient = np.zeros_like(coordinates)
@@ -80,6 +83,26 @@ class CoefficientPrior:
         gradient[:, :width] -= pull
         hessian[:, :width, :width] -= self.precision
         return value - 0.5 * np.sum(pull * distance, axis=1), gradient, hessian
+
+    def _at_the_mean(self, coordinates: Array) -> Derivatives:
+        """Log density of the base family's coordinates, the location on its line."""
+        geometry = geometry_of(self.base.family)
+        location, at = geometry.parametrisations[0][LOCATION], coordinates
+        if not geometry.location_is_analytic:
+            # No maximum is out there, and numbers end soon after.
+            end = min(get_family(self.base.family).coordinates[0].upper, _FARTHEST)
+            at = coordinates.copy()
+            at[:, LOCATION] = np.clip(at[:, LOCATION], -end, end)
+        value, slope, curvature = self.base(at)
+        if location in self.base.measure:
+            stretch = geometry.log_jacobian[location](variables(at))
+            value, slope = value + stretch.value, slope + stretch.gradient
+            curvature = curvature + stretch.hessian
+        within = at[:, LOCATION] == coordinates[:, LOCATION]
+        slope[:, LOCATION] *= within
+        curvature[:, LOCATION] *= within[:, None]
+        curvature[:, :, LOCATION] *= within[:, None]
+        return value, slope, curvature
 
     def in_working(self, working: list[Jet]) -> Jet:
         """Log density with respect to the working variables, Jacobian included.
