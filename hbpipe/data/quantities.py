@@ -83,7 +83,7 @@ class Metric:
 
     @property
     def fitted(self) -> Family:
-        """The family whose hyperparameters are estimated: with covariates, of any number of them."""
+        """The family whose hyperparameters are estimated: with covariates, with one of them."""
         from hbpipe.model.families import get_family
 
         family = self.model
