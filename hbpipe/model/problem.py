@@ -187,7 +187,7 @@ def diagnose(
     status = np.full(len(held), "", dtype="U32")
     identified = np.ones(len(held), bool)
     for case in family.degeneracies(sketch):
-        if kind == "map" and case.status != "no_data":
+        if kind == "map" and case.status != "no_data" and case.prior_helps:
             continue
         concerned = _concerned(family, case, held) & (status == "")
         status[concerned] = case.status
