@@ -166,6 +166,8 @@ class Degeneracy:
         What the reader is told.
     unless
         Hyperparameters; holding any one of them makes the rest estimable, and nothing is wrong.
+    prior_helps
+        Whether a hyperprior may make them estimable: not where it is about others.
     """
 
     status: str
@@ -175,6 +177,7 @@ class Degeneracy:
     found: str
     remedy: str
     unless: tuple[str, ...] = ()
+    prior_helps: bool = True
 
 
 @dataclass(frozen=True)
