@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
+from hbpipe.data.covariates import attributes
 from hbpipe.data.quantities import Metric, parse_metric
 from hbpipe.data.spelling import nearest
 from hbpipe.errors import ConfigError
@@ -27,11 +28,10 @@ from hbpipe.sections import (
     Events,
     Inference,
     LakeSettings,
-    MetricName,
-    MetricSetting,
     Section,
     Stores,
 )
+from hbpipe.typed import MetricName, MetricSetting
 
 __all__ = [
     "Audits",
@@ -80,6 +80,7 @@ class Settings(Section):
         self._metrics = tuple(parse_metric(name, raw) for name, raw in self.metrics.items())
         faults = pool_faults(self.events.levels, self.inference.pool_by or ())
         faults += estimator_faults(self.inference.estimator, self._metrics)
+        faults += covariate_faults(self.stores.path, self._metrics)
         if faults:
             raise ValueError("\n".join(faults))
         return self
@@ -146,6 +147,18 @@ def estimator_faults(estimator: str, metrics: Sequence[Metric]) -> list[str]:
                 f"{nearest(variant, family.moments)}"
             )
     return faults
+
+
+def covariate_faults(path: str | None, metrics: Sequence[Metric]) -> list[str]:
+    """List the metrics whose covariates are in no table."""
+    if path is not None:
+        return []
+    return [
+        f"stores.path: the covariates of {metric.name} ({', '.join(columns)}) are columns of the "
+        "table of stores, and none is set"
+        for metric in metrics
+        if (columns := attributes(metric.covariates))
+    ]
 
 
 # --- loading ------------------------------------------------------------------------------------

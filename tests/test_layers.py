@@ -19,10 +19,11 @@ MAY_IMPORT = {
     "hbpipe/model": "numpy scipy hbpipe.errors hbpipe.model.*",
     "hbpipe/data": "numpy pyarrow deltalake hbpipe.errors hbpipe.model.family "
     "hbpipe.model.families hbpipe.data.*",
-    "hbpipe/sections.py": "pydantic hbpipe.errors hbpipe.data.quantities",
+    "hbpipe/typed.py": "pydantic hbpipe.data.quantities",
+    "hbpipe/sections.py": "pydantic hbpipe.errors hbpipe.data.quantities hbpipe.typed",
     "hbpipe/layers.py": "yaml hbpipe.errors hbpipe.data.spelling",
-    "hbpipe/config.py": "pydantic hbpipe.errors hbpipe.data.quantities hbpipe.data.spelling "
-    "hbpipe.layers hbpipe.sections",
+    "hbpipe/config.py": "pydantic hbpipe.errors hbpipe.data.covariates hbpipe.data.quantities "
+    "hbpipe.data.spelling hbpipe.layers hbpipe.sections hbpipe.typed",
     "hbpipe/run": "numpy pyarrow yaml hbpipe.errors hbpipe.config hbpipe.model.* hbpipe.data.* "
     "hbpipe.report.* hbpipe.run.*",
     "hbpipe/run/engine.py": "dask distributed hbpipe.errors hbpipe.config",

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from hbpipe.errors import FitError
 from hbpipe.model.adjusted import POWERS
-from hbpipe.model.climb import climb, lifted
+from hbpipe.model.climb import climb
+from hbpipe.model.covariates.restate import outside
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Family
 from hbpipe.model.fits import Fit, PoolFits
@@ -30,14 +31,13 @@ from hbpipe.model.problem import (
     is_restricted,
     read_estimator,
 )
-from hbpipe.model.statistics import admitted
+from hbpipe.model.starts import first_start, inside, starts
+from hbpipe.model.statistics import admitted, check_covariates, check_link
 
 __all__ = ["Fit", "PoolFits", "fit", "fit_pools"]
 
 #: Two climbs found the same summit when their values differ by less, relative to 1 + |value|.
 _SAME_SUMMIT = 1e-8
-#: Starts keep this share of the scale away from 0 where the gradient vanishes by symmetry.
-_LIFT = 0.05
 #: A walk that stopped with less slope than this without a proper maximum stands on a plain.
 _FLAT_NORM = 1e-3
 
@@ -49,6 +49,8 @@ def fit(
     estimator: str = "ml",
     fixed: Mapping[str, Any] | None = None,
     hyperprior: Any = None,
+    covariates: Any = None,
+    link: str | None = None,
     start: Mapping[str, Any] | None = None,
 ) -> Fit:
     """Estimate the hyperparameters of one pool of stores.
@@ -70,6 +72,11 @@ def fit(
         element of a vector free.
     hyperprior
         Specification of the hyperprior. It shapes ``map``, and posteriors remember it.
+    covariates
+        (J, P) array-like, the intercept column included: the prior mean is then linear in them on
+        the line of the family's link, with ``coefficients`` in place of the location.
+    link
+        The family's link, ``identity``, ``logit`` or ``log``, for those who want to name it.
     start
         Hyperparameters to start from, in place of the moments.
 
@@ -83,7 +90,11 @@ def fit(
     """
     model = get_family(family) if isinstance(family, str) else family
     model, arrays = admitted(model, statistics)
+    check_link(model, link)
     stores = len(arrays[model.statistics[0].name])
+    if covariates is not None or model.covariates is not None:
+        arrays["covariates"] = check_covariates(covariates, stores, model.covariates)
+        model = get_family(model.name, model.size, arrays["covariates"].shape[1])
     sketch = model.compress(arrays, np.zeros(stores, np.int64), 1)
     fits = fit_pools(
         model, sketch, estimator=estimator, fixed=fixed, hyperprior=hyperprior, start=start
@@ -115,7 +126,10 @@ def fit_pools(
     """
     model = get_family(family) if isinstance(family, str) else family
     kind, variant = read_estimator(model, estimator)
-    held = hold(model, fixed or {}, sketch.n_pools)
+    given = sketch
+    if model.standardise is not None:
+        sketch = model.standardise(given, kind != "map")
+    held = inside(sketch, hold(model, fixed or {}, sketch.n_pools))
     prior = _compile(model, sketch, hyperprior, frozenset(fixed or ()), needed=kind == "map")
     pinned, status, identified = diagnose(model, sketch, held, estimator=estimator)
     problem = Problem(
@@ -129,12 +143,13 @@ def fit_pools(
         prior if kind == "map" else None,
         _power(model, kind, variant, held, pinned),
     )
-    first = _first_start(problem, start)
+    first = first_start(problem, start)
     if kind == "moments":
         found = _evaluate(problem, problem.settle(model.moments[variant](sketch, held)))
     else:
         found = _climb(problem, first)
-    return _report(problem, found, first, estimator, fixed or {}, hyperprior)
+    fits = _report(problem, found, first, estimator, fixed or {}, hyperprior)
+    return fits if model.standardise is None else outside(fits, given)
 
 
 @dataclass(frozen=True)
@@ -162,6 +177,10 @@ def _compile(family: Family, sketch: Any, spec: Any, held: frozenset[str], *, ne
         return spec
     if family.hyperprior is not None:
         return family.hyperprior(spec, sketch, held)
+    if family.covariates is not None:
+        from hbpipe.model.covariates.prior import compile_prior
+
+        return compile_prior(family, spec, sketch, held=held)
     from hbpipe.model.hyperpriors import compile_hyperprior
 
     return compile_hyperprior(family, spec, sketch, held=held)
@@ -175,37 +194,8 @@ def _power(family: Family, kind: str, variant: str, held: Array, pinned: Array) 
     return np.where(np.isnan(held[:, axis]) & np.isnan(pinned[:, axis]), POWERS[variant], 0.0)
 
 
-def _first_start(problem: Problem, start: Mapping[str, Any] | None) -> Array:
-    """Moments, or the given start where it says something, inside the bounds."""
-    moments = problem.family.start(problem.sketch, problem.held)
-    if start:
-        given = hold(problem.family, start, len(moments))
-        moments = np.where(np.isnan(given), moments, given)
-    return problem.settle(moments)
-
-
-def _starts(problem: Problem, first: Array) -> list[Array]:
-    """Give the first start, the same without spread, and the same with a large spread.
-
-    Every coordinate that begins at 0 is a spread of something.
-    """
-    family = problem.family
-    bounded = family.bounds[0] == 0.0
-    spreads = bounded | np.isin(np.arange(first.shape[1]), family.spreads)
-    if not (problem.free & spreads).any():
-        return [first]
-    scale = family.scale(problem.sketch)
-    alike = np.where(spreads, 0.0, first)
-    apart = np.where(bounded, scale, alike)
-    starts = [first, problem.settle(alike), problem.settle(apart)]
-    if family.mirror is None:
-        return starts
-    # Where the gradient vanishes at 0 by symmetry, no climb may begin there.
-    return [problem.settle(lifted(start, _LIFT * scale, bounded)) for start in starts]
-
-
 def _climb(problem: Problem, first: Array) -> _Found:
-    climbs = [climb(problem, start) for start in _starts(problem, first)]
+    climbs = [climb(problem, start) for start in starts(problem, first)]
     values = np.stack([found.value for found in climbs])
     # Among climbs that found the same summit the first that converged wins.
     near = values >= values.max(axis=0) - _same_summit(values.max(axis=0))
@@ -275,6 +265,7 @@ def _report(
         hyperprior=hyperprior,
         sketch=problem.sketch,
         size=family.size,
+        covariates=family.covariates,
     )
 
 

@@ -87,6 +87,11 @@ def variables(point: Array) -> list[Jet]:
     return [Jet(point[:, d].copy(), rows[d].copy(), none) for d in range(dimension)]
 
 
+def constant(value: Array) -> Jet:
+    """Return numbers (G,) as jets of no variable, to evaluate a formula without derivatives."""
+    return Jet(value, np.zeros((len(value), 0)), np.zeros((len(value), 0, 0)))
+
+
 def exp(jet: Jet) -> Jet:
     """Exponential of a jet."""
     value = np.exp(jet.value)

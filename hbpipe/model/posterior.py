@@ -10,27 +10,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.errors import FitError, StatisticsError
+from hbpipe.model.arguments import (
+    checked_exposure,
+    checked_levels,
+    one_per_store,
+    quantile_names,
+)
 from hbpipe.model.chains import R_HAT_LIMIT
 from hbpipe.model.closed_forms import CLOSED_FORMS, ClosedForm, closed_form, is_closed_form
+from hbpipe.model.covariates.nodes import CoefficientNodes, covariate_mixtures
 from hbpipe.model.family import Array, Description, Family, Statistics
 from hbpipe.model.fits import Fit, PoolFits
 from hbpipe.model.geometry import geometry_of
 from hbpipe.model.integrate import UNCERTAINTIES, integrate_pools
+from hbpipe.model.mixture import Mixture
 from hbpipe.model.names import unknown
 from hbpipe.model.pooling import complete_pooling, no_pooling
 from hbpipe.model.pools import (
     PosteriorColumns,
     cdf_pools,
-    checked_exposure,
-    checked_levels,
-    one_per_store,
     update_pools,
 )
 from hbpipe.model.predictive import mix_predictive
 from hbpipe.model.sampled_nodes import AnyNodes, SampledNodes
 from hbpipe.model.sampled_update import PLAIN, covariance_sampled, predict_sampled
 from hbpipe.model.shrink import pool_posterior
-from hbpipe.model.statistics import admitted
+from hbpipe.model.statistics import admitted, check_covariates
 
 __all__ = [
     "Posterior",
@@ -49,6 +54,7 @@ def posterior(
     *,
     uncertainty: str = "auto",
     quantiles: float | tuple[float, ...] = (0.025, 0.5, 0.975),
+    covariates: Any = None,
 ) -> Posterior:
     """Update stores with what a fit learnt of their pool.
 
@@ -70,6 +76,8 @@ def posterior(
     quantiles
         Level, or levels, of the columns ``q...``, strictly between 0 and 1. A column's name has
         six digits of its level.
+    covariates
+        (J, P) array-like, coded as those of the fit, where it has any.
 
     Returns
     -------
@@ -90,6 +98,15 @@ def posterior(
             where={"family": model.name},
             expected=f"{fit.pools.size}, as the fit has",
             remedy="pass the statistics that the fit was made from, or of the same columns",
+        )
+    if model.covariates is not None:
+        stores = len(arrays[model.statistics[0].name])
+        arrays["covariates"] = check_covariates(covariates, stores, model.covariates)
+    elif covariates is not None:
+        raise FitError(
+            "there are covariates, and the fit has none",
+            expected="covariates of the fit and of its posteriors, or of neither",
+            remedy="fit with `covariates` too, or leave them out",
         )
     if is_closed_form(uncertainty):
         closed = closed_form(fit, arrays, uncertainty)
@@ -176,7 +193,7 @@ class Posterior(Mapping[str, Array]):
         self._fits = fits
         self._statistics = statistics
         self._codes = np.zeros(len(next(iter(statistics.values()))), dtype=np.int64)
-        names = _quantile_names(checked_levels(quantiles))
+        names = quantile_names(checked_levels(quantiles))
         columns = self._update(quantiles)
         self._columns: dict[str, Array] = {
             name: getattr(columns, name)
@@ -257,22 +274,30 @@ class Posterior(Mapping[str, Array]):
             return self._family.predict(law, amount, at, levels)
         if isinstance(self.nodes, SampledNodes):
             return predict_sampled(self._family, self.nodes, self._statistics, amount, levels)
-        size, raw = geometry_of(self._family).sizes(self._statistics)
-        mixture, noise = pool_posterior(self.nodes, size, raw)
+        mixture, noise = self._mixture()
         parts = dict(zip(law, mixture.parameters, strict=True))
         known = {"sigma": np.sqrt(noise)}
         return mix_predictive(self._family, parts, mixture.weight, amount, known, levels)
 
+    def _mixture(self) -> tuple[Mixture, Array]:
+        """Posteriors as mixtures over nodes, and noise variances (1, K) or (J, K)."""
+        assert not isinstance(self.nodes, SampledNodes)
+        size, raw = geometry_of(self._family).sizes(self._statistics)
+        if isinstance(self.nodes, CoefficientNodes):
+            return covariate_mixtures(self.nodes, self._statistics["covariates"], size, raw)
+        return pool_posterior(self.nodes, size, raw)
+
     def _side_by_side(self) -> dict[str, Array]:
         """Each store by itself, and all stores of the fit as one."""
         complete = complete_pooling(self._fits)
+        alike = complete.of_stores(self._family, self._statistics, self._codes)
         of_stores = {name: v[self._codes] for name, v in self._fits.hyperparameters.items()}
         raw, sd = no_pooling(self._family, self._statistics, of_stores)
         return {
             "no_pooling": raw,
             "no_pooling_sd": sd,
-            "complete_pooling": complete.estimate[self._codes],
-            "complete_pooling_sd": complete.sd[self._codes],
+            "complete_pooling": alike[0],
+            "complete_pooling_sd": alike[1],
         }
 
     def _update(self, quantiles: float | tuple[float, ...]) -> PosteriorColumns:
@@ -296,19 +321,3 @@ def _chains_disagree(nodes: SampledNodes) -> FitError:
         remedy="give proper hyperpriors with lighter tails, pool more stores, or use "
         "uncertainty='first_order'",
     )
-
-
-def _quantile_names(levels: Array) -> list[str]:
-    """Name the columns of the levels, and refuse levels that differ too little to have two."""
-    names = [f"q{level:g}" for level in levels.tolist()]
-    for name in names:
-        shared = [
-            level for level, other in zip(levels.tolist(), names, strict=True) if other == name
-        ]
-        if len(shared) > 1:
-            raise FitError(
-                f"the quantile levels {shared} share the column {name}",
-                expected="levels that differ in their first six digits",
-                remedy="leave one out, or ask for it by quantile()",
-            )
-    return names

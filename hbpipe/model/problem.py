@@ -226,8 +226,10 @@ def diagnose(
         identified[concerned] = case.identified
         pinned[concerned] = np.where(np.isnan(held), case.limit, np.nan)[concerned]
     if kind == "reml":
-        # With μ integrated out, one store says nothing about the spread.
-        identified &= (status != "one_store") | ~np.isnan(held[:, family.spreads]).any(axis=1)
+        # With the location integrated out, as many stores as it has coefficients, or one, say
+        # nothing about the spread.
+        spare = ~np.isin(status, ("one_store", "saturated"))
+        identified &= spare | ~np.isnan(held[:, family.spreads]).any(axis=1)
     if kind in ADJUSTABLE and variant:
         # Where the data alone put the spread on its bound, the penalty alone would move it off.
         identified &= np.isnan(pinned[:, family.spreads]).all(axis=1)

@@ -13,26 +13,38 @@ from hbpipe.data.parts import write_part
 from hbpipe.data.quantities import Metric
 from hbpipe.data.schemas import quantile_name
 from hbpipe.model.delta import standard_deviations
+from hbpipe.model.design import Design
 from hbpipe.model.family import Family
 from hbpipe.model.pools import update_pools
 from hbpipe.model.sampled_nodes import SampledNodes
 from hbpipe.run import commits
+from hbpipe.run.covariates import told
 from hbpipe.run.fits import MetricFit, pool_label
 from hbpipe.run.night import Night
 from hbpipe.run.parameters import places
 from hbpipe.run.releases import newest, read, releases
 
 
-def last_hyperparameters(night: Night, metric: Metric) -> dict[str, dict[str, float]]:
+def last_hyperparameters(
+    night: Night, metric: Metric, design: Design | None = None
+) -> dict[str, dict[str, float]]:
     """Read the hyperparameters of the latest earlier day: pool label -> parameter -> value.
 
-    Never those of the same day: a rerun would then measure its drift from itself.
+    Never those of the same day: a rerun would then measure its drift from itself. Coefficients of
+    covariates that were coded otherwise are about other columns, and are left out.
     """
     environment, as_of = night.settings.environment, to_date(night.plan.as_of)
     earlier = [row for row in releases(night.lake, environment) if row["as_of"] < as_of]
     last = newest(earlier)
     if last is None:
         return {}
+    if design is not None:
+        before = read(night.lake, "fits", environment=environment, release=last["release"])
+        coded = [
+            row.get("covariates") for row in before.to_pylist() if row["metric"] == metric.name
+        ]
+        if set(coded) != {told(design)}:
+            return {}
     table = read(night.lake, "hyperparameters", environment=environment, release=last["release"])
     found: dict[str, dict[str, float]] = {}
     for row in table.to_pylist():
@@ -72,19 +84,26 @@ def _pool_columns(night: Night, found: MetricFit, g: int) -> dict[str, Any]:
 
 
 def _hyperparameter_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
-    sds, terms = standard_deviations(found.fits), found.metric.term_names
+    sds, terms = standard_deviations(found.fits), found.parameter_terms
     return [
         {
             **_pool_columns(night, found, g),
             "family": found.metric.family,
             "parameter": label,
-            "value": float(values[(g, *place)]) if found.fits.identified[g] else None,
+            "value": float(values[(g, *place)]) if _is_known(found, g, name, place) else None,
             "sd": _positive(sds[name][(g, *place)]),
         }
         for g in range(len(found.pools))
         for name, values in found.fits.hyperparameters.items()
         for label, place in places(name, np.shape(values)[1:], terms)
     ]
+
+
+def _is_known(found: MetricFit, g: int, name: str, place: tuple[int, ...]) -> bool:
+    """Tell whether the data of a pool determine a number: a chain without malls has no effect."""
+    if found.span is not None and name == "coefficients":
+        return bool(found.fits.identified[g] and found.span.determined[(g, *place)])
+    return bool(found.fits.identified[g])
 
 
 def _positive(value: float) -> float | None:
@@ -117,6 +136,7 @@ def _fit_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
             "method": str(found.nodes.method[g]),
             **_sampling_columns(found, g),
             "drift": found.drift[g],
+            "covariates": told(found.design),
             **_overdispersion(found, g),
         }
         for g in range(len(found.pools))
@@ -157,15 +177,16 @@ def _finite(value: float) -> float | None:
 
 
 def _new_store_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
-    """Describe a store without data in each pool: the prior, averaged over its uncertainty."""
-    family, count = found.metric.model, len(found.pools)
+    """Describe stores without data in each pool: the prior, averaged over its uncertainty."""
+    family, new = found.fits.model, found.new_stores
     levels, terms = night.settings.inference.quantiles, found.metric.term_names
+    count = len(new.pools)
     columns = update_pools(
         family,
         found.nodes,
         found.fits.hyperparameters,
-        _empty(family, count),
-        np.arange(count),
+        {**_empty(family, count), **new.statistics},
+        new.pools,
         quantiles=levels,
     )
     numbers = {"mean": columns.mean, "sd": columns.sd} | {
@@ -174,15 +195,16 @@ def _new_store_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
     by_term = {name: values.reshape(count, len(terms)) for name, values in numbers.items()}
     return [
         {
-            **_pool_columns(night, found, g),
+            **_pool_columns(night, found, int(g)),
+            "covariates": new.words[row] if new.words else None,
             "term": term,
             **{
-                name: float(values[g, k]) if columns.method[g] != "unidentified" else None
+                name: float(values[row, k]) if columns.method[row] != "unidentified" else None
                 for name, values in by_term.items()
             },
-            "method": str(columns.method[g]),
+            "method": str(columns.method[row]),
         }
-        for g in range(count)
+        for row, g in enumerate(new.pools)
         for k, term in enumerate(terms)
     ]
 

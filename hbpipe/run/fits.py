@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,13 +14,20 @@ from hbpipe.config import Inference
 from hbpipe.data.quantities import Metric
 from hbpipe.data.units import encode
 from hbpipe.data.window import Folded
-from hbpipe.model.family import Array, Codes, Statistics
+from hbpipe.model.checks import PrecisionDependence
+from hbpipe.model.covariates.ranks import Span, fit_by_rank
+from hbpipe.model.covariates.sketch import CovariateSketch
+from hbpipe.model.design import Design
+from hbpipe.model.families import get_family
+from hbpipe.model.family import Array, Codes, Family, Statistics
 from hbpipe.model.fit import PoolFits, fit_pools
 from hbpipe.model.integrate import integrate_pools
 from hbpipe.model.overdispersion import Overdispersion
 from hbpipe.model.pooling import CompletePooling, complete_pooling, log_likelihood_no_pooling
 from hbpipe.model.sampled_nodes import AnyNodes, SampledNodes
 from hbpipe.run import parameters
+from hbpipe.run.coding import COVARIATES, known_units
+from hbpipe.run.typical import Coded, NewStores
 
 #: The values of a pool's levels, coarse to fine; empty where all units share one prior.
 Pool = tuple[Any, ...]
@@ -36,11 +43,28 @@ class MetricFit:
     nodes: AnyNodes
     drift: list[float | None]
     complete: CompletePooling
+    #: Stores without data that the release describes.
+    new_stores: NewStores
     #: Log likelihood of each pool when every unit has its own θ, (G,); NaN where there is none.
     no_pooling: Array
     overdispersion: Overdispersion | None = None
     #: What the sizes of each pool's units were divided by, (G,); None where nothing was.
     divisor: Array | None = None
+    #: How covariates are coded; None where the prior mean is the same for all units of a pool.
+    design: Design | None = None
+    #: What of the coefficients each pool's units determine; None where that is all of them.
+    span: Span | None = None
+    size_dependence: PrecisionDependence | None = None
+
+    @property
+    def estimates(self) -> Estimates:
+        """What a worker needs of the fits without their uncertainty."""
+        return Estimates(self.fits.model, self.fits.hyperparameters, self.divisor)
+
+    @property
+    def parameter_terms(self) -> tuple[str, ...]:
+        """The names of the numbers of a hyperparameter that is a vector or a matrix."""
+        return self.metric.term_names if self.design is None else self.design.labels
 
     @property
     def labels(self) -> list[str]:
@@ -53,6 +77,15 @@ class MetricFit:
         if isinstance(self.nodes, SampledNodes):
             return self.nodes.converged
         return np.ones(len(self.pools), np.bool_)
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Point estimates of a metric's pools: name -> (G, ...), and what divides sizes, (G,)."""
+
+    family: Family
+    hyperparameters: dict[str, Array]
+    divisor: Array | None
 
 
 def pool_label(pool: Pool) -> str:
@@ -73,16 +106,23 @@ def pool_codes(
     folded: Folded, levels: Sequence[str], pool_by: Sequence[str], pools: list[Pool]
 ) -> NDArray[np.int64]:
     """Return the number of each unit's pool, (U,)."""
-    if not pool_by:
-        return np.zeros(folded.n, np.int64)
-    encoded = [encode(folded.keys[levels.index(name)]) for name in pool_by]
-    joint = np.zeros(folded.n, np.int64)
+    return number_pools([folded.keys[levels.index(name)] for name in pool_by], folded.n, pools)
+
+
+def number_pools(
+    keys: Sequence[pa.Array | pa.ChunkedArray], rows: int, pools: list[Pool]
+) -> NDArray[np.int64]:
+    """Return the number of the pool that each row's ``keys`` name, (R,); -1 where it is none."""
+    if not keys:
+        return np.zeros(rows, np.int64)
+    encoded = [encode(key) for key in keys]
+    joint = np.zeros(rows, np.int64)
     for level in encoded:
         joint = joint * len(level.values) + level.codes
     numbers = {pool: number for number, pool in enumerate(pools)}
     present, first, inverse = np.unique(joint, return_index=True, return_inverse=True)
     values = [level.values.take(pa.array(level.codes[first])).to_pylist() for level in encoded]
-    of_present = [numbers[pool] for pool in zip(*values, strict=True)]
+    of_present = [numbers.get(pool, -1) for pool in zip(*values, strict=True)]
     return np.array(of_present, np.int64)[inverse] if len(present) else joint
 
 
@@ -97,7 +137,19 @@ def compress_shard(
     """Make the sketch of one shard: all that the likelihood of its stores depends on."""
     codes = pool_codes(folded, levels, pool_by, pools)
     statistics = effective(metric, folded.statistics[metric.name], codes, divisor)
-    return metric.model.compress(statistics, codes, len(pools))
+    own, statistics = with_covariates_only(codes, statistics)
+    family = metric.model
+    if COVARIATES in statistics:
+        family = get_family(family.name, family.size, statistics[COVARIATES].shape[1])
+    return family.compress(statistics, own, len(pools))
+
+
+def with_covariates_only(codes: Codes, statistics: Statistics) -> tuple[Codes, Statistics]:
+    """Leave out units whose covariates are unknown: they have no prior mean."""
+    known = known_units(statistics)
+    if known is None or known.all():
+        return codes, statistics
+    return codes[known], {name: np.asarray(values)[known] for name, values in statistics.items()}
 
 
 def effective(
@@ -107,7 +159,10 @@ def effective(
     law = metric.model.dispersion
     if divisor is None or law is None:
         return statistics
-    return law.thin(statistics, divisor[codes])
+    thinned = law.thin(statistics, divisor[codes])
+    if COVARIATES in statistics:
+        thinned[COVARIATES] = statistics[COVARIATES]
+    return thinned
 
 
 def fit_metric(
@@ -118,21 +173,19 @@ def fit_metric(
     before: dict[str, dict[str, float]],
     overdispersion: Overdispersion | None = None,
     divisor: Array | None = None,
+    coded: Coded | None = None,
 ) -> MetricFit:
     """Fit every pool of a metric in one batch, and integrate over what the fits leave open.
 
     ``sketch`` is that of all shards, of sizes that were divided by ``divisor``; ``before`` holds
-    the last release's hyperparameters by pool label, for the drift.
+    the last release's hyperparameters by pool label, for the drift; ``coded`` the covariates.
     """
-    fits = fit_pools(
-        metric.model,
-        sketch,
-        estimator=inference.estimator,
-        fixed=metric.fixed or None,
-        hyperprior=metric.hyperprior,
-    )
-    nodes = integrate_pools(fits, uncertainty=inference.uncertainty)
-    drift = _drift(metric, pools, fits, before)
+    design = None if coded is None else coded.design
+    new_stores = NewStores(np.arange(len(pools))) if coded is None else coded.new_stores
+    span = _span(metric, sketch)
+    fits, nodes, complete = _estimate(metric, design, sketch, span, inference)
+    terms = metric.term_names if design is None else design.labels
+    drift = _drift(terms, pools, fits, before)
     return MetricFit(
         metric,
         pools,
@@ -140,21 +193,59 @@ def fit_metric(
         replace(fits, sketch=None),
         nodes,
         drift,
-        complete_pooling(fits),
+        complete,
+        new_stores if span is None else new_stores.within(span),
         log_likelihood_no_pooling(fits),
         overdispersion,
         divisor,
+        design,
+        span,
     )
 
 
+def _span(metric: Metric, sketch: Any) -> Span | None:
+    """Return what the stores of each pool determine; None where that is everything.
+
+    A hyperprior of the coefficients determines those that the stores do not.
+    """
+    spec = metric.hyperprior
+    proper = isinstance(spec, Mapping) and "coefficients" in spec
+    if proper or not isinstance(sketch, CovariateSketch):
+        return None
+    found = Span.of(sketch)
+    return None if found.determined.all() else found
+
+
+def _estimate(
+    metric: Metric, design: Design | None, sketch: Any, span: Span | None, inference: Inference
+) -> tuple[PoolFits, AnyNodes, CompletePooling]:
+    options: dict[str, Any] = {
+        "estimator": inference.estimator,
+        "fixed": metric.fixed or None,
+        "hyperprior": metric.hyperprior,
+    }
+    family, uncertainty = family_of(metric, design), inference.uncertainty
+    if span is not None:
+        ranked = fit_by_rank(family, sketch, span, **options, uncertainty=uncertainty)
+        return ranked.fits, ranked.nodes, ranked.complete
+    fits = fit_pools(family, sketch, **options)
+    return fits, integrate_pools(fits, uncertainty=uncertainty), complete_pooling(fits)
+
+
+def family_of(metric: Metric, design: Design | None) -> Family:
+    """Return the family of a metric, with as many covariates as its design has columns."""
+    family = metric.model
+    return family if design is None else get_family(family.name, family.size, len(design.labels))
+
+
 def _drift(
-    metric: Metric, pools: list[Pool], fits: PoolFits, before: dict[str, dict[str, float]]
+    terms: Sequence[str], pools: list[Pool], fits: PoolFits, before: dict[str, dict[str, float]]
 ) -> list[float | None]:
     """Twice the log likelihood lost by keeping the last release's hyperparameters, by pool.
 
     Without change it is about chi-squared with one degree per hyperparameter.
     """
-    family, terms = metric.model, metric.term_names
+    family = fits.model
     last = [before.get(pool_label(pool), {}) for pool in pools]
     wanted = {name: fits.hyperparameters[name] for name in family.hyperparameters}
     needed = parameters.labels(wanted, terms)

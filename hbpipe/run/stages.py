@@ -23,13 +23,15 @@ from hbpipe.data.window import fold_window
 from hbpipe.errors import GateError
 from hbpipe.model.family import Array
 from hbpipe.run import audits, commits
+from hbpipe.run.covariates import check_covariates, code_covariates
 from hbpipe.run.engine import Task
 from hbpipe.run.fingerprints import kernel_digest, statistics_digest
 from hbpipe.run.fit_tables import last_hyperparameters, stage_fits
-from hbpipe.run.fits import Pool, compress_shard, find_pools, fit_metric
+from hbpipe.run.fits import Pool, compress_shard, family_of, find_pools, fit_metric
 from hbpipe.run.night import Night
 from hbpipe.run.overdispersion import check_overdispersion, divisors, measure
 from hbpipe.run.shards import join_sketches
+from hbpipe.run.size_dependence import check_size_dependence, measure_size_dependence
 from hbpipe.run.update import UpdateOrder, update_shard
 from hbpipe.run.windows import window_orders
 
@@ -172,21 +174,25 @@ def fit(night: Night) -> dict[str, Any]:
         ]
     )
     pools = sorted({key for found in keys for key in found})
+    coded = code_covariates(night, pools, [order.listed for order in orders])
     dispersed = measure(night, pools)
     divided = divisors(night.metrics, dispersed)
     for done, metric in enumerate(night.metrics, start=1):
-        name = metric.name
+        name, own = metric.name, coded.get(metric.name)
         sketches = _sketches(night, metric, pools, divided.get(name))
+        family = family_of(metric, None if own is None else own.design)
         night.fits[name] = fit_metric(
             metric,
-            join_sketches(night.engine, metric.model, sketches),
+            join_sketches(night.engine, family, sketches),
             pools,
             night.settings.inference,
-            last_hyperparameters(night, metric),
+            last_hyperparameters(night, metric, None if own is None else own.design),
             dispersed.get(name),
             divided.get(name),
+            own,
         )
         night.observer.progress("fit", done, len(night.metrics))
+    measure_size_dependence(night, pools)
     stage_fits(night)
     return {
         "pools": len(pools),
@@ -219,6 +225,8 @@ def update(night: Night) -> dict[str, Any]:
         levels=night.form.levels,
         pool_levels=night.settings.pool_by,
         pools=next(iter(night.fits.values())).pools,
+        families={name: found.fits.model for name, found in night.fits.items()},
+        spans={name: found.span for name, found in night.fits.items()},
         nodes={name: found.nodes for name, found in night.fits.items()},
         hyperparameters={name: found.fits.hyperparameters for name, found in night.fits.items()},
         divisors={name: found.divisor for name, found in night.fits.items()},
@@ -255,7 +263,9 @@ def audit(night: Night) -> dict[str, Any]:
     events = sum(day.account.accepted for day in window)
     found = audits.check_fits(night.fits, night.settings.audits)
     found += check_overdispersion(night.fits, night.settings.audits)
+    found += check_size_dependence(night.fits)
     found += audits.check_posteriors(night.tallies, events)
+    found += check_covariates(night.tallies, night.metrics, night.settings.audits)
     found += audits.check_window(
         window, kernel_digest(night.metrics), statistics_digest(night.form, night.metrics)
     )

@@ -14,13 +14,22 @@ from hbpipe.data.parts import Receipt, write_part
 from hbpipe.data.quantities import Metric
 from hbpipe.data.schemas import Table
 from hbpipe.data.window import Folded
-from hbpipe.model.family import Statistics
+from hbpipe.model.covariates.ranks import Span
+from hbpipe.model.family import Family, Statistics
 from hbpipe.model.pooling import CompletePooling, no_pooling
 from hbpipe.model.pools import PosteriorColumns, cdf_pools, update_pools
 from hbpipe.model.sampled_nodes import AnyNodes
 from hbpipe.run.audits import PosteriorTally
+from hbpipe.run.coding import COVARIATES, known_units
 from hbpipe.run.fits import Pool, effective, pool_codes, pool_label
-from hbpipe.run.posterior_rows import over_terms, tally_posteriors, term_columns
+from hbpipe.run.posterior_rows import (
+    NO_COVARIATES,
+    NOT_ESTIMABLE,
+    has_posterior,
+    over_terms,
+    tally_posteriors,
+    term_columns,
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,10 @@ class UpdateOrder:
     levels: tuple[str, ...]
     pool_levels: tuple[str, ...]
     pools: list[Pool]
+    #: The family of each metric, with as many covariates as it has.
+    families: dict[str, Family]
+    #: What of a metric's coefficients the units of a pool determine; None where it is all.
+    spans: dict[str, Span | None]
     nodes: dict[str, AnyNodes]
     hyperparameters: dict[str, dict[str, NDArray[np.float64]]]
     complete: dict[str, CompletePooling]
@@ -70,7 +83,9 @@ def _metric_tables(
     for metric in order.metrics:
         terms, divisor = metric.term_names, order.divisors[metric.name]
         statistics = effective(metric, folded.statistics[metric.name], codes, divisor)
+        statistics, aside = _set_aside(statistics, codes, order.spans[metric.name])
         posterior = _update(order, metric, statistics, codes)
+        posterior.method[aside != ""] = aside[aside != ""]
         of_units = {
             **dict(zip(order.levels, folded.keys, strict=True)),
             **_constants(order, metric, folded.n),
@@ -78,8 +93,9 @@ def _metric_tables(
             **_sizes(metric, folded, statistics, codes, divisor),
             **_unit_columns(folded, posterior),
         }
-        known = posterior.method != "unidentified"
-        pooled = _pooled(order, metric, statistics, codes, known)
+        pooled = _pooled(order, metric, statistics, codes, has_posterior(posterior))
+        for name in ("complete_pooling", "complete_pooling_sd"):
+            pooled[name] = np.where(aside == "", pooled[name].T, np.nan).T
         pooled["raw"] = metric.model.raw_estimates(folded.statistics[metric.name])
         below = _below_target(order, metric, statistics, codes)
         columns = {name: over_terms(column, len(terms)) for name, column in of_units.items()}
@@ -94,11 +110,30 @@ def _metric_tables(
         yield pa.table(arrays, names=schema.names).cast(schema)
 
 
+def _set_aside(
+    statistics: Statistics, codes: NDArray[np.int64], span: Span | None
+) -> tuple[Statistics, NDArray[np.str_]]:
+    """Find the units without a prior mean, and put any numbers in place of their covariates.
+
+    Returns
+    -------
+    Statistics, and (U,) the method of such a unit, nothing for the others.
+    """
+    known, method = known_units(statistics), np.full(len(codes), "", "<U16")
+    if known is None:
+        return statistics, method
+    x = np.where(known[:, None], statistics[COVARIATES], 0.0)
+    if span is not None:
+        method[~span.reaches(x, codes)] = NOT_ESTIMABLE
+    method[~known] = NO_COVARIATES
+    return {**statistics, COVARIATES: x}, method
+
+
 def _update(
     order: UpdateOrder, metric: Metric, statistics: Statistics, codes: NDArray[np.int64]
 ) -> PosteriorColumns:
     return update_pools(
-        metric.model,
+        order.families[metric.name],
         order.nodes[metric.name],
         order.hyperparameters[metric.name],
         statistics,
@@ -140,7 +175,7 @@ def _sizes(
 
 def _unit_columns(folded: Folded, posterior: PosteriorColumns) -> dict[str, pa.Array]:
     """Return what else is said of a unit whatever the term."""
-    known = posterior.method != "unidentified"
+    known = has_posterior(posterior)
     predictive = {
         "predictive_mean": posterior.predictive_mean,
         "predictive_sd": posterior.predictive_sd,
@@ -171,11 +206,8 @@ def _pooled(
         # Without an estimate of σ nobody knows how exact a raw mean is.
         at["sigma"] = np.where(known, at["sigma"], np.nan)
     _, sd = no_pooling(metric.model, statistics, at)
-    return {
-        "raw_sd": sd,
-        "complete_pooling": complete.estimate[codes],
-        "complete_pooling_sd": complete.sd[codes],
-    }
+    alike, alike_sd = complete.of_stores(order.families[metric.name], statistics, codes)
+    return {"raw_sd": sd, "complete_pooling": alike, "complete_pooling_sd": alike_sd}
 
 
 def _below_target(
@@ -186,7 +218,7 @@ def _below_target(
         return None
     terms = metric.term_names
     below = cdf_pools(
-        metric.model,
+        order.families[metric.name],
         order.nodes[metric.name],
         order.hyperparameters[metric.name],
         statistics,

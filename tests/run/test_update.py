@@ -47,6 +47,8 @@ def updated(
         levels=tuple(LEVELS),
         pool_levels=("chain_id",),
         pools=pools,
+        families={"conversion": fits.model},
+        spans={"conversion": None},
         nodes={"conversion": integrate_pools(fits, uncertainty=uncertainty)},
         hyperparameters={"conversion": fits.hyperparameters},
         divisors={"conversion": None},

@@ -23,6 +23,7 @@ from hbpipe.model.family import (
     Family,
     Hyperparameters,
     Prior,
+    Regression,
     Role,
     Statistic,
     Statistics,
@@ -44,6 +45,7 @@ from hbpipe.model.marginal.normal import (
     log_marginal,
     log_no_pooling,
     log_restriction,
+    pearson,
 )
 from hbpipe.model.moments import (
     dersimonian_laird,
@@ -278,6 +280,7 @@ FAMILY = Family(
     log_no_pooling=log_no_pooling,
     sample_size="n",
     dispersion=VALUES,
+    regression=Regression("identity", pearson),
     geometry=normal_geometry(
         has_noise=True,
         sizes=sizes,
