@@ -33,6 +33,8 @@ class Degeneracy:
         What the reader is told.
     unless
         Hyperparameters; holding any one of them makes the rest estimable, and nothing is wrong.
+    prior_helps
+        Whether a hyperprior may make them estimable: not where it is about others.
     """
 
     status: str
@@ -42,6 +44,7 @@ class Degeneracy:
     found: str
     remedy: str
     unless: tuple[str, ...] = ()
+    prior_helps: bool = True
 
 
 @dataclass(frozen=True)

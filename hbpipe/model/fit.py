@@ -60,14 +60,16 @@ def fit(
     family
         Its name, or the family.
     statistics
-        name -> (J,) array-like, one value per store.
+        name -> (J, ...) array-like, one entry per store. A family of several sizes takes its own
+        from the arrays.
     estimator
         ``ml`` (maximum marginal likelihood), ``reml`` (normal families; Patterson and Thompson
         1971), ``map`` (likelihood × hyperprior in the named parameters, no Jacobian) or
         ``moments``, with a variant as in ``moments:hedges``. ``ml:li_lahiri``, ``ml:chung`` and
         the same with ``reml`` keep the spread off zero (:mod:`hbpipe.model.adjusted`).
     fixed
-        Hyperparameters that are known, name -> value; they are not estimated.
+        Hyperparameters that are known, name -> value; they are not estimated. NaN leaves an
+        element of a vector free.
     hyperprior
         Specification of the hyperprior. It shapes ``map``, and posteriors remember it.
     covariates

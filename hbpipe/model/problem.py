@@ -199,7 +199,7 @@ def cases(family: Family, sketch: Any, estimator: str) -> tuple[Degeneracy, ...]
     found = family.degeneracies(sketch)
     if kind == "map":
         # A hyperprior may well determine what the data do not.
-        return tuple(case for case in found if case.status == "no_data")
+        return tuple(c for c in found if c.status == "no_data" or not c.prior_helps)
     if kind in ADJUSTABLE and variant:
         power = adjusted.POWERS[variant]
         few = adjusted.too_few_stores(family, sketch, power, restricted=kind == "reml")
