@@ -88,7 +88,7 @@ class Curvature:
         unit, so that a point of inflection stops nothing.
         """
         diagonal = np.abs(np.einsum("gii->gi", hessian)) + np.abs(gradient) / scale
-        # A coordinate left out may be all but without curvature; its unit must not magnify rounding.
+        # A coordinate left out may have next to no curvature, and its unit would magnify rounding.
         unit = 1.0 / np.sqrt(np.where(used & (diagonal > 0), diagonal, 1.0))
         both = used[:, :, None] & used[:, None, :]
         scaled = np.where(both, -hessian * unit[:, :, None] * unit[:, None, :], 0.0)
