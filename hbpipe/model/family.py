@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from hbpipe.model.geometry import Geometry
+    from hbpipe.model.jets import Jet
+    from hbpipe.model.messages import Message
 
 Array: TypeAlias = NDArray[np.float64]
 Codes: TypeAlias = NDArray[np.integer[Any]]
@@ -213,6 +215,9 @@ class Family:
     simulate: Callable[..., tuple[dict[str, NDArray[Any]], NDArray[np.int64], Array]]
     #: (sketch, coordinates) -> what REML adds to ``log_marginal``; None where there is no REML.
     log_restriction: Callable[[Any, Array], Derivatives] | None = None
+    #: (sketch, coordinates as jets (G,)) -> the likelihood of each pool as a function of its
+    #: mean, which must be Gaussian: what nested levels need. None where it is not.
+    location_message: Callable[[Any, list[Jet]], Message] | None = None
     #: The statistic that counts the observations behind a store's raw value; None where none
     #: does and the number of events stands in.
     sample_size: str | None = None
@@ -252,4 +257,9 @@ class Family:
     @property
     def spread(self) -> int:
         """The number of the coordinate whose lower bound means that all stores are alike."""
-        return next(i for i, axis in enumerate(self.coordinates) if axis.spread)
+        return next(iter(self.spreads))
+
+    @property
+    def spreads(self) -> tuple[int, ...]:
+        """The numbers of all such coordinates: with nested levels there is one for each."""
+        return tuple(i for i, axis in enumerate(self.coordinates) if axis.spread)

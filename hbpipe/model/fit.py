@@ -161,14 +161,19 @@ def _first_start(problem: Problem, start: Mapping[str, Any] | None) -> Array:
 
 
 def _starts(problem: Problem, first: Array) -> list[Array]:
-    """Give the first start, the same without spread, and the same with a large spread."""
-    axis = problem.family.spread
-    if not problem.free[:, axis].any():
-        return [first]
-    alike, apart = first.copy(), first.copy()
-    alike[:, axis] = problem.family.coordinates[axis].lower
-    apart[:, axis] = alike[:, axis] + problem.family.scale(problem.sketch)[:, axis]
-    return [first, problem.settle(alike), problem.settle(apart)]
+    """Give the first start, the same without spread, and the same with a large spread.
+
+    Where there are several spreads, for each of them and for all together.
+    """
+    spreads, lower = list(problem.family.spreads), problem.family.bounds[0]
+    starts, scale = [first], problem.family.scale(problem.sketch)
+    for axes in [[axis] for axis in spreads] + ([spreads] if len(spreads) > 1 else []):
+        if problem.free[:, axes].any():
+            alike, apart = first.copy(), first.copy()
+            alike[:, axes] = lower[axes]
+            apart[:, axes] = lower[axes] + scale[:, axes]
+            starts += [problem.settle(alike), problem.settle(apart)]
+    return starts
 
 
 def _climb(problem: Problem, first: Array) -> _Found:
@@ -272,8 +277,9 @@ def _status(
     problem: Problem, best: Optimum, at_bound: NDArray[np.bool_], *, climbed: bool
 ) -> NDArray[np.str_]:
     """One word per pool; the data's own word comes first."""
-    spread = problem.family.spread
-    alike = at_bound[:, spread] & (best.coordinates[:, spread] <= problem.family.bounds[0][spread])
+    spreads = list(problem.family.spreads)
+    lowest = best.coordinates[:, spreads] <= problem.family.bounds[0][spreads]
+    alike = np.all(at_bound[:, spreads] & lowest, axis=1) & bool(spreads)
     held_all = ~np.isnan(problem.held).any(axis=1)
     flat = ~best.converged & (best.gradient_norm <= _FLAT_NORM) & climbed
     words = np.select(

@@ -163,4 +163,4 @@ class PoolFits:
         parts["fixed"] = {
             name: np.asarray(v)[at] if np.ndim(v) else v for name, v in self.fixed.items()
         }
-        return PoolFits(**parts)
+        return type(self)(**parts)

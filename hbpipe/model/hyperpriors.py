@@ -27,7 +27,7 @@ import numpy as np
 
 from hbpipe.errors import FitError
 from hbpipe.model import jets
-from hbpipe.model.densities import DENSITIES, Term, read_arguments, read_call
+from hbpipe.model.densities import Term, read_arguments, read_call, read_term
 from hbpipe.model.family import Array, Codes, Family
 from hbpipe.model.geometry import LOCATION, Geometry, Named, geometry_of
 from hbpipe.model.jets import Jet
@@ -211,23 +211,15 @@ def _read_term(family: str, geometry: Geometry, parameter: str, text: str) -> Te
             expected=f"one of {', '.join(geometry.names)}",
             remedy=suggestion(parameter, geometry.names),
         )
-    call = read_call(text) if isinstance(text, str) else None
-    if not call or call[0] not in DENSITIES:
-        raise FitError(
-            f"there is no hyperprior {text!r}",
-            where={"hyperparameter": parameter},
-            expected=f"one of {', '.join(DENSITIES)}",
-            remedy=suggestion(call[0] if call else text, DENSITIES),
-        )
-    name = call[0]
+    term = read_term(parameter, text)
     is_location = parameter in {names[LOCATION] for names in geometry.parametrisations}
-    if geometry.location_is_analytic and is_location and name not in ("normal", "uniform"):
+    if geometry.location_is_analytic and is_location and term.density not in ("normal", "uniform"):
         raise FitError(
             f"the hyperprior of {parameter} is {text!r}",
             expected=f"normal(m, s) or uniform: {parameter} is integrated analytically",
             remedy="give one of these; spread and noise may have any density",
         )
-    return Term(parameter, name, read_arguments(name, call[1]))
+    return term
 
 
 def _parametrisation(family: str, geometry: Geometry, names: frozenset[str]) -> tuple[str, ...]:

@@ -38,7 +38,12 @@ from hbpipe.model.grouped import Rows, fold_moments, moments_of
 from hbpipe.model.jets import exp
 from hbpipe.model.laws import NORMAL
 from hbpipe.model.marginal.means import LOG_2PI, location_moments
-from hbpipe.model.marginal.normal import NormalSketch, log_marginal, log_restriction
+from hbpipe.model.marginal.normal import (
+    NormalSketch,
+    location_message,
+    log_marginal,
+    log_restriction,
+)
 from hbpipe.model.moments import (
     dersimonian_laird,
     hedges,
@@ -269,6 +274,7 @@ FAMILY = Family(
     predict=predict,
     simulate=simulate,
     log_restriction=log_restriction,
+    location_message=location_message,
     sample_size="n",
     geometry=normal_geometry(
         has_noise=True,
