@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hbpipe.model.geometry import Geometry
     from hbpipe.model.jets import Jet
     from hbpipe.model.messages import Message
+    from hbpipe.model.sampling import Sampling
 
 Array: TypeAlias = NDArray[np.float64]
 Codes: TypeAlias = NDArray[np.integer[Any]]
@@ -224,6 +225,8 @@ class Family:
     #: What integration over the hyperparameters needs to know; None where a family has no
     #: posteriors but its own at given hyperparameters.
     geometry: Geometry | None = None
+    #: The same for more than two hyperparameters, in place of ``geometry``.
+    sampling: Sampling | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by name: workers import the family instead of receiving its functions."""

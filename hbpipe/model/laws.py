@@ -1,4 +1,4 @@
-"""The laws that a store's θ can have: Normal, Beta and Gamma, each with two parameters."""
+"""The laws that a store's θ can have: Normal, Beta, Gamma and Student's t."""
 
 from __future__ import annotations
 
@@ -13,37 +13,45 @@ from hbpipe.model.family import Array, Description
 from hbpipe.model.quantiles import beta_quantiles
 
 Pair: TypeAlias = tuple[Array, Array]
+#: The parameters of a law, arrays that broadcast against each other.
+Parameters: TypeAlias = tuple[Array, ...]
 
 
 @dataclass(frozen=True)
 class Law:
-    """A two-parameter law and the line on which its quantiles are sought.
+    """A law and the line on which its quantiles are sought.
 
-    ``cdf``, ``density`` and ``ppf`` (the quantile function) take the two parameters, then the
-    argument. ``density`` is with respect to the line's coordinate ``u``: the value itself for
-    Normal, its logit for Beta, its logarithm for Gamma.
+    Every function takes the law's parameters, in their order, and then its argument:
+
+    * Normal: mean, sd;
+    * Beta: a, b;
+    * Gamma: shape, rate;
+    * Student's t: degrees of freedom, location, scale.
+
+    ``ppf`` is the quantile function. ``density`` is with respect to the line's coordinate ``u``:
+    the value itself for Normal and Student's t, its logit for Beta, its logarithm for Gamma.
+    ``from_moments`` takes mean and variance; for Student's t it gives the normal law.
     """
 
-    cdf: Callable[[Array, Array, Array], Array]
-    density: Callable[[Array, Array, Array], Array]
-    ppf: Callable[[Array, Array, Array], Array]
-    from_moments: Callable[[Array, Array], Pair]
-    mean_sd: Callable[[Array, Array], Pair]
+    cdf: Callable[..., Array]
+    density: Callable[..., Array]
+    ppf: Callable[..., Array]
+    from_moments: Callable[[Array, Array], Parameters]
+    mean_sd: Callable[..., Pair]
     to_line: Callable[[Array], Array]
     from_line: Callable[[Array], Array]
 
-    def describe(self, first: Any, second: Any, quantiles: Any) -> Description:
-        """Describe laws of any shape (J, ...), given their two parameters and levels (Q,)."""
-        first, second = np.broadcast_arrays(
-            np.asarray(first, np.float64), np.asarray(second, np.float64)
-        )
+    def describe(self, *arguments: Any) -> Description:
+        """Describe laws of any shape (J, ...), given their parameters and then levels (Q,)."""
+        *given, quantiles = arguments
+        parameters = np.broadcast_arrays(*(np.asarray(values, np.float64) for values in given))
         levels = np.atleast_1d(np.asarray(quantiles, np.float64))
-        mean, sd = self.mean_sd(first, second)
+        mean, sd = self.mean_sd(*parameters)
 
         def cdf(points: Any) -> Array:
-            return np.asarray(self.cdf(first, second, np.asarray(points, np.float64)))
+            return np.asarray(self.cdf(*parameters, np.asarray(points, np.float64)))
 
-        limits = self.ppf(first[..., None], second[..., None], levels)
+        limits = self.ppf(*(values[..., None] for values in parameters), levels)
         return Description(np.asarray(mean), np.asarray(sd), np.asarray(limits), cdf)
 
 
@@ -58,6 +66,15 @@ def _normal_cdf(mean: Array, sd: Array, x: Array) -> Array:
 def _normal_density(mean: Array, sd: Array, u: Array) -> Array:
     z = (u - mean) / sd
     return np.asarray(np.exp(-0.5 * z * z) / (sd * np.sqrt(2.0 * np.pi)))
+
+
+def _student_density(freedom: Array, location: Array, scale: Array, u: Array) -> Array:
+    # B(½, ν/2) has no large logarithms to cancel; ν = 1e15 is as good as ∞.
+    freedom = np.minimum(freedom, 1e15)
+    z = (u - location) / scale
+    log_kernel = -0.5 * (freedom + 1.0) * np.log1p(z * z / freedom)
+    log_constant = special.betaln(0.5, 0.5 * freedom) + 0.5 * np.log(freedom)
+    return np.asarray(np.exp(log_kernel - log_constant) / scale)
 
 
 def _beta_density(a: Array, b: Array, u: Array) -> Array:
@@ -80,6 +97,14 @@ def _beta_mean_sd(a: Array, b: Array) -> Pair:
     size = a + b
     mean = a / size
     return mean, np.sqrt(mean * (b / size) / (size + 1.0))
+
+
+def _student_mean_sd(freedom: Array, location: Array, scale: Array) -> Pair:
+    """Centre and sd. Up to one degree of freedom the mean, up to two the sd does not exist."""
+    inflation = np.divide(
+        2.0, freedom - 2.0, out=np.full(np.shape(freedom), np.inf), where=freedom > 2.0
+    )
+    return location, scale * np.sqrt(1.0 + inflation)
 
 
 NORMAL = Law(
@@ -108,4 +133,13 @@ GAMMA = Law(
     mean_sd=lambda shape, rate: (shape / rate, np.sqrt(shape) / rate),
     to_line=lambda x: np.log(np.maximum(x, 1e-300)),
     from_line=lambda u: np.exp(np.minimum(u, 700.0)),
+)
+STUDENT_T = Law(
+    cdf=lambda freedom, location, scale, x: special.stdtr(freedom, (x - location) / scale),
+    density=_student_density,
+    ppf=lambda freedom, location, scale, p: location + scale * special.stdtrit(freedom, p),
+    from_moments=lambda mean, variance: (np.full_like(mean, np.inf), mean, np.sqrt(variance)),
+    mean_sd=_student_mean_sd,
+    to_line=lambda x: x,
+    from_line=lambda u: u,
 )

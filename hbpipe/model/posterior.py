@@ -216,7 +216,7 @@ class Posterior(Mapping[str, Array]):
             return self._family.predict(law, amount, at, levels)
         size, raw = geometry_of(self._family).sizes(self._statistics)
         mixture, noise = pool_posterior(self.nodes, size, raw)
-        parts = dict(zip(law, (mixture.first, mixture.second), strict=True))
+        parts = dict(zip(law, mixture.parameters, strict=True))
         known = {"sigma": np.sqrt(noise)}
         return mix_predictive(self._family, parts, mixture.weight, amount, known, levels)
 

@@ -98,9 +98,9 @@ def store_moments(geometry: Geometry, nodes: NodeRows, size: Array, raw: Array) 
 
 def store_mixture(geometry: Geometry, nodes: NodeRows, moments: StoreMoments) -> Mixture:
     """Return the mixture of conjugate laws that these moments belong to."""
-    first, second = geometry.law.from_moments(moments.node_mean, moments.node_variance)
-    weight = np.broadcast_to(nodes.weight, first.shape)
-    return Mixture(geometry.law, weight, first, second)
+    parameters = geometry.law.from_moments(moments.node_mean, moments.node_variance)
+    weight = np.broadcast_to(nodes.weight, moments.node_mean.shape)
+    return Mixture(geometry.law, weight, parameters)
 
 
 def gather_rows(collapsed: Nodes, pools: Codes) -> NodeRows:
