@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from hbpipe.model.family import Array
 
-#: Bins along the first and, within each of its bins, the second key.
-OUTER, INNER = 24, 6
+#: Bins along the first key, along the second within each of these, and so on, by number of keys.
+SIZES = {1: (48,), 2: (16, 12), 3: (10, 5, 4)}
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Bins:
 
     @classmethod
     def of(cls, keys: Sequence[Array], weight: Array) -> Bins:
-        """Sort points by the first key and cut, then each part by the second, if there are two.
+        """Sort points by the first key and cut, then each part by the second, and so on.
 
         A bin's share of the weight falls towards the ends, as the steps of a cosine do, so that
         tails are resolved.
@@ -48,19 +48,17 @@ class Bins:
         Parameters
         ----------
         keys
-            One or two, (S,) each.
+            One or more, (S,) each; of more than three the first ones count.
         weight
             (S,), adding to one.
         """
-        outer = min(OUTER, len(weight))
-        inner = min(INNER, len(weight)) if len(keys) > 1 else 1
-        number = _cut(keys[0], weight, outer) * inner
-        if inner > 1:
-            for first in range(0, outer * inner, inner):
-                inside = np.flatnonzero(number == first)
-                number[inside] += _cut(keys[1][inside], weight[inside], inner)
+        sizes = SIZES[min(len(keys), max(SIZES))] if len(weight) > 1 else (1,)
+        number = np.zeros(len(weight), np.int64)
+        for key, size in zip(keys, sizes, strict=False):
+            number = _cut(number, key, weight, size)
+        outer, inner = sizes[0], int(np.prod(sizes[1:]))
         order = np.argsort(number, kind="stable")
-        mass = np.bincount(number, weight, outer * inner)
+        mass = np.asarray(np.bincount(number, weight, outer * inner), np.float64)
         number = number[order]
         share = weight[order] / np.where(mass > 0, mass, 1.0)[number]
         return cls((outer, inner), order, number, share, mass.reshape(outer, inner))
@@ -89,11 +87,14 @@ class Bins:
         return np.asarray(sums.reshape(self.shape))
 
 
-def _cut(key: Array, weight: Array, bins: int) -> NDArray[np.int64]:
-    """Bin of each point, by its rank in weight."""
-    order = np.argsort(key, kind="stable")
-    before = np.cumsum(weight[order]) - 0.5 * weight[order]
-    edges = 0.5 * (1.0 - np.cos(np.pi * np.arange(1, bins) / bins))
-    out = np.empty(len(key), np.int64)
-    out[order] = np.searchsorted(edges, before / max(float(np.sum(weight)), 1e-300))
-    return out
+def _cut(number: NDArray[np.int64], key: Array, weight: Array, size: int) -> NDArray[np.int64]:
+    """Cut each bin into ``size`` by the rank of its points in weight."""
+    edges = 0.5 * (1.0 - np.cos(np.pi * np.arange(1, size) / size))
+    order = np.lexsort((key, number))
+    mass = np.bincount(number, weight)
+    begin = np.cumsum(mass) - mass
+    middle = np.cumsum(weight[order]) - 0.5 * weight[order] - begin[number[order]]
+    rank = middle / np.where(mass > 0, mass, 1.0)[number[order]]
+    finer = np.empty(len(number), np.int64)
+    finer[order] = number[order] * size + np.searchsorted(edges, rank)
+    return finer

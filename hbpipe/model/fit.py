@@ -38,6 +38,7 @@ def fit(
     fixed: Mapping[str, Any] | None = None,
     hyperprior: Any = None,
     start: Mapping[str, Any] | None = None,
+    nesting: Mapping[str, Any] | None = None,
 ) -> Fit:
     """Estimate the hyperparameters of one pool of stores.
 
@@ -57,6 +58,9 @@ def fit(
         Specification of the hyperprior. It shapes ``map``, and posteriors remember it.
     start
         Hyperparameters to start from, in place of the moments.
+    nesting
+        Levels of groups between all stores and one, coarse to fine: name -> (J,) label of each
+        store's group, a whole number or text. See :func:`hbpipe.model.nesting.fit_nested`.
 
     Raises
     ------
@@ -68,13 +72,21 @@ def fit(
     """
     model = get_family(family) if isinstance(family, str) else family
     arrays = check_statistics(model, statistics)
-    stores = len(arrays[model.statistics[0].name])
-    sketch = model.compress(arrays, np.zeros(stores, np.int64), 1)
-    fits = fit_pools(
-        model, sketch, estimator=estimator, fixed=fixed, hyperprior=hyperprior, start=start
-    )
+    given: dict[str, Any] = {
+        "estimator": estimator,
+        "fixed": fixed,
+        "hyperprior": hyperprior,
+        "start": start,
+    }
+    if nesting is not None:
+        from hbpipe.model.nested_posterior import fit_labelled  # it builds on this module
+
+        fits: PoolFits = fit_labelled(model, arrays, nesting, **given)
+    else:
+        stores = len(arrays[model.statistics[0].name])
+        fits = fit_pools(model, model.compress(arrays, np.zeros(stores, np.int64), 1), **given)
     if not fits.identified[0]:
-        raise _not_identified(model, fits)
+        raise _not_identified(fits.model, fits)
     return fits.pool(0)
 
 

@@ -7,19 +7,21 @@ in bins by matching moments, so that a store needs few nodes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from hbpipe.model.bins import Bins
-from hbpipe.model.family import Array
-from hbpipe.model.geometry import SPREAD
-from hbpipe.model.importance import Weighted, sample
+from hbpipe.model.family import Array, Family
+from hbpipe.model.geometry import LOCATION, NOISE, SPREAD, geometry_of
+from hbpipe.model.importance import Limits, Weighted, sample
 from hbpipe.model.laws import NORMAL
 from hbpipe.model.mixture import Mixture
 from hbpipe.model.modes import find_mode
+from hbpipe.model.nested_levels import NestedNodes
 from hbpipe.model.nested_target import NestedTarget
+from hbpipe.model.nodes import Nodes, single_nodes
 from hbpipe.model.tree import Forest
 
 _LEVELS = np.array([0.025, 0.5, 0.975])
@@ -56,23 +58,25 @@ def sample_root(target: NestedTarget) -> Weighted:
     return sample(target.log_density, mode, _limits(target))
 
 
-def _limits(target: NestedTarget) -> Callable[[Array, Array], Array]:
+def _limits(target: NestedTarget) -> Limits:
     """Limits of the mean of the smallest, a middle and the largest group, and of a new store."""
     order = np.argsort(target.sketch.children[-1], kind="stable")
     chosen = np.unique(order[[0, len(order) // 2, -1]])
 
-    def limits(points: Array, weight: Array) -> Array:
+    def limits(points: Array, weight: Array) -> tuple[Array, Array]:
+        coordinates = target.coordinates(points)
         mean, variance, spread = (np.empty((len(points), len(chosen))) for _ in range(3))
         for part in target.blocks(len(points)):
-            means, variances = target.means(points[part])[-1]
+            means, variances = target.means(coordinates[part])[-1]
             mean[part], variance[part] = means[:, chosen], variances[:, chosen]
-            spread[part] = target.coordinates(points[part])[:, [SPREAD]]
+            spread[part] = coordinates[part][:, [SPREAD]]
         means = np.concatenate([mean, mean], axis=1).T
         variances = np.concatenate([variance, variance + spread], axis=1).T
         shares = np.broadcast_to(weight, means.shape)
         mixture = Mixture(NORMAL, shares, (means, np.sqrt(variances)))
+        found = mixture.quantiles(_LEVELS)
         sd = np.sqrt(mixture.moments()[1])
-        return np.asarray((mixture.quantiles(_LEVELS) / sd[:, None]).ravel())
+        return found.ravel(), np.repeat(sd, len(_LEVELS))
 
     return limits
 
@@ -80,7 +84,7 @@ def _limits(target: NestedTarget) -> Callable[[Array, Array], Array]:
 def reduce_points(target: NestedTarget, points: Array, weight: Array) -> RootNodes:
     """Put weighted points of the hyperparameters together in nodes.
 
-    Bins are cut along the spread between stores, then along that of the finest level.
+    Bins are cut along the spread between stores, then along those of the levels, fine to coarse.
     """
     coordinates = target.coordinates(points)
     noise = target.noise(coordinates)
@@ -89,9 +93,9 @@ def reduce_points(target: NestedTarget, points: Array, weight: Array) -> RootNod
     free = np.isnan(target.held)
     keys = [coordinates[:, SPREAD] / noise] * bool(free[SPREAD])
     keys += [coordinates[:, place] for place in range(len(free) - 1, own - 1, -1) if free[place]]
-    bins = Bins.of((keys or [noise])[:2], weight)
+    bins = Bins.of(keys or [noise], weight)
     above = np.cumsum(variances[:, ::-1], axis=1)[:, ::-1] / noise[:, None]
-    means, left = _binned_means(target, points, bins)
+    means, left = _binned_means(target, coordinates, bins)
     return RootNodes(
         weight=bins.weight,
         noise=bins.average(noise),
@@ -102,16 +106,17 @@ def reduce_points(target: NestedTarget, points: Array, weight: Array) -> RootNod
 
 
 def _binned_means(
-    target: NestedTarget, points: Array, bins: Bins
+    target: NestedTarget, coordinates: Array, bins: Bins
 ) -> tuple[list[Array], list[Array]]:
     """Mean and variance of the means of root and groups in each bin, (G, K, L) each."""
-    middle = np.sum(bins.share * bins.weight.ravel()[bins.number] * points[bins.order].T, axis=1)
-    centre = [mean[0] for mean, _ in target.means(middle[None])]
+    ordered = coordinates[bins.order]
+    weight = bins.share * bins.weight.ravel()[bins.number]
+    middle = np.sum(weight[:, None] * ordered, axis=0, keepdims=True)
+    centre = [mean[0] for mean, _ in target.means(middle)]
     size = bins.weight.size
     # Moments about a mean nearby, so that an offset of the data costs no digits.
     sums = [np.zeros((size, 2, len(values))) for values in centre]
-    ordered = points[bins.order]
-    for part in target.blocks(len(points)):
+    for part in target.blocks(len(ordered)):
         for at, total, (mean, variance) in zip(
             centre, sums, target.means(ordered[part]), strict=True
         ):
@@ -121,3 +126,94 @@ def _binned_means(
     means = [(at + total[:, 0]).T.reshape(shape) for at, total in zip(centre, sums, strict=True)]
     left = [np.maximum(total[:, 1] - total[:, 0] ** 2, 0.0).T.reshape(shape) for total in sums]
     return means, left
+
+
+def nested_nodes(family: Family, fits: Any, uncertainty: str) -> NestedNodes:
+    """Nodes of the groups of a nested fit of a normal family.
+
+    Parameters
+    ----------
+    family
+        The family of the stores.
+    fits
+        A :class:`hbpipe.model.nesting.NestedFits`.
+    uncertainty
+        ``plug_in``; anything else integrates.
+    """
+    estimate, held = fits.coordinates[0], fits.held[0]
+    usable = bool(geometry_of(family).integrable(fits.sketch.whole)[0])
+    if geometry_of(family).has_noise:
+        usable |= bool(~np.isnan(held[NOISE]) & (fits.sketch.n_groups[0] > 0))
+    known = NestedTarget(family, fits.sketch, fits.hyperprior, estimate, estimate)
+    if uncertainty == "plug_in" or not usable:
+        target, method = known, "plug_in" if usable else "unidentified"
+    else:
+        target, method = replace(known, held=held), "integrated"
+    found = sample_root(target)
+    reduced = reduce_points(target, found.points, found.weight)
+    nodes, first = _pools(family, fits, reduced, method)
+    return NestedNodes(
+        levels=fits.levels,
+        nodes=nodes,
+        hyperparameters=_estimates(family, fits, known, first),
+        first=first,
+        points=len(found.points),
+        ess=found.ess,
+        pareto_k=found.pareto_k,
+    )
+
+
+def _by_number(forest: Forest, means: list[Array]) -> list[Array]:
+    """Put what is about root and groups, in the order of the tree, into that of their numbers."""
+    found = [means[0]]
+    for level, values in zip(forest.levels, means[1:], strict=True):
+        sorted_values = np.empty_like(values)
+        sorted_values[level["number"]] = values
+        found.append(sorted_values)
+    return found
+
+
+def _pools(
+    family: Family, fits: Any, root: RootNodes, method: str
+) -> tuple[Nodes, tuple[int, ...]]:
+    """Nodes of the finest groups, and of new groups under each parent, level by level."""
+    forest = fits.sketch.forest
+    means, variances = (_by_number(forest, part) for part in (root.means, root.variances))
+    # A new group's stores vary around its parent; the finest groups' around their own means.
+    order = [len(means) - 1, *range(len(means) - 1)]
+    counts = [len(means[place]) for place in order]
+    spread = [np.broadcast_to(root.spreads[place], means[place].shape) for place in order]
+    location = np.concatenate([means[place] for place in order])
+    stores = np.zeros(len(location), np.int64)
+    stores[: counts[0]] = fits.groups.n_groups
+    blank = np.zeros(len(location))
+    nodes = single_nodes(
+        family.name, method, spread=blank, location=blank, noise=blank, n_groups=stores
+    )
+    nodes = replace(
+        nodes,
+        weight=np.broadcast_to(root.weight, location.shape).copy(),
+        spread=np.concatenate(spread),
+        location=location,
+        location_variance=np.concatenate([variances[place] for place in order]),
+        noise=np.broadcast_to(root.noise, location.shape).copy(),
+    )
+    return nodes, tuple(np.cumsum(counts).tolist())
+
+
+def _estimates(
+    family: Family, fits: Any, known: NestedTarget, first: tuple[int, ...]
+) -> dict[str, Array]:
+    """Point estimates of the pools' hyperparameters, at those of the fit."""
+    own, estimate = len(family.coordinates), fits.coordinates[:1]
+    means = _by_number(fits.sketch.forest, [mean[0] for mean, _ in known.means(estimate)])
+    between = np.append(np.cumsum(estimate[0, own:][::-1])[::-1], 0.0)
+    order = [len(means) - 1, *range(len(means) - 1)]
+    coordinates = np.concatenate(
+        [np.tile(estimate[:, :own], (len(means[place]), 1)) for place in order]
+    )
+    coordinates[:, LOCATION] = np.concatenate([means[place] for place in order])
+    coordinates[:, SPREAD] += np.concatenate(
+        [np.full(len(means[place]), between[place]) for place in order]
+    )
+    return family.from_coordinates(coordinates)

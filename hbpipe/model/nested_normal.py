@@ -172,8 +172,13 @@ def _numbers(coordinates: Array) -> list[Jet]:
     return [jets.constants(column, 0) for column in coordinates.T]
 
 
-def nested_family(family: Family, levels: tuple[str, ...]) -> Family:
-    """Return the family with nested levels, coarse to fine, above its stores."""
+def nested_family(
+    family: Family, levels: tuple[str, ...], fixed: frozenset[str] = frozenset()
+) -> Family:
+    """Return the family with nested levels, coarse to fine, above its stores.
+
+    What a level's spread cannot be told from depends on what is ``fixed``.
+    """
     own = len(family.coordinates)
     names = tuple(f"tau_{level}" for level in levels)
     axes = tuple(
@@ -186,7 +191,7 @@ def nested_family(family: Family, levels: tuple[str, ...]) -> Family:
         coordinates=family.coordinates + axes,
         moments={"equal_shares": partial(_equal_shares, family)},
         scale=partial(_scale, family),
-        degeneracies=partial(_degeneracies, family),
+        degeneracies=partial(_degeneracies, family, names, fixed),
         log_marginal=partial(_log_marginal, family),
         log_restriction=partial(_log_restriction, family),
         from_coordinates=partial(_from_coordinates, family, own, names),
@@ -211,31 +216,35 @@ def _log_restriction(family: Family, sketch: NestedSketch, coordinates: Array) -
 
 
 def _equal_shares(family: Family, sketch: NestedSketch, held: Array) -> Array:
-    """A start: the spread of all stores under a root, shared equally by all levels."""
+    """Share the spread of all stores under a root equally between the levels: a start."""
     own = len(family.coordinates)
     first = family.start(sketch.whole, held[:, :own])
     sources = held.shape[1] - own + 1
     spread = first[:, [family.spread]] / sources
-    return np.hstack([np.where(np.arange(own) == family.spread, spread, first)] + [spread] * (sources - 1))
+    return np.hstack(
+        [np.where(np.arange(own) == family.spread, spread, first)] + [spread] * (sources - 1)
+    )
 
 
 def _scale(family: Family, sketch: NestedSketch) -> Array:
-    """The scale of the family without levels; every spread has that of the stores'."""
+    """Return the scale of the family without levels; every spread has that of the stores'."""
     own = family.scale(sketch.whole)
     return np.hstack([own] + [own[:, [family.spread]]] * len(sketch.forest.levels))
 
 
-def _degeneracies(family: Family, sketch: NestedSketch) -> tuple[Degeneracy, ...]:
+def _degeneracies(
+    family: Family, names: tuple[str, ...], fixed: frozenset[str], sketch: NestedSketch
+) -> tuple[Degeneracy, ...]:
     """Those of the family without levels, and levels that do not differ from their neighbours."""
     width = ((0, 0), (0, len(sketch.forest.levels)))
     cases = [
         replace(case, limit=np.pad(case.limit, width)) for case in family.degeneracies(sketch.whole)
     ]
     own = np.zeros((sketch.n_pools, len(family.coordinates)), bool)
-    alone = np.hstack([own, _alone(sketch)])
+    alone = np.hstack([own, _alone(sketch, names, fixed)])
     lonely = Degeneracy(
         "lone_groups",
-        alone.any(axis=1),
+        np.asarray(alone.any(axis=1)),
         limit=np.where(alone, 0.0, np.nan),
         identified=True,
         found="a level has one group only, or each of its groups has one member, so its spread "
@@ -246,14 +255,19 @@ def _degeneracies(family: Family, sketch: NestedSketch) -> tuple[Degeneracy, ...
     return (*cases, lonely)
 
 
-def _alone(sketch: NestedSketch) -> NDArray[np.bool_]:
-    """Levels whose spread the data cannot tell from another, (R, L).
+def _alone(
+    sketch: NestedSketch, names: tuple[str, ...], fixed: frozenset[str]
+) -> NDArray[np.bool_]:
+    """Levels whose spread the data cannot tell from something unknown, (R, L).
 
-    There is a single group under the root, whose distance from the root's mean could be anything;
-    or each group has a single child, and the child's spread says the same.
+    There is a single group under the root, whose distance from the root's mean could be
+    anything; or each group has a single child, and the child's spread says the same.
     """
-    units = sketch.units
-    alone = [(here == 1) | (here == below) for here, below in zip(units, units[1:], strict=False)]
+    units, below = sketch.units, (*names[1:], "tau")
+    alone = [
+        (units[i] == 1) & ("mu" not in fixed) | (units[i] == units[i + 1]) & (name not in fixed)
+        for i, name in enumerate(below)
+    ]
     return np.stack(alone, axis=1)
 
 

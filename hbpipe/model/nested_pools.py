@@ -4,12 +4,11 @@ The hyperparameters η = (location on its line, log spread) of each chain are no
 
     η_chain ~ N(m, S),      S = (s₁², s₁ s₂ ρ; s₁ s₂ ρ, s₂²),
 
-and given η its stores are those of the family. The likelihood of (m, S) is a product over
-chains of ∫ p(data of the chain | η) N(η; m, S) dη, each over the chain's own grid. It is smooth
-and cheap: log N is linear in six functions of η (1, η₁, η₂, η₁², η₁η₂, η₂²), whose mean and covariance
-over each chain's posterior give gradient and Hessian (Fisher's identity, Louis 1982). Newton's method
-with these climbs where EM would (its step is along the same gradient), in a few iterations in
-place of hundreds.
+and given η its stores are those of the family. The likelihood of (m, S) is a
+product over chains of ∫ p(data of the chain | η) N(η; m, S) dη, each over the chain's own grid.
+log N is linear in 1, η₁, η₂, η₁², η₁η₂ and η₂², so their means and covariances over each chain's
+posterior, which are the E-step of EM, give gradient and Hessian too (Fisher's identity; Louis
+1982). Newton's method with these needs a few steps where EM needs hundreds.
 
 The hyperprior of S is weak and proper: s_i² has wide uniform shrinkage, c/(c + s²)² with c ten
 times what a median chain's own data leave unknown of η_i; ρ has density 3/4 (1 − ρ²), the LKJ(2)
@@ -21,7 +20,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,22 +116,21 @@ def law_at(coordinates: Array) -> NormalLaw:
     return NormalLaw(coordinates[:, list(MEAN)], sd, np.tanh(coordinates[:, ATANH]))
 
 
-def weigh(grids: PoolGrids, at: Array) -> tuple[Array, Array]:
+def weigh(log_weight: Array, parts: Array, at: Array) -> tuple[Array, Array]:
     """Posterior weights of the nodes of C pools under one law, and log marginal likelihoods.
 
     Parameters
     ----------
-    grids
-        Of C pools.
+    log_weight, parts
+        (C, N), and :func:`features` (C, 6, N).
     at
         (6,) the law's :func:`coefficients`.
 
     Returns
     -------
-    Weights (C, K L), adding to one, and (C,).
+    Weights (C, N), adding to one, and (C,).
     """
-    pools = len(grids.line)
-    value = grids.log_weight.reshape(pools, -1) + np.einsum("f,cfn->cn", at, features(grids))
+    value = log_weight + np.einsum("f,cfn->cn", at, parts)
     top = np.max(value, axis=1)
     weight = np.exp(value - top[:, None])
     total = np.sum(weight, axis=1)
@@ -143,15 +140,15 @@ def weigh(grids: PoolGrids, at: Array) -> tuple[Array, Array]:
 def log_marginal(sketch: GridSketch, coordinates: Array) -> Derivatives:
     """Log marginal likelihood of all chains at points (R, 5): value, gradient and Hessian."""
     inner = coefficients(jets.variables(coordinates))
-    parts = features(sketch.grids)
+    log_weight, parts = sketch.grids.flat, features(sketch.grids)
     value, gradient, hessian = [], [], []
     for at in np.stack([jet.value for jet in inner], axis=1):
-        weight, evidence = weigh(sketch.grids, at)
+        weight, evidence = weigh(log_weight, parts, at)
         mean = np.einsum("cn,cfn->cf", weight, parts)
         away = parts - mean[:, :, None]
         value.append(np.sum(evidence))
         gradient.append(np.sum(mean, axis=0))
-        hessian.append(np.einsum("cn,cfn,cgn->fg", weight, away, away, optimize=True))
+        hessian.append(np.einsum("cfn,cgn->fg", weight[:, None, :] * away, away))
     found = jets.chain(np.stack(value), np.stack(gradient), np.stack(hessian), inner)
     return found.value, found.gradient, found.hessian
 
@@ -181,11 +178,12 @@ class PooledPrior:
 
     def at(self, point: list[Jet]) -> Jet:
         """Evaluate it at jets of the coordinates."""
-        total = self.centre.in_working([point[i] for i in MEAN])
+        total: Jet = self.centre.in_working([point[i] for i in MEAN])
         for number, place in enumerate(LOG_SD):
             total = total + self._of_sd(number, point[place])
         log_cosh = jets.log1p_exp(point[ATANH] * 2.0) - point[ATANH] - np.log(2.0)
-        return total - log_cosh * 2.0 + np.log(0.75)
+        total = total - log_cosh * 2.0 + np.log(0.75)
+        return total
 
     def _of_sd(self, number: int, log_sd: Jet) -> Jet:
         variance, term = jets.exp(log_sd * 2.0), self.terms[number]
@@ -193,7 +191,8 @@ class PooledPrior:
             named = {term.parameter: jets.exp(log_sd), f"{term.parameter}_squared": variance}
             return term.log_density(named)
         scale = WIDTH * self.sampling[number]
-        return np.log(2.0 * scale) - jets.log(variance + scale) * 2.0 + log_sd
+        shrinkage: Jet = jets.log(variance + scale) * -2.0 + log_sd + np.log(2.0 * scale)
+        return shrinkage
 
     def select(self, pools: Codes) -> PooledPrior:
         """Return the same hyperprior: its arguments are numbers."""
@@ -257,7 +256,7 @@ def _degeneracies(sketch: GridSketch) -> tuple[Degeneracy, ...]:
 def _from_coordinates(
     family: Family, names: tuple[str, ...], coordinates: Array
 ) -> dict[str, Array]:
-    """The family's hyperparameters of a typical chain, η = m; then s₁, s₂ and ρ."""
+    """Return the family's hyperparameters of a typical chain, η = m; then s₁, s₂ and ρ."""
     flat = coordinates.reshape(-1, coordinates.shape[-1])
     working = [jets.constants(flat[:, place], 0) for place in MEAN]
     own = np.stack([jet.value for jet in geometry_of(family.name).coordinates(working)], axis=-1)

@@ -102,7 +102,8 @@ class NestedPrior:
         if term is not None:
             return term.log_density({name: jets.exp(log_tau), f"{name}_squared": variance})
         # c/(c + τ²)² is a density of τ²; that of τ has the factor 2τ.
-        return jets.log(scale) - jets.log(scale + variance) * 2.0 + log_tau + np.log(2.0)
+        shrinkage: Jet = jets.log(scale) - jets.log(scale + variance) * 2.0 + log_tau + np.log(2.0)
+        return shrinkage
 
     def select(self, pools: Codes) -> NestedPrior:
         """Return the hyperprior of some roots."""
@@ -191,9 +192,7 @@ def check_proper_nested(prior: NestedPrior, sketch: NestedSketch, fixed: frozens
                 raise _improper(some[-1][0], int(np.argmax(unbounded)), "large")
 
 
-def _open_ended(
-    prior: NestedPrior, sketch: NestedSketch
-) -> Iterator[tuple[str, float, Array]]:
+def _open_ended(prior: NestedPrior, sketch: NestedSketch) -> Iterator[tuple[str, float, Array]]:
     """Sds whose density is a power: name, exponent, and units that vary (R,), fine to coarse."""
     units = [np.asarray(count, np.float64) for count in sketch.units]
     terms = {term.parameter: term for term in prior.stores.terms}

@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+
 from hbpipe.model.family import Array, Family
 from hbpipe.model.geometry import LOCATION, NOISE, SPREAD, geometry_of, log_of_spread
 from hbpipe.model.jets import constants
@@ -70,7 +71,7 @@ class NestedTarget:
         least = _LEAST_SHARE * noise[0] * self.prior.sampling[0]
         spreads = [place for place in self._free.tolist() if place not in self._noise]
         point[:, spreads] = np.maximum(point[:, spreads], least)
-        return self._working(point)[0]
+        return np.asarray(self._working(point)[0])
 
     def log_density(self, points: Array) -> Array:
         """Log of marginal likelihood × hyperprior × Jacobian, (S, V) -> (S,)."""
@@ -84,21 +85,20 @@ class NestedTarget:
             found[part] = value + self._log_prior(coordinates)
         return found
 
-    def means(self, points: Array) -> list[tuple[Array, Array]]:
-        """Posterior mean and variance of the means of root and groups at given hyperparameters.
+    def means(self, coordinates: Array) -> list[tuple[Array, Array]]:
+        """Posterior mean and variance of the means of root and groups, given coordinates (S, D).
 
         Returns
         -------
         For the root, then for the levels from coarse to fine, two arrays (S, G); groups are in
         the order of the tree.
         """
-        coordinates = self.coordinates(points)
         messages = self._messages(coordinates)
         _, mean, variance = self._root(messages)
-        forest, _ = self.sketch.forest.select(np.zeros(len(points), np.int64))
+        forest, _ = self.sketch.forest.select(np.zeros(len(coordinates), np.int64))
         spreads = coordinates[:, len(self.family.coordinates) :]
         found = [(mean, variance), *messages.downward(forest, spreads, (mean, variance))]
-        return [tuple(part.reshape(len(points), -1) for part in pair) for pair in found]
+        return [tuple(part.reshape(len(coordinates), -1) for part in pair) for pair in found]
 
     def coordinates(self, points: Array) -> Array:
         """Working variables (S, V) → the family's coordinates (S, D); the mean is 0 or held."""

@@ -48,13 +48,12 @@ class NormalLaw:
 
     def in_working(self, working: list[Jet]) -> Jet:
         """Log density with respect to the working variables."""
-        a, b = (
-            (working[i] - self.mean[:, i]) * (1.0 / self.sd[:, i]) for i in (LOCATION, SPREAD)
-        )
+        a, b = ((working[i] - self.mean[:, i]) * (1.0 / self.sd[:, i]) for i in (LOCATION, SPREAD))
         rest = 1.0 - self.correlation**2
         square = a * a + b * b - a * b * (2.0 * self.correlation)
         constant = np.log(2.0 * np.pi) + np.sum(np.log(self.sd), axis=1) + 0.5 * np.log(rest)
-        return square * (-0.5 / rest) - constant
+        log_density: Jet = square * (-0.5 / rest) - constant
+        return log_density
 
     def select(self, pools: Codes) -> NormalLaw:
         """Return the law of some pools."""
@@ -77,6 +76,11 @@ class PoolGrids:
     log_spread: Array
     log_weight: Array
 
+    @property
+    def flat(self) -> Array:
+        """``log_weight`` with one axis of nodes, (G, K L)."""
+        return self.log_weight.reshape(len(self.log_weight), -1)
+
     def select(self, pools: Codes) -> PoolGrids:
         """Return the grids of some pools."""
         return PoolGrids(self.line[pools], self.log_spread[pools], self.log_weight[pools])
@@ -87,18 +91,25 @@ class PoolGrids:
         working = [constants(at.ravel(), 0) for at in (self.line, self.log_spread)]
         return every.in_working(working).value.reshape(self.line.shape)
 
-    def moments(self, log_density: Array) -> tuple[Array, Array]:
-        """Posterior means and variances of (location, log spread), (G, 2) each.
-
-        ``log_density`` (G, K, L) is that of the law of the pools at the nodes.
-        """
+    def weights(self, log_density: Array) -> Array:
+        """Posterior weights under a law with this log density at the nodes, (G, K, L) both."""
         value = self.log_weight + log_density
         weight = np.exp(value - np.max(value, axis=(1, 2), keepdims=True))
-        weight /= np.sum(weight, axis=(1, 2), keepdims=True)
-        at = np.stack([self.line, self.log_spread], axis=-1)
-        mean = np.einsum("gkl,gkld->gd", weight, at)
-        away = at - mean[:, None, None, :]
-        return mean, np.einsum("gkl,gkld->gd", weight, away**2)
+        return np.asarray(weight / np.sum(weight, axis=(1, 2), keepdims=True))
+
+    def centre(self, weight: Array) -> Array:
+        """Mean of (location, log spread) under weights of the nodes, (G, 2)."""
+        return np.stack([np.sum(weight * at, axis=(1, 2)) for at in self._axes], axis=1)
+
+    def variance(self, weight: Array) -> Array:
+        """Variance of (location, log spread) under weights of the nodes, (G, 2)."""
+        centre = self.centre(weight)
+        away = [at - middle[:, None, None] for at, middle in zip(self._axes, centre.T, strict=True)]
+        return np.stack([np.sum(weight * x**2, axis=(1, 2)) for x in away], axis=1)
+
+    @property
+    def _axes(self) -> tuple[Array, Array]:
+        return self.line, self.log_spread
 
 
 def place_grids(

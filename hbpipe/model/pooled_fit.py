@@ -24,14 +24,15 @@ from hbpipe.model.nested_pools import (
     pooled_family,
 )
 from hbpipe.model.pool_grids import NormalLaw, PoolGrids, place_grids
+from hbpipe.model.problem import hold
 from hbpipe.model.target import Target
 
 #: Grids are placed until the estimate moves less than this from where they were placed, in sds.
 _SETTLED, _PLACINGS = 0.25, 8
 #: They serve sds of the law up to exp(2.5 sd of log s) times the estimate, within these limits.
 _REACH, _WIDER = 2.5, (2.0, 5.0)
-#: Nodes for each of these, so that the smallest sd that matters is resolved too.
-_DENSITY = 12.5
+#: Nodes for each of these times: steps of little more than one sd of the estimated law.
+_DENSITY = 9.0
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ def fit_pooled(
     *,
     fixed: Mapping[str, Any],
     hyperprior: Any,
+    start: Mapping[str, Any] | None,
 ) -> tuple[PoolFits, Placing]:
     """Fit N(m, S) of chains.
 
@@ -77,7 +79,7 @@ def fit_pooled(
         The family of the stores, and its sketch of C chains with data.
     level
         What the chains are called.
-    fixed, hyperprior
+    fixed, hyperprior, start
         As in :func:`hbpipe.model.nesting.fit_nested`.
 
     Returns
@@ -85,7 +87,9 @@ def fit_pooled(
     The fit, a batch of one, and how its grids were placed.
     """
     prior, first = _begin(family, sketch, level, fixed, hyperprior)
-    model, placing = pooled_family(family, level), Placing(first.guess, np.full(2, _WIDER[0]))
+    model, guess = pooled_family(family, level), first.guess
+    given = hold(model, start or {}, 1)[0]
+    placing = Placing(np.where(np.isnan(given), guess, given), np.full(2, _WIDER[0]))
     for _ in range(_PLACINGS):
         grids = placing.grids(family, sketch)
         found = fit_pools(
@@ -117,7 +121,8 @@ def _begin(
     alone = compile_hyperprior(family, hyperprior, sketch, held=frozenset(fixed) - set(names))
     target = free_target(family, sketch, alone)
     grids, log_prior = place_grids(target, start_point(target, family.start(sketch)))
-    mean, variance = grids.moments(log_prior)
+    weight = grids.weights(log_prior)
+    mean, variance = grids.centre(weight), grids.variance(weight)
     sampling, centre = _lower_median(variance), _lower_median(mean)
     # The median square of a normal deviation is 0.455 of its variance.
     between = _lower_median((mean - centre) ** 2) / 0.455 - sampling

@@ -98,7 +98,7 @@ def update_pools(
         moments = store_moments(geometry, part, size[rows], raw[rows])
         _write(out, rows, moments)
         noise[rows] = np.sum(part.weight * part.noise, axis=1)
-        spread_out = ~_is_plain(nodes, pools[rows])
+        spread_out = ~is_plain(nodes, pools[rows])
         if len(levels) and spread_out.any():
             some = part if full is not None else part.take(spread_out)
             out["quantiles"][rows[spread_out]] = _limits(
@@ -126,6 +126,22 @@ def checked_levels(quantiles: float | tuple[float, ...]) -> Array:
             remedy="write 0.025 for 2.5 %",
         )
     return levels
+
+
+def quantile_names(levels: Array) -> list[str]:
+    """Name the columns of the levels, and refuse levels that differ too little to have two."""
+    names = [f"q{level:g}" for level in levels.tolist()]
+    for name in names:
+        shared = [
+            level for level, other in zip(levels.tolist(), names, strict=True) if other == name
+        ]
+        if len(shared) > 1:
+            raise FitError(
+                f"the quantile levels {shared} share the column {name}",
+                expected="levels that differ in their first six digits",
+                remedy="leave one out, or ask for it by quantile()",
+            )
+    return names
 
 
 def one_per_store(values: Any, stores: int, name: str) -> Array:
@@ -218,8 +234,10 @@ def _split(rows: NDArray[np.int64], width: int) -> Iterator[NDArray[np.int64]]:
         yield rows[begin : begin + length]
 
 
-def _is_plain(nodes: Nodes, pools: Codes) -> NDArray[np.bool_]:
-    return np.isin(nodes.method[pools], PLAIN)
+def is_plain(nodes: Nodes, pools: Codes) -> NDArray[np.bool_]:
+    """Whether the prior of each row's pool is known: a plain method, and no open prior mean."""
+    known = nodes.location_variance[pools, 0, 0] == 0
+    return np.asarray(known & np.isin(nodes.method[pools], PLAIN))
 
 
 def _plain_posterior(
@@ -248,7 +266,7 @@ def _plug_in(
     for rows in _split(np.arange(len(pools)), 1):
         posterior = _plain_posterior(family, hyperparameters, statistics, pools, rows)
         out["sd_plug_in"][rows] = family.describe(posterior, levels[:0]).sd
-        plain = _is_plain(nodes, pools[rows])
+        plain = is_plain(nodes, pools[rows])
         if plain.any():
             chosen = {name: values[plain] for name, values in posterior.items()}
             described = family.describe(chosen, levels)
@@ -288,7 +306,7 @@ def cdf_pools(
     at = one_per_store(points, len(pools), "points")
     out = np.empty(len(pools))
     for rows, part, full in _blocks(nodes, pools):
-        plain = _is_plain(nodes, pools[rows])
+        plain = is_plain(nodes, pools[rows])
         if plain.any():
             posterior = _plain_posterior(family, hyperparameters, statistics, pools, rows[plain])
             out[rows[plain]] = family.describe(posterior, np.empty(0)).cdf(at[rows[plain]])

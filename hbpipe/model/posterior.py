@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hbpipe.errors import FitError
-from hbpipe.model.family import Array, Description, Family, Statistics
+from hbpipe.model.family import Array, Codes, Description, Family, Statistics
 from hbpipe.model.fits import Fit, PoolFits
 from hbpipe.model.geometry import geometry_of
 from hbpipe.model.integrate import integrate_pools
 from hbpipe.model.nodes import Nodes
 from hbpipe.model.pools import (
-    PLAIN,
     PosteriorColumns,
     cdf_pools,
     checked_exposure,
     checked_levels,
+    is_plain,
+    quantile_names,
     update_pools,
 )
 from hbpipe.model.predictive import mix_predictive
@@ -37,6 +37,8 @@ __all__ = [
     "update_pools",
 ]
 
+Nodal = TypeVar("Nodal")
+
 
 def posterior(
     fit: Fit,
@@ -44,6 +46,7 @@ def posterior(
     *,
     uncertainty: str = "auto",
     quantiles: float | tuple[float, ...] = (0.025, 0.5, 0.975),
+    nesting: Mapping[str, Any] | None = None,
 ) -> Posterior:
     """Update stores with what a fit learnt of their pool.
 
@@ -63,10 +66,15 @@ def posterior(
     quantiles
         Level, or levels, of the columns ``q...``, strictly between 0 and 1. A column's name has
         six digits of its level.
+    nesting
+        For a fit with nested levels, which has no ``first_order``: name of a level -> (J,) label
+        of each store's group. A group that the fit does not know is a new one of its parent.
 
     Returns
     -------
     Posterior
+        With nesting a :class:`hbpipe.model.nested_posterior.NestedPosterior`, whose ``levels``
+        has the posteriors of the groups' means.
 
     Raises
     ------
@@ -76,22 +84,29 @@ def posterior(
         If the method or a level is wrong, two levels share a column's name, or the hyperprior
         gives an improper posterior.
     """
-    model = fit.pools.model
+    from hbpipe.model.nested_posterior import LabelledFits, nested_posterior  # it builds on this
+
+    model, fits = fit.pools.model, fit.pools
     arrays = check_statistics(model, statistics)
-    return Posterior(model, fit.pools, _nodes_of(fit.pools, uncertainty), arrays, quantiles)
+    if nesting is not None or isinstance(fits, LabelledFits):
+        return nested_posterior(fits, arrays, nesting, uncertainty, quantiles)
+    nodes = remembered(fits, uncertainty, integrate_pools)
+    return Posterior(model, fits, nodes, arrays, quantiles)
 
 
 #: Nodes by (identity of the fit, uncertainty), for as long as the fit lives: an analyst who
 #: updates several sets of stores with one fit integrates once.
-_NODES: dict[tuple[int, str], Nodes] = {}
+_NODES: dict[tuple[int, str], Any] = {}
 
 
-def _nodes_of(fits: PoolFits, uncertainty: str) -> Nodes:
+def remembered(fits: PoolFits, uncertainty: str, integrate: Callable[..., Nodal]) -> Nodal:
+    """Integrate a fit, or return what that gave before."""
     key = (id(fits), uncertainty)
     if key not in _NODES:
-        _NODES[key] = integrate_pools(fits, uncertainty=uncertainty)
+        _NODES[key] = integrate(fits, uncertainty=uncertainty)
         weakref.finalize(fits, _NODES.pop, key, None)
-    return _NODES[key]
+    found: Nodal = _NODES[key]
+    return found
 
 
 def posterior_pools(
@@ -120,6 +135,14 @@ def posterior_pools(
     )
 
 
+class PointEstimates(Protocol):
+    """Point estimates of the hyperparameters of pools."""
+
+    @property
+    def hyperparameters(self) -> dict[str, Array]:
+        """Name -> (G,)."""
+
+
 class Posterior(Mapping[str, Array]):
     """Posteriors of ``J`` stores.
 
@@ -138,18 +161,20 @@ class Posterior(Mapping[str, Array]):
     def __init__(
         self,
         family: Family,
-        fits: PoolFits,
+        fits: PointEstimates,
         nodes: Nodes,
         statistics: Statistics,
         quantiles: float | tuple[float, ...],
+        codes: Codes | None = None,
     ) -> None:
         self.nodes = nodes
         self.method = str(nodes.method[0])
         self._family = family
         self._fits = fits
         self._statistics = statistics
-        self._codes = np.zeros(len(next(iter(statistics.values()))), dtype=np.int64)
-        names = _quantile_names(checked_levels(quantiles))
+        stores = len(next(iter(statistics.values())))
+        self._codes = np.zeros(stores, np.int64) if codes is None else np.asarray(codes)
+        names = quantile_names(checked_levels(quantiles))
         columns = self._update(quantiles)
         self._columns: dict[str, Array] = {
             name: getattr(columns, name)
@@ -212,7 +237,7 @@ class Posterior(Mapping[str, Array]):
         at = {name: v[self._codes] for name, v in self._fits.hyperparameters.items()}
         levels = checked_levels(quantiles)
         law = self._family.update(self._statistics, at)
-        if self.method in PLAIN:
+        if is_plain(self.nodes, self._codes[:1]).any():
             return self._family.predict(law, amount, at, levels)
         size, raw = geometry_of(self._family).sizes(self._statistics)
         mixture, noise = pool_posterior(self.nodes, size, raw)
@@ -229,19 +254,3 @@ class Posterior(Mapping[str, Array]):
             self._codes,
             quantiles=quantiles,
         )
-
-
-def _quantile_names(levels: Array) -> list[str]:
-    """Name the columns of the levels, and refuse levels that differ too little to have two."""
-    names = [f"q{level:g}" for level in levels.tolist()]
-    for name in names:
-        shared = [
-            level for level, other in zip(levels.tolist(), names, strict=True) if other == name
-        ]
-        if len(shared) > 1:
-            raise FitError(
-                f"the quantile levels {shared} share the column {name}",
-                expected="levels that differ in their first six digits",
-                remedy="leave one out, or ask for it by quantile()",
-            )
-    return names

@@ -197,9 +197,7 @@ def _outer_rule(window: Range, outer: int) -> tuple[Array, Array]:
     return x, stretch + np.log(0.5 * (high - low) * weights[None, :])
 
 
-def inner_rule(
-    single: Target, guide: Array, x: Array, log_outer: Array, inner: int
-) -> list[Array]:
+def inner_rule(single: Target, guide: Array, x: Array, log_outer: Array, inner: int) -> list[Array]:
     """Nodes over the inner variable at some outer nodes.
 
     ``x`` and ``log_outer`` are (G, T); the parts are :data:`Parts`, (G, T, L) each.

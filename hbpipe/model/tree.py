@@ -73,7 +73,7 @@ class Forest:
         The trees, whose groups keep their numbers, and for each of their finest groups its place
         in this forest.
         """
-        chosen, levels = np.asarray(roots), []
+        chosen, levels = np.asarray(roots, np.int64), []
         for level in self.levels:
             places = np.arange(len(level))
             cut = Rows(level.n_pools, level.pool, {**level.columns, "place": places}).select(chosen)

@@ -57,7 +57,7 @@ def location_moments(rows: Rows) -> dict[str, NDArray[np.float64]]:
 
 def regroup_mean_rows(rows: Rows, parents: Codes, n_parents: int) -> Rows:
     """Put the stores of pools together: those of pool ``g`` go to ``parents[g]``."""
-    moved = Rows(n_parents, np.asarray(parents)[rows.pool], rows.columns)
+    moved = Rows(n_parents, np.asarray(parents, np.int64)[rows.pool], rows.columns)
     return merge_mean_rows([moved])
 
 
