@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from hbpipe.model.family import Array
 
 #: Bins along the first key, along the second within each of these, and so on, by number of keys.
-SIZES = {1: (48,), 2: (16, 12), 3: (10, 5, 4)}
+SIZES = {0: (1,), 1: (48,), 2: (24, 8), 3: (20, 4, 4), 4: (16, 4, 3, 2)}
+#: A key whose sd is less than this needs no bins.
+_SHARP = 0.05
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,13 @@ class Bins:
         Parameters
         ----------
         keys
-            One or more, (S,) each; of more than three the first ones count.
+            Logarithms, (S,) each. Those that hardly vary do not count, nor more than four.
         weight
             (S,), adding to one.
         """
-        sizes = SIZES[min(len(keys), max(SIZES))] if len(weight) > 1 else (1,)
-        number = np.zeros(len(weight), np.int64)
-        for key, size in zip(keys, sizes, strict=False):
+        used = [key for key in keys if _sd(key, weight) > _SHARP][: max(SIZES)]
+        sizes, number = SIZES[len(used)], np.zeros(len(weight), np.int64)
+        for key, size in zip(used, sizes, strict=False):
             number = _cut(number, key, weight, size)
         outer, inner = sizes[0], int(np.prod(sizes[1:]))
         order = np.argsort(number, kind="stable")
@@ -62,6 +64,12 @@ class Bins:
         number = number[order]
         share = weight[order] / np.where(mass > 0, mass, 1.0)[number]
         return cls((outer, inner), order, number, share, mass.reshape(outer, inner))
+
+    @property
+    def source(self) -> NDArray[np.int64]:
+        """For each bin (K L,) where its values come from: itself, or where it is empty another."""
+        own = np.arange(self.weight.size)
+        return np.where(np.isin(own, self.number), own, self.number[0])
 
     def add(self, sums: Array, part: slice, values: Array) -> None:
         """Add the values of some points, taken in order, to the averages of their bins.
@@ -81,10 +89,15 @@ class Bins:
         sums[present] += np.add.reduceat(shared, first, axis=0)
 
     def average(self, values: Array) -> Array:
-        """Average a number for each point over each bin, (S,) -> (K, L); 0 where there is none."""
+        """Average a number for each point over each bin, (S,) -> (K, L)."""
         size = self.shape[0] * self.shape[1]
         sums = np.bincount(self.number, self.share * values[self.order], size)
-        return np.asarray(sums.reshape(self.shape))
+        return np.asarray(sums[self.source].reshape(self.shape))
+
+
+def _sd(key: Array, weight: Array) -> float:
+    away = key - np.sum(weight * key)
+    return float(np.sqrt(np.sum(weight * away**2)))
 
 
 def _cut(number: NDArray[np.int64], key: Array, weight: Array, size: int) -> NDArray[np.int64]:

@@ -104,7 +104,7 @@ class GroupMeans(Mapping[str, Array]):
         mean = np.sum(nodes.weight * nodes.location, axis=(1, 2))
         away = nodes.location - mean[:, None, None]
         variance = np.sum(nodes.weight * (nodes.location_variance + away**2), axis=(1, 2))
-        self._columns = {"mean": mean, "sd": np.sqrt(variance)}
+        self._columns: dict[str, Array] = {"mean": mean, "sd": np.sqrt(variance)}
         found = self.quantile(tuple(np.atleast_1d(quantiles)))
         for name, column in zip(quantile_names(checked_levels(quantiles)), found.T, strict=True):
             self._columns[name] = column

@@ -84,16 +84,18 @@ def _limits(target: NestedTarget) -> Limits:
 def reduce_points(target: NestedTarget, points: Array, weight: Array) -> RootNodes:
     """Put weighted points of the hyperparameters together in nodes.
 
-    Bins are cut along the spread between stores, then along those of the levels, fine to coarse.
+    Bins are cut along the spread between stores, then those of the levels, fine to coarse, then σ.
     """
     coordinates = target.coordinates(points)
     noise = target.noise(coordinates)
     own = len(target.family.coordinates)
     variances = np.hstack([coordinates[:, own:], coordinates[:, [SPREAD]]])
     free = np.isnan(target.held)
-    keys = [coordinates[:, SPREAD] / noise] * bool(free[SPREAD])
-    keys += [coordinates[:, place] for place in range(len(free) - 1, own - 1, -1) if free[place]]
-    bins = Bins.of(keys or [noise], weight)
+    # A single group of a level follows the data and not the level's spread.
+    several = np.flatnonzero([units[0] > 1 for units in target.sketch.units[:-1]]) + own
+    levels = [coordinates[:, place] for place in several[::-1] if free[place]]
+    keys = [coordinates[:, SPREAD] / noise] * bool(free[SPREAD]) + levels + [noise]
+    bins = Bins.of([np.log(key) for key in keys], weight)
     above = np.cumsum(variances[:, ::-1], axis=1)[:, ::-1] / noise[:, None]
     means, left = _binned_means(target, coordinates, bins)
     return RootNodes(
@@ -123,6 +125,7 @@ def _binned_means(
             away = mean - at
             bins.add(total, part, np.stack([away, variance + away**2], axis=1))
     shape = (-1, *bins.shape)
+    sums = [total[bins.source] for total in sums]
     means = [(at + total[:, 0]).T.reshape(shape) for at, total in zip(centre, sums, strict=True)]
     left = [np.maximum(total[:, 1] - total[:, 0] ** 2, 0.0).T.reshape(shape) for total in sums]
     return means, left

@@ -123,9 +123,8 @@ def location_message(sketch: EstimateSketch, coordinates: Point) -> Message:
     """Return the likelihood of each pool as a function of its mean; 2π included."""
     rows, (_, spread) = sketch.rows, coordinates
     message = message_of_means(rows, 1.0, spread.take(rows.pool) + rows["size"])
-    return replace(
-        message, peak=message.peak - np.multiply(0.5 * LOG_2PI, sketch.n_groups, dtype=np.float64)
-    )
+    stores = sketch.n_groups.astype(np.float64)
+    return replace(message, peak=message.peak - 0.5 * LOG_2PI * stores)
 
 
 def log_restriction(sketch: EstimateSketch, coordinates: Array) -> Derivatives:
