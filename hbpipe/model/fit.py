@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hbpipe.errors import FitError
 from hbpipe.model.adjusted import POWERS
-from hbpipe.model.climb import climb, lifted
+from hbpipe.model.climb import climb
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Family
 from hbpipe.model.fits import Fit, PoolFits
@@ -30,14 +30,13 @@ from hbpipe.model.problem import (
     is_restricted,
     read_estimator,
 )
+from hbpipe.model.starts import first_start, starts_around
 from hbpipe.model.statistics import admitted
 
 __all__ = ["Fit", "PoolFits", "fit", "fit_pools"]
 
 #: Two climbs found the same summit when their values differ by less, relative to 1 + |value|.
 _SAME_SUMMIT = 1e-8
-#: Starts keep this share of the scale away from 0 where the gradient vanishes by symmetry.
-_LIFT = 0.05
 #: A walk that stopped with less slope than this without a proper maximum stands on a plain.
 _FLAT_NORM = 1e-3
 
@@ -50,6 +49,7 @@ def fit(
     fixed: Mapping[str, Any] | None = None,
     hyperprior: Any = None,
     start: Mapping[str, Any] | None = None,
+    nesting: Mapping[str, Any] | None = None,
 ) -> Fit:
     """Estimate the hyperparameters of one pool of stores.
 
@@ -70,6 +70,9 @@ def fit(
         Specification of the hyperprior. It shapes ``map``, and posteriors remember it.
     start
         Hyperparameters to start from, in place of the moments.
+    nesting
+        Levels of groups between all stores and one, coarse to fine: name -> (J,) label of each
+        store's group, a whole number or text. See :func:`hbpipe.model.nesting.fit_nested`.
 
     Raises
     ------
@@ -81,13 +84,21 @@ def fit(
     """
     model = get_family(family) if isinstance(family, str) else family
     model, arrays = admitted(model, statistics)
-    stores = len(arrays[model.statistics[0].name])
-    sketch = model.compress(arrays, np.zeros(stores, np.int64), 1)
-    fits = fit_pools(
-        model, sketch, estimator=estimator, fixed=fixed, hyperprior=hyperprior, start=start
-    )
+    given: dict[str, Any] = {
+        "estimator": estimator,
+        "fixed": fixed,
+        "hyperprior": hyperprior,
+        "start": start,
+    }
+    if nesting is not None:
+        from hbpipe.model.nested_posterior import fit_labelled  # it builds on this module
+
+        fits: PoolFits = fit_labelled(model, arrays, nesting, **given)
+    else:
+        stores = len(arrays[model.statistics[0].name])
+        fits = fit_pools(model, model.compress(arrays, np.zeros(stores, np.int64), 1), **given)
     if not fits.identified[0]:
-        raise _not_identified(model, fits)
+        raise _not_identified(fits.model, fits)
     return fits.pool(0)
 
 
@@ -127,7 +138,7 @@ def fit_pools(
         prior if kind == "map" else None,
         _power(model, kind, variant, held, pinned),
     )
-    first = _first_start(problem, start)
+    first = first_start(problem, start)
     if kind == "moments":
         found = _evaluate(problem, problem.settle(model.moments[variant](sketch, held)))
     else:
@@ -173,37 +184,8 @@ def _power(family: Family, kind: str, variant: str, held: Array, pinned: Array) 
     return np.where(np.isnan(held[:, axis]) & np.isnan(pinned[:, axis]), POWERS[variant], 0.0)
 
 
-def _first_start(problem: Problem, start: Mapping[str, Any] | None) -> Array:
-    """Moments, or the given start where it says something, inside the bounds."""
-    moments = problem.family.start(problem.sketch, problem.held)
-    if start:
-        given = hold(problem.family, start, len(moments))
-        moments = np.where(np.isnan(given), moments, given)
-    return problem.settle(moments)
-
-
-def _starts(problem: Problem, first: Array) -> list[Array]:
-    """Give the first start, the same without spread, and the same with a large spread.
-
-    Every coordinate that begins at 0 is a spread of something.
-    """
-    family = problem.family
-    bounded = family.bounds[0] == 0.0
-    spreads = bounded | np.isin(np.arange(first.shape[1]), family.spreads)
-    if not (problem.free & spreads).any():
-        return [first]
-    scale = family.scale(problem.sketch)
-    alike = np.where(spreads, 0.0, first)
-    apart = np.where(bounded, scale, alike)
-    starts = [first, problem.settle(alike), problem.settle(apart)]
-    if family.mirror is None:
-        return starts
-    # Where the gradient vanishes at 0 by symmetry, no climb may begin there.
-    return [problem.settle(lifted(start, _LIFT * scale, bounded)) for start in starts]
-
-
 def _climb(problem: Problem, first: Array) -> _Found:
-    climbs = [climb(problem, start) for start in _starts(problem, first)]
+    climbs = [climb(problem, start) for start in starts_around(problem, first)]
     values = np.stack([found.value for found in climbs])
     # Among climbs that found the same summit the first that converged wins.
     near = values >= values.max(axis=0) - _same_summit(values.max(axis=0))
@@ -303,13 +285,22 @@ def _status(
     problem: Problem, best: Optimum, at_bound: NDArray[np.bool_], *, climbed: bool
 ) -> NDArray[np.str_]:
     """One word per pool; the data's own word comes first."""
-    spreads = problem.family.spreads
-    lost = (at_bound & (best.coordinates <= problem.family.bounds[0]))[:, spreads].any(axis=1)
+    family, spreads = problem.family, problem.family.spreads
+    lost = (at_bound & (best.coordinates <= family.bounds[0]))[:, spreads].any(axis=1)
     alike = lost & np.all(best.coordinates[:, spreads] == 0, axis=1)
+    singular = lost & (family.mirror is not None)
     held_all = ~np.isnan(problem.held).any(axis=1)
     flat = ~best.converged & (best.gradient_norm <= _FLAT_NORM) & climbed
     words = np.select(
-        [problem.status != "", held_all, flat, ~best.converged, alike, lost, at_bound.any(axis=1)],
+        [
+            problem.status != "",
+            held_all,
+            flat,
+            ~best.converged,
+            alike,
+            singular,
+            at_bound.any(axis=1),
+        ],
         [problem.status, "fixed", "flat", "not_converged", "no_spread", "singular", "at_bound"],
         "ok",
     )

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hbpipe.errors import FitError, StatisticsError
+from hbpipe.model.arguments import checked_exposure, checked_levels, one_per_store
 from hbpipe.model.family import Array, Codes, Family, Hyperparameters, Prior, Statistics
 from hbpipe.model.geometry import Geometry, geometry_of
 from hbpipe.model.laws import NORMAL
@@ -105,7 +105,7 @@ def update_pools(
         moments = store_moments(geometry, part, size[rows], raw[rows])
         _write(out, rows, moments)
         noise[rows] = np.sum(part.weight * part.noise, axis=1)
-        spread_out = ~_is_plain(nodes, pools[rows])
+        spread_out = ~is_plain(nodes, pools[rows])
         if len(levels) and spread_out.any():
             some = part if full is not None else part.take(spread_out)
             out["quantiles"][rows[spread_out]] = _limits(
@@ -121,63 +121,6 @@ def update_pools(
         predictive_mean=predictive[0],
         predictive_sd=predictive[1],
     )
-
-
-def checked_levels(quantiles: float | tuple[float, ...]) -> Array:
-    """Return one level or several as (Q,); FitError unless strictly between 0 and 1."""
-    levels = np.asarray(quantiles, dtype=float).reshape(-1)
-    if not np.all((levels > 0) & (levels < 1)):
-        raise FitError(
-            f"the quantile levels are {tuple(levels.tolist())}",
-            expected="numbers strictly between 0 and 1",
-            remedy="write 0.025 for 2.5 %",
-        )
-    return levels
-
-
-def one_per_store(values: Any, stores: int, name: str, terms: int = 1) -> Array:
-    """Return a number, or one for each store, as (J,); StatisticsError for any other shape.
-
-    For stores with several terms, one for each term, or for each store and term: (J, T).
-    """
-    found = np.asarray(values, dtype=float)
-    shape = (stores,) if terms == 1 else (stores, terms)
-    if found.shape not in ((), (1,), shape, shape[1:]):
-        raise StatisticsError(
-            f"{name} have the shape {found.shape}",
-            expected=f"one number, or {shape}, one for each store"
-            + (" and term" if terms > 1 else ""),
-            remedy="for several values of each store, ask once for each value",
-        )
-    return np.broadcast_to(found, shape)
-
-
-def checked_exposure(exposure: Any, stores: int, width: int | None = None) -> Array:
-    """Return exposures as (J,); StatisticsError where one is negative, infinite or NaN.
-
-    With a ``width`` P they are the predictors of the next event, (J, P), or (P,) for all stores,
-    of any sign.
-    """
-    if width is not None:
-        predictors = np.asarray(exposure, dtype=float)
-        shapes = ((width,), (stores, width))
-        if predictors.shape not in shapes or not np.isfinite(predictors).all():
-            raise StatisticsError(
-                f"the predictors of the next event have the shape {predictors.shape}, or are not "
-                "all finite",
-                expected=f"finite numbers, {shapes[0]} or {shapes[1]}, one row for each store",
-                remedy="give every predictor of the fit in its order, the constant 1 included",
-            )
-        return np.broadcast_to(predictors, shapes[1])
-    amount = one_per_store(exposure, stores, "exposures")
-    if len(wrong := np.flatnonzero(~(np.isfinite(amount) & (amount >= 0)))):
-        raise StatisticsError(
-            f"an exposure is {amount[wrong[0]]:g}",
-            where={"store": int(wrong[0])},
-            expected="a finite number that is not negative",
-            remedy="pass the size of the next observation",
-        )
-    return amount
 
 
 def _empty(stores: int, levels: int) -> dict[str, Array]:
@@ -245,8 +188,10 @@ def _split(rows: NDArray[np.int64], width: int) -> Iterator[NDArray[np.int64]]:
         yield rows[begin : begin + length]
 
 
-def _is_plain(nodes: Nodes, pools: Codes) -> NDArray[np.bool_]:
-    return np.isin(nodes.method[pools], PLAIN)
+def is_plain(nodes: Nodes, pools: Codes) -> NDArray[np.bool_]:
+    """Whether the prior of each row's pool is known: a plain method, and no open prior mean."""
+    known = nodes.location_variance[pools, 0, 0] == 0
+    return np.asarray(known & np.isin(nodes.method[pools], PLAIN))
 
 
 def _plain_posterior(
@@ -275,7 +220,7 @@ def _plug_in(
     for rows in _split(np.arange(len(pools)), 1):
         posterior = _plain_posterior(family, hyperparameters, statistics, pools, rows)
         out["sd_plug_in"][rows] = family.describe(posterior, levels[:0]).sd
-        plain = _is_plain(nodes, pools[rows])
+        plain = is_plain(nodes, pools[rows])
         if plain.any():
             chosen = {name: values[plain] for name, values in posterior.items()}
             described = family.describe(chosen, levels)
@@ -318,7 +263,7 @@ def cdf_pools(
     at = one_per_store(points, len(pools), "points")
     out = np.empty(len(pools))
     for rows, part, full in _blocks(nodes, pools):
-        plain = _is_plain(nodes, pools[rows])
+        plain = is_plain(nodes, pools[rows])
         if plain.any():
             posterior = _plain_posterior(family, hyperparameters, statistics, pools, rows[plain])
             out[rows[plain]] = family.describe(posterior, np.empty(0)).cdf(at[rows[plain]])

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.errors import FitError, StatisticsError
-from hbpipe.model.chains import R_HAT_LIMIT
-from hbpipe.model.closed_forms import CLOSED_FORMS, ClosedForm, closed_form, is_closed_form
-from hbpipe.model.family import Array, Description, Family, Statistics
-from hbpipe.model.fits import Fit, PoolFits
-from hbpipe.model.geometry import geometry_of
-from hbpipe.model.integrate import UNCERTAINTIES, integrate_pools
-from hbpipe.model.names import unknown
-from hbpipe.model.pooling import complete_pooling, no_pooling
-from hbpipe.model.pools import (
-    PosteriorColumns,
-    cdf_pools,
+from hbpipe.model.arguments import (
     checked_exposure,
     checked_levels,
     one_per_store,
-    update_pools,
+    quantile_names,
 )
-from hbpipe.model.predictive import mix_predictive
+from hbpipe.model.chains import R_HAT_LIMIT
+from hbpipe.model.closed_forms import CLOSED_FORMS, ClosedForm, closed_form, is_closed_form
+from hbpipe.model.families import get_family
+from hbpipe.model.family import Array, Codes, Description, Family, Statistics
+from hbpipe.model.fits import Fit, PoolFits
+from hbpipe.model.integrate import UNCERTAINTIES, integrate_pools
+from hbpipe.model.names import unknown
+from hbpipe.model.pooling import CompletePooling, complete_pooling, no_pooling
+from hbpipe.model.pools import PosteriorColumns, cdf_pools, update_pools
+from hbpipe.model.prediction import predict_pool
 from hbpipe.model.sampled_nodes import AnyNodes, SampledNodes
-from hbpipe.model.sampled_update import PLAIN, covariance_sampled, predict_sampled
-from hbpipe.model.shrink import pool_posterior
+from hbpipe.model.sampled_update import covariance_sampled
 from hbpipe.model.statistics import admitted
 
 __all__ = [
@@ -42,6 +40,8 @@ __all__ = [
     "update_pools",
 ]
 
+Nodal = TypeVar("Nodal")
+
 
 def posterior(
     fit: Fit,
@@ -49,6 +49,7 @@ def posterior(
     *,
     uncertainty: str = "auto",
     quantiles: float | tuple[float, ...] = (0.025, 0.5, 0.975),
+    nesting: Mapping[str, Any] | None = None,
 ) -> Posterior:
     """Update stores with what a fit learnt of their pool.
 
@@ -70,10 +71,15 @@ def posterior(
     quantiles
         Level, or levels, of the columns ``q...``, strictly between 0 and 1. A column's name has
         six digits of its level.
+    nesting
+        For a fit with nested levels, which has no ``first_order``: name of a level -> (J,) label
+        of each store's group. A group that the fit does not know is a new one of its parent.
 
     Returns
     -------
     Posterior
+        With nesting a :class:`hbpipe.model.nested_posterior.NestedPosterior`, whose ``levels``
+        has the posteriors of the groups' means.
 
     Raises
     ------
@@ -83,7 +89,25 @@ def posterior(
         If the method or a level is wrong, two levels share a column's name, or the hyperprior
         gives an improper posterior.
     """
-    model, arrays = admitted(fit.pools.model, statistics)
+    from hbpipe.model.nested_posterior import LabelledFits, nested_posterior  # it builds on this
+
+    model, arrays = _admitted(fit, statistics)
+    if nesting is not None or isinstance(fit.pools, LabelledFits):
+        return nested_posterior(fit.pools, arrays, nesting, uncertainty, quantiles)
+    complete = complete_pooling(fit.pools)
+    if is_closed_form(uncertainty):
+        closed = closed_form(fit, arrays, uncertainty)
+        return Posterior(model, fit.pools, closed.nodes, arrays, quantiles, complete, closed=closed)
+    if uncertainty not in UNCERTAINTIES:
+        raise unknown("uncertainty", uncertainty, (*UNCERTAINTIES, *CLOSED_FORMS))
+    nodes = remembered(fit.pools, uncertainty, _integrate)
+    return Posterior(model, fit.pools, nodes, arrays, quantiles, complete)
+
+
+def _admitted(fit: Fit, statistics: Mapping[str, Any]) -> tuple[Family, dict[str, NDArray[Any]]]:
+    """Check statistics of the family of a fit, and that they are of the fit's size."""
+    family = get_family(fit.family, fit.pools.size)
+    model, arrays = admitted(family, statistics)
     if model.size != fit.pools.size:
         raise StatisticsError(
             f"the statistics are those of {model.size} coefficients or classes",
@@ -91,28 +115,22 @@ def posterior(
             expected=f"{fit.pools.size}, as the fit has",
             remedy="pass the statistics that the fit was made from, or of the same columns",
         )
-    if is_closed_form(uncertainty):
-        closed = closed_form(fit, arrays, uncertainty)
-        return Posterior(model, fit.pools, closed.nodes, arrays, quantiles, closed)
-    if uncertainty not in UNCERTAINTIES:
-        raise unknown("uncertainty", uncertainty, (*UNCERTAINTIES, *CLOSED_FORMS))
-    return Posterior(model, fit.pools, _nodes_of(fit.pools, uncertainty), arrays, quantiles)
+    return model, arrays
 
 
 #: Nodes by (identity of the fit, uncertainty), for as long as the fit lives: an analyst who
 #: updates several sets of stores with one fit integrates once.
-_NODES: dict[tuple[int, str], AnyNodes] = {}
+_NODES: dict[tuple[int, str], Any] = {}
 
 
-def _nodes_of(fits: PoolFits, uncertainty: str) -> AnyNodes:
+def remembered(fits: PoolFits, uncertainty: str, integrate: Callable[..., Nodal]) -> Nodal:
+    """Integrate a fit, or return what that gave before."""
     key = (id(fits), uncertainty)
     if key not in _NODES:
-        nodes = integrate_pools(fits, uncertainty=uncertainty)
-        if isinstance(nodes, SampledNodes) and not nodes.converged[0]:
-            raise _chains_disagree(nodes)
-        _NODES[key] = nodes
+        _NODES[key] = integrate(fits, uncertainty=uncertainty)
         weakref.finalize(fits, _NODES.pop, key, None)
-    return _NODES[key]
+    found: Nodal = _NODES[key]
+    return found
 
 
 def posterior_pools(
@@ -141,6 +159,14 @@ def posterior_pools(
     )
 
 
+class PointEstimates(Protocol):
+    """Point estimates of the hyperparameters of pools."""
+
+    @property
+    def hyperparameters(self) -> dict[str, Array]:
+        """Name -> (G,)."""
+
+
 class Posterior(Mapping[str, Array]):
     """Posteriors of ``J`` stores.
 
@@ -163,20 +189,24 @@ class Posterior(Mapping[str, Array]):
     def __init__(
         self,
         family: Family,
-        fits: PoolFits,
+        point: PointEstimates,
         nodes: AnyNodes,
         statistics: Statistics,
         quantiles: float | tuple[float, ...],
+        complete: CompletePooling,
+        *,
         closed: ClosedForm | None = None,
+        codes: Codes | None = None,
     ) -> None:
         self.nodes = nodes
         self._closed = closed
         self.method = str(nodes.method[0])
         self._family = family
-        self._fits = fits
+        self._point = point.hyperparameters
         self._statistics = statistics
-        self._codes = np.zeros(len(next(iter(statistics.values()))), dtype=np.int64)
-        names = _quantile_names(checked_levels(quantiles))
+        stores = len(next(iter(statistics.values())))
+        self._codes = np.zeros(stores, np.int64) if codes is None else np.asarray(codes)
+        names = quantile_names(checked_levels(quantiles))
         columns = self._update(quantiles)
         self._columns: dict[str, Array] = {
             name: getattr(columns, name)
@@ -184,7 +214,7 @@ class Posterior(Mapping[str, Array]):
         }
         for number, name in enumerate(names):
             self._columns[name] = columns.quantiles[..., number]
-        self._columns |= self._side_by_side()
+        self._columns |= self._side_by_side(complete)
 
     def __getitem__(self, name: str) -> Array:
         return self._columns[name]
@@ -204,9 +234,8 @@ class Posterior(Mapping[str, Array]):
         """Posterior variance of each store's θ, (J,); with ``T`` > 1 terms a matrix, (J, T, T)."""
         if not isinstance(self.nodes, SampledNodes) or self["sd"].ndim == 1:
             return np.asarray(np.square(self["sd"]))
-        fits = self._fits
         return covariance_sampled(
-            self._family, self.nodes, fits.hyperparameters, self._statistics, self._codes
+            self._family, self.nodes, self._point, self._statistics, self._codes
         )
 
     def cdf(self, x: Array | float) -> Array:
@@ -216,10 +245,7 @@ class Posterior(Mapping[str, Array]):
         """
         if self._closed is not None:
             return self._closed.law().cdf(one_per_store(x, len(self._codes), "points"))
-        fits = self._fits
-        return cdf_pools(
-            self._family, self.nodes, fits.hyperparameters, self._statistics, self._codes, x
-        )
+        return cdf_pools(self._family, self.nodes, self._point, self._statistics, self._codes, x)
 
     def quantile(self, q: float | tuple[float, ...]) -> Array:
         """Quantiles at one level, (J,), or at several, (J, Q); with terms (J, T) or (J, T, Q)."""
@@ -248,31 +274,26 @@ class Posterior(Mapping[str, Array]):
             If a level is not strictly between 0 and 1.
         """
         amount = checked_exposure(exposure, len(self._codes), self._family.exposure_width)
-        at = {name: v[self._codes] for name, v in self._fits.hyperparameters.items()}
         levels = checked_levels(quantiles)
         if self._closed is not None:
             return self._closed.law(amount, levels)
-        law = self._family.update(self._statistics, at)
-        if self.method in PLAIN:
-            return self._family.predict(law, amount, at, levels)
-        if isinstance(self.nodes, SampledNodes):
-            return predict_sampled(self._family, self.nodes, self._statistics, amount, levels)
-        size, raw = geometry_of(self._family).sizes(self._statistics)
-        mixture, noise = pool_posterior(self.nodes, size, raw)
-        parts = dict(zip(law, mixture.parameters, strict=True))
-        known = {"sigma": np.sqrt(noise)}
-        return mix_predictive(self._family, parts, mixture.weight, amount, known, levels)
+        return predict_pool(
+            self._family, self.nodes, self._of_stores(), self._statistics, amount, levels
+        )
 
-    def _side_by_side(self) -> dict[str, Array]:
+    def _of_stores(self) -> dict[str, Array]:
+        """Point estimates of each store's pool, name -> (J, ...)."""
+        return {name: values[self._codes] for name, values in self._point.items()}
+
+    def _side_by_side(self, complete: CompletePooling) -> dict[str, Array]:
         """Each store by itself, and all stores of the fit as one."""
-        complete = complete_pooling(self._fits)
-        of_stores = {name: v[self._codes] for name, v in self._fits.hyperparameters.items()}
-        raw, sd = no_pooling(self._family, self._statistics, of_stores)
+        raw, sd = no_pooling(self._family, self._statistics, self._of_stores())
+        every = np.zeros(len(self._codes), np.int64)
         return {
             "no_pooling": raw,
             "no_pooling_sd": sd,
-            "complete_pooling": complete.estimate[self._codes],
-            "complete_pooling_sd": complete.sd[self._codes],
+            "complete_pooling": complete.estimate[every],
+            "complete_pooling_sd": complete.sd[every],
         }
 
     def _update(self, quantiles: float | tuple[float, ...]) -> PosteriorColumns:
@@ -281,11 +302,19 @@ class Posterior(Mapping[str, Array]):
         return update_pools(
             self._family,
             self.nodes,
-            self._fits.hyperparameters,
+            self._point,
             self._statistics,
             self._codes,
             quantiles=quantiles,
         )
+
+
+def _integrate(fits: PoolFits, *, uncertainty: str) -> AnyNodes:
+    """Integrate one pool; FitError where its Markov chains disagree."""
+    nodes = integrate_pools(fits, uncertainty=uncertainty)
+    if isinstance(nodes, SampledNodes) and not nodes.converged[0]:
+        raise _chains_disagree(nodes)
+    return nodes
 
 
 def _chains_disagree(nodes: SampledNodes) -> FitError:
@@ -296,19 +325,3 @@ def _chains_disagree(nodes: SampledNodes) -> FitError:
         remedy="give proper hyperpriors with lighter tails, pool more stores, or use "
         "uncertainty='first_order'",
     )
-
-
-def _quantile_names(levels: Array) -> list[str]:
-    """Name the columns of the levels, and refuse levels that differ too little to have two."""
-    names = [f"q{level:g}" for level in levels.tolist()]
-    for name in names:
-        shared = [
-            level for level, other in zip(levels.tolist(), names, strict=True) if other == name
-        ]
-        if len(shared) > 1:
-            raise FitError(
-                f"the quantile levels {shared} share the column {name}",
-                expected="levels that differ in their first six digits",
-                remedy="leave one out, or ask for it by quantile()",
-            )
-    return names

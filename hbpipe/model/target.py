@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from hbpipe.model.family import Array, Codes, Family
 from hbpipe.model.geometry import LOCATION, NOISE, SPREAD, Geometry
 from hbpipe.model.hyperpriors import LogPrior
 from hbpipe.model.jets import Jet
+
+if TYPE_CHECKING:
+    from hbpipe.model.pool_grids import NormalLaw
 
 #: A mode is found when a Newton step promises less than this gain in log density.
 PRECISE = 1e-12
@@ -35,7 +38,7 @@ class Target:
     family: Family
     geometry: Geometry
     sketch: Any
-    prior: LogPrior
+    prior: LogPrior | NormalLaw
     held: Array
 
     @property

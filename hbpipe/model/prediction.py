@@ -1,0 +1,39 @@
+"""The next observation of the stores of one pool, whatever stands for its hyperparameters."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hbpipe.model.family import Array, Description, Family, Hyperparameters, Statistics
+from hbpipe.model.geometry import geometry_of
+from hbpipe.model.pools import is_plain
+from hbpipe.model.predictive import mix_predictive
+from hbpipe.model.sampled_nodes import AnyNodes, SampledNodes
+from hbpipe.model.sampled_update import PLAIN, predict_sampled
+from hbpipe.model.shrink import pool_posterior
+
+
+def predict_pool(
+    family: Family,
+    nodes: AnyNodes,
+    at: Hyperparameters,
+    statistics: Statistics,
+    amount: Array,
+    levels: Array,
+) -> Description:
+    """Predict the next observation of the stores of one pool; see :meth:`Posterior.predict`.
+
+    ``nodes`` are those of the pool, ``at`` its point estimates, name -> (J, ...).
+    """
+    law = family.update(statistics, at)
+    if isinstance(nodes, SampledNodes):
+        if nodes.method[0] in PLAIN:
+            return family.predict(law, amount, at, levels)
+        return predict_sampled(family, nodes, statistics, amount, levels)
+    if is_plain(nodes, np.zeros(1, np.int64)).all():
+        return family.predict(law, amount, at, levels)
+    size, raw = geometry_of(family).sizes(statistics)
+    mixture, noise = pool_posterior(nodes, size, raw)
+    parts = dict(zip(law, mixture.parameters, strict=True))
+    known = {"sigma": np.sqrt(noise)}
+    return mix_predictive(family, parts, mixture.weight, amount, known, levels)

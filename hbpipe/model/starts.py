@@ -1,0 +1,57 @@
+"""Where the climbs of a fit begin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hbpipe.model.climb import lifted
+from hbpipe.model.family import Array
+from hbpipe.model.problem import Problem, hold
+
+#: Starts keep this share of the scale away from 0 where the gradient vanishes by symmetry.
+_LIFT = 0.05
+
+
+def first_start(problem: Problem, start: Mapping[str, Any] | None) -> Array:
+    """Moments, or the given start where it says something, inside the bounds."""
+    moments = problem.family.start(problem.sketch, problem.held)
+    if start:
+        given = hold(problem.family, start, len(moments))
+        moments = np.where(np.isnan(given), moments, given)
+    return problem.settle(moments)
+
+
+def starts_around(problem: Problem, first: Array) -> list[Array]:
+    """Give the first start, the same without spread, and the same with a large spread.
+
+    Every coordinate that begins at 0 is a spread of something. Spreads of several levels of
+    groups may each be zero alone.
+    """
+    family = problem.family
+    bounded = family.bounds[0] == 0.0
+    spreads = bounded | np.isin(np.arange(first.shape[1]), family.spreads)
+    if not (problem.free & spreads).any():
+        return [first]
+    scale = family.scale(problem.sketch)
+    alike = np.where(spreads, 0.0, first)
+    apart = np.where(bounded, scale, alike)
+    starts = [first, problem.settle(alike), problem.settle(apart)]
+    if family.mirror is None:
+        return starts + _level_by_level(problem, first, scale)
+    # Where the gradient vanishes at 0 by symmetry, no climb may begin there.
+    return [problem.settle(lifted(start, _LIFT * scale, bounded)) for start in starts]
+
+
+def _level_by_level(problem: Problem, first: Array, scale: Array) -> list[Array]:
+    """Without and with a large spread of each level, where there are several."""
+    axes = problem.family.spreads
+    starts = []
+    for axis in axes if len(axes) > 1 else []:
+        for spread in (np.zeros(len(first)), scale[:, axis]):
+            start = first.copy()
+            start[:, axis] = spread
+            starts.append(problem.settle(start))
+    return starts
