@@ -75,19 +75,19 @@ def test_the_optimum_is_never_without_spread(name, adjustment):
     found = fit(name, ALIKE[name], estimator=f"ml:{adjustment}")
     assert plain.status == "no_spread"
     assert (found.status, found.boundary, found.converged) == ("ok", False, True)
-    assert found.pools.coordinates[0, family.spread] > 0
+    assert np.all(found.pools.coordinates[0, family.spreads] > 0)
     assert found.log_marginal_likelihood < plain.log_marginal_likelihood
     # The summit is that of a search over all coordinates.
     sketch, power = found.sketch, POWERS[adjustment]
 
     def loss(x):
         point = x.copy()
-        point[family.spread] = np.exp(x[family.spread])
+        point[family.spreads[0]] = np.exp(x[family.spreads[0]])
         value = family.log_marginal(sketch, point[None])[0][0]
-        return -value - power * x[family.spread]
+        return -value - power * x[family.spreads[0]]
 
     start = found.pools.coordinates[0].copy()
-    start[family.spread] = np.log(start[family.spread])
+    start[family.spreads[0]] = np.log(start[family.spreads[0]])
     other = optimize.minimize(
         loss, start + 0.3, method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12}
     )
@@ -102,13 +102,13 @@ def test_the_penalty_is_differentiated_right(name, adjustment):
     power = np.array([POWERS[adjustment]])
     value, gradient, hessian = log_penalty(family, power, point)
     step = np.zeros_like(point)
-    step[0, family.spread] = 1e-5
+    step[0, family.spreads[0]] = 1e-5
     up, down = (log_penalty(family, power, point + sign * step) for sign in (1, -1))
     np.testing.assert_allclose(value, power * np.log(0.2))
     slope = (up[0] - down[0]) / 2e-5
     np.testing.assert_allclose(gradient[0], slope * (step[0] > 0), rtol=1e-8)
-    np.testing.assert_allclose(hessian[0, family.spread], (up[1] - down[1])[0] / 2e-5, rtol=1e-8)
-    point[0, family.spread] = 0.0
+    np.testing.assert_allclose(hessian[0, family.spreads[0]], (up[1] - down[1])[0] / 2e-5, rtol=1e-8)
+    point[0, family.spreads[0]] = 0.0
     assert log_penalty(family, power, point)[0] == -np.inf
     assert log_penalty(family, 0 * power, point)[0] == 0.0
 

@@ -63,7 +63,7 @@ def counts_everything_twice(family: Family) -> Update:
 def believes_in_more_spread(family: Family) -> Update:
     def update(statistics: Any, known: Any) -> Any:
         coordinates = np.array(family.to_coordinates(known))
-        coordinates[..., family.spread] *= 1.5
+        coordinates[..., family.spreads] *= 1.5
         return family.update(statistics, family.from_coordinates(coordinates))
 
     return update
