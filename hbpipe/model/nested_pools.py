@@ -11,13 +11,15 @@ posterior, which are the E-step of EM, give gradient and Hessian too (Fisher's i
 1982). Newton's method with these needs a few steps where EM needs hundreds.
 
 The hyperprior of S is weak and proper: s_i² has wide uniform shrinkage, c/(c + s²)² with c ten
-times what a median chain's own data leave unknown of η_i; ρ has density 3/4 (1 − ρ²), the LKJ(2)
-law of two variables (Lewandowski, Kurowicka and Joe 2009). m has the hyperprior of a single
-chain. Under these no maximum lies at s = 0, where chains could not differ.
+times what a median chain's own data leave unknown of η_i, at most 1; ρ has the density
+3/4 (1 − ρ²) of the LKJ(2) law (Lewandowski, Kurowicka and Joe 2009). m has the hyperprior of a
+single chain. The estimate is the mode in m, log s and atanh ρ. There no maximum lies at s = 0,
+where chains could not differ, which no data can show.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -44,6 +46,14 @@ from hbpipe.model.pool_grids import NormalLaw, PoolGrids
 MEAN, LOG_SD, ATANH = (0, 1), (2, 3), 4
 #: Bounds of log s and atanh ρ; only numbers that mean nothing lie beyond.
 _LOG_SD_BOUND, _ATANH_BOUND = 12.0, 8.0
+#: The default's c is no larger: chains a factor e apart, in odds, rate or spread, are far apart.
+_WIDEST = 1.0
+#: How far log s may move on grids placed for one law.
+_DOWN, _UP = 0.7, 1.5
+#: A law is resolved from this many distances of nodes on.
+_RESOLVED = 1.25
+#: Laws whose coefficients are computed together.
+_AT_ONCE = 2**15
 
 
 @dataclass(frozen=True)
@@ -116,21 +126,37 @@ def law_at(coordinates: Array) -> NormalLaw:
     return NormalLaw(coordinates[:, list(MEAN)], sd, np.tanh(coordinates[:, ATANH]))
 
 
+def coefficients_for(grids: PoolGrids, coordinates: Array) -> Iterator[Array]:
+    """Yield the coefficients (C, 6) of the law of each of C pools at every point (S, 5).
+
+    A law narrower than a pool's grid can resolve is taken as wide as that: within so little the
+    pool's likelihood hardly changes, and between nodes the sum over nodes would vanish.
+    """
+    least, pools = np.log(_RESOLVED * grids.resolution), len(grids.line)
+    length = max(1, _AT_ONCE // pools)
+    for begin in range(0, len(coordinates), length):
+        part = np.repeat(coordinates[begin : begin + length, None], pools, axis=1)
+        part[:, :, list(LOG_SD)] = np.maximum(part[:, :, list(LOG_SD)], least)
+        point = [jets.constants(column, 0) for column in part.reshape(-1, part.shape[2]).T]
+        found = np.stack([jet.value for jet in coefficients(point)], axis=1)
+        yield from found.reshape(len(part), pools, -1)
+
+
 def weigh(log_weight: Array, parts: Array, at: Array) -> tuple[Array, Array]:
-    """Posterior weights of the nodes of C pools under one law, and log marginal likelihoods.
+    """Posterior weights of the nodes of C pools under their laws, and log marginal likelihoods.
 
     Parameters
     ----------
     log_weight, parts
         (C, N), and :func:`features` (C, 6, N).
     at
-        (6,) the law's :func:`coefficients`.
+        (C, 6) the laws' :func:`coefficients`.
 
     Returns
     -------
     Weights (C, N), adding to one, and (C,).
     """
-    value = log_weight + np.einsum("f,cfn->cn", at, parts)
+    value = log_weight + np.einsum("cf,cfn->cn", at, parts)
     top = np.max(value, axis=1)
     weight = np.exp(value - top[:, None])
     total = np.sum(weight, axis=1)
@@ -143,7 +169,7 @@ def log_marginal(sketch: GridSketch, coordinates: Array) -> Derivatives:
     log_weight, parts = sketch.grids.flat, features(sketch.grids)
     value, gradient, hessian = [], [], []
     for at in np.stack([jet.value for jet in inner], axis=1):
-        weight, evidence = weigh(log_weight, parts, at)
+        weight, evidence = weigh(log_weight, parts, np.broadcast_to(at, parts.shape[:2]))
         mean = np.einsum("cn,cfn->cf", weight, parts)
         away = parts - mean[:, :, None]
         value.append(np.sum(evidence))
@@ -172,17 +198,18 @@ class PooledPrior:
     sampling: Array
 
     def __call__(self, coordinates: Array) -> Derivatives:
-        """Log density of m on its line, of s₁, s₂ and ρ; what ``map`` maximises."""
+        """Log density in the coordinates, Jacobian included; what is maximised."""
         jet = self.at(jets.variables(coordinates))
         return jet.value, jet.gradient, jet.hessian
 
     def at(self, point: list[Jet]) -> Jet:
         """Evaluate it at jets of the coordinates."""
-        total: Jet = self.centre.in_working([point[i] for i in MEAN])
-        for number, place in enumerate(LOG_SD):
-            total = total + self._of_sd(number, point[place])
         log_cosh = jets.log1p_exp(point[ATANH] * 2.0) - point[ATANH] - np.log(2.0)
-        total = total - log_cosh * 2.0 + np.log(0.75)
+        # The density of ρ, and dρ/dz = 1 − ρ².
+        total: Jet = log_cosh * -4.0 + np.log(0.75)
+        total = total + self.centre.in_working([point[i] for i in MEAN])
+        for number, place in enumerate(LOG_SD):
+            total = total + self._of_sd(number, point[place]) + point[place]
         return total
 
     def _of_sd(self, number: int, log_sd: Jet) -> Jet:
@@ -190,7 +217,7 @@ class PooledPrior:
         if term is not None:
             named = {term.parameter: jets.exp(log_sd), f"{term.parameter}_squared": variance}
             return term.log_density(named)
-        scale = WIDTH * self.sampling[number]
+        scale = min(WIDTH * self.sampling[number], _WIDEST)
         shrinkage: Jet = jets.log(variance + scale) * -2.0 + log_sd + np.log(2.0 * scale)
         return shrinkage
 
@@ -199,18 +226,23 @@ class PooledPrior:
         return self
 
 
-def pooled_family(family: Family, level: str) -> Family:
-    """Return the family of chains: its pools are roots, its coordinates those of (m, S)."""
+def pooled_family(family: Family, level: str, around: Array | None = None) -> Family:
+    """Return the family of chains: its pools are roots, its coordinates those of (m, S).
+
+    With ``around`` (5,), where grids were placed, log s stays where they resolve the law.
+    """
     base = len(family.coordinates)
     assert base == len(MEAN), "families of counts have a location and a spread"
     names = (f"tau_{level}", f"tau_{level}_spread", f"correlation_{level}")
-    bound = np.inf
+    bound, limits = np.inf, [(-_LOG_SD_BOUND, _LOG_SD_BOUND)] * len(LOG_SD)
+    if around is not None:
+        limits = [(around[place] - _DOWN, around[place] + _UP) for place in LOG_SD]
     axes = (
         Coordinate("location", -bound, bound, family.coordinates[LOCATION].hyperparameter),
         Coordinate("log_spread", -bound, bound, family.coordinates[SPREAD].hyperparameter),
         *(
-            Coordinate(f"log_{name}", -_LOG_SD_BOUND, _LOG_SD_BOUND, name)
-            for name in names[: len(LOG_SD)]
+            Coordinate(f"log_{name}", low, high, name)
+            for name, (low, high) in zip(names, limits, strict=False)
         ),
         Coordinate(f"atanh_{names[-1]}", -_ATANH_BOUND, _ATANH_BOUND, names[-1]),
     )

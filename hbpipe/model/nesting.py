@@ -66,7 +66,7 @@ class NestedFits(PoolFits):
         family = get_family(self.family)
         if geometry_of(family).location_is_analytic:
             return nested_family(family, self.levels)
-        return pooled_family(family, *self.levels)
+        return pooled_family(family, self.levels[0])
 
 
 def fit_nested(
@@ -94,8 +94,9 @@ def fit_nested(
     levels
         The names of the levels, coarse to fine.
     estimator
-        ``ml``, ``reml`` or ``map`` for normal families. Families of counts are always fitted by
-        ``map``: the likelihood is often highest where groups do not differ at all.
+        ``ml``, ``reml`` or ``map`` for normal families. Families of counts are always fitted
+        by ``map``, the mode in the coordinates of the fit: the likelihood alone is often highest
+        where groups do not differ at all.
     fixed, hyperprior, start
         As in :func:`hbpipe.model.fit.fit`, with the hyperparameters of the levels beside the
         family's own.

@@ -2,9 +2,10 @@
 
 Hyperparameters of many pools that vary around a common law need each pool's exact likelihood
 where that law and the data together put weight: a normal approximation fails for small pools,
-whose spread is often at its bound. Both directions have trapezoidal nodes, which converge
-exponentially for a density that falls off on both sides (Trefethen and Weideman 2014); the grid
-serves any law of the pools that is not much narrower than the one it was placed for.
+whose spread is often at its bound. Nodes are trapezoidal in u along each direction, with
+x = mode + s sinh u for the law's sd s: dense within a few s of the mode and sparse beyond, so
+that one grid serves laws several times wider and several times narrower. The rule converges
+exponentially for a density that falls off on both sides (Trefethen and Weideman 2014).
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from hbpipe.model.geometry import LOCATION, SPREAD
 from hbpipe.model.hyperpriors import LogPrior
 from hbpipe.model.jets import Jet, constants
 from hbpipe.model.peak import Peak, conditional, conditional_at, find_peak, laplace
-from hbpipe.model.quadrature import inner_rule
 from hbpipe.model.target import Target
 from hbpipe.model.window import DROP, reach
 
@@ -70,11 +70,15 @@ class PoolGrids:
         (G, K, L) where the nodes are.
     log_weight
         (G, K, L) log likelihood plus log of the area that a node stands for.
+    resolution
+        (G, 2) distance of nodes near the mode along location and log spread: a law with a
+        smaller sd may fall between nodes.
     """
 
     line: Array
     log_spread: Array
     log_weight: Array
+    resolution: Array
 
     @property
     def flat(self) -> Array:
@@ -83,7 +87,7 @@ class PoolGrids:
 
     def select(self, pools: Codes) -> PoolGrids:
         """Return the grids of some pools."""
-        return PoolGrids(self.line[pools], self.log_spread[pools], self.log_weight[pools])
+        return PoolGrids(**{name: values[pools] for name, values in vars(self).items()})
 
     def log_density(self, law: LogPrior | NormalLaw) -> Array:
         """Log density of a law of each pool at its nodes, (G, K, L)."""
@@ -113,7 +117,7 @@ class PoolGrids:
 
 
 def place_grids(
-    target: Target, start: Array, outer: int = 25, inner: int = 15
+    target: Target, start: Array, scale: Array, outer: int = 29, inner: int = 21
 ) -> tuple[PoolGrids, Array]:
     """Place a grid for each pool where likelihood times ``target.prior`` has weight.
 
@@ -123,6 +127,8 @@ def place_grids(
         Likelihood and law of ``G`` pools; both working variables are free.
     start
         (G, 2) a point to look for the mode from.
+    scale
+        (2,) the distances, along location and log spread, up to which nodes are evenly spaced.
     outer, inner
         Nodes along log spread, and along the location for each of them.
 
@@ -131,22 +137,52 @@ def place_grids(
     The grids, and the log density of the prior at their nodes, (G, K, L).
     """
     peak = find_peak(target, start)
-    low, high = _range(target, peak)
-    step = (high - low) / (outer + 1)
-    x = low[:, None] + step[:, None] * np.arange(1, outer + 1)
-    log_outer = np.broadcast_to(np.log(step)[:, None], x.shape)
+    mode = peak.point[:, SPREAD]
+    x, log_outer = _stretched(mode, *_range(target, peak), scale[SPREAD], outer)
     length = target.at_once(outer)
     blocks = [
-        inner_rule(target, peak.point, x[:, k : k + length], log_outer[:, k : k + length], inner)
+        _along_location(target, peak.point, x[:, k : k + length], scale[LOCATION], inner)
         for k in range(0, outer, length)
     ]
-    value, spread, location = (
-        np.concatenate([block[part] for block in blocks], axis=1) for part in range(3)
-    )
-    line = np.asarray(target.geometry.law.to_line(location))
-    grids = PoolGrids(line, np.log(spread), value)
+    line, value = (np.concatenate(part, axis=1) for part in zip(*blocks, strict=True))
+    pools, nearest = np.arange(len(x)), np.argmin(np.abs(x - mode[:, None]), axis=1)
+    gaps = [np.min(np.diff(nodes, axis=1), axis=1) for nodes in (line[pools, nearest], x)]
+    spread = np.broadcast_to(x[:, :, None], line.shape).copy()
+    grids = PoolGrids(line, spread, value, np.stack(gaps, axis=1))
     log_prior = grids.log_density(target.prior)
-    return replace(grids, log_weight=value - log_prior), log_prior
+    return replace(grids, log_weight=value + log_outer[:, :, None] - log_prior), log_prior
+
+
+def _stretched(
+    centre: Array, low: Array, high: Array, scale: float, nodes: int
+) -> tuple[Array, Array]:
+    """Nodes between ``low`` and ``high`` (G,), and the log lengths they stand for, (G, N) each."""
+    begin, end = (np.arcsinh((at - centre) / scale)[:, None] for at in (low, high))
+    step = (end - begin) / (nodes + 1)
+    u = begin + step * np.arange(1, nodes + 1)
+    return centre[:, None] + scale * np.sinh(u), np.log(scale * step * np.cosh(u))
+
+
+def _along_location(
+    target: Target, guide: Array, x: Array, scale: float, nodes: int
+) -> tuple[Array, Array]:
+    """Nodes over the location at some log spreads (G, T): places and log values, (G, T, N) each."""
+    pools, times = x.shape
+    many = target.repeat(times)
+    point, jet = conditional(many, np.repeat(guide, times, axis=0), x.ravel())
+    mode = point[:, LOCATION]
+
+    def value(at: Array) -> Array:
+        moved = point.copy()
+        moved[:, LOCATION] = at
+        return many.evaluate(moved).value
+
+    width = 5.0 / np.sqrt(np.maximum(-jet.hessian[:, LOCATION, LOCATION], 1e-6))
+    low = mode - reach(lambda d: jet.value - value(mode - d), width, DROP)
+    high = mode + reach(lambda d: jet.value - value(mode + d), width, DROP)
+    line, log_length = _stretched(mode, low, high, scale, nodes)
+    found = np.stack([value(at) for at in line.T], axis=1) + log_length
+    return line.reshape(pools, times, nodes), found.reshape(pools, times, nodes)
 
 
 def _range(target: Target, peak: Peak) -> tuple[Array, Array]:

@@ -29,10 +29,8 @@ from hbpipe.model.target import Target
 
 #: Grids are placed until the estimate moves less than this from where they were placed, in sds.
 _SETTLED, _PLACINGS = 0.25, 8
-#: They serve sds of the law up to exp(2.5 sd of log s) times the estimate, within these limits.
-_REACH, _WIDER = 2.5, (2.0, 5.0)
-#: Nodes for each of these times: steps of little more than one sd of the estimated law.
-_DENSITY = 9.0
+#: They reach as far as laws with sds exp(2.5 sd of log s) times the estimate, within these limits.
+_REACH, _WIDER = 2.5, (2.0, 6.0)
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,7 @@ class Placing:
         """Place the grids of the pools of a sketch."""
         law = law_at(np.tile(self.coordinates, (sketch.n_pools, 1)))
         wide = NormalLaw(law.mean, law.sd * self.wider, law.correlation)
-        inner, outer = (2 * int(_DENSITY * factor / 2.0) + 1 for factor in self.wider)
-        return place_grids(free_target(family, sketch, wide), law.mean, outer, inner)[0]
+        return place_grids(free_target(family, sketch, wide), law.mean, law.sd[0])[0]
 
     def serves(self, coordinates: Array) -> bool:
         """Whether an estimate is near enough to the one they were placed for."""
@@ -87,13 +84,13 @@ def fit_pooled(
     The fit, a batch of one, and how its grids were placed.
     """
     prior, first = _begin(family, sketch, level, fixed, hyperprior)
-    model, guess = pooled_family(family, level), first.guess
-    given = hold(model, start or {}, 1)[0]
-    placing = Placing(np.where(np.isnan(given), guess, given), np.full(2, _WIDER[0]))
+    given = hold(pooled_family(family, level), {**(start or {}), **fixed}, 1)[0]
+    guess = np.where(np.isnan(given), first.guess, given)
+    placing = Placing(guess, np.full(2, _WIDER[0]))
     for _ in range(_PLACINGS):
         grids = placing.grids(family, sketch)
         found = fit_pools(
-            model,
+            pooled_family(family, level, placing.coordinates),
             replace(first, grids=grids, guess=placing.coordinates),
             estimator="map",
             fixed=fixed,
@@ -120,7 +117,8 @@ def _begin(
         hyperprior = {n: text for n, text in hyperprior.items() if n not in names}
     alone = compile_hyperprior(family, hyperprior, sketch, held=frozenset(fixed) - set(names))
     target = free_target(family, sketch, alone)
-    grids, log_prior = place_grids(target, start_point(target, family.start(sketch)))
+    alone_start = start_point(target, family.start(sketch))
+    grids, log_prior = place_grids(target, alone_start, np.ones(len(MEAN)))
     weight = grids.weights(log_prior)
     mean, variance = grids.centre(weight), grids.variance(weight)
     sampling, centre = _lower_median(variance), _lower_median(mean)

@@ -19,16 +19,22 @@ from hbpipe.model.nested_levels import NestedNodes
 from hbpipe.model.nested_pools import (
     ATANH,
     LOG_SD,
+    MEAN,
     GridSketch,
     PooledPrior,
-    coefficients,
+    coefficients_for,
     features,
     law_at,
     weigh,
 )
 from hbpipe.model.nodes import Nodes, combine_pools, single_nodes
 from hbpipe.model.pool_grids import PoolGrids
-from hbpipe.model.quadrature import smooth_narrow
+
+#: Farther than this from the estimate, m in sds of the law and log s, no grid reaches.
+_FARTHEST, _LEAST, _MOST = 30.0, -10.0, 3.0
+#: Sd of the law at a node, as a share of the gap to the next, from which sums over nodes are
+#: smooth: normal laws so far apart add up to a flat line within 4 %.
+_SMOOTH = 0.4
 
 
 @dataclass(frozen=True)
@@ -75,13 +81,11 @@ class PooledTarget:
         possible = np.flatnonzero(self._possible(coordinates))
         if len(possible):
             point = [jets.constants(column, 0) for column in coordinates[possible].T]
-            log_cosh = np.log(np.cosh(coordinates[possible, ATANH]))
-            jacobian = np.sum(coordinates[possible][:, list(LOG_SD)], axis=1) - 2.0 * log_cosh
             evidence = [
                 np.sum(weigh(self.sketch.grids.flat, self._parts, at)[1])
-                for at in coefficients_at(coordinates[possible])
+                for at in coefficients_for(self.sketch.grids, coordinates[possible])
             ]
-            found[possible] = self.prior.at(point).value + jacobian + np.array(evidence)
+            found[possible] = self.prior.at(point).value + np.array(evidence)
         return found
 
     def coordinates(self, points: Array) -> Array:
@@ -99,17 +103,12 @@ class PooledTarget:
         return features(self.sketch.grids)
 
     def _possible(self, coordinates: Array) -> NDArray[np.bool_]:
-        """Not so far from the estimate that no grid reaches there."""
-        away = np.abs(coordinates - self.estimate)
-        away[:, : len(LOG_SD)] /= np.exp(self.estimate[list(LOG_SD)])
-        limits = np.array([30.0, 30.0, 3.0, 3.0, np.inf])
-        return np.asarray(np.all(away <= limits, axis=1) & (np.abs(coordinates[:, ATANH]) < 8.0))
-
-
-def coefficients_at(coordinates: Array) -> Array:
-    """Coefficients of log N at coordinates (S, 5), (S, 6)."""
-    point = [jets.constants(column, 0) for column in coordinates.T]
-    return np.stack([jet.value for jet in coefficients(point)], axis=1)
+        """Where the grids know the likelihood: not far from the law they were placed for."""
+        away = coordinates - self.estimate
+        shift = away[:, list(MEAN)] / np.exp(self.estimate[list(LOG_SD)])
+        growth = away[:, list(LOG_SD)]
+        near = np.all(np.abs(shift) <= _FARTHEST, axis=1) & (np.abs(coordinates[:, ATANH]) < 8.0)
+        return np.asarray(near & np.all((growth >= _LEAST) & (growth <= _MOST), axis=1))
 
 
 def sample_law(target: PooledTarget) -> Weighted:
@@ -147,7 +146,7 @@ def average_weights(grids: PoolGrids, coordinates: Array, weight: Array) -> Arra
         (S, 5) and (S,).
     """
     parts, total = features(grids), np.zeros_like(grids.flat)
-    for share, at in zip(weight, coefficients_at(coordinates), strict=True):
+    for share, at in zip(weight, coefficients_for(grids, coordinates), strict=True):
         total += share * weigh(grids.flat, parts, at)[0]
     return total.reshape(grids.line.shape)
 
@@ -174,15 +173,19 @@ def grid_nodes(family: Family, grids: PoolGrids, weight: Array, n_groups: Array)
         noise=blank + 1.0,
         n_groups=np.asarray(n_groups),
     )
-    nodes = replace(
+    spread, location = np.exp(grids.log_spread), geometry.mean(grids.line)
+    _, v1, v2 = geometry.variance
+    component = spread * (v1 * location + v2 * location**2)
+    # Where the law of a store is narrower than the gaps, a mixture over points is a staircase.
+    gap = np.gradient(location, axis=2)
+    return replace(
         nodes,
         weight=weight,
-        spread=np.exp(grids.log_spread),
-        location=geometry.mean(grids.line),
-        location_variance=np.zeros_like(weight),
+        spread=spread,
+        location=location,
+        location_variance=np.maximum((_SMOOTH * gap) ** 2 - component, 0.0),
         noise=np.ones_like(weight),
     )
-    return smooth_narrow(nodes, geometry)
 
 
 def pooled_nodes(family: Family, fits: Any, uncertainty: str) -> NestedNodes:

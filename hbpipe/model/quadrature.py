@@ -85,7 +85,7 @@ def tensor_rule(target: Target, window: Range, outer: int, inner: int) -> tuple[
         x, log_outer = np.zeros((target.n_pools, 1)), np.zeros((target.n_pools, 1))
     length = target.at_once(x.shape[1])
     blocks = [
-        inner_rule(target, window.guide, x[:, k : k + length], log_outer[:, k : k + length], inner)
+        _inner_rule(target, window.guide, x[:, k : k + length], log_outer[:, k : k + length], inner)
         for k in range(0, x.shape[1], length)
     ]
     parts = [np.concatenate(part, axis=1) for part in zip(*blocks, strict=True)]
@@ -197,7 +197,9 @@ def _outer_rule(window: Range, outer: int) -> tuple[Array, Array]:
     return x, stretch + np.log(0.5 * (high - low) * weights[None, :])
 
 
-def inner_rule(single: Target, guide: Array, x: Array, log_outer: Array, inner: int) -> list[Array]:
+def _inner_rule(
+    single: Target, guide: Array, x: Array, log_outer: Array, inner: int
+) -> list[Array]:
     """Nodes over the inner variable at some outer nodes.
 
     ``x`` and ``log_outer`` are (G, T); the parts are :data:`Parts`, (G, T, L) each.
