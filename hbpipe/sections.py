@@ -2,119 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
-    PlainSerializer,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
-from hbpipe.data.quantities import RESERVED, parse_metric
-
-_LONGEST_WINDOW = 36_500
-
-
-def _days(value: Any) -> int:
-    match = re.fullmatch(r"(\d{1,9})\s*d", str(value).strip())
-    if not match or not 1 <= int(match[1]) <= _LONGEST_WINDOW:
-        raise ValueError(f"expected a number of days such as 28d, found {value!r}")
-    return int(match[1])
-
-
-def _window(value: Any) -> int | None:
-    return None if value == "all" or value is None else _days(value)
-
-
-def _minutes(value: Any) -> int:
-    match = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", str(value))
-    if not match:
-        raise ValueError(f"expected a time of day such as '02:00' (quoted), found {value!r}")
-    return int(match[1]) * 60 + int(match[2])
-
-
-def _as_days(days: int) -> str:
-    return f"{days}d"
-
-
-def _as_window(days: int | None) -> str:
-    return "all" if days is None else _as_days(days)
-
-
-def _as_time(minutes: int) -> str:
-    return f"{minutes // 60:02d}:{minutes % 60:02d}"
-
-
-def _strings(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
-
-
-def _texts(value: Any) -> Any:
-    """Give storage options as the text that object stores expect: ``true`` and ``443`` too."""
-    if not isinstance(value, Mapping):
-        return value
-    return {
-        key: json.dumps(one) if isinstance(one, bool | int | float) else one
-        for key, one in value.items()
-    }
-
-
-def _metric(raw: Any) -> Any:
-    parse_metric("metric", raw)  # its own name is checked as the key
-    return raw
-
-
-_DAYS_SCHEMA = {"type": "string", "pattern": r"^\d+\s*d$", "examples": ["28d"]}
-_TIME_SCHEMA = {
-    "type": "string",
-    "pattern": r"^([01]?\d|2[0-3]):[0-5]\d$",
-    "examples": ["02:00"],
-}
-_NAMES_SCHEMA = {
-    "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
-}
-_METRIC_SCHEMA = {
-    "type": "object",
-    "required": ["family"],
-    "properties": {"family": {"type": "string"}},
-    "description": "a family, what fills its roles, and optionally where, transform, per, target, "
-    "fixed, hyperprior and overdispersion",
-}
-
-# Shown as they are typed, so that what is printed can be set again.
-Days = Annotated[
-    int, BeforeValidator(_days), PlainSerializer(_as_days), WithJsonSchema(_DAYS_SCHEMA)
-]
-Window = Annotated[
-    int | None,
-    BeforeValidator(_window),
-    PlainSerializer(_as_window),
-    WithJsonSchema({"anyOf": [_DAYS_SCHEMA, {"const": "all"}, {"type": "null"}]}),
-]
-DayStart = Annotated[
-    int,
-    BeforeValidator(_minutes),
-    PlainSerializer(_as_time),
-    WithJsonSchema(_TIME_SCHEMA),
-]
-Name = Annotated[str, Field(min_length=1)]
-Names = Annotated[tuple[Name, ...], BeforeValidator(_strings), WithJsonSchema(_NAMES_SCHEMA)]
-Options = Annotated[dict[str, str], BeforeValidator(_texts)]
-#: Starts like an identifier, and is short enough for the log's statistics of the metric column.
-MetricName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
-MetricSetting = Annotated[Any, AfterValidator(_metric), WithJsonSchema(_METRIC_SCHEMA)]
+from hbpipe.data.quantities import RESERVED
+from hbpipe.setting_types import Days, DayStart, Name, Names, Options, Window
 
 
 class Section(BaseModel):
@@ -232,7 +134,13 @@ class Inference(Section):
     pool_by: Names | None = Field(
         None,
         description="the levels whose stores share one prior; [] for one prior over all, null for "
-        "every level above the unit",
+        "every level above the unit, or above those of nest_by",
+    )
+    nest_by: Names = Field(
+        (),
+        description="levels below those of pool_by, coarse to fine, whose groups have priors of "
+        "their own, which vary around their parent's: a group with few stores borrows from the "
+        "others",
     )
     window: Window = Field(
         28, description="how many days a release rests on, its as-of day the last; or all"

@@ -299,7 +299,7 @@ class Family:
         return self.fold(both, np.tile(np.arange(stores), 2), stores)
 
     def raw_estimates(self, statistics: Statistics) -> Array:
-        """Each store's estimate from its own data alone, (J,) or (J, P); NaN where there is none."""
+        """Each store's estimate from its own data alone, (J,) or (J, P); NaN where none is."""
         if self.raw is not None:
             return self.raw(statistics)
         assert self.geometry is not None, f"{self.name} has neither raw estimates nor a geometry"

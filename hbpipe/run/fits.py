@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from hbpipe.config import Inference
 from hbpipe.data.quantities import Metric
-from hbpipe.data.units import encode
 from hbpipe.data.window import Folded
 from hbpipe.model.family import Array, Codes, Statistics
 from hbpipe.model.fit import PoolFits, fit_pools
@@ -21,17 +19,47 @@ from hbpipe.model.overdispersion import Overdispersion
 from hbpipe.model.pooling import CompletePooling, complete_pooling, log_likelihood_no_pooling
 from hbpipe.model.sampled_nodes import AnyNodes, SampledNodes
 from hbpipe.run import parameters
+from hbpipe.run.tree import Pool, Tree, pool_codes, pool_label
 
-#: The values of a pool's levels, coarse to fine; empty where all units share one prior.
-Pool = tuple[Any, ...]
+if TYPE_CHECKING:
+    from hbpipe.run.nested import Groups
+
+
+@dataclass(frozen=True)
+class UnitPriors:
+    """What the units of a metric are shrunk to: what a worker must know of their pools.
+
+    Parameters
+    ----------
+    levels, pools
+        The levels that tell pools apart, and the pools in the order of every array over them. Of
+        a metric with nested levels they are the finest groups.
+    nodes, hyperparameters
+        The posterior of each pool's hyperparameters, and point estimates, name -> (G, ...).
+    complete
+        All units of a pool as one; of nested groups all units of their root.
+    divisor
+        What the sizes of each pool's units were divided by, (G,); None where nothing was.
+    """
+
+    levels: tuple[str, ...]
+    pools: list[Pool]
+    nodes: AnyNodes
+    hyperparameters: dict[str, Array]
+    complete: CompletePooling
+    divisor: Array | None
 
 
 @dataclass(frozen=True)
 class MetricFit:
-    """The fits of one metric: ``pools`` in the order of every array over pools."""
+    """The fits of one metric: ``pools`` in the order of every array over pools.
+
+    With nested levels ``groups`` has what is known of the groups below the pools, and ``nodes``
+    stands for the units of a new group of each pool.
+    """
 
     metric: Metric
-    pools: list[Pool]
+    tree: Tree
     fits: PoolFits
     nodes: AnyNodes
     drift: list[float | None]
@@ -41,6 +69,26 @@ class MetricFit:
     overdispersion: Overdispersion | None = None
     #: What the sizes of each pool's units were divided by, (G,); None where nothing was.
     divisor: Array | None = None
+    groups: Groups | None = None
+
+    @property
+    def pools(self) -> list[Pool]:
+        """The pools, by the values of their levels."""
+        return self.tree.pools
+
+    @property
+    def priors(self) -> UnitPriors:
+        """What the units are shrunk to."""
+        if self.groups is not None:
+            return self.groups.priors(self)
+        return UnitPriors(
+            self.tree.pool_by,
+            self.pools,
+            self.nodes,
+            self.fits.hyperparameters,
+            self.complete,
+            self.divisor,
+        )
 
     @property
     def labels(self) -> list[str]:
@@ -53,37 +101,6 @@ class MetricFit:
         if isinstance(self.nodes, SampledNodes):
             return self.nodes.converged
         return np.ones(len(self.pools), np.bool_)
-
-
-def pool_label(pool: Pool) -> str:
-    """Name a pool: its levels' values, or ``all``."""
-    return " / ".join(str(value) for value in pool) if pool else "all"
-
-
-def find_pools(folded: Folded, levels: Sequence[str], pool_by: Sequence[str]) -> list[Pool]:
-    """List the pools of one shard."""
-    if not pool_by:
-        return [()] if folded.n else []
-    columns = [folded.keys[levels.index(name)] for name in pool_by]
-    distinct = pa.table(columns, names=list(pool_by)).group_by(list(pool_by), use_threads=False)
-    return [tuple(row.values()) for row in distinct.aggregate([]).to_pylist()]
-
-
-def pool_codes(
-    folded: Folded, levels: Sequence[str], pool_by: Sequence[str], pools: list[Pool]
-) -> NDArray[np.int64]:
-    """Return the number of each unit's pool, (U,)."""
-    if not pool_by:
-        return np.zeros(folded.n, np.int64)
-    encoded = [encode(folded.keys[levels.index(name)]) for name in pool_by]
-    joint = np.zeros(folded.n, np.int64)
-    for level in encoded:
-        joint = joint * len(level.values) + level.codes
-    numbers = {pool: number for number, pool in enumerate(pools)}
-    present, first, inverse = np.unique(joint, return_index=True, return_inverse=True)
-    values = [level.values.take(pa.array(level.codes[first])).to_pylist() for level in encoded]
-    of_present = [numbers[pool] for pool in zip(*values, strict=True)]
-    return np.array(of_present, np.int64)[inverse] if len(present) else joint
 
 
 def compress_shard(
@@ -113,7 +130,7 @@ def effective(
 def fit_metric(
     metric: Metric,
     sketch: Any,
-    pools: list[Pool],
+    tree: Tree,
     inference: Inference,
     before: dict[str, dict[str, float]],
     overdispersion: Overdispersion | None = None,
@@ -132,10 +149,10 @@ def fit_metric(
         hyperprior=metric.hyperprior,
     )
     nodes = integrate_pools(fits, uncertainty=inference.uncertainty)
-    drift = _drift(metric, pools, fits, before)
+    drift = drifts(metric, tree.pools, fits, before)
     return MetricFit(
         metric,
-        pools,
+        tree,
         # The sketch has served; where it lies on workers, this frees their memory.
         replace(fits, sketch=None),
         nodes,
@@ -147,14 +164,14 @@ def fit_metric(
     )
 
 
-def _drift(
+def drifts(
     metric: Metric, pools: list[Pool], fits: PoolFits, before: dict[str, dict[str, float]]
 ) -> list[float | None]:
     """Twice the log likelihood lost by keeping the last release's hyperparameters, by pool.
 
     Without change it is about chi-squared with one degree per hyperparameter.
     """
-    family, terms = metric.model, metric.term_names
+    family, terms = fits.model, metric.term_names
     last = [before.get(pool_label(pool), {}) for pool in pools]
     wanted = {name: fits.hyperparameters[name] for name in family.hyperparameters}
     needed = parameters.labels(wanted, terms)

@@ -107,7 +107,9 @@ def test_the_penalty_is_differentiated_right(name, adjustment):
     np.testing.assert_allclose(value, power * np.log(0.2))
     slope = (up[0] - down[0]) / 2e-5
     np.testing.assert_allclose(gradient[0], slope * (step[0] > 0), rtol=1e-8)
-    np.testing.assert_allclose(hessian[0, family.spreads[0]], (up[1] - down[1])[0] / 2e-5, rtol=1e-8)
+    np.testing.assert_allclose(
+        hessian[0, family.spreads[0]], (up[1] - down[1])[0] / 2e-5, rtol=1e-8
+    )
     point[0, family.spreads[0]] = 0.0
     assert log_penalty(family, power, point)[0] == -np.inf
     assert log_penalty(family, 0 * power, point)[0] == 0.0
