@@ -17,11 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
 from scipy import special
 
+from hbpipe.errors import FitError
 from hbpipe.model.family import Array
 from hbpipe.model.modes import LogDensity, Mode, root_of
 from hbpipe.model.pareto import pareto_k
@@ -36,8 +38,13 @@ _DROPS = (2.0, 5.0)
 _DISTANCES = 2.0 ** np.arange(-5.0, 6.5, 0.5)
 #: Points at first and at most; the limits move less than this when enough.
 FEWEST, MOST, TOLERANCE = 1024, 16384, 0.005
+#: Logarithm to base 2 of the least number of points that stores are updated with.
+_SHORTEST = 7
 #: The law is adapted, at most so often, while fewer of its points are effective, or k̂ is higher.
 _EVEN, _TAME, _ADAPTATIONS = 0.3, 0.5, 4
+#: Points for each of V + 1 numbers that moments are taken from, and how often weights are halved
+#: on the logarithmic scale to have them.
+_POINTS, _HALVINGS = 5.0, 12
 _SEED = 20240607
 
 
@@ -149,6 +156,21 @@ def sample(density: LogDensity, mode: Mode, limits: Limits) -> Weighted:
     return found
 
 
+def shortest(found: Weighted, limits: Limits) -> Weighted:
+    """Return the first points of the sequence alone, as few as give nearly the same limits.
+
+    They are a rule of their own. Where the hyperparameters are well known a fraction of them
+    does, and every store is updated with every point that is left.
+    """
+    wanted, unit = limits(found.points, found.weight)
+    for power in range(_SHORTEST, len(found.points).bit_length() - 1):
+        some = Weighted(found.points[: 2**power], found.log_ratio[: 2**power], found.moved)
+        off, _ = limits(some.points, some.weight)
+        if np.max(np.abs(off - wanted) / unit, initial=0.0) < 0.5 * TOLERANCE:
+            return some
+    return found
+
+
 def proposal_at(density: LogDensity, mode: Mode) -> Proposal:
     """Split law around the mode, its scales from how far away the density has fallen."""
     root = mode.root
@@ -177,11 +199,24 @@ def adapted(density: LogDensity, proposal: Proposal) -> tuple[Proposal, Weighted
     return chosen, best
 
 
+def tempered(found: Weighted) -> Array:
+    """Weights to the largest power 1, ½, ¼, … at which enough points share them, (S,).
+
+    One point with nearly all the weight says nothing of a scale.
+    """
+    enough = _POINTS * (found.points.shape[1] + 1)
+    log_ratio = found.log_ratio - np.max(found.log_ratio)
+    for halvings in range(_HALVINGS):
+        weight = np.exp(log_ratio * 0.5**halvings)
+        weight /= np.sum(weight)
+        if 1.0 / np.sum(weight**2) >= enough:
+            break
+    return np.asarray(weight)
+
+
 def fitted(found: Weighted) -> Proposal:
     """Centre, axes and scales from the moments of weighted points."""
-    # Truncated (Ionides 2008): one point with nearly all the weight says nothing of a scale.
-    weight = np.minimum(found.weight, len(found.points) ** -0.5)
-    weight = weight / np.sum(weight)
+    weight = tempered(found)
     centre = np.sum(weight[:, None] * found.points, axis=0)
     offset = found.points - centre
     covariance = np.einsum("s,si,sj->ij", weight, offset, offset)
@@ -198,11 +233,19 @@ def fitted(found: Weighted) -> Proposal:
 def _evaluate(density: LogDensity, proposal: Proposal, begin: int, end: int) -> Weighted:
     """Weighted points number ``begin`` to ``end`` of the sequence."""
     points, log_density = proposal.draw(_uniform(len(proposal.centre) + 1, begin, end))
-    return Weighted(points, density(points) - log_density)
+    log_ratio = density(points) - log_density
+    if not np.isfinite(log_ratio).any():
+        raise FitError(
+            "the posterior of the hyperparameters has no density around its mode",
+            expected="a density that is finite in some neighbourhood of its mode",
+            remedy="give a hyperprior without gaps, or hold what is known with `fixed`",
+        )
+    return Weighted(points, log_ratio)
 
 
+@lru_cache(maxsize=16)
 def _uniform(dimensions: int, begin: int, end: int) -> Array:
-    """Points of the scrambled Sobol sequence, strictly inside the unit cube."""
+    """Points of the scrambled Sobol sequence, strictly inside the unit cube; not to be changed."""
     from scipy.stats import qmc  # half a second, and most nights have only grids
 
     sequence = qmc.Sobol(dimensions, scramble=True, rng=np.random.default_rng(_SEED))

@@ -22,6 +22,8 @@ from hbpipe.model.nodes import Nodes, combine_pools, single_nodes
 from hbpipe.model.peak import Peak, find_peak
 from hbpipe.model.proper import check_proper
 from hbpipe.model.quadrature import quadrature
+from hbpipe.model.sampled_nodes import AnyNodes
+from hbpipe.model.sampled_pools import sample_pools
 from hbpipe.model.target import Target
 from hbpipe.model.window import locate
 
@@ -33,7 +35,7 @@ FIRST_ORDER_CURVATURE = 80.0
 _FARTHEST = 12.0
 
 
-def integrate_pools(fits: PoolFits, *, uncertainty: str = "auto") -> Nodes:
+def integrate_pools(fits: PoolFits, *, uncertainty: str = "auto") -> AnyNodes:
     """Posterior of the hyperparameters of fitted pools, as nodes that a worker can use.
 
     The point estimates are only a start, except for ``plug_in``. Pools whose data leave the
@@ -71,7 +73,7 @@ def hyperposterior(
     held: Array,
     hyperprior: Spec = None,
     uncertainty: str = "auto",
-) -> Nodes:
+) -> AnyNodes:
     """Posterior of the hyperparameters of ``G`` pools, as nodes.
 
     Parameters
@@ -89,7 +91,7 @@ def hyperposterior(
 
     Returns
     -------
-    Nodes
+    Nodes, or SampledNodes for a family with ``sampling``
         With the method of each pool, ``unidentified`` where there is none.
 
     Raises
@@ -100,6 +102,16 @@ def hyperposterior(
     """
     if uncertainty not in UNCERTAINTIES:
         raise unknown("uncertainty", uncertainty, UNCERTAINTIES)
+    if family.sampling is not None and family.geometry is None:
+        return sample_pools(
+            family,
+            sketch,
+            coordinates,
+            held=held,
+            hyperprior=hyperprior,
+            uncertainty=uncertainty,
+            enough=FIRST_ORDER_CURVATURE,
+        )
     geometry = geometry_of(family)
     plain = plug_in_nodes(family, sketch, np.where(np.isnan(held), coordinates, held))
     if uncertainty == "plug_in" or not np.isnan(held).any():

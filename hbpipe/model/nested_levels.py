@@ -13,8 +13,9 @@ from hbpipe.model.family import Array, Codes
 from hbpipe.model.geometry import geometry_of
 from hbpipe.model.laws import NORMAL
 from hbpipe.model.mixture import Mixture
+from hbpipe.model.names import quantile_names
 from hbpipe.model.nodes import Nodes
-from hbpipe.model.pools import checked_levels, quantile_names
+from hbpipe.model.pools import checked_levels
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,21 +9,24 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from hbpipe.errors import FitError
+from hbpipe.model.chains import R_HAT_LIMIT
 from hbpipe.model.family import Array, Codes, Description, Family, Statistics
 from hbpipe.model.fits import Fit, PoolFits
 from hbpipe.model.geometry import geometry_of
 from hbpipe.model.integrate import integrate_pools
-from hbpipe.model.nodes import Nodes
+from hbpipe.model.names import quantile_names
 from hbpipe.model.pools import (
     PosteriorColumns,
     cdf_pools,
     checked_exposure,
     checked_levels,
     is_plain,
-    quantile_names,
     update_pools,
 )
 from hbpipe.model.predictive import mix_predictive
+from hbpipe.model.sampled_nodes import AnyNodes, SampledNodes
+from hbpipe.model.sampled_update import covariance_sampled, predict_sampled
 from hbpipe.model.shrink import pool_posterior
 from hbpipe.model.statistics import check_statistics
 
@@ -90,7 +93,7 @@ def posterior(
     arrays = check_statistics(model, statistics)
     if nesting is not None or isinstance(fits, LabelledFits):
         return nested_posterior(fits, arrays, nesting, uncertainty, quantiles)
-    nodes = remembered(fits, uncertainty, integrate_pools)
+    nodes = remembered(fits, uncertainty, _integrate)
     return Posterior(model, fits, nodes, arrays, quantiles)
 
 
@@ -107,6 +110,13 @@ def remembered(fits: PoolFits, uncertainty: str, integrate: Callable[..., Nodal]
         weakref.finalize(fits, _NODES.pop, key, None)
     found: Nodal = _NODES[key]
     return found
+
+
+def _integrate(fits: PoolFits, *, uncertainty: str) -> AnyNodes:
+    nodes = integrate_pools(fits, uncertainty=uncertainty)
+    if isinstance(nodes, SampledNodes) and not nodes.converged[0]:
+        raise _chains_disagree(nodes)
+    return nodes
 
 
 def posterior_pools(
@@ -146,9 +156,9 @@ class PointEstimates(Protocol):
 class Posterior(Mapping[str, Array]):
     """Posteriors of ``J`` stores.
 
-    A mapping of columns, float64 (J,): ``mean``, ``sd``, ``sd_plug_in`` (hyperparameters taken
-    as known), ``q0.025`` and so on, ``weight`` (share of the store's own data) and
-    ``prior_mean`` (what it is shrunk to).
+    A mapping of columns, float64 (J,), or (J, T) for stores with T > 1 terms: ``mean``, ``sd``,
+    ``sd_plug_in`` (hyperparameters taken as known), ``q0.025`` and so on, ``weight`` (share of the
+    store's own data) and ``prior_mean`` (what it is shrunk to).
 
     Attributes
     ----------
@@ -162,7 +172,7 @@ class Posterior(Mapping[str, Array]):
         self,
         family: Family,
         fits: PointEstimates,
-        nodes: Nodes,
+        nodes: AnyNodes,
         statistics: Statistics,
         quantiles: float | tuple[float, ...],
         codes: Codes | None = None,
@@ -181,7 +191,7 @@ class Posterior(Mapping[str, Array]):
             for name in ("mean", "sd", "sd_plug_in", "weight", "prior_mean")
         }
         for number, name in enumerate(names):
-            self._columns[name] = columns.quantiles[:, number]
+            self._columns[name] = columns.quantiles[..., number]
 
     def __getitem__(self, name: str) -> Array:
         return self._columns[name]
@@ -198,20 +208,28 @@ class Posterior(Mapping[str, Array]):
 
     @property
     def covariance(self) -> Array:
-        """Posterior variance of each store's θ, (J,); it is a matrix only with covariates."""
-        return np.asarray(np.square(self["sd"]))
+        """Posterior variance of each store's θ, (J,); with ``T`` > 1 terms a matrix, (J, T, T)."""
+        if not isinstance(self.nodes, SampledNodes) or self["sd"].ndim == 1:
+            return np.asarray(np.square(self["sd"]))
+        fits = self._fits
+        return covariance_sampled(
+            self._family, self.nodes, fits.hyperparameters, self._statistics, self._codes
+        )
 
     def cdf(self, x: Array | float) -> Array:
-        """Posterior probability that θ is at most ``x``, a number or (J,), for each store."""
+        """Posterior probability that θ is at most ``x``, a number or (J,), for each store.
+
+        With ``T`` > 1 terms ``x`` is a number, (T,) or (J, T), and the result (J, T).
+        """
         fits = self._fits
         return cdf_pools(
             self._family, self.nodes, fits.hyperparameters, self._statistics, self._codes, x
         )
 
     def quantile(self, q: float | tuple[float, ...]) -> Array:
-        """Quantiles at one level, (J,), or at several, (J, Q)."""
+        """Quantiles at one level, (J,), or at several, (J, Q); with terms (J, T) or (J, T, Q)."""
         found = self._update(q).quantiles
-        return np.asarray(found[:, 0]) if np.ndim(q) == 0 else found
+        return np.asarray(found[..., 0]) if np.ndim(q) == 0 else found
 
     def predict(
         self, exposure: Array | float, quantiles: float | tuple[float, ...] = (0.025, 0.5, 0.975)
@@ -239,6 +257,8 @@ class Posterior(Mapping[str, Array]):
         law = self._family.update(self._statistics, at)
         if is_plain(self.nodes, self._codes[:1]).any():
             return self._family.predict(law, amount, at, levels)
+        if isinstance(self.nodes, SampledNodes):
+            return predict_sampled(self._family, self.nodes, self._statistics, amount, levels)
         size, raw = geometry_of(self._family).sizes(self._statistics)
         mixture, noise = pool_posterior(self.nodes, size, raw)
         parts = dict(zip(law, mixture.parameters, strict=True))
@@ -254,3 +274,13 @@ class Posterior(Mapping[str, Array]):
             self._codes,
             quantiles=quantiles,
         )
+
+
+def _chains_disagree(nodes: SampledNodes) -> FitError:
+    return FitError(
+        "the posterior of the hyperparameters could not be integrated: its Markov chains disagree",
+        where={"r_hat": round(float(nodes.r_hat[0]), 3), "stores": int(nodes.n_groups[0])},
+        expected=f"a split R-hat of at most {R_HAT_LIMIT}",
+        remedy="give proper hyperpriors with lighter tails, pool more stores, or use "
+        "uncertainty='first_order'",
+    )

@@ -18,7 +18,8 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from hbpipe.model.family import Array, Description, Statistics
+from hbpipe.errors import FitError
+from hbpipe.model.family import Array, Description, Family, Statistics
 from hbpipe.model.laws import Law
 
 #: What a worker must know of each node: name -> (S, ...).
@@ -149,3 +150,20 @@ class Sampling:
     terms: Callable[[Statistics], tuple[str, ...]] = theta
     integrable: Callable[[Any], NDArray[np.bool_]] = any_store
     representatives: Callable[[Any], dict[str, NDArray[Any]]] | None = None
+
+
+def sampling_of(family: Family) -> Sampling:
+    """Return the slot of a family.
+
+    Raises
+    ------
+    FitError
+        If the family has none.
+    """
+    if family.sampling is not None:
+        return family.sampling
+    raise FitError(
+        f"sampling of hyperparameters is not defined for {family.name!r}",
+        expected="a family with the slot `sampling`",
+        remedy="use the family's update and describe at the hyperparameters of the fit",
+    )

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from hbpipe.model import mixture
 from hbpipe.model.laws import BETA, GAMMA, NORMAL, STUDENT_T
@@ -155,3 +155,13 @@ def test_mixtures_with_components_that_have_no_sd_still_have_quantiles():
     for row in range(2):
         parts = stats.t(freedom[row], centre[row], centre[row] + 1.0)
         np.testing.assert_allclose([parts.cdf(x).mean() for x in found[row]], LEVELS, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_a_score_is_nearly_the_normal_one(name):
+    law = LAWS[name]
+    mixtures = random_mixtures(law, 9)
+    parameters = tuple(np.maximum(values, 1.0) for values in mixtures.parameters)
+    for level in LEVELS:
+        x = law.ppf(*parameters, level)
+        np.testing.assert_allclose(special.ndtr(law.score(*parameters, x)), level, atol=0.02)
