@@ -22,22 +22,6 @@ def checked_levels(quantiles: float | tuple[float, ...]) -> Array:
     return levels
 
 
-def quantile_names(levels: Array) -> list[str]:
-    """Name the columns of the levels, and refuse levels that differ too little to have two."""
-    names = [f"q{level:g}" for level in levels.tolist()]
-    for name in names:
-        shared = [
-            level for level, other in zip(levels.tolist(), names, strict=True) if other == name
-        ]
-        if len(shared) > 1:
-            raise FitError(
-                f"the quantile levels {shared} share the column {name}",
-                expected="levels that differ in their first six digits",
-                remedy="leave one out, or ask for it by quantile()",
-            )
-    return names
-
-
 def one_per_store(values: Any, stores: int, name: str, terms: int = 1) -> Array:
     """Return a number, or one for each store, as (J,); StatisticsError for any other shape.
 

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hbpipe.model.arguments import checked_levels, quantile_names
+from hbpipe.model.arguments import checked_levels
 from hbpipe.model.family import Array, Codes
 from hbpipe.model.geometry import geometry_of
 from hbpipe.model.laws import NORMAL
 from hbpipe.model.mixture import Mixture
+from hbpipe.model.names import quantile_names
+from hbpipe.model.nested_sampling import Drawn
 from hbpipe.model.nodes import Nodes
 
 
@@ -37,18 +39,15 @@ class NestedNodes:
     first
         For each level the number of the pool of a new group under the first parent; then the
         number of pools.
-    points, ess, pareto_k
-        Points of the hyperparameters, their effective number, and k̂ of their weights: above 0.7
-        the result is not to be trusted.
+    drawn
+        The points of the hyperparameters that the nodes come from.
     """
 
     levels: tuple[str, ...]
     nodes: Nodes
     hyperparameters: dict[str, Array]
     first: tuple[int, ...]
-    points: int
-    ess: float
-    pareto_k: float
+    drawn: Drawn
 
     @property
     def method(self) -> str:

@@ -15,11 +15,11 @@ import numpy as np
 from hbpipe.model.bins import Bins
 from hbpipe.model.family import Array, Family
 from hbpipe.model.geometry import LOCATION, NOISE, SPREAD, geometry_of
-from hbpipe.model.importance import Limits, Weighted, sample
+from hbpipe.model.importance import Limits
 from hbpipe.model.laws import NORMAL
 from hbpipe.model.mixture import Mixture
-from hbpipe.model.modes import find_mode
 from hbpipe.model.nested_levels import NestedNodes
+from hbpipe.model.nested_sampling import draw
 from hbpipe.model.nested_target import NestedTarget
 from hbpipe.model.nodes import Nodes, single_nodes
 from hbpipe.model.tree import Forest
@@ -48,14 +48,6 @@ class RootNodes:
     spreads: Array
     means: list[Array]
     variances: list[Array]
-
-
-def sample_root(target: NestedTarget) -> Weighted:
-    """Weighted points of the hyperparameters, as many as the limits of new stores need."""
-    if not target.names:
-        return Weighted(np.zeros((1, 0)), np.zeros(1))
-    mode = find_mode(target.log_density, target.start, target.spreads)
-    return sample(target.log_density, mode, _limits(target))
 
 
 def _limits(target: NestedTarget) -> Limits:
@@ -152,7 +144,7 @@ def nested_nodes(family: Family, fits: Any, uncertainty: str) -> NestedNodes:
         target, method = known, "plug_in" if usable else "unidentified"
     else:
         target, method = replace(known, held=held), "integrated"
-    found = sample_root(target)
+    found = draw(target, _limits(target))
     reduced = reduce_points(target, found.points, found.weight)
     nodes, first = _pools(family, fits, reduced, method)
     return NestedNodes(
@@ -160,9 +152,7 @@ def nested_nodes(family: Family, fits: Any, uncertainty: str) -> NestedNodes:
         nodes=nodes,
         hyperparameters=_estimates(family, fits, known, first),
         first=first,
-        points=len(found.points),
-        ess=found.ess,
-        pareto_k=found.pareto_k,
+        drawn=found,
     )
 
 

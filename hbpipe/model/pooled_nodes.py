@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from hbpipe.model import jets
 from hbpipe.model.family import Array, Family
 from hbpipe.model.geometry import LOCATION, SPREAD, geometry_of
-from hbpipe.model.importance import Limits, Weighted, sample
+from hbpipe.model.importance import Limits
 from hbpipe.model.integrate import FIRST_ORDER_CURVATURE
-from hbpipe.model.modes import find_mode
 from hbpipe.model.nested_levels import NestedNodes
 from hbpipe.model.nested_pools import (
     ATANH,
@@ -27,6 +26,7 @@ from hbpipe.model.nested_pools import (
     law_at,
     weigh,
 )
+from hbpipe.model.nested_sampling import draw
 from hbpipe.model.nodes import Nodes, combine_pools, single_nodes
 from hbpipe.model.pool_grids import PoolGrids
 
@@ -109,14 +109,6 @@ class PooledTarget:
         growth = away[:, list(LOG_SD)]
         near = np.all(np.abs(shift) <= _FARTHEST, axis=1) & (np.abs(coordinates[:, ATANH]) < 8.0)
         return np.asarray(near & np.all((growth >= _LEAST) & (growth <= _MOST), axis=1))
-
-
-def sample_law(target: PooledTarget) -> Weighted:
-    """Weighted points of (m, S), as many as the hyperparameters of the chains need."""
-    if not target.names:
-        return Weighted(np.zeros((1, 0)), np.zeros(1))
-    mode = find_mode(target.log_density, target.start, target.spreads)
-    return sample(target.log_density, mode, _limits(target))
 
 
 def _limits(target: PooledTarget) -> Limits:
@@ -205,7 +197,7 @@ def pooled_nodes(family: Family, fits: Any, uncertainty: str) -> NestedNodes:
     held = estimate if is_known else fits.held[0]
     axes = tuple(axis.name for axis in fits.model.coordinates)
     target = PooledTarget(fits.sketch, fits.hyperprior, held, estimate, axes)
-    law = sample_law(target)
+    law = draw(target, _limits(target))
     coordinates = target.coordinates(law.points)
     # A chain without data has the law of a new one.
     seen, silent = np.flatnonzero(stores > 0), np.flatnonzero(np.append(stores, 0) == 0)
@@ -226,9 +218,7 @@ def pooled_nodes(family: Family, fits: Any, uncertainty: str) -> NestedNodes:
         nodes=nodes,
         hyperparameters=hyperparameters,
         first=(len(stores), len(pools)),
-        points=len(law.points),
-        ess=law.ess,
-        pareto_k=law.pareto_k,
+        drawn=law,
     )
 
 

@@ -188,10 +188,12 @@ def _split(rows: NDArray[np.int64], width: int) -> Iterator[NDArray[np.int64]]:
         yield rows[begin : begin + length]
 
 
-def is_plain(nodes: Nodes, pools: Codes) -> NDArray[np.bool_]:
+def is_plain(nodes: AnyNodes, pools: Codes) -> NDArray[np.bool_]:
     """Whether the prior of each row's pool is known: a plain method, and no open prior mean."""
-    known = nodes.location_variance[pools, 0, 0] == 0
-    return np.asarray(known & np.isin(nodes.method[pools], PLAIN))
+    plain = np.isin(nodes.method[pools], PLAIN)
+    if isinstance(nodes, SampledNodes):
+        return plain
+    return np.asarray(plain & (nodes.location_variance[pools, 0, 0] == 0))
 
 
 def _plain_posterior(

@@ -10,19 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.errors import FitError, StatisticsError
-from hbpipe.model.arguments import (
-    checked_exposure,
-    checked_levels,
-    one_per_store,
-    quantile_names,
-)
+from hbpipe.model.arguments import checked_exposure, checked_levels, one_per_store
 from hbpipe.model.chains import R_HAT_LIMIT
 from hbpipe.model.closed_forms import CLOSED_FORMS, ClosedForm, closed_form, is_closed_form
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Codes, Description, Family, Statistics
 from hbpipe.model.fits import Fit, PoolFits
 from hbpipe.model.integrate import UNCERTAINTIES, integrate_pools
-from hbpipe.model.names import unknown
+from hbpipe.model.names import quantile_names, unknown
 from hbpipe.model.pooling import CompletePooling, complete_pooling, no_pooling
 from hbpipe.model.pools import PosteriorColumns, cdf_pools, update_pools
 from hbpipe.model.prediction import predict_pool

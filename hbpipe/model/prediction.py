@@ -9,7 +9,7 @@ from hbpipe.model.geometry import geometry_of
 from hbpipe.model.pools import is_plain
 from hbpipe.model.predictive import mix_predictive
 from hbpipe.model.sampled_nodes import AnyNodes, SampledNodes
-from hbpipe.model.sampled_update import PLAIN, predict_sampled
+from hbpipe.model.sampled_update import predict_sampled
 from hbpipe.model.shrink import pool_posterior
 
 
@@ -26,12 +26,10 @@ def predict_pool(
     ``nodes`` are those of the pool, ``at`` its point estimates, name -> (J, ...).
     """
     law = family.update(statistics, at)
-    if isinstance(nodes, SampledNodes):
-        if nodes.method[0] in PLAIN:
-            return family.predict(law, amount, at, levels)
-        return predict_sampled(family, nodes, statistics, amount, levels)
     if is_plain(nodes, np.zeros(1, np.int64)).all():
         return family.predict(law, amount, at, levels)
+    if isinstance(nodes, SampledNodes):
+        return predict_sampled(family, nodes, statistics, amount, levels)
     size, raw = geometry_of(family).sizes(statistics)
     mixture, noise = pool_posterior(nodes, size, raw)
     parts = dict(zip(law, mixture.parameters, strict=True))

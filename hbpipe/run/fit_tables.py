@@ -168,8 +168,11 @@ def _eigenvalues(found: NDArray[np.float64]) -> dict[str, float | None]:
 def _sampling_columns(found: MetricFit, g: int) -> dict[str, Any]:
     """Tell how well the nodes of a pool represent its hyperparameters, where they are sampled."""
     if found.groups is not None:
-        ess, pareto_k = found.groups.ess[g], found.groups.pareto_k[g]
-        return {"sampler": "sobol", "ess": _finite(ess), "pareto_k": _finite(pareto_k)}
+        drawn = found.groups.drawn[g]
+        if drawn.sampler == "none":
+            return {}
+        numbers = {"ess": _finite(drawn.ess), "pareto_k": _finite(drawn.pareto_k)}
+        return {"sampler": drawn.sampler, **numbers}
     if not isinstance(found.nodes, SampledNodes):
         return {}
     pool = found.nodes.pools[g]

@@ -17,16 +17,18 @@ from numpy.typing import NDArray
 
 from hbpipe.config import Inference
 from hbpipe.data.quantities import Metric
+from hbpipe.errors import FitError
 from hbpipe.model.family import Array
 from hbpipe.model.fit import fit_pools
 from hbpipe.model.nested_levels import NestedNodes
+from hbpipe.model.nested_sampling import Drawn
 from hbpipe.model.nested_weights import group_weights
 from hbpipe.model.nesting import NestedFits, fit_nested, integrate_nested, own_values
 from hbpipe.model.nodes import Nodes, combine_pools
 from hbpipe.model.overdispersion import Overdispersion
 from hbpipe.model.pooling import CompletePooling, complete_pooling, log_likelihood_no_pooling
 from hbpipe.run.fits import MetricFit, UnitPriors, drifts
-from hbpipe.run.tree import Tree
+from hbpipe.run.tree import Tree, pool_label
 
 
 @dataclass(frozen=True)
@@ -39,15 +41,14 @@ class Groups:
         Of the units below each group of a depth, and point estimates, name -> (G,).
     weight
         For each nested level (G,) how much each group's own data decide about its mean.
-    ess, pareto_k
-        (R,) of each pool's points of the hyperparameters, see ``NestedNodes``.
+    drawn
+        How each pool's hyperparameters were integrated.
     """
 
     nodes: list[Nodes]
     hyperparameters: list[dict[str, Array]]
     weight: list[Array]
-    ess: Array
-    pareto_k: Array
+    drawn: list[Drawn]
 
     def priors(self, found: MetricFit) -> UnitPriors:
         """Return what units are shrunk to: the finest groups."""
@@ -83,9 +84,12 @@ def fit_groups(
     pooling are about; the rest is as in :func:`hbpipe.run.fits.fit_metric`.
     """
     fits, nodes = [], []
-    for pool in range(len(tree.pools)):
-        fits.append(_fit_pool(metric, sketch, tree, pool, inference))
-        nodes.append(integrate_nested(fits[-1], uncertainty=inference.uncertainty))
+    for pool, key in enumerate(tree.pools):
+        try:
+            fits.append(_fit_pool(metric, sketch, tree, pool, inference))
+            nodes.append(integrate_nested(fits[-1], uncertainty=inference.uncertainty))
+        except FitError as error:
+            raise error.at(metric=metric.name, pool=pool_label(key)) from None
     groups = _join_nodes(tree, fits, nodes)
     alone = fit_pools(metric.model, whole, fixed=own_values(metric.model, metric.fixed))
     return MetricFit(
@@ -137,8 +141,7 @@ def _join_nodes(tree: Tree, fits: Sequence[NestedFits], nodes: Sequence[NestedNo
         nodes=joined,
         hyperparameters=point,
         weight=[np.concatenate(of_level) for of_level in zip(*weights, strict=True)],
-        ess=np.array([found.ess for found in nodes]),
-        pareto_k=np.array([found.pareto_k for found in nodes]),
+        drawn=[found.drawn for found in nodes],
     )
 
 

@@ -166,7 +166,7 @@ def test_no_spread_at_any_level_is_an_ordinary_point():
     np.testing.assert_allclose(fit.hyperparameters["mu"], np.mean(estimate))
     found = hbpipe.posterior(fit, stores, nesting={"chain": region // 3, "region": region})
     assert np.all(found["sd"] > 0)
-    assert found.groups.pareto_k < 0.7
+    assert found.groups.drawn.pareto_k < 0.7
 
 
 def conditional(stores, point, wanted):

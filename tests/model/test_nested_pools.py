@@ -133,7 +133,7 @@ def test_the_integrated_posterior_is_that_of_brute_force(family):
     spec = {"tau_chain": "half_normal(0.4)", "tau_chain_spread": "half_normal(0.4)"}
     fits = chains.fit(hyperprior=spec)
     groups = integrate_nested(fits, uncertainty="integrated")
-    assert groups.pareto_k < 0.7
+    assert groups.drawn.pareto_k < 0.7
     # Importance sampling of (m, S) from Student's law around the estimate; integrals on grids.
     rng = np.random.default_rng(4)
     draws = rng.normal(size=(2000, 5)) / np.sqrt(rng.chisquare(5, (2000, 1)) / 5)
