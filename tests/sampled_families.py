@@ -8,6 +8,7 @@ from hbpipe.model.families import get_family
 from hbpipe.model.geometry import LOCATION, NOISE, SPREAD, geometry_of
 from hbpipe.model.hyperpriors import compile_hyperprior
 from hbpipe.model.integrate import start_point
+from hbpipe.model.pooling import no_pooling
 from hbpipe.model.predictive import mix_predictive
 from hbpipe.model.sampling import Conditional, Predictive, Sampling
 from hbpipe.model.shrink import NodeRows, store_moments
@@ -125,7 +126,14 @@ def as_sampled(name, *, representatives=None):
         target=target,
         conditional=conditional,
         predict=predict,
-        integrable=geometry.integrable,
+        integrable=lambda sketch, held: geometry.integrable(sketch),
         representatives=representatives,
     )
-    return replace(family, name=f"sampled_{name}", geometry=None, sampling=sampling)
+    return replace(
+        family,
+        name=f"sampled_{name}",
+        geometry=None,
+        sampling=sampling,
+        raw=family.raw_estimates,
+        raw_sd=lambda statistics, at: no_pooling(family, statistics, at)[1],
+    )

@@ -22,18 +22,18 @@ def checked_levels(quantiles: float | tuple[float, ...]) -> Array:
     return levels
 
 
-def one_per_store(values: Any, stores: int, name: str, terms: int = 1) -> Array:
+def one_per_store(values: Any, stores: int, name: str, terms: int | None = None) -> Array:
     """Return a number, or one for each store, as (J,); StatisticsError for any other shape.
 
     For stores with several terms, one for each term, or for each store and term: (J, T).
     """
     found = np.asarray(values, dtype=float)
-    shape = (stores,) if terms == 1 else (stores, terms)
+    shape = (stores,) if terms is None else (stores, terms)
     if found.shape not in ((), (1,), shape, shape[1:]):
         raise StatisticsError(
             f"{name} have the shape {found.shape}",
             expected=f"one number, or {shape}, one for each store"
-            + (" and term" if terms > 1 else ""),
+            + (" and term" if terms is not None else ""),
             remedy="for several values of each store, ask once for each value",
         )
     return np.broadcast_to(found, shape)

@@ -16,13 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.model.family import Array, Codes, Derivatives
-from hbpipe.model.optimise import Curvature, Optimum, maximise
+from hbpipe.model.optimise import Optimum, maximise
 from hbpipe.model.problem import Problem
 
 #: A spread below this share of its scale is tried as none.
 _NEARLY_NONE = 1e-3
-#: An eigenvalue of a scaled Hessian up to this is rounding.
-_LEVEL = 1e-9
+#: A spread below this share of its scale is rounding.
+_ROUNDING = 1e-9
+#: Curvature up to this share of the largest is rounding.
+_LEVEL = 1e-10
 #: First step off a saddle, in units of the scale.
 _STEP = 0.1
 
@@ -41,9 +43,9 @@ def climb(problem: Problem, start: Array) -> Optimum:
         best, saddles = _fold(problem, best, tolerance, across)
         if len(saddles) == 0:
             return best
-        # What comes back with a small spread after a saddle has one.
-        tolerance[saddles] = 0.0
-        off = _step_off(problem, best, scale, saddles)
+        # What comes back with a small spread after a saddle has one, unless it is rounding.
+        tolerance[saddles] = _ROUNDING * scale[saddles]
+        off = _step_off(problem, best, saddles)
         best = _again(problem, best, off, problem.free, across, saddles)
     best.converged[saddles] = False
     return best
@@ -69,9 +71,8 @@ def _fold(
         return found, moved
     best = _again(problem, found, folded, problem.free & ~pinned, across, moved)
     best = replace(best, active=np.where(pinned, np.int8(-1), best.active))
-    scale = problem.family.scale(problem.sketch)
-    curvature = Curvature.of(best.hessian, np.zeros_like(folded), scale, pinned)
-    return best, np.flatnonzero(curvature.eigenvalues.min(axis=1) < -_LEVEL)
+    upward, _ = _steepest(problem, best, pinned)
+    return best, np.flatnonzero(upward)
 
 
 def _again(
@@ -95,14 +96,26 @@ def _again(
     return Optimum(**whole)
 
 
-def _step_off(problem: Problem, found: Optimum, scale: Array, saddles: Codes) -> Array:
-    """Move along the direction of a zero column in which the objective rises fastest."""
-    pinned = (found.active == -1) & problem.free
-    pinned[:, [axis for axis in range(pinned.shape[1]) if axis not in problem.family.spreads]] = 0
-    curvature = Curvature.of(found.hessian, 0.0 * found.gradient, scale, pinned)
+def _steepest(
+    problem: Problem, found: Optimum, pinned: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], Array]:
+    """Whether the objective rises from a stationary point along pinned coordinates, and where to.
+
+    Along some of them it may be level: a zero column that grows along later ones only turns Λ. So
+    the curvature is measured against that along all coordinates, in units of the scale.
+    """
+    scale = problem.family.scale(problem.sketch)
+    relative = found.hessian * scale[:, :, None] * scale[:, None, :]
+    rounding = _LEVEL * np.max(np.abs(np.einsum("gii->gi", relative)), axis=1)
+    both = pinned[:, :, None] & pinned[:, None, :]
+    rises, directions = np.linalg.eigh(np.where(both, relative, 0.0))
+    return rises[:, -1] > rounding, directions[:, :, -1] * scale
+
+
+def _step_off(problem: Problem, found: Optimum, saddles: Codes) -> Array:
+    """Move a little along the direction of a zero column in which the objective rises fastest."""
+    spreads = np.isin(np.arange(found.active.shape[1]), problem.family.spreads)
+    pinned = (found.active == -1) & problem.free & spreads
     start = found.coordinates.copy()
-    for pool in saddles:
-        direction = curvature.vectors[pool, :, 0] * curvature.unit[pool]
-        direction = direction / np.max(np.abs(direction) / scale[pool])
-        start[pool] += _STEP * direction
+    start[saddles] += _STEP * _steepest(problem, found, pinned)[1][saddles]
     return start

@@ -130,7 +130,7 @@ def variance_sampling(family: str) -> Sampling:
         target=partial(_target, family),
         conditional=conditional,
         predict=predict,
-        integrable=integrable,
+        integrable=lambda sketch, held: integrable(sketch),
         representatives=representatives,
     )
 

@@ -71,12 +71,14 @@ class Optimum:
 class Curvature:
     """The negative Hessian of some coordinates, as scaled eigenvalues and eigenvectors.
 
-    With S = diag(``unit``), −H = S⁻¹ U Λ U' S⁻¹. Coordinates left out have zero eigenvalues.
+    With S = diag(``unit``), −H = S⁻¹ U Λ U' S⁻¹ on the ``used`` coordinates; those left out have
+    zero eigenvalues.
     """
 
     unit: Array
     eigenvalues: Array
     vectors: Array
+    used: NDArray[np.bool_]
 
     @classmethod
     def of(
@@ -92,7 +94,7 @@ class Curvature:
         both = used[:, :, None] & used[:, None, :]
         scaled = np.where(both, -hessian * unit[:, :, None] * unit[:, None, :], 0.0)
         eigenvalues, vectors = np.linalg.eigh(scaled)
-        return cls(unit, eigenvalues, vectors)
+        return cls(unit, eigenvalues, vectors, used)
 
     def solve(self, gradient: Array) -> Array:
         """|−H|⁻¹ g, with eigenvalues made positive and kept off zero."""
@@ -108,12 +110,18 @@ class Curvature:
         above = size > _FLAT
         inverse = np.where(above, 1.0 / np.where(above, size, 1.0), 0.0)
         scaled = np.einsum("gij,gj,gkj->gik", self.vectors, inverse, self.vectors)
-        return np.asarray(scaled * self.unit[:, :, None] * self.unit[:, None, :])
+        # Rounding of the eigenvectors must not look like a variance of what was left out.
+        unit = np.where(self.used, self.unit, 0.0)
+        return np.asarray(scaled * unit[:, :, None] * unit[:, None, :])
 
-    def definite(self, used: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def level(self) -> NDArray[np.bool_]:
+        """Whether −H has no negative eigenvalue, (G,): no way leads up from a resting point."""
+        return np.asarray(np.all(self.eigenvalues >= -_FLAT, axis=1))
+
+    def definite(self) -> NDArray[np.bool_]:
         """Whether −H is positive definite on the used coordinates, (G,)."""
         # Zero eigenvalues of the coordinates left out are as many as those coordinates.
-        left_out = np.sum(~used, axis=1)
+        left_out = np.sum(~self.used, axis=1)
         above = np.sum(self.eigenvalues > _FLAT, axis=1)
         return np.asarray(above == self.eigenvalues.shape[1] - left_out)
 
@@ -143,6 +151,7 @@ class _Walk:
     active: NDArray[np.int8]
     norm: Array
     definite: NDArray[np.bool_]
+    level: NDArray[np.bool_]
 
     def aim(self, pools: Codes) -> None:
         """Compute the next Newton step of these pools from their present derivatives."""
@@ -158,7 +167,8 @@ class _Walk:
         self.step[pools] = step / np.maximum(longest / _LONGEST_STEP, 1.0)[:, None]
         self.promised[pools] = promised
         self.norm[pools] = np.sqrt(np.maximum(promised, 0.0))
-        self.definite[pools] = curvature.definite(used)
+        self.definite[pools] = curvature.definite()
+        self.level[pools] = curvature.level()
         self.active[pools] = np.where(self.free[pools], active, 0)
         self.fraction[pools] = 1.0
 
@@ -196,6 +206,8 @@ class _Walk:
         refused = self.fraction[pools] < 1.0
         enough = np.where(refused, TOLERANCE, _PRECISE)
         arrived = (self.norm[pools] <= enough) & self.definite[pools]
+        # On a plain the last digits of the gradient lead nowhere.
+        arrived |= (self.norm[pools] <= TOLERANCE) & ~self.definite[pools] & self.level[pools]
         stuck = (self.promised[pools] <= 0) | (self.fraction[pools] < _SMALLEST_FRACTION)
         return np.asarray(arrived | stuck)
 
@@ -276,6 +288,7 @@ def _begin(
         active=np.zeros(x.shape, np.int8),
         norm=blank.copy(),
         definite=np.zeros(len(start), bool),
+        level=np.zeros(len(start), bool),
     )
     walk.aim(pools)
     return walk

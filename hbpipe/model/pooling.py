@@ -102,6 +102,8 @@ class Pooling:
 
 #: A logit, or the logarithm of a rate, that is still an ordinary number.
 _FARTHEST = 12.0
+#: Step of a difference, relative to a coordinate.
+_STEP = 1e-6
 #: The fits at no spread, for as long as the fits live: posteriors of several shards ask once.
 _COMPLETE: WeakKeyDictionary[PoolFits, CompletePooling] = WeakKeyDictionary()
 
@@ -185,16 +187,28 @@ def _fit_complete(fits: PoolFits) -> CompletePooling:
 
 
 def _by_information(family: Family, best: Optimum) -> tuple[Array, Array]:
-    """Location and its sd, the root of the inverse information on it: (G,) or (G, P) each."""
+    """Location and its sd by the inverse information on it, (G,) or (G, P) each."""
     name = family.coordinates[0].hyperparameter
     at = [i for i, axis in enumerate(family.coordinates) if axis.hyperparameter == name]
     information = -best.hessian[:, at][:, :, at]
     known = np.linalg.eigvalsh(information)[:, 0] > 0
     inverse = np.linalg.inv(np.where(known[:, None, None], information, np.eye(len(at))))
-    estimate = np.asarray(family.from_coordinates(best.coordinates)[name], np.float64)
-    sd = np.sqrt(np.einsum("gkk->gk", inverse)).reshape(estimate.shape)
-    known = known.reshape(-1, *np.ones(estimate.ndim - 1, int))
-    return np.where(known, estimate, np.nan), np.where(known, sd, np.inf)
+
+    def located(coordinates: Array) -> Array:
+        found = np.asarray(family.from_coordinates(coordinates)[name], np.float64)
+        return found.reshape(len(known), -1)
+
+    estimate, step = located(best.coordinates), np.zeros_like(best.coordinates)
+    slopes = []
+    for axis in at:  # the location itself, or a number on its line
+        step[:] = 0.0
+        step[:, axis] = _STEP * (1.0 + np.abs(best.coordinates[:, axis]))
+        up, down = (located(best.coordinates + sign * step) for sign in (1.0, -1.0))
+        slopes.append((up - down) / (2.0 * step[:, axis, None]))
+    variance = np.einsum("igk,gij,jgk->gk", np.stack(slopes), inverse, np.stack(slopes))
+    shape = np.shape(family.from_coordinates(best.coordinates)[name])
+    sd = np.where(known[:, None], np.sqrt(variance), np.inf)
+    return np.where(known[:, None], estimate, np.nan).reshape(shape), sd.reshape(shape)
 
 
 def _climb(family: Family, fits: PoolFits, held: Array) -> Optimum:

@@ -20,7 +20,7 @@ from hbpipe.model.geometry import Geometry, geometry_of
 from hbpipe.model.laws import NORMAL
 from hbpipe.model.nodes import Nodes
 from hbpipe.model.sampled_nodes import AnyNodes, SampledNodes
-from hbpipe.model.sampled_update import PLAIN, cdf_sampled, n_terms, update_sampled
+from hbpipe.model.sampled_update import PLAIN, cdf_sampled, has_terms, n_terms, update_sampled
 from hbpipe.model.shrink import (
     NodeRows,
     StoreMoments,
@@ -258,7 +258,9 @@ def cdf_pools(
     """
     pools = np.asarray(pools)
     if isinstance(nodes, SampledNodes):
-        at = one_per_store(points, len(pools), "points", n_terms(family, statistics))
+        several = has_terms(family, statistics)
+        terms = n_terms(family, statistics) if several else None
+        at = one_per_store(points, len(pools), "points", terms)
         return cdf_sampled(family, nodes, hyperparameters, statistics, pools, at)
     geometry = geometry_of(family)
     size, raw = geometry.sizes(statistics)

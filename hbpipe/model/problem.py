@@ -156,7 +156,7 @@ def hold(family: Family, fixed: Mapping[str, Any], n_pools: int) -> Array:
     lower, upper = family.bounds
     for name, value in values.items():
         # An element of a vector or matrix that is NaN is free.
-        stated = ~np.isnan(value) | (family.size is None)
+        stated = ~np.isnan(value) | (implied[name].ndim == 1)
         known = np.broadcast_to(stated, implied[name].shape)
         outside = np.any((held < lower) | (held > upper)) or np.any(np.isinf(value))
         # A value that comes back changed lies outside the range of the coordinates, was given

@@ -174,13 +174,14 @@ def regression_target(
     return RegressionTarget(sketch, prior, held, estimate)
 
 
-def integrable(sketch: RegressionSketch) -> NDArray[np.bool_]:
-    """Whether μ is determined, and σ is kept from 0 and ∞, (G,).
+def integrable(sketch: RegressionSketch, held: Array) -> NDArray[np.bool_]:
+    """Whether μ is determined, and σ is known or kept from 0 and ∞, (G,).
 
-    That is where rows differ from their store's own plane, or, where every store has its own,
+    The latter where rows differ from their store's own plane, or, where every store has its own,
     more rows than coefficients differ from the one plane of all.
     """
     together = factors_of(sketch.together)
-    determined = ~np.any(together.collinear, axis=0) & (sketch.n_values > sketch.size)
-    spare = sketch.freedom > 0
-    return np.asarray(determined & np.where(spare, sketch.within > 0, together.residual > 0))
+    known = ~np.isnan(held[:, -1])
+    determined = ~np.any(together.collinear, axis=0) & (sketch.n_groups > 0)
+    differ = np.where(sketch.freedom > 0, sketch.within > 0, together.residual > 0)
+    return np.asarray(determined & (known | (differ & (sketch.n_values > sketch.size))))

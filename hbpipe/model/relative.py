@@ -16,6 +16,8 @@ from hbpipe.errors import FitError
 from hbpipe.model.family import Array, Hyperparameters
 from hbpipe.model.small import diagonal, semidefinite
 
+#: Elements of Λ below this share of the size that counts as none, beside a lost diagonal element.
+_ROUNDING = 1e-6
 #: A pivot of Σ below this share of its variance is none.
 _NO_PIVOT = 1e-14
 
@@ -151,6 +153,9 @@ def folded(coordinates: Array, tolerance: Array, size: int) -> tuple[Array, NDAr
     for k in range(size):
         lost[:, k] = np.abs(loading[:, k, k]) <= small[:, k, k]
         loading[lost[:, k], k, k] = 0.0
+        # What is left of a coefficient that does not vary is rounding.
+        noise = np.abs(loading[:, k]) <= _ROUNDING * small[:, k, k, None]
+        loading[:, k] = np.where(lost[:, k, None] & noise, 0.0, loading[:, k])
         for later in range(k + 1, size):
             _turn(loading, k, later, lost[:, k])
     signs = np.where(np.einsum("gkk->gk", loading) < 0, -1.0, 1.0)

@@ -55,7 +55,7 @@ def sample_pools(
         As there, or where a log posterior is not a number.
     """
     sampling = sampling_of(family)
-    usable = sampling.integrable(sketch)
+    usable = sampling.integrable(sketch, held)
     known = uncertainty == "plug_in" or not np.isnan(held).any()
     estimate = np.where(np.isnan(held), coordinates, held)
     pools = []

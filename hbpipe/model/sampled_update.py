@@ -43,8 +43,8 @@ def update_sampled(
     """Columns of posteriors, by the names of :class:`hbpipe.model.pools.PosteriorColumns`.
 
     Parameters are those of :func:`hbpipe.model.pools.update_pools`, with levels (Q,) and
-    ``exposure`` (J,) or None. Columns are (J,), and (J, T) for stores with T > 1 terms;
-    quantiles have one more axis.
+    ``exposure`` (J,) or None. Columns are (J,), and (J, T) for stores with T terms; quantiles have
+    one more axis.
     """
     sampling = sampling_of(family)
     terms = n_terms(family, statistics)
@@ -69,7 +69,14 @@ def update_sampled(
             out["predictive_mean"][rows], out["predictive_sd"][rows] = mean, sd
     _plain(family, nodes, hyperparameters, statistics, pools, levels, exposure, out)
     per_term = {name: values for name, values in out.items() if values.ndim > 1}
-    return out | {name: values[:, 0] for name, values in per_term.items() if terms == 1}
+    if has_terms(family, statistics):
+        return out
+    return out | {name: values[:, 0] for name, values in per_term.items()}
+
+
+def has_terms(family: Family, statistics: Statistics) -> bool:
+    """Whether columns have an axis of terms: those of a vector, though it may have one element."""
+    return family.size is not None or n_terms(family, statistics) > 1
 
 
 def n_terms(family: Family, statistics: Statistics) -> int:
@@ -93,7 +100,7 @@ def cdf_sampled(
     for rows, pool, some in _blocks(nodes, statistics, pools, terms):
         if nodes.pools[pool].method in PLAIN:
             posterior = _plain_posterior(family, hyperparameters, some, pools[rows])
-            shaped = at[rows] if terms > 1 else at[rows, 0]
+            shaped = at[rows] if has_terms(family, statistics) else at[rows, 0]
             out[rows] = family.describe(posterior, np.empty(0)).cdf(shaped).reshape(-1, terms)
         else:
             out[rows] = StorePosterior.of(sampling, nodes.pools[pool], some).cdf(at[rows])
@@ -111,17 +118,13 @@ def covariance_sampled(
     terms = n_terms(family, statistics)
     out = np.empty((len(pools), terms, terms))
     for rows, pool, some in _blocks(nodes, statistics, pools, terms):
+        own = None
         if nodes.pools[pool].method in PLAIN:
             known = _plain_posterior(family, hyperparameters, some, pools[rows])
-            described = family.describe(known, np.empty(0))
-            out[rows] = (
-                np.square(described.sd)[:, None, None]
-                if described.covariance is None
-                else described.covariance
-            )
-        else:
-            posterior = StorePosterior.of(sampling_of(family), nodes.pools[pool], some)
-            out[rows] = posterior.covariance
+            own = family.describe(known, np.empty(0)).covariance
+        if own is None:
+            own = StorePosterior.of(sampling_of(family), nodes.pools[pool], some).covariance
+        out[rows] = own
     return out
 
 

@@ -116,7 +116,7 @@ def theta(statistics: Statistics) -> tuple[str, ...]:
     return ("theta",)
 
 
-def any_store(sketch: Any) -> NDArray[np.bool_]:
+def any_store(sketch: Any, held: Array) -> NDArray[np.bool_]:
     """Whether a pool has a store with data, (G,)."""
     return np.asarray(np.asarray(sketch.n_groups) > 0)
 
@@ -140,8 +140,8 @@ class Sampling:
     terms
         Statistics -> names of the terms of a store.
     integrable
-        Sketch -> for which pools, (G,), the data give a proper posterior under a proper
-        hyperprior.
+        (sketch, held coordinates (G, D), NaN where free) -> for which pools, (G,), the data give
+        a proper posterior under a proper hyperprior.
     representatives
         Sketch of one pool -> statistics of a few of its stores, the smallest, the largest and
         one without data among them, whose limits decide when there are nodes enough. Without it
@@ -152,7 +152,7 @@ class Sampling:
     conditional: Callable[[Statistics, NodeValues], Conditional]
     predict: Callable[[Conditional, NodeValues, Array], Predictive]
     terms: Callable[[Statistics], tuple[str, ...]] = theta
-    integrable: Callable[[Any], NDArray[np.bool_]] = any_store
+    integrable: Callable[[Any, Array], NDArray[np.bool_]] = any_store
     representatives: Callable[[Any], dict[str, NDArray[Any]]] | None = None
 
 

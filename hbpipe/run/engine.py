@@ -39,6 +39,9 @@ class Engine(Protocol):
         Tasks of higher ``priority`` run first, so that a merge frees what it merges.
         """
 
+    def share(self, value: Any, *, label: str) -> Task:
+        """Promise a value that many tasks take: it travels once, and not with each of them."""
+
     def gather(self, tasks: Sequence[Task], progress: Progress | None = None) -> list[Any]:
         """Wait for all and return the results in the order of the tasks.
 
@@ -83,6 +86,10 @@ def _run(label: str, function: Callable[..., Any], *args: Any) -> Any:
         ) from error
 
 
+def _itself(value: Any) -> Any:
+    return value
+
+
 class SerialEngine:
     """Everything in this thread, one task after the other: the reference for every other engine."""
 
@@ -94,6 +101,10 @@ class SerialEngine:
     ) -> Task:
         """Promise a call; see ``Engine``."""
         return _Lazy(function, args, label)
+
+    def share(self, value: Any, *, label: str) -> Task:
+        """Promise a value; see ``Engine``."""
+        return self.submit(_itself, value, label=label)
 
     def gather(self, tasks: Sequence[Task], progress: Progress | None = None) -> list[Any]:
         """Compute and return the results; see ``Engine``."""
@@ -126,6 +137,10 @@ class DaskEngine:
         key = f"{function.__name__}-{uuid.uuid4().hex}"  # the first part is Dask's task group
         self._labels[key] = label
         return self._client.submit(_run, label, function, *args, key=key, priority=priority)
+
+    def share(self, value: Any, *, label: str) -> Task:
+        """Promise a value; see ``Engine``. The scheduler keeps it, so no lost worker loses it."""
+        return self.submit(_itself, value, label=label)
 
     def gather(self, tasks: Sequence[Task], progress: Progress | None = None) -> list[Any]:
         """Wait for all and return the results; see ``Engine``."""
@@ -187,6 +202,8 @@ def open_engine(cluster: Cluster) -> Iterator[Engine]:
         "distributed.scheduler.worker-ttl": "15 minutes",
         "distributed.worker.multiprocessing-method": "spawn",
         "distributed.admin.tick.limit": "1 minute",
+        # What is shared may be large, and is sent once.
+        "distributed.admin.large-graph-warning-threshold": "1GB",
     }
     with dask.config.set(settings), _client(cluster) as client:
         yield DaskEngine(client)

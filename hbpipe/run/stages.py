@@ -191,9 +191,10 @@ def update(night: Night) -> dict[str, Any]:
         label=to_date(night.plan.as_of).isoformat(),
         run_id=night.run_id,
     )
+    shared = night.engine.share(order, label="nodes of the hyperparameters")
     tasks = [
         night.engine.submit(
-            update_shard, night.lake.storage, order, folded, label=f"posteriors of shard {shard}"
+            update_shard, night.lake.storage, shared, folded, label=f"posteriors of shard {shard}"
         )
         for shard, folded in enumerate(night.folded)
     ]

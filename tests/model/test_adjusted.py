@@ -9,6 +9,8 @@ from hbpipe.model.adjusted import POWERS, log_penalty
 from hbpipe.model.families import FAMILIES, get_family
 from hbpipe.model.fit import fit, fit_pools
 
+#: Adjusted likelihoods are those of a single spread.
+ONE_SPREAD = [name for name, family in FAMILIES.items() if len(family.spreads) == 1]
 EIGHT_SCHOOLS = {
     "estimate": np.array([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0]),
     "variance": np.array([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0]) ** 2,
@@ -95,22 +97,21 @@ def test_the_optimum_is_never_without_spread(name, adjustment):
 
 
 @adjustments
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ONE_SPREAD)
 def test_the_penalty_is_differentiated_right(name, adjustment):
     family = get_family(name)
     point = np.array([0.2 if axis.spread else 0.3 for axis in family.coordinates])[None]
     power = np.array([POWERS[adjustment]])
     value, gradient, hessian = log_penalty(family, power, point)
     step = np.zeros_like(point)
-    step[0, family.spreads[0]] = 1e-5
+    (spread,) = family.spreads
+    step[0, spread] = 1e-5
     up, down = (log_penalty(family, power, point + sign * step) for sign in (1, -1))
     np.testing.assert_allclose(value, power * np.log(0.2))
     slope = (up[0] - down[0]) / 2e-5
     np.testing.assert_allclose(gradient[0], slope * (step[0] > 0), rtol=1e-8)
-    np.testing.assert_allclose(
-        hessian[0, family.spreads[0]], (up[1] - down[1])[0] / 2e-5, rtol=1e-8
-    )
-    point[0, family.spreads[0]] = 0.0
+    np.testing.assert_allclose(hessian[0, spread], (up[1] - down[1])[0] / 2e-5, rtol=1e-8)
+    point[0, spread] = 0.0
     assert log_penalty(family, power, point)[0] == -np.inf
     assert log_penalty(family, 0 * power, point)[0] == 0.0
 

@@ -112,11 +112,14 @@ def test_evidence_is_the_ratio_of_normalisers(data: st.DataObject) -> None:
     statistics, _ = simulated(family, data.draw(st.integers(0, 1000)))
     hyperparameters = family.from_coordinates(point)
     before, after = family.prior(hyperparameters), family.update(statistics, hyperparameters)
-    stores = family.log_normaliser(after) - family.log_normaliser(before)
-    stores = stores + family.log_base_measure(statistics, hyperparameters)
+    parts = [family.log_normaliser(after), -family.log_normaliser(before)]
+    parts.append(family.log_base_measure(statistics, hyperparameters))
+    total = np.sum([np.sum(np.broadcast_to(part, 40)) for part in parts])
+    # The parts may cancel: rounding is relative to their size.
+    size = np.sum([np.sum(np.abs(np.broadcast_to(part, 40))) for part in parts])
     sketch = family.compress(statistics, np.zeros(40, np.int64), 1)
     value, _, _ = family.log_marginal(sketch, point[None])
-    np.testing.assert_allclose(value[0], stores.sum(), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(value[0], total, rtol=1e-9, atol=1e-9 + 1e-12 * size)
 
 
 @every_family
@@ -490,4 +493,4 @@ def test_curvature_leaves_out_what_is_not_used() -> None:
     used = np.array([[True, False]])
     curvature = Curvature.of(hessian, np.zeros((1, 2)), np.ones((1, 2)), used)
     np.testing.assert_allclose(curvature.covariance(), [[[0.25, 0.0], [0.0, 0.0]]], atol=1e-15)
-    assert curvature.definite(used).all()
+    assert curvature.definite().all()

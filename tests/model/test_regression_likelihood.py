@@ -62,7 +62,7 @@ def test_restriction_is_the_integral_over_mu():
     # One coefficient: ∫ L dμ by quadrature.
     family, _, _, statistics = drawn(1)
     sketch, at = single(family, statistics), point(1)
-    fixed, gradient, hessian = log_marginal(sketch, at[None])
+    _, gradient, hessian = log_marginal(sketch, at[None])
     best = at[0] - gradient[0, 0] / hessian[0, 0, 0]
     width = 1 / np.sqrt(-hessian[0, 0, 0])
     nodes, weights = np.polynomial.legendre.leggauss(200)
@@ -109,9 +109,9 @@ def test_a_distant_origin_of_a_predictor_costs_next_to_nothing(shift):
         }
     )
     here = family.to_coordinates(at)
-    for function, constant in ((log_marginal, 0.0), (log_restriction, 0.0)):
+    for function in (log_marginal, log_restriction):
         value = function(single(family, far), moved[None])[0][0]
-        expected = function(single(family, near), here[None])[0][0] + constant
+        expected = function(single(family, near), here[None])[0][0]
         # Σ itself, as it is given, has lost shift² ulps of its smaller eigenvalue.
         np.testing.assert_allclose(value, expected, rtol=1e-15 * shift**2 * 20)
 
@@ -128,10 +128,8 @@ def test_shards_add_up():
     for found, expected in zip(total, log_marginal(whole, at), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
     merged = RegressionSketch.merged(parts)
-    for found, expected in zip(
-        log_restriction(merged, at), log_restriction(whole, at), strict=True
-    ):
-        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+    for restricted in zip(log_restriction(merged, at), log_restriction(whole, at), strict=True):
+        np.testing.assert_allclose(*restricted, rtol=1e-9, atol=1e-9)
     sums = information(whole, at)
     again = from_information(sums, at, whole.basis[0])
     np.testing.assert_array_equal(again[0], log_restriction(whole, at)[0])

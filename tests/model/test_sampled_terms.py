@@ -108,18 +108,23 @@ def predict(posterior, nodes, exposure):
 def known(statistics, hyperparameters):
     sigma = np.asarray(hyperparameters["sigma"])[:, None]
     found = conditional(statistics, {"sigma": sigma[0]})
-    return {"mean": found.mean[:, 0], "sd": np.sqrt(found.variance[:, 0])}
+    sd = np.sqrt(found.variance[:, 0])
+    return {"mean": found.mean[:, 0], "sd": sd, "covariance": found.covariance[:, 0]}
 
 
 def describe(posterior, levels):
     found = NORMAL.describe(posterior["mean"], posterior["sd"], levels)
-    return Description(found.mean, found.sd, found.quantiles, found.cdf)
+    return Description(
+        found.mean, found.sd, found.quantiles, found.cdf, covariance=posterior["covariance"]
+    )
 
 
 FAMILY = replace(
     get_family("normal_known_variance"),
     name="two_effects",
     geometry=None,
+    raw=lambda statistics: np.asarray(statistics["estimate"]),
+    raw_sd=lambda statistics, at: np.sqrt(statistics["variance"])[:, None] * np.ones(2),
     update=known,
     describe=describe,
     sampling=Sampling(

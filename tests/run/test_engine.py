@@ -42,6 +42,10 @@ def total(numbers: list[int], factor: int) -> int:
     return factor * sum(numbers)
 
 
+def size_of(value: bytes, more: int) -> int:
+    return len(value) + more
+
+
 def refuse(path: str) -> None:
     raise EventsError("not readable", where={"file": path}, remedy="deliver it again")
 
@@ -63,6 +67,13 @@ def die_once(folder: str, value: int) -> int:
     if not any(Path(folder).iterdir()):
         die(folder)
     return value
+
+
+def test_a_value_that_many_tasks_take_may_be_large(engine: Engine) -> None:
+    """Twenty megabytes, without a word from Dask."""
+    shared = engine.share(bytes(20_000_000), label="zeros")
+    tasks = [engine.submit(size_of, shared, k, label="size") for k in range(3)]
+    assert engine.gather(tasks) == [20_000_000, 20_000_001, 20_000_002]
 
 
 def test_results_come_in_the_order_of_the_tasks(engine: Engine) -> None:

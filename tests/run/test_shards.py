@@ -12,6 +12,8 @@ from hbpipe.config import Cluster
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Family
 from hbpipe.model.fit import PoolFits, fit_pools
+from hbpipe.model.integrate import integrate_pools
+from hbpipe.model.pools import update_pools
 from hbpipe.run.engine import Engine, SerialEngine, open_engine
 from hbpipe.run.shards import ShardedRows, join_sketches
 
@@ -82,6 +84,24 @@ def test_the_fit_is_that_of_all_stores(estimator: str) -> None:
     )
     for name, values in expected.hyperparameters.items():
         np.testing.assert_allclose(found.hyperparameters[name], values, rtol=1e-5, atol=1e-7)
+
+
+def test_hyperparameters_are_integrated_over_where_the_rows_are() -> None:
+    statistics, pools = stores()
+    kept = pools == 0
+    some = {name: values[kept] for name, values in statistics.items()}
+    found = []
+    for sketch in (sharded(SerialEngine()), compress(FAMILY, statistics, pools, None)):
+        fits = fit_pools(FAMILY, sketch.select(np.array([0])))
+        nodes = integrate_pools(fits, uncertainty="integrated")
+        columns = update_pools(
+            FAMILY, nodes, fits.hyperparameters, some, pools[kept], quantiles=(0.05, 0.95)
+        )
+        found.append(columns)
+    assert set(found[0].method) == {"integrated"}
+    unit = found[1].sd
+    assert np.max(np.abs(found[0].mean - found[1].mean) / unit) < 0.01
+    assert np.max(np.abs(found[0].quantiles - found[1].quantiles) / unit[:, :, None]) < 0.01
 
 
 def test_the_bits_do_not_depend_on_the_workers() -> None:

@@ -82,7 +82,8 @@ def _floor(n: Array, means: Array, squares: Array) -> Array:
     noise = (4.0 * _EPSILON) ** 2 * n * np.square(means)
     varies = squares > noise
     share = np.where(varies, noise / np.where(varies, squares, 1.0), 0.0)
-    return np.maximum(squares * (dependent(n) + np.cumsum(share, axis=0)), noise)
+    floor = squares * (dependent(n) + np.cumsum(share, axis=0))
+    return np.asarray(np.maximum(floor, noise))
 
 
 def _rotate_in(upper: Array, row: Array, tolerance: Array) -> None:

@@ -75,6 +75,10 @@ class Location:
         sums = total(sketch.rows.each(_summed, turn, basis @ mu, moved, reach))
         size = len(mu)
         score, precision = sums[2 : 2 + size], sums[2 + size :][places(size)]
+        if not free.any():
+            points = len(sums[0])
+            nothing = np.empty((0, points)), np.empty((0, 0, points)), np.empty((size, 0, points))
+            return cls(sums[0], sums[1], *nothing, log_volume=np.zeros(points))
         along, log_volume = _free_directions(reach, basis, free)
         return cls(
             log_det=sums[0],

@@ -119,18 +119,20 @@ class _Sums:
         pools = len(found)
         square = (pools, size * size, size * size)
         outer = places(pairs)
-        il, mk = place[:, None, None, :], place[None, :, :, None]
-        by_pair = bent_squares.reshape(pools, pairs, pairs)
+        # Axes l, m, i, k; `take` gives arrays in row order, or the bits of a pool's matrix products
+        # would depend on how many pools there are.
+        il = place[:, None, :, None]
+        mk = place[None, :, None, :]
         by_score = bent_score.reshape(pools, pairs, size)
         return cls(
             log_det=head[:, 0],
             distance=head[:, 1],
             score=score,
-            precision=precision[:, place],
-            squares=squares[:, place],
-            bent=bent[:, outer[il, mk]].transpose(0, 1, 2, 4, 3).reshape(square),
-            bent_squares=by_pair[:, mk, il].transpose(0, 1, 2, 4, 3).reshape(square),
-            bent_score=by_score[:, place].reshape(pools, size, size * size),
+            precision=np.take(precision, place, axis=1),
+            squares=np.take(squares, place, axis=1),
+            bent=np.take(bent, outer[il, mk], axis=1).reshape(square),
+            bent_squares=np.take(bent_squares, mk * pairs + il, axis=1).reshape(square),
+            bent_score=np.take(by_score, place, axis=1).reshape(pools, size, size * size),
         )
 
 

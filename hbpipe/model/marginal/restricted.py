@@ -137,12 +137,14 @@ def _tensors(sums: Array, size: int) -> tuple[Array, Array, Array]:
     ends = np.cumsum([pairs, pairs * (pairs + 1) // 2])
     first, second, third = np.split(sums, ends, axis=1)
     left, right, a, b = np.ix_(*[np.arange(size)] * 4)
-    by_two = second[:, places(pairs)[place[left, a], place[b, right]]]
+    # `take` gives arrays in row order: with others the bits of a pool's matrix products would
+    # depend on how many pools there are.
+    by_two = np.take(second, places(pairs)[place[left, a], place[b, right]], axis=1)
     left, m, i, k, a, b = np.ix_(*[np.arange(size)] * 6)
-    by_three = third[:, _triples(pairs)[place[i, a], place[b, left], place[m, k]]]
+    by_three = np.take(third, _triples(pairs)[place[i, a], place[b, left], place[m, k]], axis=1)
     square = size * size
     return (
-        first[:, place],
+        np.take(first, place, axis=1),
         by_two.reshape(len(sums), square, square),
         by_three.reshape(len(sums), square, square, square),
     )
