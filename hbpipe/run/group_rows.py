@@ -19,6 +19,7 @@ from hbpipe.data.quantities import Metric
 from hbpipe.data.schemas import quantile_name
 from hbpipe.data.window import Folded
 from hbpipe.model.family import Array, Codes, Statistics
+from hbpipe.model.geometry import geometry_of
 from hbpipe.model.grouped import float_sums, integer_sums
 from hbpipe.model.nested_levels import GroupMeans
 from hbpipe.model.nodes import Nodes
@@ -130,7 +131,7 @@ def _group_columns(
         "complete_pooling_sd": found.complete.sd[root],
         **_means(metric, nodes, night.settings.inference.quantiles),
         "weight": np.where(known, groups.weight[depth - 1], np.nan),
-        "prior_mean": _centre(groups.nodes[depth - 1])[parents],
+        "prior_mean": _middle(groups.nodes[depth - 1])[parents],
     }
     return {
         **{name: [key[place] for key in keys] for place, name in enumerate(levels)},
@@ -174,6 +175,14 @@ def _centre(nodes: Nodes) -> Array:
     """Posterior mean of the mean of units, (G,)."""
     centre = np.sum(nodes.weight * nodes.location, axis=(1, 2))
     return np.where(nodes.method != "unidentified", centre, np.nan)
+
+
+def _middle(nodes: Nodes) -> Array:
+    """Return what groups are shrunk to, (G,): of counts the middle on the line of the location."""
+    geometry = geometry_of(nodes.family)
+    line = np.asarray(geometry.law.to_line(nodes.location))
+    middle = np.asarray(geometry.mean(np.sum(nodes.weight * line, axis=(1, 2))))
+    return np.where(nodes.method != "unidentified", middle, np.nan)
 
 
 def _as_table(columns: dict[str, Any], schema: pa.Schema, rows: int) -> pa.Table:

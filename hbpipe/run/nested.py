@@ -167,20 +167,14 @@ def _join_fits(fits: Sequence[NestedFits]) -> NestedFits:
             joined[name] = tuple(one for part in parts for one in part[name])
         elif isinstance(value, np.ndarray) and name != "start_values":
             joined[name] = np.concatenate([part[name] for part in parts])
-    names = first.hyperparameters
-    starts = max(len(found.start_values) for found in fits)
-    return replace(
-        first,
-        **joined,
-        hyperparameters={n: np.concatenate([f.hyperparameters[n] for f in fits]) for n in names},
-        start_values=np.hstack([_padded(found.start_values, starts) for found in fits]),
-        n_groups=np.array([int(np.sum(found.groups.n_groups)) for found in fits]),
-        # The sketches have served.
-        sketch=None,
-        parents=(),
-        groups=None,
-        placing=None,
-    )
+    names, starts = first.hyperparameters, max(len(found.start_values) for found in fits)
+    joined |= {
+        "hyperparameters": {n: np.concatenate([f.hyperparameters[n] for f in fits]) for n in names},
+        "start_values": np.hstack([_padded(found.start_values, starts) for found in fits]),
+        "n_groups": np.array([int(np.sum(found.groups.n_groups)) for found in fits]),
+    }
+    # The sketches have served.
+    return replace(first, **joined, sketch=None, parents=(), groups=None, placing=None)
 
 
 def _padded(values: Array, rows: int) -> Array:
