@@ -123,6 +123,14 @@ def _binned_means(
     return means, left
 
 
+def is_usable(family: Family, fits: Any) -> bool:
+    """Whether the data of a root say enough to integrate over its hyperparameters."""
+    usable = bool(geometry_of(family).integrable(fits.sketch.whole)[0])
+    if geometry_of(family).has_noise:
+        usable |= bool(~np.isnan(fits.held[0, NOISE]) & (fits.sketch.n_groups[0] > 0))
+    return usable
+
+
 def nested_nodes(family: Family, fits: Any, uncertainty: str) -> NestedNodes:
     """Nodes of the groups of a nested fit of a normal family.
 
@@ -135,10 +143,7 @@ def nested_nodes(family: Family, fits: Any, uncertainty: str) -> NestedNodes:
     uncertainty
         ``plug_in``; anything else integrates.
     """
-    estimate, held = fits.coordinates[0], fits.held[0]
-    usable = bool(geometry_of(family).integrable(fits.sketch.whole)[0])
-    if geometry_of(family).has_noise:
-        usable |= bool(~np.isnan(held[NOISE]) & (fits.sketch.n_groups[0] > 0))
+    estimate, held, usable = fits.coordinates[0], fits.held[0], is_usable(family, fits)
     known = NestedTarget(family, fits.sketch, fits.hyperprior, estimate, estimate)
     if uncertainty == "plug_in" or not usable:
         target, method = known, "plug_in" if usable else "unidentified"

@@ -115,8 +115,7 @@ def coefficients(point: list[Jet]) -> list[Jet]:
 
 def features(grids: PoolGrids) -> Array:
     """(1, η₁, η₂, η₁², η₁η₂, η₂²) at the nodes of C pools, (C, 6, K L)."""
-    pools = len(grids.line)
-    x, y = grids.line.reshape(pools, -1), grids.log_spread.reshape(pools, -1)
+    x, y = (at.reshape(grids.flat.shape) for at in (grids.line, grids.log_spread))
     return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
 
 

@@ -22,11 +22,11 @@ from hbpipe.model.fits import PoolFits
 from hbpipe.model.geometry import geometry_of
 from hbpipe.model.names import unknown
 from hbpipe.model.nested_levels import NestedNodes
-from hbpipe.model.nested_nodes import nested_nodes
+from hbpipe.model.nested_nodes import is_usable, nested_nodes
 from hbpipe.model.nested_normal import NestedSketch, nested_family
 from hbpipe.model.nested_pools import pooled_family
 from hbpipe.model.nested_prior import check_proper_nested, compile_nested
-from hbpipe.model.pooled_fit import Placing, fit_pooled
+from hbpipe.model.pooled_fit import Placing, fit_no_data, fit_pooled
 from hbpipe.model.pooled_nodes import pooled_nodes
 from hbpipe.model.problem import read_estimator
 from hbpipe.model.tree import Forest
@@ -112,8 +112,12 @@ def fit_nested(
     _check(model, estimator, names)
     if not geometry_of(model).location_is_analytic:
         seen = np.flatnonzero(np.asarray(sketch.n_groups) > 0)
-        found, placing = fit_pooled(
-            model, sketch.select(seen), names[0], fixed=held, hyperprior=hyperprior, start=start
+        found, placing = (
+            fit_pooled(
+                model, sketch.select(seen), names[0], fixed=held, hyperprior=hyperprior, start=start
+            )
+            if len(seen)
+            else fit_no_data(model, names[0], held)
         )
         return NestedFits(
             **vars(found), levels=names, parents=codes, groups=sketch, placing=placing
@@ -181,7 +185,7 @@ def integrate_nested(fits: NestedFits, *, uncertainty: str = "auto") -> NestedNo
     family = get_family(fits.family)
     if not geometry_of(family).location_is_analytic:
         return pooled_nodes(family, fits, uncertainty)
-    if uncertainty != "plug_in":
+    if uncertainty != "plug_in" and is_usable(family, fits):
         check_proper_nested(fits.hyperprior, fits.sketch, frozenset(fits.fixed))
     return nested_nodes(family, fits, uncertainty)
 

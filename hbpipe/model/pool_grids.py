@@ -83,7 +83,8 @@ class PoolGrids:
     @property
     def flat(self) -> Array:
         """``log_weight`` with one axis of nodes, (G, K L)."""
-        return self.log_weight.reshape(len(self.log_weight), -1)
+        pools, outer, inner = self.log_weight.shape
+        return self.log_weight.reshape(pools, outer * inner)
 
     def select(self, pools: Codes) -> PoolGrids:
         """Return the grids of some pools."""

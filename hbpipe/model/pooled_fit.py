@@ -106,6 +106,14 @@ def fit_pooled(
     return replace(found, converged=found.converged & settled), placing
 
 
+def fit_no_data(family: Family, level: str, fixed: Mapping[str, Any]) -> tuple[PoolFits, Placing]:
+    """Return what :func:`fit_pooled` does where no chain has data: nothing is identified."""
+    none = np.zeros((0, 1, 1))
+    sketch = GridSketch(PoolGrids(none, none, none, np.ones((0, 2))), np.ones(2), np.zeros(5))
+    found = fit_pools(pooled_family(family, level), sketch, fixed=fixed)
+    return replace(found, estimator="map"), Placing(np.zeros(5), np.ones(2))
+
+
 def _begin(
     family: Family, sketch: Any, level: str, fixed: Mapping[str, Any], hyperprior: Any
 ) -> tuple[PooledPrior, GridSketch]:

@@ -26,7 +26,7 @@ from hbpipe.model.nested_pools import (
     law_at,
     weigh,
 )
-from hbpipe.model.nested_sampling import draw
+from hbpipe.model.nested_sampling import Drawn, draw
 from hbpipe.model.nodes import Nodes, combine_pools, single_nodes
 from hbpipe.model.pool_grids import PoolGrids
 
@@ -193,6 +193,8 @@ def pooled_nodes(family: Family, fits: Any, uncertainty: str) -> NestedNodes:
         ``plug_in``, ``integrated`` or ``auto``.
     """
     estimate, stores = fits.coordinates[0], np.asarray(fits.groups.n_groups)
+    if not fits.identified[0]:
+        return _unidentified(family, fits)
     is_known = uncertainty == "plug_in" or (uncertainty == "auto" and _is_sharp(fits))
     held = estimate if is_known else fits.held[0]
     axes = tuple(axis.name for axis in fits.model.coordinates)
@@ -212,13 +214,27 @@ def pooled_nodes(family: Family, fits: Any, uncertainty: str) -> NestedNodes:
     nodes = combine_pools(parts, len(pools))
     hyperparameters = _named(family, pools)
     if uncertainty == "plug_in":
-        nodes = _known(family, pools, nodes)
+        nodes = _known(family, pools, nodes.n_groups)
     return NestedNodes(
         levels=fits.levels,
         nodes=nodes,
         hyperparameters=hyperparameters,
         first=(len(stores), len(pools)),
         drawn=law,
+    )
+
+
+def _unidentified(family: Family, fits: Any) -> NestedNodes:
+    """Nodes that are merely finite, where data determine nothing."""
+    stores = np.asarray(fits.groups.n_groups)
+    pools = np.tile(fits.coordinates[:, list(MEAN)], (len(stores) + 1, 1))
+    nodes = _known(family, pools, np.append(stores, 0))
+    return NestedNodes(
+        levels=fits.levels,
+        nodes=replace(nodes, method=np.full(len(pools), "unidentified")),
+        hyperparameters=_named(family, pools),
+        first=(len(stores), len(pools)),
+        drawn=Drawn(np.zeros((1, 0)), np.ones(1), "none", 1.0, 0.0),
     )
 
 
@@ -242,7 +258,7 @@ def _named(family: Family, pools: Array) -> dict[str, Array]:
     return family.from_coordinates(np.stack(coordinates, axis=1))
 
 
-def _known(family: Family, pools: Array, nodes: Nodes) -> Nodes:
+def _known(family: Family, pools: Array, n_groups: NDArray[np.int64]) -> Nodes:
     """One node for each pool, at its (location, log spread), without any uncertainty."""
     return single_nodes(
         family.name,
@@ -250,5 +266,5 @@ def _known(family: Family, pools: Array, nodes: Nodes) -> Nodes:
         spread=np.exp(pools[:, SPREAD]),
         location=geometry_of(family).mean(pools[:, LOCATION]),
         noise=np.ones(len(pools)),
-        n_groups=nodes.n_groups,
+        n_groups=n_groups,
     )

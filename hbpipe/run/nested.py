@@ -136,7 +136,7 @@ def _join_nodes(tree: Tree, fits: Sequence[NestedFits], nodes: Sequence[NestedNo
         joined.append(combine_pools(list(zip(numbers, parts, strict=True)), len(keys)))
         values = [found.hyperparameters for found in nodes]
         point.append({name: _stack(name, values, cuts) for name in values[0]})
-    weights = [group_weights(found) for found in fits]
+    weights = [group_weights(fit, found.drawn) for fit, found in zip(fits, nodes, strict=True)]
     return Groups(
         nodes=joined,
         hyperparameters=point,
