@@ -135,7 +135,7 @@ def _add_suggest(verbs: argparse._SubParsersAction) -> None:  # type: ignore[typ
 
 def _add_simulate(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
     simulate = _bare_verb(verbs, "simulate", "write realistic events and their true parameters")
-    simulate.add_argument("out", metavar="FOLDER", help="receives events/ and truth/")
+    simulate.add_argument("out", metavar="FOLDER", help="receives events/, truth/, stores.parquet")
     simulate.add_argument("--first-day", type=_day, default=date(2026, 9, 1), metavar="DAY")
     simulate.add_argument("--days", type=int, default=28)
     simulate.add_argument("--chains", type=int, default=8)

@@ -30,8 +30,14 @@ from hbpipe.sections import (
     Section,
     Stores,
 )
-from hbpipe.setting_checks import estimator_faults, nest_faults, nested_metric_faults, pool_faults
-from hbpipe.setting_types import MetricName, MetricSetting
+from hbpipe.setting_checks import (
+    covariate_faults,
+    estimator_faults,
+    nest_faults,
+    nested_metric_faults,
+    pool_faults,
+)
+from hbpipe.typed import MetricName, MetricSetting
 
 __all__ = [
     "Audits",
@@ -83,6 +89,7 @@ class Settings(Section):
         faults += nest_faults(levels, inference.pool_by, inference.nest_by)
         faults += estimator_faults(inference.estimator, self._metrics)
         faults += nested_metric_faults(inference, self._metrics)
+        faults += covariate_faults(self.stores.path, self._metrics)
         if faults:
             raise ValueError("\n".join(faults))
         return self

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from hbpipe.data.quantities import RESERVED
-from hbpipe.setting_types import Days, DayStart, Name, Names, Options, Window
+from hbpipe.typed import Days, DayStart, Name, Names, Options, Window
 
 
 class Section(BaseModel):
@@ -119,7 +119,9 @@ class Stores(Section):
     """The universe of stores beyond those with events in the window."""
 
     path: str | None = Field(
-        None, description="a Parquet table with one row per store and the columns of the levels"
+        None,
+        description="a Parquet table with one row per store, the columns of the levels, and those "
+        "of covariates",
     )
     keep_silent: Days | None = Field(
         None,
@@ -236,4 +238,11 @@ class Audits(Section):
         ge=1,
         description="a metric is warned of whose units vary more, by day or by cluster, than this "
         "many times what their model says",
+    )
+    max_unknown_covariates: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="a metric with a larger share of stores whose covariates are unknown stops the "
+        "release",
     )

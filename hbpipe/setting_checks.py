@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from hbpipe.data.covariates import attributes
 from hbpipe.data.quantities import Metric
 from hbpipe.data.spelling import nearest
 from hbpipe.model.family import Family
@@ -39,6 +40,18 @@ def estimator_faults(estimator: str, metrics: Sequence[Metric]) -> list[str]:
                 f"{nearest(variant, family.moments)}"
             )
     return faults
+
+
+def covariate_faults(path: str | None, metrics: Sequence[Metric]) -> list[str]:
+    """List the metrics whose covariates are in no table."""
+    if path is not None:
+        return []
+    return [
+        f"stores.path: the covariates of {metric.name} ({', '.join(columns)}) are columns of the "
+        "table of stores, and none is set"
+        for metric in metrics
+        if (columns := attributes(metric.covariates))
+    ]
 
 
 def nest_faults(
@@ -86,6 +99,8 @@ def _nested_faults(inference: Inference, metric: Metric) -> Iterator[str]:
         yield "nest: each level once, in the order of inference.nest_by"
     if not chosen:
         return
+    if metric.covariates:
+        yield "nested levels do not go with covariates; set nest: false for one prior in each pool"
     most = _most_levels(metric.model)
     if most == 0:
         yield f"{metric.family} has no nested levels; set nest: false for one prior in each pool"

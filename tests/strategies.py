@@ -16,11 +16,7 @@ from hbpipe.model.family import Coordinate, Family, Role
 families = st.sampled_from(list(FAMILIES.values()))
 #: Names of the families whose hyperparameters are integrated on a grid, or by any method.
 ON_A_GRID = [name for name, family in FAMILIES.items() if family.geometry is not None]
-INTEGRABLE = [
-    name
-    for name, family in FAMILIES.items()
-    if (family.geometry or family.sampling) and family.size is None
-]
+INTEGRABLE = [name for name, family in FAMILIES.items() if family.geometry or family.sampling]
 
 
 def _column(family: Family, role: Role, size: int) -> st.SearchStrategy[NDArray[Any]]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hbpipe.data.cells import CellRule, parse_cells
+from hbpipe.data.covariates import Covariate, parse_covariates
 from hbpipe.data.spelling import nearest
 from hbpipe.data.terms import (
     CALENDAR,
@@ -36,12 +37,13 @@ _METRIC_KEYS = (
     "hyperprior",
     "overdispersion",
     "nest",
+    "covariates",
 )
 #: Columns that the lake's tables have of their own, so no level may be called so.
 _RESERVED = """
 as_of at_bound boundary cluster_id cluster_size cluster_total complete_pooling
-complete_pooling_sd converged count cross day drift ess estimate estimator exposure family
-gradient_norm iterations largest_eigenvalue level log_likelihood_complete_pooling
+complete_pooling_sd converged count covariates cross day drift ess estimate estimator exposure
+family gradient_norm iterations largest_eigenvalue level log_likelihood_complete_pooling
 log_likelihood_no_pooling log_marginal_likelihood m2 mean means method metric n n_effective
 n_events n_groups overdispersion overdispersion_by overdispersion_df p_below_target parameter
 pareto_k pool predictive_mean predictive_sd prior_mean r_hat raw raw_sd run_id sampler sd
@@ -72,6 +74,8 @@ class Metric:
     target_term: str | None = None
     #: The levels at which its priors vary; None for those of all metrics.
     nest: tuple[str, ...] | None = None
+    #: What the prior mean depends on beside the intercept.
+    covariates: tuple[Covariate, ...] = ()
 
     @property
     def model(self) -> Family:
@@ -151,12 +155,15 @@ def parse_metric(name: str, raw: Any) -> Metric:
         where=faults.collect(parse_conditions, raw["where"]) if "where" in raw else (),
         per=faults.collect(_per, raw.get("per", 1), quantities.get("exposure")),
         target=target[0],
-        fixed=faults.collect(_fixed, raw.get("fixed", {}), family.hyperparameters, terms),
+        fixed=faults.collect(_fixed, raw.get("fixed", {}), _holdable(family, raw), terms),
         hyperprior=raw.get("hyperprior"),
         terms=terms or {},
         target_term=target[1],
         cells=faults.collect(parse_cells, raw.get("overdispersion", {}), family),
         nest=faults.collect(_nest, raw.get("nest")),
+        covariates=faults.collect(parse_covariates, raw["covariates"], family)
+        if "covariates" in raw
+        else (),
     )
     faults.throw()
     return metric
@@ -259,6 +266,13 @@ def _nest(raw: Any) -> tuple[str, ...] | None:
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"nest is false, or levels of inference.nest_by, found {raw!r}")
     return tuple(names)
+
+
+def _holdable(family: Family, raw: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the hyperparameters that may be held: with covariates not those of the location."""
+    if "covariates" not in raw:
+        return family.hyperparameters
+    return tuple(axis.hyperparameter for axis in family.coordinates[1:])
 
 
 def _fixed(

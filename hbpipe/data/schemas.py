@@ -245,6 +245,7 @@ def fits_table(pool_levels: Mapping[str, pa.DataType]) -> Table:
             "pareto_k": _FLOAT,
             "r_hat": _FLOAT,
             "drift": _FLOAT,
+            "covariates": _TEXT,  # how they are coded, as JSON
             "overdispersion": _FLOAT,
             "overdispersion_by": _TEXT,
             "overdispersion_df": _FLOAT,
@@ -302,7 +303,8 @@ def posteriors_table(levels: Mapping[str, pa.DataType], quantiles: Sequence[floa
 def new_stores_table(pool_levels: Mapping[str, pa.DataType], quantiles: Sequence[float]) -> Table:
     """One row per as-of day, metric, pool and term: what to expect of a store never seen.
 
-    ``level`` says what of it is new: the store alone, or a nested group that it belongs to.
+    ``level`` says what of it is new: the store alone, or a nested group that it belongs to. With
+    covariates one for each kind of store that a pool has, named by ``covariates``.
     """
     return _table(
         {
@@ -311,6 +313,7 @@ def new_stores_table(pool_levels: Mapping[str, pa.DataType], quantiles: Sequence
             **pool_levels,
             "pool": _TEXT,
             "level": _TEXT,
+            "covariates": _TEXT,
             "term": _TEXT,
             "mean": _FLOAT,
             "sd": _FLOAT,
@@ -318,6 +321,6 @@ def new_stores_table(pool_levels: Mapping[str, pa.DataType], quantiles: Sequence
             "method": _TEXT,
             "run_id": _TEXT,
         },
-        key=["as_of", "metric", *pool_levels, "pool", "term"],
+        key=["as_of", "metric", *pool_levels, "pool", "covariates", "term"],
         partition_by=["as_of"],
     )

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from hbpipe.data.arrays import to_numpy
+from hbpipe.data.attributes import look_up
 from hbpipe.data.clock import to_date
 from hbpipe.data.clusters import NO_CLUSTERS, fold_clusters
 from hbpipe.data.dispersion import Days, disperse_by_cluster, disperse_by_day
@@ -33,7 +34,7 @@ class WindowOrder:
     """What a worker must know to fold one shard.
 
     ``window`` and ``history`` are the files of the window's days and of the days before it;
-    ``listed`` the level columns of the dimension table's units of this shard.
+    ``listed`` the levels and ``attributes`` of the dimension table's units of this shard.
     """
 
     metrics: tuple[Metric, ...]
@@ -48,6 +49,8 @@ class WindowOrder:
     silent_since: int
     #: How many clusters there may be for one that is folded: a power of two.
     one_in: int = 1
+    #: Columns of ``listed`` that each unit brings along.
+    attributes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ class Folded:
 
     ``unusable`` counts, per metric, the units whose statistics cannot be true together (events
     but no exposure) and were set aside. ``dispersion`` holds, per metric, the ``CellSums`` (U,)
-    of each unit's days or clusters, None where the family has none.
+    of each unit's days or clusters, None where the family has none. ``attributes`` are those of
+    each unit (U,), null where the dimension table does not know it; None where none are needed.
     """
 
     keys: tuple[pa.Array, ...]
@@ -64,6 +68,7 @@ class Folded:
     statistics: dict[str, Statistics]
     unusable: dict[str, int]
     dispersion: dict[str, Any] = field(default_factory=dict)
+    attributes: pa.Table | None = None
 
     @property
     def n(self) -> int:
@@ -108,7 +113,8 @@ def fold_window(order: WindowOrder) -> Folded:
         except (LakeError, StatisticsError) as error:
             raise error.at(metric=metric.name) from None
         statistics[metric.name], unusable[metric.name] = _expose(metric, folded, order, since)
-    return Folded(units.keys, n_events, statistics, unusable, dispersion)
+    known = _attributes(order, units)
+    return Folded(units.keys, n_events, statistics, unusable, dispersion, known)
 
 
 def _read(snapshot: Snapshot, metric: str, columns: list[str]) -> pa.Table:
@@ -210,6 +216,14 @@ def _sorted(units: Units, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
     table = pa.table([key.take(pa.array(chosen)) for key in units.keys], names)
     keys = [(name, "ascending") for name in reversed(names)]
     return np.asarray(chosen[pc.sort_indices(table, sort_keys=keys).to_numpy()])
+
+
+def _attributes(order: WindowOrder, units: Units) -> pa.Table | None:
+    """Bring each unit its row of the dimension table; one that has moved keeps its attributes."""
+    if not order.attributes or order.listed is None:
+        return None
+    first = 0 if order.within_parent else len(order.levels) - 1
+    return look_up(units.keys[first:], order.listed, order.levels[first:], order.attributes)
 
 
 def _fold_months(metric: Metric, daily: Statistics, rows: _Rows, n: int) -> Statistics:

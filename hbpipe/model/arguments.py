@@ -1,4 +1,4 @@
-"""What a caller asks of posteriors, checked: levels of quantiles, points, sizes of observations."""
+"""Checks of what callers ask of posteriors: levels, exposures, points."""
 
 from __future__ import annotations
 
@@ -65,3 +65,19 @@ def checked_exposure(exposure: Any, stores: int, width: int | None = None) -> Ar
             remedy="pass the size of the next observation",
         )
     return amount
+
+
+def quantile_names(levels: Array) -> list[str]:
+    """Name the columns of the levels, and refuse levels that differ too little to have two."""
+    names = [f"q{level:g}" for level in levels.tolist()]
+    for name in names:
+        shared = [
+            level for level, other in zip(levels.tolist(), names, strict=True) if other == name
+        ]
+        if len(shared) > 1:
+            raise FitError(
+                f"the quantile levels {shared} share the column {name}",
+                expected="levels that differ in their first six digits",
+                remedy="leave one out, or ask for it by quantile()",
+            )
+    return names

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from hbpipe.model.declarations import Degeneracy, Description, Pearson, Regression
+
 if TYPE_CHECKING:
     from hbpipe.model.dispersion import Dispersion
     from hbpipe.model.geometry import Geometry
@@ -29,6 +31,24 @@ if TYPE_CHECKING:
     from hbpipe.model.messages import Message
     from hbpipe.model.named import NamedSpace
     from hbpipe.model.sampling import Sampling
+
+__all__ = [
+    "Array",
+    "Codes",
+    "Coordinate",
+    "Degeneracy",
+    "Derivatives",
+    "Description",
+    "Family",
+    "Hyperparameters",
+    "Pearson",
+    "Prior",
+    "Regression",
+    "Role",
+    "Sketch",
+    "Statistic",
+    "Statistics",
+]
 
 Array: TypeAlias = NDArray[np.float64]
 Codes: TypeAlias = NDArray[np.integer[Any]]
@@ -149,53 +169,6 @@ class Mirror:
 
 
 @dataclass(frozen=True)
-class Degeneracy:
-    """A shape of the data that leaves some coordinates without an interior estimate.
-
-    Parameters
-    ----------
-    status
-        The word that a fit of such a pool reports.
-    pools
-        Which pools are concerned, (G,) bool.
-    limit
-        (G, D): the coordinates at which the likelihood attains or approaches its supremum, NaN
-        where the data determine the coordinate as usual.
-    identified
-        Whether that limit is the only one. If not, the data say nothing about these coordinates
-        and the limit is merely a representative that must not pass for an estimate.
-    found, remedy
-        What the reader is told.
-    unless
-        Hyperparameters; holding any one of them makes the rest estimable, and nothing is wrong.
-    """
-
-    status: str
-    pools: NDArray[np.bool_]
-    limit: Array
-    identified: bool
-    found: str
-    remedy: str
-    unless: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Description:
-    """Summary of posteriors of any shape (J, ...).
-
-    ``mean`` and ``sd`` have the posteriors' shape, ``quantiles`` one more axis (..., Q), and
-    ``cdf`` takes points that broadcast against that shape. ``covariance`` (J, P, P) is that of a
-    vector's elements; None for single numbers and predictions.
-    """
-
-    mean: Array
-    sd: Array
-    quantiles: Array
-    cdf: Callable[[Any], Array]
-    covariance: Array | None = None
-
-
-@dataclass(frozen=True)
 class Family:
     """A conjugate family; see ``README.md`` beside this file for each slot in full."""
 
@@ -279,12 +252,20 @@ class Family:
     size: int | None = None
     #: P -> the same family with that many; a record stands for one size.
     sized: Callable[[int], Family] | None = None
+    #: What covariates on the prior mean need to know; None where a family takes none.
+    regression: Regression | None = None
+    #: P, the number of covariates of a store; None where the prior mean is the same for all.
+    covariates: int | None = None
+    #: (sketch, whether what the likelihood drives to infinity has coordinates of its own) -> the
+    #: same data in units in which the likelihood is round, its attribute ``units`` the way there
+    #: and back; None where coordinates are such already.
+    standardise: Callable[[Any, bool], Any] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by name: workers import the family instead of receiving its functions."""
         from hbpipe.model.families import get_family
 
-        return get_family, (self.name, self.size)
+        return get_family, (self.name, self.size, self.covariates)
 
     @property
     def exposure_width(self) -> int | None:

@@ -24,7 +24,7 @@ def first_order_nodes(target: Target, peak: Peak) -> Nodes:
     covariance is then that of a unit curvature and ``curvature`` is 0.
     """
     geometry = target.geometry
-    point = _marginal_mode(target, peak) if SPREAD in target.free else peak.point
+    point = marginal_mode(target, peak) if SPREAD in target.free else peak.point
     location = geometry.mean(point[:, LOCATION])
     slope = _mean_slope(target, location)
     noise = np.exp(2.0 * point[:, NOISE]) if geometry.has_noise else np.ones(target.n_pools)
@@ -50,7 +50,7 @@ def _mean_slope(target: Target, location: Array) -> Array:
     return v1 * location + v2 * location**2
 
 
-def _marginal_mode(target: Target, peak: Peak) -> Array:
+def marginal_mode(target: Target, peak: Peak) -> Array:
     """Move from the joint mode to that of log A with the other variables integrated.
 
     By Laplace's method the marginal differs from the profile by −½ log |−H| of the others; one

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from hbpipe.errors import FitError
 from hbpipe.model.adjusted import POWERS
 from hbpipe.model.climb import climb
+from hbpipe.model.covariates.restate import outside
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Family
 from hbpipe.model.fits import Fit, PoolFits
@@ -30,15 +31,14 @@ from hbpipe.model.problem import (
     is_restricted,
     read_estimator,
 )
-from hbpipe.model.starts import first_start, starts_around
-from hbpipe.model.statistics import admitted
+from hbpipe.model.starts import first_start, inside, starts
+from hbpipe.model.statistics import admitted, check_covariates, check_link
+from hbpipe.model.status import bounds_reached, names_at_bound, status
 
 __all__ = ["Fit", "PoolFits", "fit", "fit_pools"]
 
 #: Two climbs found the same summit when their values differ by less, relative to 1 + |value|.
 _SAME_SUMMIT = 1e-8
-#: A walk that stopped with less slope than this without a proper maximum stands on a plain.
-_FLAT_NORM = 1e-3
 
 
 def fit(
@@ -48,6 +48,8 @@ def fit(
     estimator: str = "ml",
     fixed: Mapping[str, Any] | None = None,
     hyperprior: Any = None,
+    covariates: Any = None,
+    link: str | None = None,
     start: Mapping[str, Any] | None = None,
     nesting: Mapping[str, Any] | None = None,
 ) -> Fit:
@@ -58,16 +60,23 @@ def fit(
     family
         Its name, or the family.
     statistics
-        name -> (J,) array-like, one value per store.
+        name -> (J, ...) array-like, one entry per store. A family of several sizes takes its own
+        from the arrays.
     estimator
         ``ml`` (maximum marginal likelihood), ``reml`` (normal families; Patterson and Thompson
         1971), ``map`` (likelihood × hyperprior in the named parameters, no Jacobian) or
         ``moments``, with a variant as in ``moments:hedges``. ``ml:li_lahiri``, ``ml:chung`` and
         the same with ``reml`` keep the spread off zero (:mod:`hbpipe.model.adjusted`).
     fixed
-        Hyperparameters that are known, name -> value; they are not estimated.
+        Hyperparameters that are known, name -> value; they are not estimated. NaN leaves an
+        element of a vector free.
     hyperprior
         Specification of the hyperprior. It shapes ``map``, and posteriors remember it.
+    covariates
+        (J, P) array-like, the intercept column included: the prior mean is then linear in them on
+        the line of the family's link, with ``coefficients`` in place of the location.
+    link
+        The family's link, ``identity``, ``logit`` or ``log``, for those who want to name it.
     start
         Hyperparameters to start from, in place of the moments.
     nesting
@@ -84,6 +93,7 @@ def fit(
     """
     model = get_family(family) if isinstance(family, str) else family
     model, arrays = admitted(model, statistics)
+    check_link(model, link)
     given: dict[str, Any] = {
         "estimator": estimator,
         "fixed": fixed,
@@ -93,9 +103,12 @@ def fit(
     if nesting is not None:
         from hbpipe.model.nested_posterior import fit_labelled  # it builds on this module
 
-        fits: PoolFits = fit_labelled(model, arrays, nesting, **given)
+        fits: PoolFits = fit_labelled(model, arrays, nesting, covariates, **given)
     else:
         stores = len(arrays[model.statistics[0].name])
+        if covariates is not None or model.covariates is not None:
+            arrays["covariates"] = check_covariates(covariates, stores, model.covariates)
+            model = get_family(model.name, model.size, arrays["covariates"].shape[1])
         fits = fit_pools(model, model.compress(arrays, np.zeros(stores, np.int64), 1), **given)
     if not fits.identified[0]:
         raise _not_identified(fits.model, fits)
@@ -124,7 +137,10 @@ def fit_pools(
     """
     model = get_family(family) if isinstance(family, str) else family
     kind, variant = read_estimator(model, estimator)
-    held = hold(model, fixed or {}, sketch.n_pools)
+    given = sketch
+    if model.standardise is not None:
+        sketch = model.standardise(given, kind != "map")
+    held = inside(sketch, hold(model, fixed or {}, sketch.n_pools))
     prior = _compile(model, sketch, hyperprior, frozenset(fixed or ()), needed=kind == "map")
     pinned, status, identified = diagnose(model, sketch, held, estimator=estimator)
     problem = Problem(
@@ -143,7 +159,8 @@ def fit_pools(
         found = _evaluate(problem, problem.settle(model.moments[variant](sketch, held)))
     else:
         found = _climb(problem, first)
-    return _report(problem, found, first, estimator, fixed or {}, hyperprior)
+    fits = _report(problem, found, first, estimator, fixed or {}, hyperprior)
+    return fits if model.standardise is None else outside(fits, given)
 
 
 @dataclass(frozen=True)
@@ -171,6 +188,10 @@ def _compile(family: Family, sketch: Any, spec: Any, held: frozenset[str], *, ne
         return spec
     if family.hyperprior is not None:
         return family.hyperprior(spec, sketch, held)
+    if family.covariates is not None:
+        from hbpipe.model.covariates.prior import compile_prior
+
+        return compile_prior(family, spec, sketch, held=held)
     from hbpipe.model.hyperpriors import compile_hyperprior
 
     return compile_hyperprior(family, spec, sketch, held=held)
@@ -185,7 +206,7 @@ def _power(family: Family, kind: str, variant: str, held: Array, pinned: Array) 
 
 
 def _climb(problem: Problem, first: Array) -> _Found:
-    climbs = [climb(problem, start) for start in starts_around(problem, first)]
+    climbs = [climb(problem, start) for start in starts(problem, first)]
     values = np.stack([found.value for found in climbs])
     # Among climbs that found the same summit the first that converged wins.
     near = values >= values.max(axis=0) - _same_summit(values.max(axis=0))
@@ -228,9 +249,9 @@ def _report(
     family, best = problem.family, found.optimum
     pools = np.arange(len(first))
     curvature = _curvature(problem, best)
-    at_bound = _bounds_reached(problem, best)
-    status = _status(problem, best, at_bound, climbed=not estimator.startswith("moments"))
-    identified = problem.identified & (status != "flat")
+    at_bound = bounds_reached(problem, best)
+    words = status(problem, best, at_bound, climbed=not estimator.startswith("moments"))
+    identified = problem.identified & (words != "flat")
     return PoolFits(
         family=family.name,
         estimator=estimator,
@@ -244,8 +265,8 @@ def _report(
         iterations=best.rounds,
         converged=best.converged & identified,
         boundary=np.asarray(at_bound.any(axis=1)),
-        at_bound=_names_at_bound(family, best.coordinates, at_bound),
-        status=tuple(status.tolist()),
+        at_bound=names_at_bound(family, best.coordinates, at_bound),
+        status=tuple(words.tolist()),
         identified=identified,
         n_groups=problem.sketch.n_groups,
         start_values=found.start_values,
@@ -255,6 +276,7 @@ def _report(
         hyperprior=hyperprior,
         sketch=problem.sketch,
         size=family.size,
+        covariates=family.covariates,
     )
 
 
@@ -263,48 +285,6 @@ def _curvature(problem: Problem, best: Optimum) -> Curvature:
     used = problem.free & (best.active == 0)
     scale = problem.family.scale(problem.sketch)
     return Curvature.of(best.hessian, np.where(used, 0.0, best.gradient), scale, used)
-
-
-def _names_at_bound(
-    family: Family, coordinates: Array, at_bound: NDArray[np.bool_]
-) -> tuple[tuple[str, ...], ...]:
-    if family.mirror is not None:
-        return family.mirror.names(coordinates, at_bound)
-    names = [axis.hyperparameter for axis in family.coordinates]
-    return tuple(tuple(name for name, on in zip(names, row, strict=True) if on) for row in at_bound)
-
-
-def _bounds_reached(problem: Problem, best: Optimum) -> NDArray[np.bool_]:
-    """Estimated coordinates on a bound, by the gradient or because the data put them there."""
-    lower, upper = problem.family.bounds
-    on_bound = (best.coordinates <= lower) | (best.coordinates >= upper)
-    return np.asarray(np.isnan(problem.held) & on_bound)
-
-
-def _status(
-    problem: Problem, best: Optimum, at_bound: NDArray[np.bool_], *, climbed: bool
-) -> NDArray[np.str_]:
-    """One word per pool; the data's own word comes first."""
-    family, spreads = problem.family, problem.family.spreads
-    lost = (at_bound & (best.coordinates <= family.bounds[0]))[:, spreads].any(axis=1)
-    alike = lost & np.all(best.coordinates[:, spreads] == 0, axis=1)
-    singular = lost & (family.mirror is not None)
-    held_all = ~np.isnan(problem.held).any(axis=1)
-    flat = ~best.converged & (best.gradient_norm <= _FLAT_NORM) & climbed
-    words = np.select(
-        [
-            problem.status != "",
-            held_all,
-            flat,
-            ~best.converged,
-            alike,
-            singular,
-            at_bound.any(axis=1),
-        ],
-        [problem.status, "fixed", "flat", "not_converged", "no_spread", "singular", "at_bound"],
-        "ok",
-    )
-    return np.asarray(words, dtype="U32")
 
 
 def _not_identified(family: Family, fits: PoolFits) -> FitError:

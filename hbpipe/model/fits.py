@@ -114,8 +114,9 @@ class PoolFits:
 
     Parameters
     ----------
-    size
-        The family's number of coefficients or classes; None where θ is one number.
+    size, covariates
+        The family's number of coefficients or classes, and of covariates on the prior mean;
+        None where θ is one number, and where the prior mean is the same for all stores.
     coordinates
         (G, D).
     hyperparameters
@@ -160,11 +161,12 @@ class PoolFits:
     hyperprior: Any
     sketch: Any
     size: int | None = None
+    covariates: int | None = None
 
     @property
     def model(self) -> Family:
         """The family."""
-        return get_family(self.family, self.size)
+        return get_family(self.family, self.size, self.covariates)
 
     def without_levels(self) -> PoolFits:
         """Return the fits of the same stores without nested levels, of which these have none."""

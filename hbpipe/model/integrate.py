@@ -6,6 +6,7 @@ update stores with the whole pool's uncertainty.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -55,7 +56,13 @@ def integrate_pools(fits: PoolFits, *, uncertainty: str = "auto") -> AnyNodes:
     FitError
         As :func:`hyperposterior`.
     """
-    return hyperposterior(
+    if fits.covariates is not None:
+        from hbpipe.model.covariates.posterior import coefficient_posterior
+
+        infer: Callable[..., AnyNodes] = coefficient_posterior
+    else:
+        infer = hyperposterior
+    return infer(
         fits.model,
         fits.sketch,
         fits.coordinates,
@@ -205,5 +212,6 @@ def start_point(target: Target, coordinates: Array) -> Array:
     typical = -np.log(geometry.median_size(target.sketch))
     point[:, SPREAD] = np.clip(point[:, SPREAD], typical - 10.0, typical + 30.0)
     if not geometry.location_is_analytic:
-        point[:, LOCATION] = np.clip(point[:, LOCATION], -_FARTHEST, _FARTHEST)
+        lines = [place for place in range(point.shape[1]) if place != SPREAD]
+        point[:, lines] = np.clip(point[:, lines], -_FARTHEST, _FARTHEST)
     return point

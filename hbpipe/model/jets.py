@@ -125,6 +125,11 @@ def reciprocal(jet: Jet) -> Jet:
     return jet.apply(inverse, -(inverse**2), 2.0 * inverse**3)
 
 
+def constant(value: Array) -> Jet:
+    """Return numbers (G,) as jets of no variable, to evaluate a formula without derivatives."""
+    return Jet(value, np.zeros((len(value), 0)), np.zeros((len(value), 0, 0)))
+
+
 def exp(jet: Jet) -> Jet:
     """Exponential of a jet."""
     value = np.exp(jet.value)

@@ -91,6 +91,12 @@ def _gamma_density(shape: Array, rate: Array, u: Array) -> Array:
     return np.asarray(np.exp(shape * log_scaled - np.exp(log_scaled) - special.gammaln(shape)))
 
 
+def _gamma_cdf(shape: Array, rate: Array, x: Array) -> Array:
+    """P(θ ≤ x); beyond the largest float everything lies below."""
+    with np.errstate(over="ignore"):
+        return np.asarray(special.gammainc(shape, rate * np.maximum(x, 0.0)))
+
+
 def _beta_from_moments(mean: Array, variance: Array) -> Pair:
     size = mean * (1.0 - mean) / variance - 1.0
     return mean * size, (1.0 - mean) * size
@@ -153,7 +159,7 @@ BETA = Law(
     from_line=special.expit,
 )
 GAMMA = Law(
-    cdf=lambda shape, rate, x: special.gammainc(shape, rate * np.maximum(x, 0.0)),
+    cdf=_gamma_cdf,
     density=_gamma_density,
     ppf=lambda shape, rate, p: special.gammaincinv(shape, p) / rate,
     from_moments=lambda mean, variance: (mean**2 / variance, mean / variance),

@@ -1,4 +1,4 @@
-"""Names that users write, and what to say when one is unknown; names of columns."""
+"""Names that users write: what to say when one is unknown."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from hbpipe.errors import FitError
-from hbpipe.model.family import Array
 
 
 def suggestion(name: Any, choices: Iterable[str]) -> str:
@@ -24,19 +23,3 @@ def unknown(what: str, name: Any, choices: Iterable[str]) -> FitError:
         expected=f"one of {', '.join(known)}",
         remedy=suggestion(name, known),
     )
-
-
-def quantile_names(levels: Array) -> list[str]:
-    """Name the columns of the levels, and refuse levels that differ too little to have two."""
-    names = [f"q{level:g}" for level in levels.tolist()]
-    for name in names:
-        shared = [
-            level for level, other in zip(levels.tolist(), names, strict=True) if other == name
-        ]
-        if len(shared) > 1:
-            raise FitError(
-                f"the quantile levels {shared} share the column {name}",
-                expected="levels that differ in their first six digits",
-                remedy="leave one out, or ask for it by quantile()",
-            )
-    return names

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hbpipe.model.arguments import checked_levels
+from hbpipe.model.arguments import checked_levels, quantile_names
 from hbpipe.model.family import Array, Codes
 from hbpipe.model.geometry import geometry_of
 from hbpipe.model.laws import NORMAL
 from hbpipe.model.mixture import Mixture
-from hbpipe.model.names import quantile_names
 from hbpipe.model.nested_sampling import Drawn
 from hbpipe.model.nodes import Nodes
 

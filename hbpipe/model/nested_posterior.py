@@ -19,8 +19,9 @@ from hbpipe.model.labels import Labels
 from hbpipe.model.nested_levels import GroupMeans, NestedNodes
 from hbpipe.model.nesting import NestedFits, fit_nested, integrate_nested, own_values
 from hbpipe.model.pooling import complete_pooling
-from hbpipe.model.posterior import Posterior, remembered
+from hbpipe.model.posterior import Posterior
 from hbpipe.model.prediction import predict_pool
+from hbpipe.model.remembered import remembered
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -44,7 +45,11 @@ class LabelledFits(NestedFits):
 
 
 def fit_labelled(
-    family: Family, statistics: Statistics, nesting: Mapping[str, Any], **options: Any
+    family: Family,
+    statistics: Statistics,
+    nesting: Mapping[str, Any],
+    covariates: Any = None,
+    **options: Any,
 ) -> LabelledFits:
     """Fit stores with labels of their groups.
 
@@ -54,6 +59,8 @@ def fit_labelled(
         The family, and its checked statistics, name -> (J,).
     nesting
         name of a level -> (J,) label of each store's group, coarse to fine.
+    covariates
+        None: prior means have covariates, or nested levels.
     options
         Those of :func:`hbpipe.model.nesting.fit_nested`.
 
@@ -62,6 +69,12 @@ def fit_labelled(
     FitError, StatisticsError
         As :func:`hbpipe.model.nesting.fit_nested` and :meth:`hbpipe.model.labels.Labels.of`.
     """
+    if covariates is not None:
+        raise FitError(
+            "there are both nesting and covariates",
+            expected="one of the two",
+            remedy="leave one out, or give the levels as columns of the covariates",
+        )
     stores = len(next(iter(statistics.values())))
     labels = Labels.of(nesting, stores)
     finest = labels.find(nesting, stores)[-1]

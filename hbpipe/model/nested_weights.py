@@ -56,7 +56,7 @@ def _thinned(drawn: Drawn) -> Array:
 
 
 def _held(fits: NestedFits, drawn: Drawn) -> Array:
-    """What is held where the points lie: everything, where nothing was integrated."""
+    """Return what is held where the points lie: everything, where nothing was integrated."""
     return np.asarray(fits.held[0] if drawn.points.shape[1] else fits.coordinates[0])
 
 

@@ -71,8 +71,8 @@ class Optimum:
 class Curvature:
     """The negative Hessian of some coordinates, as scaled eigenvalues and eigenvectors.
 
-    With S = diag(``unit``), −H = S⁻¹ U Λ U' S⁻¹ on the ``used`` coordinates; those left out have
-    zero eigenvalues.
+    With S = diag(``unit``), −H = S⁻¹ U Λ U' S⁻¹. Coordinates left out have zero eigenvalues, and
+    the unit 0: rounding in the eigenvectors must not give them a step or a variance.
     """
 
     unit: Array
@@ -90,7 +90,7 @@ class Curvature:
         unit, so that a point of inflection stops nothing.
         """
         diagonal = np.abs(np.einsum("gii->gi", hessian)) + np.abs(gradient) / scale
-        unit = 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+        unit = np.where(used, 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0)), 0.0)
         both = used[:, :, None] & used[:, None, :]
         scaled = np.where(both, -hessian * unit[:, :, None] * unit[:, None, :], 0.0)
         eigenvalues, vectors = np.linalg.eigh(scaled)
@@ -110,9 +110,7 @@ class Curvature:
         above = size > _FLAT
         inverse = np.where(above, 1.0 / np.where(above, size, 1.0), 0.0)
         scaled = np.einsum("gij,gj,gkj->gik", self.vectors, inverse, self.vectors)
-        # Rounding of the eigenvectors must not look like a variance of what was left out.
-        unit = np.where(self.used, self.unit, 0.0)
-        return np.asarray(scaled * unit[:, :, None] * unit[:, None, :])
+        return np.asarray(scaled * self.unit[:, :, None] * self.unit[:, None, :])
 
     def level(self) -> NDArray[np.bool_]:
         """Whether −H has no negative eigenvalue, (G,): no way leads up from a resting point."""
@@ -160,8 +158,7 @@ class _Walk:
         used = self.free[pools] & (active == 0)
         kept = np.where(used, gradient, 0.0)
         curvature = Curvature.of(hessian, gradient, self.scale[pools], used)
-        # Rounding in the eigenvectors must not move what is held.
-        step = np.where(used, curvature.solve(kept), 0.0)
+        step = curvature.solve(kept)
         promised = np.sum(step * kept, axis=1)
         longest = np.max(np.abs(step) / self.scale[pools], axis=1)
         self.step[pools] = step / np.maximum(longest / _LONGEST_STEP, 1.0)[:, None]

@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from hbpipe.model.densities import Term
 from hbpipe.model.family import Array, Codes
 from hbpipe.model.geometry import LOCATION, SPREAD
-from hbpipe.model.hyperpriors import LogPrior
 from hbpipe.model.jets import Jet, constants
 from hbpipe.model.peak import Peak, conditional, conditional_at, find_peak, laplace
-from hbpipe.model.target import Target
+from hbpipe.model.target import Hyperprior, Target
 from hbpipe.model.window import DROP, reach
 
 #: Places, in sds of the law of the pools, where a second summit may be.
@@ -45,6 +45,16 @@ class NormalLaw:
     mean: Array
     sd: Array
     correlation: Array
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """No factors of single parameters."""
+        return ()
+
+    @property
+    def measure(self) -> tuple[str, ...]:
+        """No named parameters: it is about the working variables."""
+        return ()
 
     def in_working(self, working: list[Jet]) -> Jet:
         """Log density with respect to the working variables."""
@@ -90,7 +100,7 @@ class PoolGrids:
         """Return the grids of some pools."""
         return PoolGrids(**{name: values[pools] for name, values in vars(self).items()})
 
-    def log_density(self, law: LogPrior | NormalLaw) -> Array:
+    def log_density(self, law: Hyperprior) -> Array:
         """Log density of a law of each pool at its nodes, (G, K, L)."""
         every = law.select(np.repeat(np.arange(len(self.line)), self.line[0].size))
         working = [constants(at.ravel(), 0) for at in (self.line, self.log_spread)]

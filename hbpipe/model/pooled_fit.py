@@ -13,7 +13,7 @@ from hbpipe.model.family import Array, Family
 from hbpipe.model.fit import fit_pools
 from hbpipe.model.fits import PoolFits
 from hbpipe.model.geometry import geometry_of
-from hbpipe.model.hyperpriors import LogPrior, compile_hyperprior
+from hbpipe.model.hyperpriors import compile_hyperprior
 from hbpipe.model.integrate import start_point
 from hbpipe.model.nested_pools import (
     LOG_SD,
@@ -25,7 +25,7 @@ from hbpipe.model.nested_pools import (
 )
 from hbpipe.model.pool_grids import NormalLaw, PoolGrids, place_grids
 from hbpipe.model.problem import hold
-from hbpipe.model.target import Target
+from hbpipe.model.target import Hyperprior, Target
 
 #: Grids are placed until the estimate moves less than this from where they were placed, in sds.
 _SETTLED, _PLACINGS = 0.25, 8
@@ -53,7 +53,7 @@ class Placing:
         return bool(np.all(moved < _SETTLED))
 
 
-def free_target(family: Family, sketch: Any, prior: LogPrior | NormalLaw) -> Target:
+def free_target(family: Family, sketch: Any, prior: Hyperprior) -> Target:
     """Return the likelihood of pools, all their hyperparameters free."""
     held = np.full((sketch.n_pools, len(MEAN)), np.nan)
     return Target(family, geometry_of(family), sketch, prior, held)

@@ -5,6 +5,9 @@ itself, all stores as one, and the prior in between. The estimates of the first 
 sampling variance V(θ)/n, with V the family's variance function and n the size of the store or of
 the whole pool (see ``geometry``). An estimate on the edge of what is possible, such as no success,
 would have none at all: its variance is taken half an event inside.
+
+With covariates, stores that are alike are stores on one line: complete pooling is the regression
+without spread, and every store has the mean g⁻¹(x'b) at its own covariates.
 """
 
 from __future__ import annotations
@@ -16,11 +19,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from scipy import special
 
-from hbpipe.model.family import Array, Family, Hyperparameters, Statistics
+from hbpipe.model.family import Array, Codes, Family, Hyperparameters, Statistics
 from hbpipe.model.geometry import LOCATION, NOISE, Geometry, geometry_of
 from hbpipe.model.jets import variables
-from hbpipe.model.optimise import Optimum, maximise
-from hbpipe.model.problem import Problem
+from hbpipe.model.optimise import Curvature, Optimum, maximise
+from hbpipe.model.problem import Problem, diagnose
 
 if TYPE_CHECKING:
     from hbpipe.model.fits import Fit, PoolFits
@@ -33,12 +36,33 @@ class CompletePooling:
     ``estimate`` with its sampling ``sd``, (G, P) where a store has coefficients;
     ``log_likelihood`` with the number of ``parameters`` estimated. A pool without data has
     estimate NaN and sd ∞.
+
+    With covariates ``estimate`` (G, P) are the coefficients b, and ``covariance`` (G, P, P) is
+    theirs; NaN and ∞ where the stores with data do not determine them.
     """
 
     estimate: Array
     sd: Array
     log_likelihood: Array
     parameters: Array
+    covariance: Array | None = None
+
+    def of_stores(
+        self, family: Family, statistics: Statistics, pools: Codes
+    ) -> tuple[Array, Array]:
+        """Estimate and sd for each store, (J,) or (J, P), whose pools are ``pools`` (J,).
+
+        With covariates the sd is that of x'b on the family's line, by the delta method.
+        """
+        if self.covariance is None:
+            return self.estimate[pools], self.sd[pools]
+        geometry, x = geometry_of(family), np.asarray(statistics["covariates"], np.float64)
+        known = np.asarray(np.isfinite(self.estimate).all(axis=1))
+        covariance = np.where(known[:, None, None], self.covariance, 0.0)[pools]
+        line = np.einsum("jp,jp->j", x, self.estimate[pools])
+        slope = np.exp(_log_slope(geometry, line))
+        sd = slope * np.sqrt(np.maximum(np.einsum("jp,jpq,jq->j", x, covariance, x), 0.0))
+        return np.asarray(geometry.mean(line)), np.where(known[pools], sd, np.inf)
 
 
 class Level(NamedTuple):
@@ -143,7 +167,8 @@ def log_likelihood_no_pooling(fits: PoolFits) -> Array:
 def compare(fit: Fit) -> Pooling:
     """Compare the three likelihoods for the stores of one fit."""
     complete, held = complete_pooling(fit.pools), fit.pools.held[0]
-    shared, none = int(complete.parameters[0] - np.isnan(held[LOCATION])), None
+    location = held[: fit.pools.covariates or 1]
+    shared, none = int(complete.parameters[0] - np.isnan(location).sum()), None
     if fit.pools.model.log_no_pooling is not None:
         value = float(log_likelihood_no_pooling(fit.pools)[0])
         none = Level(value, fit.n_groups + shared)
@@ -165,6 +190,8 @@ def _partial(fit: Fit) -> float:
 
 
 def _fit_complete(fits: PoolFits) -> CompletePooling:
+    if fits.covariates is not None:
+        return _fit_regression(fits)
     family, held = fits.model, fits.held.copy()
     held[:, family.spreads] = 0.0
     best, parameters = _climb(family, fits, held), np.isnan(held).sum(axis=1)
@@ -183,6 +210,31 @@ def _fit_complete(fits: PoolFits) -> CompletePooling:
         sd=np.where(known, 0.0, _sampling_sd(geometry, located, size, noise)),
         log_likelihood=best.value,
         parameters=parameters,
+    )
+
+
+def _fit_regression(fits: PoolFits) -> CompletePooling:
+    """Fit the regression without spread, in the units in which fits with covariates walk."""
+    family, width = fits.model, fits.covariates
+    assert family.standardise is not None
+    sketch = family.standardise(fits.sketch, True)
+    held = sketch.units.inside(fits.held)
+    held[:, family.spreads] = 0.0
+    pinned, status, identified = diagnose(family, sketch, held, estimator="ml")
+    problem = Problem(family, sketch, held, pinned, status, identified, restricted=False)
+    best = _maximise(problem)
+    used = problem.free & (best.active == 0)
+    gradient = np.where(used, best.gradient, 0.0)
+    curvature = Curvature.of(best.hessian, gradient, family.scale(sketch), used)
+    covariance = sketch.units.covariance_outside(curvature.covariance())[:, :width, :width]
+    estimate = sketch.units.outside(best.coordinates)[:, :width]
+    known = identified[:, None]
+    return CompletePooling(
+        estimate=np.where(known, estimate, np.nan),
+        sd=np.where(known, np.sqrt(np.einsum("gpp->gp", covariance)), np.inf),
+        log_likelihood=best.value,
+        parameters=np.isnan(held).sum(axis=1),
+        covariance=np.where(known[:, :, None], covariance, np.inf),
     )
 
 
@@ -223,10 +275,13 @@ def _climb(family: Family, fits: PoolFits, held: Array) -> Optimum:
         identified=np.ones(pools, bool),
         restricted=False,
     )
-    start = problem.settle(family.start(fits.sketch, held))
-    return maximise(
-        problem.objective, start, *family.bounds, family.scale(fits.sketch), problem.free
-    )
+    return _maximise(problem)
+
+
+def _maximise(problem: Problem) -> Optimum:
+    family, sketch = problem.family, problem.sketch
+    start = problem.settle(family.start(sketch, problem.held))
+    return maximise(problem.objective, start, *family.bounds, family.scale(sketch), problem.free)
 
 
 def _total_size(family: Family, fits: PoolFits, coordinates: Array, noise: Array) -> Array:
@@ -239,10 +294,18 @@ def _total_size(family: Family, fits: PoolFits, coordinates: Array, noise: Array
     if not geometry.location_is_analytic:
         at[:, LOCATION] = np.clip(at[:, LOCATION], -_FARTHEST, _FARTHEST)
     _, _, hessian = family.log_marginal(fits.sketch, at)
-    # The location is the same in coordinates and in working variables, and alone in its factor.
-    slope = np.exp(geometry.log_jacobian[geometry.parametrisations[0][0]](variables(at)).value)
+    slope = np.exp(_log_slope(geometry, at[:, LOCATION]))
     variance = _variance(geometry, np.asarray(geometry.mean(at[:, LOCATION])), noise)
     return np.asarray(-hessian[:, LOCATION, LOCATION] / slope**2 * variance)
+
+
+def _log_slope(geometry: Geometry, location: Array) -> Array:
+    """Log of the derivative of the mean in the location, (G,)."""
+    # The location is the same in coordinates and in working variables, and alone in its factor.
+    factor = geometry.log_jacobian[geometry.parametrisations[0][0]]
+    at = np.zeros((len(location), geometry.n_working))
+    at[:, LOCATION] = location
+    return np.asarray(factor(variables(at)).value)
 
 
 def _variance(geometry: Geometry, mean: Array, noise: Array | float) -> Array:

@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.model.arguments import checked_exposure, checked_levels, one_per_store
+from hbpipe.model.covariates.nodes import CoefficientNodes, store_blocks
 from hbpipe.model.family import Array, Codes, Family, Hyperparameters, Prior, Statistics
 from hbpipe.model.geometry import Geometry, geometry_of
 from hbpipe.model.laws import NORMAL
 from hbpipe.model.nodes import Nodes
 from hbpipe.model.sampled_nodes import AnyNodes, SampledNodes
-from hbpipe.model.sampled_update import PLAIN, cdf_sampled, has_terms, n_terms, update_sampled
+from hbpipe.model.sampled_update import PLAIN, cdf_sampled, term_axis, update_sampled
 from hbpipe.model.shrink import (
     NodeRows,
     StoreMoments,
@@ -78,7 +79,7 @@ def update_pools(
     hyperparameters
         Point estimates, name -> (G,), for ``sd_plug_in`` and pools whose method is ``plug_in``.
     statistics
-        name -> (J,).
+        name -> (J,); with ``covariates`` (J, P) where the family has them.
     pools
         (J,) the pool of each store.
     quantiles
@@ -101,7 +102,7 @@ def update_pools(
     size, raw = geometry.sizes(statistics)
     out = _empty(len(pools), len(levels))
     noise = np.empty(len(pools))
-    for rows, part, full in _blocks(nodes, pools):
+    for rows, part, full in _blocks(nodes, pools, statistics):
         moments = store_moments(geometry, part, size[rows], raw[rows])
         _write(out, rows, moments)
         noise[rows] = np.sum(part.weight * part.noise, axis=1)
@@ -157,13 +158,16 @@ def _limits(
 
 
 def _blocks(
-    nodes: Nodes, pools: Codes
+    nodes: Nodes | CoefficientNodes, pools: Codes, statistics: Statistics
 ) -> Iterator[tuple[NDArray[np.int64], NodeRows, NodeRows | None]]:
     """Yield rows that share their nodes' shape: row numbers, collapsed nodes, all nodes.
 
     Pools with a single node are gathered; an integrated pool is taken by itself, so that its
     nodes broadcast over its stores and no other pool's padding touches its sums.
     """
+    if isinstance(nodes, CoefficientNodes):
+        yield from store_blocks(nodes, pools, np.asarray(statistics["covariates"], np.float64))
+        return
     collapsed = nodes.collapse()
     single = np.flatnonzero(nodes.method[pools] != "integrated")
     for rows in _split(single, 1):
@@ -191,7 +195,7 @@ def _split(rows: NDArray[np.int64], width: int) -> Iterator[NDArray[np.int64]]:
 def is_plain(nodes: AnyNodes, pools: Codes) -> NDArray[np.bool_]:
     """Whether the prior of each row's pool is known: a plain method, and no open prior mean."""
     plain = np.isin(nodes.method[pools], PLAIN)
-    if isinstance(nodes, SampledNodes):
+    if not isinstance(nodes, Nodes):
         return plain
     return np.asarray(plain & (nodes.location_variance[pools, 0, 0] == 0))
 
@@ -211,7 +215,7 @@ def _plain_posterior(
 
 def _plug_in(
     family: Family,
-    nodes: Nodes,
+    nodes: Nodes | CoefficientNodes,
     hyperparameters: Hyperparameters,
     statistics: Statistics,
     pools: Codes,
@@ -258,15 +262,13 @@ def cdf_pools(
     """
     pools = np.asarray(pools)
     if isinstance(nodes, SampledNodes):
-        several = has_terms(family, statistics)
-        terms = n_terms(family, statistics) if several else None
-        at = one_per_store(points, len(pools), "points", terms)
+        at = one_per_store(points, len(pools), "points", term_axis(family, statistics))
         return cdf_sampled(family, nodes, hyperparameters, statistics, pools, at)
     geometry = geometry_of(family)
     size, raw = geometry.sizes(statistics)
     at = one_per_store(points, len(pools), "points")
     out = np.empty(len(pools))
-    for rows, part, full in _blocks(nodes, pools):
+    for rows, part, full in _blocks(nodes, pools, statistics):
         plain = is_plain(nodes, pools[rows])
         if plain.any():
             posterior = _plain_posterior(family, hyperparameters, statistics, pools, rows[plain])

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.errors import FitError, StatisticsError
-from hbpipe.model.arguments import checked_exposure, checked_levels, one_per_store
+from hbpipe.model.arguments import (
+    checked_exposure,
+    checked_levels,
+    one_per_store,
+    quantile_names,
+)
 from hbpipe.model.chains import R_HAT_LIMIT
 from hbpipe.model.closed_forms import CLOSED_FORMS, ClosedForm, closed_form, is_closed_form
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Codes, Description, Family, Statistics
 from hbpipe.model.fits import Fit, PoolFits
 from hbpipe.model.integrate import UNCERTAINTIES, integrate_pools
-from hbpipe.model.names import quantile_names, unknown
+from hbpipe.model.names import unknown
 from hbpipe.model.pooling import CompletePooling, complete_pooling, no_pooling
 from hbpipe.model.pools import PosteriorColumns, cdf_pools, update_pools
 from hbpipe.model.prediction import predict_pool
+from hbpipe.model.remembered import remembered
 from hbpipe.model.sampled_nodes import AnyNodes, SampledNodes
 from hbpipe.model.sampled_update import covariance_sampled
-from hbpipe.model.statistics import admitted
+from hbpipe.model.statistics import admitted, check_covariates
 
 __all__ = [
     "Posterior",
@@ -35,8 +40,6 @@ __all__ = [
     "update_pools",
 ]
 
-Nodal = TypeVar("Nodal")
-
 
 def posterior(
     fit: Fit,
@@ -44,6 +47,7 @@ def posterior(
     *,
     uncertainty: str = "auto",
     quantiles: float | tuple[float, ...] = (0.025, 0.5, 0.975),
+    covariates: Any = None,
     nesting: Mapping[str, Any] | None = None,
 ) -> Posterior:
     """Update stores with what a fit learnt of their pool.
@@ -66,6 +70,8 @@ def posterior(
     quantiles
         Level, or levels, of the columns ``q...``, strictly between 0 and 1. A column's name has
         six digits of its level.
+    covariates
+        (J, P) array-like, coded as those of the fit, where it has any.
     nesting
         For a fit with nested levels, which has no ``first_order``: name of a level -> (J,) label
         of each store's group. A group that the fit does not know is a new one of its parent.
@@ -86,7 +92,7 @@ def posterior(
     """
     from hbpipe.model.nested_posterior import LabelledFits, nested_posterior  # it builds on this
 
-    model, arrays = _admitted(fit, statistics)
+    model, arrays = _admitted(fit, statistics, covariates)
     if nesting is not None or isinstance(fit.pools, LabelledFits):
         return nested_posterior(fit.pools, arrays, nesting, uncertainty, quantiles)
     complete = complete_pooling(fit.pools)
@@ -99,9 +105,11 @@ def posterior(
     return Posterior(model, fit.pools, nodes, arrays, quantiles, complete)
 
 
-def _admitted(fit: Fit, statistics: Mapping[str, Any]) -> tuple[Family, dict[str, NDArray[Any]]]:
+def _admitted(
+    fit: Fit, statistics: Mapping[str, Any], covariates: Any
+) -> tuple[Family, dict[str, NDArray[Any]]]:
     """Check statistics of the family of a fit, and that they are of the fit's size."""
-    family = get_family(fit.family, fit.pools.size)
+    family = get_family(fit.family, fit.pools.size, fit.pools.covariates)
     model, arrays = admitted(family, statistics)
     if model.size != fit.pools.size:
         raise StatisticsError(
@@ -110,22 +118,16 @@ def _admitted(fit: Fit, statistics: Mapping[str, Any]) -> tuple[Family, dict[str
             expected=f"{fit.pools.size}, as the fit has",
             remedy="pass the statistics that the fit was made from, or of the same columns",
         )
+    if family.covariates is not None:
+        stores = len(arrays[model.statistics[0].name])
+        arrays["covariates"] = check_covariates(covariates, stores, family.covariates)
+    elif covariates is not None:
+        raise FitError(
+            "there are covariates, and the fit has none",
+            expected="covariates of the fit and of its posteriors, or of neither",
+            remedy="fit with `covariates` too, or leave them out",
+        )
     return model, arrays
-
-
-#: Nodes by (identity of the fit, uncertainty), for as long as the fit lives: an analyst who
-#: updates several sets of stores with one fit integrates once.
-_NODES: dict[tuple[int, str], Any] = {}
-
-
-def remembered(fits: PoolFits, uncertainty: str, integrate: Callable[..., Nodal]) -> Nodal:
-    """Integrate a fit, or return what that gave before."""
-    key = (id(fits), uncertainty)
-    if key not in _NODES:
-        _NODES[key] = integrate(fits, uncertainty=uncertainty)
-        weakref.finalize(fits, _NODES.pop, key, None)
-    found: Nodal = _NODES[key]
-    return found
 
 
 def posterior_pools(
@@ -284,11 +286,12 @@ class Posterior(Mapping[str, Array]):
         """Each store by itself, and all stores of the fit as one."""
         raw, sd = no_pooling(self._family, self._statistics, self._of_stores())
         every = np.zeros(len(self._codes), np.int64)
+        alike = complete.of_stores(self._family, self._statistics, every)
         return {
             "no_pooling": raw,
             "no_pooling_sd": sd,
-            "complete_pooling": complete.estimate[every],
-            "complete_pooling_sd": complete.sd[every],
+            "complete_pooling": alike[0],
+            "complete_pooling_sd": alike[1],
         }
 
     def _update(self, quantiles: float | tuple[float, ...]) -> PosteriorColumns:

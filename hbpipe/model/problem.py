@@ -199,7 +199,7 @@ def cases(family: Family, sketch: Any, estimator: str) -> tuple[Degeneracy, ...]
     found = family.degeneracies(sketch)
     if kind == "map":
         # A hyperprior may well determine what the data do not.
-        return tuple(case for case in found if case.status == "no_data")
+        return tuple(c for c in found if c.status == "no_data" or not c.prior_helps)
     if kind in ADJUSTABLE and variant:
         power = adjusted.POWERS[variant]
         few = adjusted.too_few_stores(family, sketch, power, restricted=kind == "reml")
@@ -226,8 +226,10 @@ def diagnose(
         identified[concerned] = case.identified
         pinned[concerned] = np.where(np.isnan(held), case.limit, np.nan)[concerned]
     if kind == "reml":
-        # With μ integrated out, one store says nothing about the spread.
-        identified &= (status != "one_store") | ~np.isnan(held[:, family.spreads]).any(axis=1)
+        # With the location integrated out, as many stores as it has coefficients, or one, say
+        # nothing about the spread.
+        spare = ~np.isin(status, ("one_store", "saturated"))
+        identified &= spare | ~np.isnan(held[:, family.spreads]).any(axis=1)
     if kind in ADJUSTABLE and variant:
         # Where the data alone put the spread on its bound, the penalty alone would move it off.
         identified &= np.isnan(pinned[:, family.spreads]).all(axis=1)

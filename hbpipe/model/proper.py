@@ -78,7 +78,8 @@ def _doubtful(target: Target) -> list[int]:
         known += [LOCATION, SPREAD]
     if geometry.location_is_analytic:
         known.append(LOCATION)
-    return [place for place in target.free if place not in known]
+    # What lies beyond these three, coefficients of covariates, has a check of its own.
+    return [place for place in target.free if place in _DISTANCES and place not in known]
 
 
 def _log_marginal(target: Target, start: Array, place: int, at: Array) -> Array:

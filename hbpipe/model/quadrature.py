@@ -36,7 +36,7 @@ Parts: TypeAlias = tuple[Array, ...]
 #: resolve a normal density over its whole range.
 OUTER, INNER = (19, 31, 63), (11, 23, 47)
 #: Roughness up to which a density counts as resolved; limits are then good to 0.002 sd.
-_OUTER_LIMIT, _INNER_LIMIT = 0.05, 0.025
+OUTER_LIMIT, _INNER_LIMIT = 0.05, 0.025
 #: At the ends of the inner range the density has fallen by exp(−this) at least, except at outer
 #: nodes that together have less than this weight.
 _LEAST_DROP, _NEGLIGIBLE = 5.0, 1e-3
@@ -80,7 +80,7 @@ def tensor_rule(target: Target, window: Range, outer: int, inner: int) -> tuple[
         If nothing finite remains, or the inner range does not reach the ends of the density.
     """
     if SPREAD in target.free:
-        x, log_outer = _outer_rule(window, outer)
+        x, log_outer = outer_rule(window, outer)
     else:
         x, log_outer = np.zeros((target.n_pools, 1)), np.zeros((target.n_pools, 1))
     length = target.at_once(x.shape[1])
@@ -110,7 +110,7 @@ def tensor_rule(target: Target, window: Range, outer: int, inner: int) -> tuple[
         noise=noise,
     )
     roughness = np.stack(
-        [_outer_roughness(weight) / _OUTER_LIMIT, _inner_roughness(weight) / _INNER_LIMIT], axis=1
+        [outer_roughness(weight) / OUTER_LIMIT, _inner_roughness(weight) / _INNER_LIMIT], axis=1
     )
     return smooth_narrow(nodes, target.geometry), roughness
 
@@ -134,7 +134,7 @@ def _check_tails(target: Target, weight: Array, drop: Array) -> None:
         )
 
 
-def _outer_roughness(weight: Array) -> Array:
+def outer_roughness(weight: Array) -> Array:
     """Size of the last Legendre coefficients of the outer density, relative to the largest.
 
     A rule with K nodes integrates the first 2K coefficients exactly, so where the K-th are small
@@ -184,7 +184,7 @@ def smooth_narrow(nodes: Nodes, geometry: Geometry) -> Nodes:
     )
 
 
-def _outer_rule(window: Range, outer: int) -> tuple[Array, Array]:
+def outer_rule(window: Range, outer: int) -> tuple[Array, Array]:
     """Gauss–Legendre in v: log A (G, K), and log of weight times dx/dv (G, K)."""
     at, weights = np.polynomial.legendre.leggauss(outer)
     low, high = special.expit(window.low)[:, None], special.expit(window.high)[:, None]

@@ -124,5 +124,10 @@ def corrected_intensities(sums: RateSums) -> tuple[Array, Array]:
     return sums.mean, ratio(_variance(sums) - noise, sums.mean**2)
 
 
+def squares_about(sums: RateSums, location: Array) -> Array:
+    """Σ n (r − location)² by pool, (G,)."""
+    return np.asarray(sums.weighted_m2 + sums.size * (sums.pooled - location) ** 2)
+
+
 def _variance(sums: RateSums) -> Array:
     return ratio(sums.m2, sums.stores - 1.0)

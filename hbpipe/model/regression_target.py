@@ -11,12 +11,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hbpipe.model import lkj
 from hbpipe.model.family import Array
 from hbpipe.model.marginal.designs import RegressionSketch
-from hbpipe.model.marginal.factors import factors_of
 from hbpipe.model.marginal.integrated import Location
 from hbpipe.model.relative import named, split
 from hbpipe.model.separation import Separation, compile_separation, sampling_variances
@@ -172,16 +170,3 @@ def regression_target(
     if hyperprior is not None:
         check_proper(sketch, prior, held, hyperprior)
     return RegressionTarget(sketch, prior, held, estimate)
-
-
-def integrable(sketch: RegressionSketch, held: Array) -> NDArray[np.bool_]:
-    """Whether μ is determined, and σ is known or kept from 0 and ∞, (G,).
-
-    The latter where rows differ from their store's own plane, or, where every store has its own,
-    more rows than coefficients differ from the one plane of all.
-    """
-    together = factors_of(sketch.together)
-    known = ~np.isnan(held[:, -1])
-    determined = ~np.any(together.collinear, axis=0) & (sketch.n_groups > 0)
-    differ = np.where(sketch.freedom > 0, sketch.within > 0, together.residual > 0)
-    return np.asarray(determined & (known | (differ & (sketch.n_values > sketch.size))))

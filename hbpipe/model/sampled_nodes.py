@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.model.chains import R_HAT_LIMIT
+from hbpipe.model.covariates.nodes import CoefficientNodes
 from hbpipe.model.family import Array, Codes
 from hbpipe.model.nodes import Nodes
 
@@ -133,4 +134,4 @@ class SampledNodes:
 
 
 #: What ``integrate_pools`` gives, by the family.
-AnyNodes: TypeAlias = Nodes | SampledNodes
+AnyNodes: TypeAlias = Nodes | CoefficientNodes | SampledNodes

@@ -69,14 +69,15 @@ def update_sampled(
             out["predictive_mean"][rows], out["predictive_sd"][rows] = mean, sd
     _plain(family, nodes, hyperparameters, statistics, pools, levels, exposure, out)
     per_term = {name: values for name, values in out.items() if values.ndim > 1}
-    if has_terms(family, statistics):
+    if term_axis(family, statistics) is not None:
         return out
     return out | {name: values[:, 0] for name, values in per_term.items()}
 
 
-def has_terms(family: Family, statistics: Statistics) -> bool:
-    """Whether columns have an axis of terms: those of a vector, though it may have one element."""
-    return family.size is not None or n_terms(family, statistics) > 1
+def term_axis(family: Family, statistics: Statistics) -> int | None:
+    """Length of the columns' axis of terms, T; None where θ is one number and they have none."""
+    terms = n_terms(family, statistics)
+    return terms if family.size is not None or terms > 1 else None
 
 
 def n_terms(family: Family, statistics: Statistics) -> int:
@@ -100,7 +101,7 @@ def cdf_sampled(
     for rows, pool, some in _blocks(nodes, statistics, pools, terms):
         if nodes.pools[pool].method in PLAIN:
             posterior = _plain_posterior(family, hyperparameters, some, pools[rows])
-            shaped = at[rows] if has_terms(family, statistics) else at[rows, 0]
+            shaped = at[rows, 0] if term_axis(family, statistics) is None else at[rows]
             out[rows] = family.describe(posterior, np.empty(0)).cdf(shaped).reshape(-1, terms)
         else:
             out[rows] = StorePosterior.of(sampling, nodes.pools[pool], some).cdf(at[rows])

@@ -38,10 +38,13 @@ class NodeRows:
     covariance: Array
 
     def take(self, rows: NDArray[np.bool_]) -> NodeRows:
-        """Return some of ``J`` rows; nodes that all rows share serve any of them."""
-        if len(self.weight) == 1:
-            return self
-        return NodeRows(**{name: values[rows] for name, values in vars(self).items()})
+        """Return some of ``J`` rows; what all rows share serves any of them."""
+        return NodeRows(
+            **{
+                name: values if len(values) == 1 else values[rows]
+                for name, values in vars(self).items()
+            }
+        )
 
 
 @dataclass(frozen=True)

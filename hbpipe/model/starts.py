@@ -1,4 +1,4 @@
-"""Where the climbs of a fit begin."""
+"""Where the climbs of a fit begin: the moments, the same without spread, and with a large one."""
 
 from __future__ import annotations
 
@@ -15,16 +15,22 @@ from hbpipe.model.problem import Problem, hold
 _LIFT = 0.05
 
 
+def inside(sketch: Any, coordinates: Array) -> Array:
+    """Coordinates in the units of the sketch."""
+    units = getattr(sketch, "units", None)
+    return coordinates if units is None else units.inside(coordinates)
+
+
 def first_start(problem: Problem, start: Mapping[str, Any] | None) -> Array:
     """Moments, or the given start where it says something, inside the bounds."""
     moments = problem.family.start(problem.sketch, problem.held)
     if start:
-        given = hold(problem.family, start, len(moments))
+        given = inside(problem.sketch, hold(problem.family, start, len(moments)))
         moments = np.where(np.isnan(given), moments, given)
     return problem.settle(moments)
 
 
-def starts_around(problem: Problem, first: Array) -> list[Array]:
+def starts(problem: Problem, first: Array) -> list[Array]:
     """Give the first start, the same without spread, and the same with a large spread.
 
     Every coordinate that begins at 0 is a spread of something. Spreads of several levels of
@@ -38,20 +44,19 @@ def starts_around(problem: Problem, first: Array) -> list[Array]:
     scale = family.scale(problem.sketch)
     alike = np.where(spreads, 0.0, first)
     apart = np.where(bounded, scale, alike)
-    starts = [first, problem.settle(alike), problem.settle(apart)]
+    found = [first, problem.settle(alike), problem.settle(apart)]
     if family.mirror is None:
-        return starts + _level_by_level(problem, first, scale)
+        return found + _level_by_level(problem, first, scale)
     # Where the gradient vanishes at 0 by symmetry, no climb may begin there.
-    return [problem.settle(lifted(start, _LIFT * scale, bounded)) for start in starts]
+    return [problem.settle(lifted(start, _LIFT * scale, bounded)) for start in found]
 
 
 def _level_by_level(problem: Problem, first: Array, scale: Array) -> list[Array]:
     """Without and with a large spread of each level, where there are several."""
-    axes = problem.family.spreads
-    starts = []
+    axes, found = problem.family.spreads, []
     for axis in axes if len(axes) > 1 else []:
         for spread in (np.zeros(len(first)), scale[:, axis]):
             start = first.copy()
             start[:, axis] = spread
-            starts.append(problem.settle(start))
-    return starts
+            found.append(problem.settle(start))
+    return found

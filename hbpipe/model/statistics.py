@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hbpipe.errors import StatisticsError
-from hbpipe.model.family import Family, Statistic
+from hbpipe.errors import FitError, StatisticsError
+from hbpipe.model.family import Array, Family, Statistic
 from hbpipe.model.names import suggestion
 
 
@@ -73,6 +73,58 @@ def check_arrays(
     for item in items:
         _check_relations(family, item, arrays)
     return arrays
+
+
+def check_covariates(covariates: Any, stores: int, width: int | None = None) -> Array:
+    """Return covariates as (J, P) floats.
+
+    Parameters
+    ----------
+    covariates : array-like (J, P), None where a fit with covariates is given none.
+    stores : J.
+    width : P where it is known already.
+
+    Raises
+    ------
+    StatisticsError
+        If they are missing, have another shape, or are not finite.
+    """
+    expected = f"({stores}, {'P' if width is None else width}), one row for each store"
+    if covariates is None:
+        raise StatisticsError(
+            "there are no covariates, and the prior mean of this fit depends on them",
+            expected=expected,
+            remedy="pass `covariates`, coded as those of the fit",
+        )
+    x = np.asarray(covariates)
+    wrong = x.ndim != 2 or x.dtype.kind not in "biuf" or len(x) != stores
+    if wrong or x.shape[1] == 0 or width not in (None, x.shape[1]):
+        raise StatisticsError(
+            f"the covariates are an array of type {x.dtype} and shape {x.shape}",
+            expected=f"numbers, {expected}",
+            remedy="pass a matrix with the intercept, a column of ones, included",
+        )
+    x = x.astype(np.float64)
+    if not np.isfinite(x).all():
+        store, column = np.argwhere(~np.isfinite(x))[0].tolist()
+        raise StatisticsError(
+            f"a covariate is {x[store, column]}",
+            where={"store": store, "column": column},
+            expected="finite numbers",
+            remedy="leave these stores out, or fill in what is missing",
+        )
+    return x
+
+
+def check_link(family: Family, link: str | None) -> None:
+    """Raise FitError for a link that is not the family's."""
+    own = None if family.regression is None else family.regression.link
+    if link is not None and link != own:
+        raise FitError(
+            f"{family.name} has no link {link!r}",
+            expected="no link" if own is None else f"{own}, on which its prior is conjugate",
+            remedy="leave the link out",
+        )
 
 
 def _check_names(family: str, items: tuple[Statistic, ...], statistics: Mapping[str, Any]) -> None:

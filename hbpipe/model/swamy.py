@@ -1,16 +1,14 @@
-"""Moment estimates of a regression with random coefficients, and what its data cannot tell."""
+"""Moment estimates of a regression with random coefficients, and the scale of its coordinates."""
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.model.cross import fold_cross_moments
-from hbpipe.model.family import Array, Degeneracy
-from hbpipe.model.gaussian import one_store
+from hbpipe.model.family import Array
 from hbpipe.model.grouped import Rows
 from hbpipe.model.marginal.designs import RegressionSketch
 from hbpipe.model.marginal.factors import Factors, factors_of, inverse_of
@@ -37,7 +35,7 @@ def swamy(sketch: RegressionSketch, held: Array) -> Array:
     sigma_squared = _sigma_squared(sketch, held)
     covariance, centre = _between(sketch, sigma_squared)
     start = np.zeros((pools, held.shape[1]))
-    start[:, -1] = _log_sigma(sigma_squared)
+    start[:, -1] = log_sigma_of(sigma_squared)
     sigma = np.exp(start[:, -1])
     rows, columns = triangle(size)
     start[:, size:-1] = loading_of(covariance, sigma)[:, rows, columns]
@@ -64,7 +62,7 @@ def _between(sketch: RegressionSketch, sigma_squared: Array) -> tuple[Array, Arr
     singular = np.any(together.collinear, axis=0)[:, None, None]
     enough = np.asarray((stores > 1) & ~singular)
     covariance = np.where(enough, _cut_off(covariance, together), 0.0)
-    return covariance, np.where(enough[:, 0], found["means"], _least_squares(together))
+    return covariance, np.where(enough[:, 0], found["means"], least_squares_of(together))
 
 
 def _own_fits(rows: Rows) -> tuple[dict[str, NDArray[Any]], Array]:
@@ -93,7 +91,7 @@ def _cut_off(covariance: Array, together: Factors) -> Array:
     return rows_first(product(back, transposed(back))).reshape(-1, size, size)
 
 
-def _least_squares(together: Factors) -> Array:
+def least_squares_of(together: Factors) -> Array:
     """Coefficients (G, P) of one regression through all rows; 0 where they are not determined."""
     fits = product(inverse_of(together.regular), together.response[:, None])[:, 0]
     return rows_first(np.where(together.collinear.any(axis=0), 0.0, fits))
@@ -103,16 +101,17 @@ def _sigma_squared(sketch: RegressionSketch, held: Array) -> Array:
     """Give the held σ², or Σ RSS/Σ(n − P), or the variance about one regression where that is 0."""
     free = np.isnan(held[:, -1])
     within = ratio(sketch.within, sketch.freedom)
-    within = np.where(within > 0, within, _total_variance(sketch))
+    within = np.where(within > 0, within, total_variance(sketch))
     return np.where(free, within, np.exp(2.0 * np.where(free, 0.0, held[:, -1])))
 
 
-def _total_variance(sketch: RegressionSketch) -> Array:
+def total_variance(sketch: RegressionSketch) -> Array:
     """Mean square about one regression through all rows of a pool, (G,)."""
     return ratio(factors_of(sketch.together).residual, sketch.n_values)
 
 
-def _log_sigma(sigma_squared: Array) -> Array:
+def log_sigma_of(sigma_squared: Array) -> Array:
+    """½ log σ², inside the bounds of the coordinate."""
     with np.errstate(divide="ignore"):
         return np.clip(0.5 * np.log(sigma_squared), -LOG_SIGMA_BOUND, LOG_SIGMA_BOUND)
 
@@ -125,64 +124,7 @@ def scale(sketch: RegressionSketch) -> Array:
     inverse = inverse_of(factors_of(sketch.together).regular)
     single = rows_first(np.sqrt(np.sum(np.square(inverse), axis=1) * sketch.n_values))
     single = np.where(single > 0, single, 1.0)
-    total = np.sqrt(_total_variance(sketch))[:, None]
+    total = np.sqrt(total_variance(sketch))[:, None]
     rows, _ = triangle(sketch.size)
     one = np.ones((len(single), 1))
     return np.concatenate([single * np.where(total > 0, total, 1.0), single[:, rows], one], axis=1)
-
-
-def degeneracies(sketch: RegressionSketch) -> tuple[Degeneracy, ...]:
-    """No row; collinear predictors; no row to spare for σ; perfect fits; a single store."""
-    stores, size = sketch.n_groups, sketch.size
-    together = factors_of(sketch.together)
-    pools, dimensions = sketch.n_pools, size + size * (size + 1) // 2 + 1
-    pooled = np.zeros((pools, dimensions))
-    pooled[:, :size] = _least_squares(together)
-    pooled[:, -1] = _log_sigma(_total_variance(sketch))
-    pole, alike = pooled.copy(), np.full((pools, dimensions), np.nan)
-    pole[:, -1] = -LOG_SIGMA_BOUND
-    alike[:, size:-1] = 0.0
-    undetermined = partial(Degeneracy, identified=False)
-    spare = sketch.freedom > 0
-    return (
-        undetermined(
-            "no_data",
-            stores == 0,
-            limit=np.zeros((pools, dimensions)),
-            found="no store has a row",
-            remedy="leave this pool out, or fix mu, Sigma and sigma",
-        ),
-        *(
-            undetermined(
-                "collinear",
-                where & (stores > 0),
-                limit=pooled,
-                found=f"predictor {number} (from 0) is constant or a combination of those before "
-                "it, or varies by less than 1e-5 of its size",
-                remedy="leave it out, or subtract a typical value from it (a year: year - 2020)",
-            )
-            for number, where in enumerate(together.collinear)
-            if np.any(where & (stores > 0))
-        ),
-        undetermined(
-            "sigma_unidentified",
-            ~spare & (stores > 0),
-            limit=pooled,
-            found="no store has more rows than it has predictors that vary there, so sigma and "
-            "Sigma cannot be told apart",
-            remedy="hold sigma (fixed={'sigma': ...}), widen the window, let fewer coefficients "
-            "vary (fixed={'tau': [nan, 0.0]}), or give a proper hyperprior for sigma and "
-            "estimator='map'",
-            unless=("sigma",),
-        ),
-        undetermined(
-            "no_variation_within",
-            spare & (sketch.within == 0),
-            limit=pole,
-            found="every store's rows lie on its own plane, so sigma has no estimate above 0",
-            # The likelihood has a pole at σ = 0, which few hyperpriors outweigh.
-            remedy="hold sigma (fixed={'sigma': ...}) or widen the window",
-            unless=("sigma",),
-        ),
-        one_store(stores == 1, alike, has="rows"),
-    )

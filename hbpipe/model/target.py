@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self
 
 import numpy as np
 
 from hbpipe.model import jets
+from hbpipe.model.densities import Term
 from hbpipe.model.family import Array, Codes, Family
 from hbpipe.model.geometry import LOCATION, NOISE, SPREAD, Geometry
-from hbpipe.model.hyperpriors import LogPrior
 from hbpipe.model.jets import Jet
-
-if TYPE_CHECKING:
-    from hbpipe.model.pool_grids import NormalLaw
 
 #: A mode is found when a Newton step promises less than this gain in log density.
 PRECISE = 1e-12
@@ -25,6 +22,24 @@ _ITERATIONS = 60
 _ROWS = 2**18
 #: No step is longer than this along a logarithm or a logit.
 _LONGEST = 1.5
+
+
+class Hyperprior(Protocol):
+    """What a target needs of a compiled hyperprior, as ``hyperpriors.LogPrior`` is one."""
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """Its factors."""
+
+    @property
+    def measure(self) -> tuple[str, ...]:
+        """The named parameters whose density it is."""
+
+    def in_working(self, working: list[Jet]) -> Jet:
+        """Log density with respect to the working variables."""
+
+    def select(self, pools: Codes) -> Hyperprior:
+        """Return the hyperprior of some pools."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +53,7 @@ class Target:
     family: Family
     geometry: Geometry
     sketch: Any
-    prior: LogPrior | NormalLaw
+    prior: Hyperprior
     held: Array
 
     @property
@@ -53,17 +68,21 @@ class Target:
             return ()
         return tuple(int(i) for i in np.flatnonzero(np.isnan(self.held[0])))
 
-    def select(self, pools: Codes) -> Target:
+    @property
+    def quadratic(self) -> tuple[int, ...]:
+        """Places in which the log density is exactly quadratic, so that no step is too long."""
+        return (LOCATION,) if self.geometry.location_is_analytic else ()
+
+    def select(self, pools: Codes) -> Self:
         """Return the target of the pools with these numbers, some of them several times."""
-        return Target(
-            self.family,
-            self.geometry,
-            self.sketch.select(pools),
-            self.prior.select(pools),
-            self.held[pools],
+        return replace(
+            self,
+            sketch=self.sketch.select(pools),
+            prior=self.prior.select(pools),
+            held=self.held[pools],
         )
 
-    def repeat(self, times: int) -> Target:
+    def repeat(self, times: int) -> Self:
         """Return the target of every pool ``times`` times in a row."""
         return self.select(np.repeat(np.arange(self.n_pools), times))
 
@@ -113,7 +132,7 @@ def climb(
     jet = target.evaluate(point)
     active = np.ones(target.n_pools, dtype=bool)
     for _ in range(_ITERATIONS if over else 0):
-        step = np.where(active[:, None], _newton_step(target.geometry, jet, over), 0.0)
+        step = np.where(active[:, None], _newton_step(target, jet, over), 0.0)
         promised = 0.5 * np.sum(step * jet.gradient, axis=1)
         trial, at_trial, taken = _shorten(target, point, jet, step, active)
         point, jet = trial, at_trial
@@ -123,7 +142,7 @@ def climb(
     return point, jet
 
 
-def _newton_step(geometry: Geometry, jet: Jet, over: tuple[int, ...]) -> Array:
+def _newton_step(target: Target, jet: Jet, over: tuple[int, ...]) -> Array:
     """Newton step with the curvature made negative definite, limited in length."""
     places = list(over)
     curvature = -jet.hessian[:, places][:, :, places]
@@ -133,7 +152,7 @@ def _newton_step(geometry: Geometry, jet: Jet, over: tuple[int, ...]) -> Array:
     along = np.einsum("gij,gi->gj", vectors, jet.gradient[:, places]) / eigenvalues
     step = np.zeros_like(jet.gradient)
     step[:, places] = np.einsum("gij,gj->gi", vectors, along)
-    logarithmic = [p for p in places if not (geometry.location_is_analytic and p == LOCATION)]
+    logarithmic = [place for place in places if place not in target.quadratic]
     if logarithmic:
         longest = np.max(np.abs(step[:, logarithmic]), axis=1)
         step *= np.minimum(1.0, _LONGEST / np.maximum(longest, 1e-300))[:, None]

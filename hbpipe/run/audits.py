@@ -169,6 +169,8 @@ class PosteriorTally:
     zero_width: int
     disordered: int
     unusable: int
+    no_covariates: int = 0
+    not_estimable: int = 0
 
 
 #: What a tally counts, and of what: the check that it must be zero, its severity, and its meaning.

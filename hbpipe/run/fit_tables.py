@@ -14,28 +14,41 @@ from hbpipe.data.parts import write_part
 from hbpipe.data.quantities import Metric
 from hbpipe.data.schemas import quantile_name
 from hbpipe.model.delta import standard_deviations
+from hbpipe.model.design import Design
 from hbpipe.model.family import Array, Family
 from hbpipe.model.geometry import geometry_of
 from hbpipe.model.pools import update_pools
 from hbpipe.model.sampled_nodes import AnyNodes, SampledNodes
 from hbpipe.run import commits
+from hbpipe.run.covariates import told
 from hbpipe.run.fits import MetricFit
 from hbpipe.run.night import Night
 from hbpipe.run.parameters import places
 from hbpipe.run.releases import newest, read, releases
 from hbpipe.run.tree import Pool, pool_label
+from hbpipe.run.typical import NewStores
 
 
-def last_hyperparameters(night: Night, metric: Metric) -> dict[str, dict[str, float]]:
+def last_hyperparameters(
+    night: Night, metric: Metric, design: Design | None = None
+) -> dict[str, dict[str, float]]:
     """Read the hyperparameters of the latest earlier day: pool label -> parameter -> value.
 
-    Never those of the same day: a rerun would then measure its drift from itself.
+    Never those of the same day: a rerun would then measure its drift from itself. Coefficients of
+    covariates that were coded otherwise are about other columns, and are left out.
     """
     environment, as_of = night.settings.environment, to_date(night.plan.as_of)
     earlier = [row for row in releases(night.lake, environment) if row["as_of"] < as_of]
     last = newest(earlier)
     if last is None:
         return {}
+    if design is not None:
+        before = read(night.lake, "fits", environment=environment, release=last["release"])
+        coded = [
+            row.get("covariates") for row in before.to_pylist() if row["metric"] == metric.name
+        ]
+        if set(coded) != {told(design)}:
+            return {}
     table = read(night.lake, "hyperparameters", environment=environment, release=last["release"])
     found: dict[str, dict[str, float]] = {}
     for row in table.to_pylist():
@@ -77,13 +90,13 @@ def _pool_columns(night: Night, found: MetricFit, pool: Pool) -> dict[str, Any]:
 
 
 def _hyperparameter_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
-    sds, terms = standard_deviations(found.fits), found.metric.term_names
+    sds, terms = standard_deviations(found.fits), found.parameter_terms
     return [
         {
             **_pool_columns(night, found, pool),
             "family": found.metric.family,
             "parameter": label,
-            "value": float(values[(g, *place)]) if found.fits.identified[g] else None,
+            "value": float(values[(g, *place)]) if _is_known(found, g, name, place) else None,
             "sd": _positive(sds[name][(g, *place)]),
         }
         for g, pool in enumerate(found.pools)
@@ -109,6 +122,13 @@ def _group_hyperparameters(night: Night, found: MetricFit) -> list[dict[str, Any
         for g, group in enumerate(found.tree.finest)
         for name, values in found.groups.hyperparameters[-1].items()
     ]
+
+
+def _is_known(found: MetricFit, g: int, name: str, place: tuple[int, ...]) -> bool:
+    """Tell whether the data of a pool determine a number: a chain without malls has no effect."""
+    if found.span is not None and name == "coefficients":
+        return bool(found.fits.identified[g] and found.span.determined[(g, *place)])
+    return bool(found.fits.identified[g])
 
 
 def _positive(value: float) -> float | None:
@@ -143,6 +163,7 @@ def _fit_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
             "method": str(found.nodes.method[g]),
             **_sampling_columns(found, g),
             "drift": found.drift[g],
+            "covariates": told(found.design),
             **_overdispersion(found, g),
         }
         for g, pool in enumerate(found.pools)
@@ -189,22 +210,23 @@ def _finite(value: float) -> float | None:
 
 
 def _new_store_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
-    """Describe a store without data in each pool: the prior, averaged over its uncertainty.
+    """Describe stores without data in each pool: the prior, averaged over its uncertainty.
 
     With nested levels, for each known pool and group a store of a new group below it, and a new
     store of each of the finest groups; ``level`` is that of what is new.
     """
-    unit, groups = night.form.levels[-1], found.groups
+    unit, groups, new = night.form.levels[-1], found.groups, found.new_stores
     if groups is None:
-        return _new_stores(night, found, found.pools, unit, found.nodes, found.fits.hyperparameters)
-    steps = zip(
-        found.tree.keys,
-        (*found.tree.nest_by, unit),
-        groups.nodes,
-        groups.hyperparameters,
-        strict=True,
-    )
-    return [row for step in steps for row in _new_stores(night, found, *step)]
+        point = found.fits.hyperparameters
+        return _new_stores(night, found, found.pools, unit, found.nodes, point, new)
+    found_rows = []
+    for depth, (pools, level) in enumerate(
+        zip(found.tree.keys, (*found.tree.nest_by, unit), strict=True)
+    ):
+        nodes, point = groups.nodes[depth], groups.hyperparameters[depth]
+        new = NewStores(np.arange(len(pools)))
+        found_rows += _new_stores(night, found, pools, level, nodes, point, new)
+    return found_rows
 
 
 def _new_stores(
@@ -214,15 +236,17 @@ def _new_stores(
     level: str,
     nodes: AnyNodes,
     hyperparameters: dict[str, Array],
+    new: NewStores,
 ) -> list[dict[str, Any]]:
-    family, count = found.metric.model, len(pools)
+    family = found.priors.family
     levels, terms = night.settings.inference.quantiles, found.metric.term_names
+    count = len(new.pools)
     columns = update_pools(
         family,
         nodes,
         hyperparameters,
-        _empty(family, count),
-        np.arange(count),
+        {**_empty(family, count), **new.statistics},
+        new.pools,
         quantiles=levels,
     )
     numbers = {"mean": columns.mean, "sd": columns.sd} | {
@@ -231,16 +255,17 @@ def _new_stores(
     by_term = {name: values.reshape(count, len(terms)) for name, values in numbers.items()}
     return [
         {
-            **_pool_columns(night, found, pool),
+            **_pool_columns(night, found, pools[int(g)]),
             "level": level,
+            "covariates": new.words[row] if new.words else None,
             "term": term,
             **{
-                name: float(values[g, k]) if columns.method[g] != "unidentified" else None
+                name: float(values[row, k]) if columns.method[row] != "unidentified" else None
                 for name, values in by_term.items()
             },
-            "method": str(columns.method[g]),
+            "method": str(columns.method[row]),
         }
-        for g, pool in enumerate(pools)
+        for row, g in enumerate(new.pools)
         for k, term in enumerate(terms)
     ]
 

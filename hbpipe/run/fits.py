@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +12,21 @@ from numpy.typing import NDArray
 from hbpipe.config import Inference
 from hbpipe.data.quantities import Metric
 from hbpipe.data.window import Folded
-from hbpipe.model.family import Array, Codes, Statistics
+from hbpipe.model.checks import PrecisionDependence
+from hbpipe.model.covariates.ranks import Span, fit_by_rank
+from hbpipe.model.covariates.sketch import CovariateSketch
+from hbpipe.model.design import Design
+from hbpipe.model.families import get_family
+from hbpipe.model.family import Array, Codes, Family, Statistics
 from hbpipe.model.fit import PoolFits, fit_pools
 from hbpipe.model.integrate import integrate_pools
 from hbpipe.model.overdispersion import Overdispersion
 from hbpipe.model.pooling import CompletePooling, complete_pooling, log_likelihood_no_pooling
 from hbpipe.model.sampled_nodes import AnyNodes, SampledNodes
 from hbpipe.run import parameters
+from hbpipe.run.coding import COVARIATES, known_units
 from hbpipe.run.tree import Pool, Tree, pool_codes, pool_label
+from hbpipe.run.typical import Coded, NewStores
 
 if TYPE_CHECKING:
     from hbpipe.run.nested import Groups
@@ -31,6 +38,8 @@ class UnitPriors:
 
     Parameters
     ----------
+    family
+        With as many covariates as the metric has.
     levels, pools
         The levels that tell pools apart, and the pools in the order of every array over them. Of
         a metric with nested levels they are the finest groups.
@@ -40,14 +49,18 @@ class UnitPriors:
         All units of a pool as one; of nested groups all units of their root.
     divisor
         What the sizes of each pool's units were divided by, (G,); None where nothing was.
+    span
+        What of the coefficients the units of a pool determine; None where it is all.
     """
 
+    family: Family
     levels: tuple[str, ...]
     pools: list[Pool]
     nodes: AnyNodes
     hyperparameters: dict[str, Array]
     complete: CompletePooling
     divisor: Array | None
+    span: Span | None = None
 
 
 @dataclass(frozen=True)
@@ -64,11 +77,18 @@ class MetricFit:
     nodes: AnyNodes
     drift: list[float | None]
     complete: CompletePooling
+    #: Stores without data that the release describes.
+    new_stores: NewStores
     #: Log likelihood of each pool when every unit has its own θ, (G,); NaN where there is none.
     no_pooling: Array
     overdispersion: Overdispersion | None = None
     #: What the sizes of each pool's units were divided by, (G,); None where nothing was.
     divisor: Array | None = None
+    #: How covariates are coded; None where the prior mean is the same for all units of a pool.
+    design: Design | None = None
+    #: What of the coefficients each pool's units determine; None where that is all of them.
+    span: Span | None = None
+    size_dependence: PrecisionDependence | None = None
     groups: Groups | None = None
 
     @property
@@ -82,13 +102,25 @@ class MetricFit:
         if self.groups is not None:
             return self.groups.priors(self)
         return UnitPriors(
+            self.fits.model,
             self.tree.pool_by,
             self.pools,
             self.nodes,
             self.fits.hyperparameters,
             self.complete,
             self.divisor,
+            self.span,
         )
+
+    @property
+    def estimates(self) -> Estimates:
+        """What a worker needs of the fits without their uncertainty."""
+        return Estimates(self.fits.model, self.fits.hyperparameters, self.divisor)
+
+    @property
+    def parameter_terms(self) -> tuple[str, ...]:
+        """The names of the numbers of a hyperparameter that is a vector or a matrix."""
+        return self.metric.term_names if self.design is None else self.design.labels
 
     @property
     def labels(self) -> list[str]:
@@ -103,6 +135,15 @@ class MetricFit:
         return np.ones(len(self.pools), np.bool_)
 
 
+@dataclass(frozen=True)
+class Estimates:
+    """Point estimates of a metric's pools: name -> (G, ...), and what divides sizes, (G,)."""
+
+    family: Family
+    hyperparameters: dict[str, Array]
+    divisor: Array | None
+
+
 def compress_shard(
     folded: Folded,
     metric: Metric,
@@ -114,7 +155,19 @@ def compress_shard(
     """Make the sketch of one shard: all that the likelihood of its stores depends on."""
     codes = pool_codes(folded, levels, pool_by, pools)
     statistics = effective(metric, folded.statistics[metric.name], codes, divisor)
-    return metric.model.compress(statistics, codes, len(pools))
+    own, statistics = with_covariates_only(codes, statistics)
+    family = metric.model
+    if COVARIATES in statistics:
+        family = get_family(family.name, family.size, statistics[COVARIATES].shape[1])
+    return family.compress(statistics, own, len(pools))
+
+
+def with_covariates_only(codes: Codes, statistics: Statistics) -> tuple[Codes, Statistics]:
+    """Leave out units whose covariates are unknown: they have no prior mean."""
+    known = known_units(statistics)
+    if known is None or known.all():
+        return codes, statistics
+    return codes[known], {name: np.asarray(values)[known] for name, values in statistics.items()}
 
 
 def effective(
@@ -124,7 +177,10 @@ def effective(
     law = metric.model.dispersion
     if divisor is None or law is None:
         return statistics
-    return law.thin(statistics, divisor[codes])
+    thinned = law.thin(statistics, divisor[codes])
+    if COVARIATES in statistics:
+        thinned[COVARIATES] = statistics[COVARIATES]
+    return thinned
 
 
 def fit_metric(
@@ -135,21 +191,19 @@ def fit_metric(
     before: dict[str, dict[str, float]],
     overdispersion: Overdispersion | None = None,
     divisor: Array | None = None,
+    coded: Coded | None = None,
 ) -> MetricFit:
     """Fit every pool of a metric in one batch, and integrate over what the fits leave open.
 
     ``sketch`` is that of all shards, of sizes that were divided by ``divisor``; ``before`` holds
-    the last release's hyperparameters by pool label, for the drift.
+    the last release's hyperparameters by pool label, for the drift; ``coded`` the covariates.
     """
-    fits = fit_pools(
-        metric.model,
-        sketch,
-        estimator=inference.estimator,
-        fixed=metric.fixed or None,
-        hyperprior=metric.hyperprior,
-    )
-    nodes = integrate_pools(fits, uncertainty=inference.uncertainty)
-    drift = drifts(metric, tree.pools, fits, before)
+    design = None if coded is None else coded.design
+    new_stores = NewStores(np.arange(len(tree.pools))) if coded is None else coded.new_stores
+    span = _span(metric, sketch)
+    fits, nodes, complete = _estimate(metric, design, sketch, span, inference)
+    terms = metric.term_names if design is None else design.labels
+    drift = drifts(terms, tree.pools, fits, before)
     return MetricFit(
         metric,
         tree,
@@ -157,21 +211,59 @@ def fit_metric(
         replace(fits, sketch=None),
         nodes,
         drift,
-        complete_pooling(fits),
+        complete,
+        new_stores if span is None else new_stores.within(span),
         log_likelihood_no_pooling(fits),
         overdispersion,
         divisor,
+        design,
+        span,
     )
 
 
+def _span(metric: Metric, sketch: Any) -> Span | None:
+    """Return what the stores of each pool determine; None where that is everything.
+
+    A hyperprior of the coefficients determines those that the stores do not.
+    """
+    spec = metric.hyperprior
+    proper = isinstance(spec, Mapping) and "coefficients" in spec
+    if proper or not isinstance(sketch, CovariateSketch):
+        return None
+    found = Span.of(sketch)
+    return None if found.determined.all() else found
+
+
+def _estimate(
+    metric: Metric, design: Design | None, sketch: Any, span: Span | None, inference: Inference
+) -> tuple[PoolFits, AnyNodes, CompletePooling]:
+    options: dict[str, Any] = {
+        "estimator": inference.estimator,
+        "fixed": metric.fixed or None,
+        "hyperprior": metric.hyperprior,
+    }
+    family, uncertainty = family_of(metric, design), inference.uncertainty
+    if span is not None:
+        ranked = fit_by_rank(family, sketch, span, **options, uncertainty=uncertainty)
+        return ranked.fits, ranked.nodes, ranked.complete
+    fits = fit_pools(family, sketch, **options)
+    return fits, integrate_pools(fits, uncertainty=uncertainty), complete_pooling(fits)
+
+
+def family_of(metric: Metric, design: Design | None) -> Family:
+    """Return the family of a metric, with as many covariates as its design has columns."""
+    family = metric.model
+    return family if design is None else get_family(family.name, family.size, len(design.labels))
+
+
 def drifts(
-    metric: Metric, pools: list[Pool], fits: PoolFits, before: dict[str, dict[str, float]]
+    terms: Sequence[str], pools: list[Pool], fits: PoolFits, before: dict[str, dict[str, float]]
 ) -> list[float | None]:
     """Twice the log likelihood lost by keeping the last release's hyperparameters, by pool.
 
     Without change it is about chi-squared with one degree per hyperparameter.
     """
-    family, terms = fits.model, metric.term_names
+    family = fits.model
     last = [before.get(pool_label(pool), {}) for pool in pools]
     wanted = {name: fits.hyperparameters[name] for name in family.hyperparameters}
     needed = parameters.labels(wanted, terms)

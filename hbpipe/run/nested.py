@@ -29,6 +29,7 @@ from hbpipe.model.overdispersion import Overdispersion
 from hbpipe.model.pooling import CompletePooling, complete_pooling, log_likelihood_no_pooling
 from hbpipe.run.fits import MetricFit, UnitPriors, drifts
 from hbpipe.run.tree import Tree, pool_label
+from hbpipe.run.typical import NewStores
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Groups:
         """Return what units are shrunk to: the finest groups."""
         root, complete = found.tree.roots(found.tree.depth), found.complete
         return UnitPriors(
+            family=found.metric.model,
             levels=found.tree.levels,
             pools=found.tree.finest,
             nodes=self.nodes[-1],
@@ -99,10 +101,11 @@ def fit_groups(
         groups.nodes[0],
         _drifts(metric, tree, fits, before),
         complete_pooling(alone),
+        NewStores(np.arange(len(tree.pools))),
         log_likelihood_no_pooling(alone),
         overdispersion,
         divisor,
-        groups,
+        groups=groups,
     )
 
 
@@ -189,6 +192,6 @@ def _drifts(
 ) -> list[float | None]:
     """Measure the drift of each pool; the grids of counts know their likelihood only near it."""
     return [
-        None if found.placing is not None else drifts(metric, [pool], found, before)[0]
+        None if found.placing is not None else drifts(metric.term_names, [pool], found, before)[0]
         for pool, found in zip(tree.pools, fits, strict=True)
     ]

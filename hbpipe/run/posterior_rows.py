@@ -19,6 +19,11 @@ from hbpipe.run.audits import PosteriorTally
 
 Array = NDArray[np.float64]
 
+#: Methods of units that have no posterior: of their pool nobody knows the prior; their covariates
+#: are unknown; or these are of a kind of which no unit of their pool has data.
+NO_COVARIATES, NOT_ESTIMABLE = "no_covariates", "not_estimable"
+_NO_POSTERIOR = ("unidentified", NO_COVARIATES, NOT_ESTIMABLE)
+
 #: What describes a unit and term beside its quantiles.
 _NUMBERS = ("mean", "sd", "sd_plug_in", "weight", "prior_mean")
 
@@ -28,6 +33,11 @@ def over_terms(column: pa.Array | pa.ChunkedArray, terms: int) -> pa.Array | pa.
     if terms == 1:
         return column
     return column.take(pa.array(np.repeat(np.arange(len(column)), terms)))
+
+
+def has_posterior(posterior: PosteriorColumns) -> NDArray[np.bool_]:
+    """Tell which units have a posterior that may be published, (U,)."""
+    return ~np.isin(posterior.method, _NO_POSTERIOR)
 
 
 def term_columns(
@@ -45,7 +55,7 @@ def term_columns(
     below : (U, T), the probability of lying below the target; None without one.
     """
     terms = metric.term_names
-    known = np.repeat(posterior.method != "unidentified", len(terms))
+    known = np.repeat(has_posterior(posterior), len(terms))
     names = pa.array(list(terms), pa.string())
     return {
         "term": names.take(pa.array(np.tile(np.arange(len(terms)), len(posterior.method)))),
@@ -67,7 +77,7 @@ def _shown(values: Array, known: NDArray[np.bool_]) -> pa.Array:
 
 def tally_posteriors(metric: Metric, folded: Folded, posterior: PosteriorColumns) -> PosteriorTally:
     """Count what is wrong with the posteriors of one shard and metric, by unit and term."""
-    known = np.repeat(posterior.method != "unidentified", len(metric.term_names))
+    known = np.repeat(has_posterior(posterior), len(metric.term_names))
     limits = posterior.quantiles.reshape(len(known), -1)[known]
     numbers = np.column_stack([np.ravel(getattr(posterior, name))[known] for name in _NUMBERS])
     width, sd = limits[:, -1] - limits[:, 0], numbers[:, _NUMBERS.index("sd")]
@@ -83,4 +93,6 @@ def tally_posteriors(metric: Metric, folded: Folded, posterior: PosteriorColumns
         zero_width=int(((sd <= 0) | ((width <= 0) & several)).sum()),
         disordered=int((np.diff(limits, axis=1) < 0).any(axis=1).sum()),
         unusable=folded.unusable[metric.name],
+        no_covariates=int((posterior.method == NO_COVARIATES).sum()),
+        not_estimable=int((posterior.method == NOT_ESTIMABLE).sum()),
     )

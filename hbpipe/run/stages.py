@@ -21,6 +21,7 @@ from hbpipe.data.survey import cut_pieces
 from hbpipe.data.window import fold_window
 from hbpipe.errors import GateError
 from hbpipe.run import audits, commits
+from hbpipe.run.covariates import check_covariates, code_covariates
 from hbpipe.run.engine import Task
 from hbpipe.run.fingerprints import kernel_digest, statistics_digest
 from hbpipe.run.fit_tables import stage_fits
@@ -28,6 +29,7 @@ from hbpipe.run.fitting import find_trees, fit_on_sketches
 from hbpipe.run.group_rows import stage_groups
 from hbpipe.run.night import Night
 from hbpipe.run.overdispersion import check_overdispersion, divisors, measure
+from hbpipe.run.size_dependence import check_size_dependence, measure_size_dependence
 from hbpipe.run.update import UpdateOrder, update_shard
 from hbpipe.run.windows import window_orders
 
@@ -164,14 +166,21 @@ def fit(night: Night) -> dict[str, Any]:
     ]
     trees = find_trees(night)
     pools = next(iter(trees.values())).pools
+    coded = code_covariates(night, pools, [order.listed for order in orders])
     dispersed = measure(night, pools)
     divided = divisors(night.metrics, dispersed)
     for done, metric in enumerate(night.metrics, start=1):
         name = metric.name
         night.fits[name] = fit_on_sketches(
-            night, metric, trees[name], dispersed.get(name), divided.get(name)
+            night,
+            metric,
+            trees[name],
+            dispersed.get(name),
+            divided.get(name),
+            coded.get(name),
         )
         night.observer.progress("fit", done, len(night.metrics))
+    measure_size_dependence(night, pools)
     stage_fits(night)
     return {
         "pools": len(pools),
@@ -218,7 +227,9 @@ def audit(night: Night) -> dict[str, Any]:
     events = sum(day.account.accepted for day in window)
     found = audits.check_fits(night.fits, night.settings.audits)
     found += check_overdispersion(night.fits, night.settings.audits)
+    found += check_size_dependence(night.fits)
     found += audits.check_posteriors(night.tallies, events)
+    found += check_covariates(night.tallies, night.metrics, night.settings.audits)
     found += audits.check_window(
         window, kernel_digest(night.metrics), statistics_digest(night.form, night.metrics)
     )

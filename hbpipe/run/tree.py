@@ -111,14 +111,21 @@ def pool_codes(
     folded: Folded, levels: Sequence[str], pool_by: Sequence[str], pools: list[Pool]
 ) -> NDArray[np.int64]:
     """Return the number of each unit's pool, (U,)."""
-    if not pool_by:
-        return np.zeros(folded.n, np.int64)
-    encoded = [encode(folded.keys[levels.index(name)]) for name in pool_by]
-    joint = np.zeros(folded.n, np.int64)
+    return number_pools([folded.keys[levels.index(name)] for name in pool_by], folded.n, pools)
+
+
+def number_pools(
+    keys: Sequence[pa.Array | pa.ChunkedArray], rows: int, pools: list[Pool]
+) -> NDArray[np.int64]:
+    """Return the number of the pool that each row's ``keys`` name, (R,); -1 where it is none."""
+    if not keys:
+        return np.zeros(rows, np.int64)
+    encoded = [encode(key) for key in keys]
+    joint = np.zeros(rows, np.int64)
     for level in encoded:
         joint = joint * len(level.values) + level.codes
     numbers = {pool: number for number, pool in enumerate(pools)}
     present, first, inverse = np.unique(joint, return_index=True, return_inverse=True)
     values = [level.values.take(pa.array(level.codes[first])).to_pylist() for level in encoded]
-    of_present = [numbers[pool] for pool in zip(*values, strict=True)]
+    of_present = [numbers.get(pool, -1) for pool in zip(*values, strict=True)]
     return np.array(of_present, np.int64)[inverse] if len(present) else joint

@@ -22,14 +22,18 @@ def stores_digest(stores: Stores) -> str:
 
 
 def read_stores(
-    stores: Stores, levels: tuple[str, ...], level_types: tuple[str, ...]
+    stores: Stores,
+    levels: tuple[str, ...],
+    level_types: tuple[str, ...],
+    attributes: tuple[str, ...] = (),
 ) -> pa.Table | None:
-    """Read the level columns of the dimension table; None when there is none.
+    """Read levels and ``attributes`` from the dimension table; None when there is none.
 
     Raises
     ------
     EventsError
-        When it is missing, lacks a level, has nulls, or lists a unit twice.
+        When it is missing, lacks a level or an attribute, has nulls in a level, or lists a unit
+        twice.
     """
     if stores.path is None:
         return None
@@ -42,12 +46,13 @@ def read_stores(
             where=where,
             expected="a Parquet file with one row per store",
         ) from None
-    for name, kind in zip(levels, level_types, strict=True):
+    for name in (*levels, *attributes):
         if name not in table.column_names:
             raise EventsError(
                 f"the table of stores has no column {name!r}{nearest(name, table.column_names)}",
                 where=where,
             )
+    for name, kind in zip(levels, level_types, strict=True):
         found = level_type(table.schema.field(name).type)
         if str(found) != kind or table.column(name).null_count:
             raise EventsError(
@@ -60,4 +65,8 @@ def read_stores(
     if chosen.group_by(list(levels)).aggregate([]).num_rows < chosen.num_rows:
         raise EventsError("a store is listed twice", where=where, expected="one row per store")
     types = [level_type(field.type) for field in chosen.schema]
-    return chosen.cast(pa.schema(list(zip(levels, types, strict=True))))
+    listed = chosen.cast(pa.schema(list(zip(levels, types, strict=True))))
+    for name in attributes:
+        if name not in levels:
+            listed = listed.append_column(name, table.column(name))
+    return listed

@@ -14,12 +14,21 @@ from hbpipe.data.parts import Receipt, write_part
 from hbpipe.data.quantities import Metric
 from hbpipe.data.schemas import Table
 from hbpipe.data.window import Folded
+from hbpipe.model.covariates.ranks import Span
 from hbpipe.model.family import Statistics
 from hbpipe.model.pooling import no_pooling
 from hbpipe.model.pools import PosteriorColumns, cdf_pools, update_pools
 from hbpipe.run.audits import PosteriorTally
+from hbpipe.run.coding import COVARIATES, known_units
 from hbpipe.run.fits import UnitPriors, effective
-from hbpipe.run.posterior_rows import over_terms, tally_posteriors, term_columns
+from hbpipe.run.posterior_rows import (
+    NO_COVARIATES,
+    NOT_ESTIMABLE,
+    has_posterior,
+    over_terms,
+    tally_posteriors,
+    term_columns,
+)
 from hbpipe.run.tree import pool_codes, pool_label
 
 
@@ -60,11 +69,13 @@ def _metric_tables(
     schema = order.table.data_schema
     for metric in order.metrics:
         terms, priors = metric.term_names, order.priors[metric.name]
+        divisor = priors.divisor
         codes = pool_codes(folded, order.levels, priors.levels, priors.pools)
         labels = pa.array([pool_label(pool) for pool in priors.pools], pa.string())
-        divisor = priors.divisor
         statistics = effective(metric, folded.statistics[metric.name], codes, divisor)
+        statistics, aside = _set_aside(statistics, codes, priors.span)
         posterior = _update(order, metric, statistics, codes)
+        posterior.method[aside != ""] = aside[aside != ""]
         of_units = {
             **dict(zip(order.levels, folded.keys, strict=True)),
             **_constants(order, metric, folded.n),
@@ -72,8 +83,9 @@ def _metric_tables(
             **_size_columns(metric, folded, statistics, codes, divisor),
             **_unit_columns(folded, posterior),
         }
-        known = posterior.method != "unidentified"
-        pooled = _pooled(order, metric, statistics, codes, known)
+        pooled = _pooled(order, metric, statistics, codes, has_posterior(posterior))
+        for name in ("complete_pooling", "complete_pooling_sd"):
+            pooled[name] = np.where(aside == "", pooled[name].T, np.nan).T
         pooled["raw"] = metric.model.raw_estimates(folded.statistics[metric.name])
         below = _below_target(order, metric, statistics, codes)
         columns = {name: over_terms(column, len(terms)) for name, column in of_units.items()}
@@ -88,13 +100,33 @@ def _metric_tables(
         yield pa.table(arrays, names=schema.names).cast(schema)
 
 
+def _set_aside(
+    statistics: Statistics, codes: NDArray[np.int64], span: Span | None
+) -> tuple[Statistics, NDArray[np.str_]]:
+    """Find the units without a prior mean, and put any numbers in place of their covariates.
+
+    Returns
+    -------
+    Statistics, and (U,) the method of such a unit, nothing for the others.
+    """
+    known, method = known_units(statistics), np.full(len(codes), "", "<U16")
+    if known is None:
+        return statistics, method
+    x = np.where(known[:, None], statistics[COVARIATES], 0.0)
+    if span is not None:
+        method[~span.reaches(x, codes)] = NOT_ESTIMABLE
+    method[~known] = NO_COVARIATES
+    return {**statistics, COVARIATES: x}, method
+
+
 def _update(
     order: UpdateOrder, metric: Metric, statistics: Statistics, codes: NDArray[np.int64]
 ) -> PosteriorColumns:
+    priors = order.priors[metric.name]
     return update_pools(
-        metric.model,
-        order.priors[metric.name].nodes,
-        order.priors[metric.name].hyperparameters,
+        priors.family,
+        priors.nodes,
+        priors.hyperparameters,
         statistics,
         codes,
         quantiles=order.quantiles,
@@ -145,7 +177,7 @@ def sizes(
 
 def _unit_columns(folded: Folded, posterior: PosteriorColumns) -> dict[str, pa.Array]:
     """Return what else is said of a unit whatever the term."""
-    known = posterior.method != "unidentified"
+    known = has_posterior(posterior)
     predictive = {
         "predictive_mean": posterior.predictive_mean,
         "predictive_sd": posterior.predictive_sd,
@@ -171,17 +203,13 @@ def _pooled(
 ) -> dict[str, NDArray[np.float64]]:
     """Give the store by itself, and the pool as one store, beside the posterior: (U, T) each."""
     priors = order.priors[metric.name]
-    complete = priors.complete
     at = {name: values[codes] for name, values in priors.hyperparameters.items()}
     if "sigma" in at:
         # Without an estimate of σ nobody knows how exact a raw mean is.
         at["sigma"] = np.where(known, at["sigma"], np.nan)
     _, sd = no_pooling(metric.model, statistics, at)
-    return {
-        "raw_sd": sd,
-        "complete_pooling": complete.estimate[codes],
-        "complete_pooling_sd": complete.sd[codes],
-    }
+    alike, alike_sd = priors.complete.of_stores(priors.family, statistics, codes)
+    return {"raw_sd": sd, "complete_pooling": alike, "complete_pooling_sd": alike_sd}
 
 
 def _below_target(
@@ -191,10 +219,11 @@ def _below_target(
     if metric.target is None:
         return None
     terms = metric.term_names
+    priors = order.priors[metric.name]
     below = cdf_pools(
-        metric.model,
-        order.priors[metric.name].nodes,
-        order.priors[metric.name].hyperparameters,
+        priors.family,
+        priors.nodes,
+        priors.hyperparameters,
         statistics,
         codes,
         np.full(len(terms), metric.target),

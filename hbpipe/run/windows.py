@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from hbpipe.data.clock import to_date
 from hbpipe.data.clusters import one_in
+from hbpipe.data.covariates import attributes
 from hbpipe.data.snapshot import Snapshot
 from hbpipe.data.units import shard_of, shared_ids
 from hbpipe.data.window import WindowOrder
@@ -28,7 +29,9 @@ def window_orders(night: Night) -> list[WindowOrder]:
     snapshot = night.lake.snapshot("statistics")
     current = _between(snapshot, first, as_of)
     past = _between(snapshot, None, first - 1) if needs_history(settings) else None
-    listed = read_stores(settings.stores, night.form.levels, night.plan.level_types)
+    levels = night.form.levels
+    needed = attributes(one for metric in night.metrics for one in metric.covariates)
+    listed = read_stores(settings.stores, levels, night.plan.level_types, needed)
     within_parent = _within_parent(night, listed)
     shards = _fold_shards(night)
     silent = settings.stores.keep_silent
@@ -39,15 +42,16 @@ def window_orders(night: Night) -> list[WindowOrder]:
     return [
         WindowOrder(
             metrics=night.metrics,
-            levels=night.form.levels,
+            levels=levels,
             window=_shard(current, shard, shards),
             history=None if past is None else _shard(past, shard, shards),
-            listed=None if listed is None else _shard_of_stores(listed, shard, shards),
+            listed=None if listed is None else _shard_of_stores(listed, levels[-1], shard, shards),
             within_parent=within_parent,
             first_day=first,
             as_of=as_of,
             silent_since=min(first, as_of - silent + 1) if silent is not None else first,
             one_in=sample,
+            attributes=needed,
         )
         for shard in range(shards)
     ]
@@ -78,8 +82,8 @@ def _shard(snapshot: Snapshot, shard: int, shards: int) -> Snapshot:
     return snapshot.select(lambda file: file.statistics["shard"][0] % shards == shard)
 
 
-def _shard_of_stores(listed: pa.Table, shard: int, shards: int) -> pa.Table:
-    places = shard_of(listed.column(listed.num_columns - 1), shards)
+def _shard_of_stores(listed: pa.Table, unit: str, shard: int, shards: int) -> pa.Table:
+    places = shard_of(listed.column(unit), shards)
     return listed.take(np.flatnonzero(places == shard))
 
 
@@ -93,7 +97,7 @@ def _within_parent(night: Night, listed: pa.Table | None) -> bool:
     mode = night.settings.events.unit_ids
     if mode == "within_parent":
         return True
-    reused = 0 if listed is None else shared_ids(tuple(listed.columns))
+    reused = 0 if listed is None else shared_ids(tuple(map(listed.column, night.form.levels)))
     if mode == "auto":
         return bool(reused) or any(
             night.days[day].shared_ids for day in night.plan.window if day in night.days

@@ -40,7 +40,7 @@ Key = tuple[Any, ...]
 
 
 def visits(number: int) -> list[Row]:
-    """Visits of one day: a chain of eight stores far from the others, and one seen on day 1 only."""
+    """Visits of one day: a chain of eight stores far from the others, and one seen on day 1."""
     rows = []
     for chain, name in enumerate(CHAINS):
         if chain == ONCE and number != 1:
@@ -161,7 +161,7 @@ def test_hyperparameters_are_those_of_the_library(folder: Path, basket: tuple[An
 
 def test_units_are_those_of_the_library(folder: Path, basket: tuple[Any, Any]) -> None:
     rows = rows_by(folder, "posteriors", "basket", *LEVELS, level="store_id")
-    assert list(rows) and sorted(rows) == stores()
+    assert sorted(rows) == stores()
     found = [rows[key] for key in stores()]
     for name in ("mean", "sd", *QUANTILES, "weight", "prior_mean", "sd_plug_in"):
         np.testing.assert_allclose([row[name] for row in found], basket[1][name], rtol=1e-4)

@@ -1,6 +1,7 @@
 """Nominal 95 % intervals cover, in a short version of the study; plug-in ones do not."""
 
 import pytest
+from strategies import ON_A_GRID
 
 from hbpipe.model.coverage import study as study_module
 from hbpipe.model.coverage.__main__ import main
@@ -19,10 +20,13 @@ def test_every_design_is_of_a_family():
 @pytest.mark.parametrize(("groups", "ratio", "replicates"), CELLS)
 @pytest.mark.parametrize("family", DESIGNS)
 def test_auto_covers_with_default_hyperpriors(family, groups, ratio, replicates):
-    (cell,) = study(family, groups, ratio, replicates=replicates, seed=11, methods=["auto"])
-    # Monte Carlo error here is up to 0.006; the full study has 0.94 as its floor.
-    assert cell.coverage > 0.93
-    assert cell.error < 0.01
+    # A pool that is integrated by importance sampling takes longer than one on a grid.
+    pools = replicates if family in ON_A_GRID else max(10, replicates // 5)
+    (cell,) = study(family, groups, ratio, replicates=pools, seed=11, methods=["auto"])
+    # The floor of the full study; errors here are larger.
+    assert cell.coverage + 2 * cell.error > 0.94
+    assert cell.coverage > 0.92
+    assert cell.error < 0.02
     assert cell.length > 0.95
 
 

@@ -160,7 +160,8 @@ def test_coordinates_and_names_agree_with_the_familys_own(family: Family) -> Non
             np.testing.assert_allclose(there[name].value, values, rtol=1e-10, err_msg=name)
             np.testing.assert_allclose(again[name].value, values, rtol=1e-10, err_msg=name)
     assert set(geometry_of(family).names) <= set(there)
-    held = coordinates[:, family.spreads[0]]
+    (spread_axis,) = family.spreads
+    held = coordinates[:, spread_axis]
     spread = geometry_of(family).log_spread(held, working)
     np.testing.assert_allclose(spread.value, inner_working(family)[:, 1], rtol=1e-10)
 

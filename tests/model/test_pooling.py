@@ -223,7 +223,7 @@ def test_a_regression_as_one_store_is_least_squares_of_all_rows():
     slope_sd = sigma / np.sqrt(np.sum(centred[:, 1] ** 2))
     assert found.sd[0, 1] == pytest.approx(slope_sd, rel=1e-6)
     # A store by itself: its own line, with the fit's sigma for the noise.
-    posterior = hbpipe.posterior(fit, data)
+    posterior = hbpipe.posterior(fit, data, uncertainty="plug_in")
     for store in np.flatnonzero(data["n"] > 2)[:3]:
         own = codes == store
         line, *_ = np.linalg.lstsq(x[own] - [0.0, 2000.0], y[own])

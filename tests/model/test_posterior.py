@@ -10,7 +10,7 @@ from strategies import INTEGRABLE, ON_A_GRID
 import hbpipe
 from hbpipe.errors import FitError, StatisticsError
 from hbpipe.model import pools as pools_module
-from hbpipe.model import posterior as posterior_module
+from hbpipe.model import remembered as remembered_module
 from hbpipe.model.families import get_family
 from hbpipe.model.fit import fit_pools
 from hbpipe.model.posterior import cdf_pools, integrate_pools, posterior_pools, update_pools
@@ -25,6 +25,11 @@ def stores_of(name, stores=20, seed=1):
         return {"successes": rng.binomial(n, rng.beta(3, 20, stores)), "trials": n}
     if name == "gamma_poisson":
         return {"count": rng.poisson(n * rng.gamma(2, 0.2, stores)), "exposure": n.astype(float)}
+    if name == "normal_regression":
+        family = get_family(name)
+        at = {"mu": np.array([5.0, 2.0]), "Sigma": np.diag([0.3, 0.2]), "sigma": 1.0}
+        columns, codes, _ = family.simulate(rng, at, stores, n)
+        return family.summarise(columns, codes, stores)
     mean = rng.normal(rng.normal(5, 0.5, stores), 1 / np.sqrt(n))
     if name in ("normal", "normal_inverse_gamma"):
         return {"n": n, "mean": mean, "m2": rng.chisquare(n - 1) * (n > 1)}
@@ -35,9 +40,21 @@ def absent(name, stores):
     """The same stores and one that has no data."""
     family = get_family(name)
     return {
-        s.name: np.append(stores[s.name], s.absent).astype(stores[s.name].dtype)
+        s.name: np.concatenate([stores[s.name], np.full((1, *s.shape), s.absent, s.dtype)])
         for s in family.statistics
     }
+
+
+def terms_of(name):
+    """The axis of terms that columns have beside that of stores."""
+    size = get_family(name).size
+    return () if size is None else (size,)
+
+
+def next_observation(name, amount):
+    """Its size, or its predictors."""
+    width = get_family(name).exposure_width
+    return amount if width is None else np.linspace(1.0, amount, width)
 
 
 @pytest.mark.parametrize("name", INTEGRABLE)
@@ -50,14 +67,17 @@ def test_columns_cdf_and_quantiles_agree(name, uncertainty):
     assert list(found) == names
     assert len(found) == len(names)
     for column in found.values():
-        assert column.shape == (20,)
+        assert column.shape == (20, *terms_of(name))
         assert column.dtype == np.float64
     rtol = 1e-8 if name in ON_A_GRID else 1e-4
     for level in (0.025, 0.5, 0.975):
         np.testing.assert_allclose(found.cdf(found[f"q{level:g}"]), level, rtol=rtol)
         np.testing.assert_array_equal(found.quantile(level), found[f"q{level:g}"])
-    assert found.quantile((0.1, 0.9)).shape == (20, 2)
-    np.testing.assert_allclose(found.covariance, found["sd"] ** 2)
+    assert found.quantile((0.1, 0.9)).shape == (20, *terms_of(name), 2)
+    variance = found.covariance
+    if terms_of(name):
+        variance = np.einsum("jkk->jk", variance)
+    np.testing.assert_allclose(variance, found["sd"] ** 2)
     assert ((found["weight"] > 0) & (found["weight"] < 1)).all()
     assert found.method in repr(found)
 
@@ -74,11 +94,11 @@ def test_uncertain_hyperparameters_do_not_narrow_the_average_interval(name, unce
 def test_a_store_without_data_gets_the_prior_averaged_over_its_uncertainty(name):
     stores = stores_of(name)
     found = hbpipe.posterior(hbpipe.fit(name, stores), absent(name, stores), uncertainty="auto")
-    assert found["weight"][-1] == 0.0
+    assert np.all(found["weight"][-1] == 0.0)
     assert found["mean"][-1] == pytest.approx(found["prior_mean"][-1])
-    assert found["sd"][-1] > found["sd_plug_in"][-1]
-    assert np.isnan(found["no_pooling"][-1])
-    assert found["no_pooling_sd"][-1] == np.inf
+    assert np.all(found["sd"][-1] > found["sd_plug_in"][-1])
+    assert np.isnan(found["no_pooling"][-1]).all()
+    assert np.isposinf(found["no_pooling_sd"][-1]).all()
     rest = [column[-1] for name, column in found.items() if not name.startswith("no_pooling")]
     assert np.isfinite(rest).all()
 
@@ -100,7 +120,7 @@ def test_block_and_shard_boundaries_leave_every_bit_alone(name, monkeypatch):
             part,
             codes[rows],
             quantiles=levels,
-            exposure=2.0,
+            exposure=next_observation(name, 2.0),
         )
 
     whole = update(np.arange(60))
@@ -119,9 +139,15 @@ def test_predictive_moments_agree_with_the_predictive_distribution(name, uncerta
     fitted = hbpipe.fit(name, stores)
     codes = np.zeros(12, np.int64)
     columns = posterior_pools(
-        fitted.pools, stores, codes, uncertainty=uncertainty, quantiles=(0.1, 0.9), exposure=7.0
+        fitted.pools,
+        stores,
+        codes,
+        uncertainty=uncertainty,
+        quantiles=(0.1, 0.9),
+        exposure=next_observation(name, 7.0),
     )
-    law = hbpipe.posterior(fitted, stores, uncertainty=uncertainty).predict(7.0, (0.1, 0.9))
+    found = hbpipe.posterior(fitted, stores, uncertainty=uncertainty)
+    law = found.predict(next_observation(name, 7.0), (0.1, 0.9))
     # A first-order law has matched moments, so its predictive has too.
     np.testing.assert_allclose(columns.predictive_mean, law.mean, rtol=1e-7)
     np.testing.assert_allclose(columns.predictive_sd, law.sd, rtol=1e-6)
@@ -198,10 +224,9 @@ def test_probability_below_a_target_matches_the_library(name, uncertainty):
     nodes = integrate_pools(fitted.pools, uncertainty=uncertainty)
     found = hbpipe.posterior(fitted, stores, uncertainty=uncertainty)
     codes = np.zeros(20, np.int64)
-    below = cdf_pools(
-        family, nodes, fitted.pools.hyperparameters, stores, codes, float(found["mean"][0])
-    )
-    np.testing.assert_array_equal(below, found.cdf(float(found["mean"][0])))
+    point = float(np.ravel(found["mean"])[0])
+    below = cdf_pools(family, nodes, fitted.pools.hyperparameters, stores, codes, point)
+    np.testing.assert_array_equal(below, found.cdf(point))
     assert ((below >= 0) & (below <= 1)).all()
 
 
@@ -226,10 +251,10 @@ def test_nodes_are_kept_with_the_fit_and_forgotten_with_it():
     again = hbpipe.posterior(fitted, stores, uncertainty="integrated")
     assert again.nodes is first.nodes
     key = (id(fitted.pools), "integrated")
-    assert key in posterior_module._NODES
+    assert key in remembered_module._NODES
     del fitted, first, again
     gc.collect()
-    assert key not in posterior_module._NODES
+    assert key not in remembered_module._NODES
 
 
 def test_wrong_arguments_are_named():

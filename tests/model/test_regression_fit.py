@@ -57,15 +57,15 @@ def dense_objective(columns, codes, size, restricted):
 def best_of_scipy(objective, size, at, seed=0):
     rng = np.random.default_rng(seed)
     values = []
-    for scale in (0.1, 0.7):
+    for scale in (0.1, 0.7) if size < 3 else (0.5,):
         start = np.append(scale * rng.normal(size=size * (size + 1) // 2), at)
-        found = optimize.minimize(objective, start, method="BFGS", options={"gtol": 1e-6})
+        found = optimize.minimize(objective, start, method="BFGS", options={"gtol": 1e-4})
         values.append(-found.fun)
     return max(values)
 
 
 #: Coefficients, seed, and columns of a root of Σ that are left out: its rank.
-SINGULAR = [(1, 3, 1), (2, 0, 1), (2, 2, 0), (2, 4, 1), (3, 1, 2), (3, 5, 1)]
+SINGULAR = [(1, 3, 1), (2, 0, 1), (2, 2, 0), (3, 1, 2)]
 
 
 @pytest.mark.parametrize("estimator", ["ml", "reml"])
@@ -188,7 +188,7 @@ def test_many_stores_recover_five_coefficients():
     rng = np.random.default_rng(11)
     root = 0.4 * rng.normal(size=(5, 5))
     covariance = root @ root.T + 0.05 * np.eye(5)
-    family, _, _, statistics = drawn(5, 12, stores=4000, most=20, covariance=covariance)
+    family, _, _, statistics = drawn(5, 12, stores=2000, most=20, covariance=covariance)
     found = fit(family, statistics)
     assert found.status == "ok"
     at = family.to_coordinates({"mu": np.arange(5) + 1.0, "Sigma": covariance, "sigma": 1.0})

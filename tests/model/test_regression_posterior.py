@@ -180,8 +180,9 @@ def test_columns_of_a_singular_fit(uncertainty):
     found = posterior(fitted, statistics, uncertainty=uncertainty)
     assert found["mean"].shape == found["sd"].shape == (20, 2)
     assert found.method == uncertainty
-    for column in found.values():
-        assert np.isfinite(column).all()
+    for name, column in found.items():
+        # Two stores do not determine a regression of their own.
+        assert np.isfinite(column).all() or name.startswith("no_pooling")
     assert np.all(found["q0.025"] < found["q0.975"])
     variances = np.einsum("jkk->jk", found.covariance)
     np.testing.assert_allclose(np.sqrt(variances), found["sd"], rtol=1e-9)

@@ -9,11 +9,10 @@ import pytest
 from mpmath import mp
 
 from hbpipe.model.families import get_family
+from hbpipe.model.marginal.log1p import log1p_integral, log1p_ratio
 from hbpipe.model.marginal.rising import (
     EXACT_TERMS,
     RisingCounts,
-    log1p_integral,
-    log1p_ratio,
     log_product,
 )
 

@@ -48,6 +48,7 @@ def updated(
         levels=tuple(LEVELS),
         priors={
             "conversion": UnitPriors(
+                family=fits.model,
                 levels=("chain_id",),
                 pools=pools,
                 nodes=integrate_pools(fits, uncertainty=uncertainty),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from functools import cache
 
 from hbpipe.model.family import Family
 from hbpipe.model.names import unknown
@@ -25,17 +26,34 @@ def discover() -> dict[str, Family]:
 FAMILIES: dict[str, Family] = discover()
 
 
-def get_family(name: str, size: int | None = None) -> Family:
-    """Return the family of this name, with ``size`` coefficients or classes where it has any.
+def get_family(name: str, size: int | None = None, covariates: int | None = None) -> Family:
+    """Return the family of this name.
+
+    Parameters
+    ----------
+    name
+        Its name.
+    size
+        The number of coefficients or classes, where it has any.
+    covariates
+        The number of covariates on the prior mean; None for a mean that all stores share.
 
     Raises
     ------
     FitError
-        If there is none; the message suggests the nearest name.
+        If there is none, and the message suggests the nearest name; if it takes no covariates.
     """
     if name not in FAMILIES:
         raise unknown("family", name, FAMILIES)
     family = FAMILIES[name]
-    if size is None or family.sized is None or size == family.size:
-        return family
-    return family.sized(size)
+    if size is not None and family.sized is not None and size != family.size:
+        family = family.sized(size)
+    return family if covariates is None else _with_covariates(family.name, size, covariates)
+
+
+@cache
+def _with_covariates(name: str, size: int | None, covariates: int) -> Family:
+    """Build each number of covariates once, so that a family is the same object everywhere."""
+    from hbpipe.model.covariates import with_covariates  # it needs the contract, as families do
+
+    return with_covariates(get_family(name, size), covariates)

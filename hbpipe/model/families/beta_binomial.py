@@ -29,6 +29,7 @@ from hbpipe.model.family import (
     Family,
     Hyperparameters,
     Prior,
+    Regression,
     Role,
     Statistic,
     Statistics,
@@ -52,6 +53,8 @@ from hbpipe.model.marginal.beta_binomial import (
     log_choose,
     log_marginal,
     log_no_pooling,
+    log_probability,
+    pearson,
 )
 from hbpipe.model.moments import ratio
 
@@ -322,5 +325,6 @@ FAMILY = Family(
     log_no_pooling=log_no_pooling,
     sample_size="trials",
     dispersion=TRIALS,
+    regression=Regression("logit", pearson, log_probability),
     geometry=GEOMETRY,
 )

@@ -29,6 +29,7 @@ from hbpipe.model.family import (
     Family,
     Hyperparameters,
     Prior,
+    Regression,
     Role,
     Statistic,
     Statistics,
@@ -47,7 +48,13 @@ from hbpipe.model.geometry import (
 from hbpipe.model.grouped import float_sums, fold_sums, integer_sums
 from hbpipe.model.jets import exp, log
 from hbpipe.model.laws import GAMMA
-from hbpipe.model.marginal.gamma_poisson import PoissonSketch, log_marginal, log_no_pooling
+from hbpipe.model.marginal.gamma_poisson import (
+    PoissonSketch,
+    log_marginal,
+    log_no_pooling,
+    log_probability,
+    pearson,
+)
 from hbpipe.model.moments import ratio
 
 #: A log rate of ±230 is a rate of 1e∓100: the bound only serves data without a count.
@@ -288,5 +295,6 @@ FAMILY = Family(
     simulate=simulate,
     dispersion=COUNTS,
     log_no_pooling=log_no_pooling,
+    regression=Regression("log", pearson, log_probability),
     geometry=GEOMETRY,
 )

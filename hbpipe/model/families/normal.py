@@ -23,6 +23,7 @@ from hbpipe.model.family import (
     Family,
     Hyperparameters,
     Prior,
+    Regression,
     Role,
     Statistic,
     Statistics,
@@ -45,6 +46,7 @@ from hbpipe.model.marginal.normal import (
     log_marginal,
     log_no_pooling,
     log_restriction,
+    pearson,
 )
 from hbpipe.model.moments import (
     dersimonian_laird,
@@ -280,6 +282,7 @@ FAMILY = Family(
     location_message=location_message,
     sample_size="n",
     dispersion=VALUES,
+    regression=Regression("identity", pearson),
     geometry=normal_geometry(
         has_noise=True,
         sizes=sizes,

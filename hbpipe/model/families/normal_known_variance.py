@@ -26,7 +26,9 @@ from hbpipe.model.family import (
     Description,
     Family,
     Hyperparameters,
+    Pearson,
     Prior,
+    Regression,
     Role,
     Statistic,
     Statistics,
@@ -51,6 +53,7 @@ from hbpipe.model.marginal.means import (
     mean_rows,
     merge_mean_rows,
     message_of_means,
+    pearson_of_means,
     regroup_mean_rows,
 )
 from hbpipe.model.messages import Message
@@ -137,6 +140,11 @@ def log_no_pooling(sketch: EstimateSketch, held: Array) -> Array:
     """Log density of the estimates where every store has its own θ, its estimate, (G,)."""
     rows = sketch.rows
     return -0.5 * rows.sum(rows["n"] * (LOG_2PI + np.log(rows["size"])))
+
+
+def pearson(sketch: EstimateSketch, coordinates: Array) -> Pearson:
+    """Squares of the estimates about μ in units of v + τ²."""
+    return pearson_of_means(sketch.rows, 1.0, coordinates[:, 0], _variance(sketch, coordinates))
 
 
 def update(statistics: Statistics, hyperparameters: Hyperparameters) -> Prior:
@@ -279,6 +287,7 @@ FAMILY = Family(
     dispersion=ESTIMATES,
     log_no_pooling=log_no_pooling,
     location_message=location_message,
+    regression=Regression("identity", pearson),
     geometry=normal_geometry(
         has_noise=False,
         sizes=sizes,

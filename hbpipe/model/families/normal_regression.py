@@ -43,14 +43,15 @@ from hbpipe.model.products import (
     is_raw,
     number_of_predictors,
 )
+from hbpipe.model.regression_limits import degeneracies, integrable
 from hbpipe.model.regression_stores import conditional, predict, representatives, terms
-from hbpipe.model.regression_target import integrable, regression_target
+from hbpipe.model.regression_target import regression_target
 from hbpipe.model.relative import coordinates_of, folded, lost_ranks, named, triangle
 from hbpipe.model.sampling import Sampling
 from hbpipe.model.separation import compile_separation
 from hbpipe.model.small import diagonal, rows_last
 from hbpipe.model.statistics import check_statistics
-from hbpipe.model.swamy import LOG_SIGMA_BOUND, degeneracies, scale, swamy
+from hbpipe.model.swamy import LOG_SIGMA_BOUND, scale, swamy
 
 
 def summarise(

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from hbpipe.model.family import Array, Codes, Derivatives, Statistics
+from hbpipe.model.family import Array, Codes, Derivatives, Pearson, Statistics
 from hbpipe.model.grouped import float_sums
 from hbpipe.model.marginal.rising import RisingCounts, RisingSums
-from hbpipe.model.rates import RateSums, merge_rate_sums, rate_sums
+from hbpipe.model.rates import RateSums, merge_rate_sums, rate_sums, squares_about
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,15 @@ def log_no_pooling(sketch: BinomialSketch, held: Array) -> Array:
     return sketch.log_choose + each - sketch.trials.total_m_log_m()
 
 
+def log_probability(sketch: BinomialSketch, coordinates: Array) -> Array:
+    """Evaluate the same without derivatives, (G,)."""
+    logit, phi = coordinates[:, 0], coordinates[:, 1]
+    rest = 1.0 - phi
+    rising = sketch.successes.value(special.expit(logit) * rest, phi)
+    rising = rising + sketch.failures.value(special.expit(-logit) * rest, phi)
+    return np.asarray(sketch.log_choose + rising - sketch.trials.value(rest, phi))
+
+
 def _by_coordinates(sums: RisingSums, mean: Array, rest: Array, phi: Array) -> tuple[Array, Array]:
     """Differentiate R(μ(1 − φ), φ) in (logit μ, φ), given the derivatives in its arguments."""
     slope = mean * rest
@@ -133,3 +142,14 @@ def _by_coordinates(sums: RisingSums, mean: Array, rest: Array, phi: Array) -> t
     phi_phi = sums.d_a_a * a_phi**2 + 2.0 * sums.d_a_phi * a_phi + sums.d_phi_phi
     hessian = np.stack([logit_logit, mixed, mixed, phi_phi], axis=-1).reshape(-1, 2, 2)
     return gradient, hessian
+
+
+def pearson(sketch: BinomialSketch, coordinates: Array) -> Pearson:
+    """Squares of the rates about μ in units of μ(1 − μ)/n, which grow as n − 1 (Williams 1982)."""
+    mean, sums = special.expit(coordinates[:, 0]), sketch.rates
+    unit = mean * special.expit(-coordinates[:, 0])
+    return Pearson(
+        squares_about(sums, mean) / unit,
+        sums.size - sums.stores,
+        unit * (sums.size_squared - sums.size),
+    )

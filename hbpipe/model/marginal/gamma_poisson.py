@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from hbpipe.model.family import Array, Codes, Derivatives, Statistics
+from hbpipe.model.family import Array, Codes, Derivatives, Pearson, Statistics
 from hbpipe.model.grouped import Rows, float_sums, group, stack
-from hbpipe.model.marginal.rising import RisingCounts, log1p_ratio
-from hbpipe.model.rates import RateSums, merge_rate_sums, rate_sums
+from hbpipe.model.marginal.log1p import log1p_ratio
+from hbpipe.model.marginal.rising import RisingCounts
+from hbpipe.model.rates import RateSums, merge_rate_sums, rate_sums, squares_about
 
 
 @dataclass(frozen=True)
@@ -135,3 +136,22 @@ def log_no_pooling(sketch: PoissonSketch, held: Array) -> Array:
     Σ (y log y − y − log y!): the exposures cancel.
     """
     return sketch.counts.total_m_log_m() - sketch.counts.total() - sketch.log_factorial
+
+
+def log_probability(sketch: PoissonSketch, coordinates: Array) -> Array:
+    """Evaluate the log marginal alone, (G,)."""
+    rows, (log_mean, kappa) = sketch.exposures, coordinates.T
+    log_z = log_mean[rows.pool] + np.log(rows["exposure"])
+    z, y = np.exp(log_z), rows["count"]
+    u = kappa[rows.pool] * z
+    # log(1 + κz)/κ has the limit z at κ = 0.
+    per = np.divide(np.log1p(u), u, out=np.ones_like(u), where=u > 0)
+    rising = sketch.counts.value(np.ones(sketch.n_pools), kappa)
+    by_exposure = rows.sum(y * (log_z - u * per) - rows["stores"] * z * per)
+    return np.asarray(rising - sketch.log_factorial + by_exposure)
+
+
+def pearson(sketch: PoissonSketch, coordinates: Array) -> Pearson:
+    """Squares of the rates about m in units of m/E, which grow as m E (Breslow 1984)."""
+    mean, sums = np.exp(coordinates[:, 0]), sketch.rates
+    return Pearson(squares_about(sums, mean) / mean, mean * sums.size, mean**2 * sums.size_squared)

@@ -18,7 +18,7 @@ from itertools import combinations_with_replacement
 import numpy as np
 from numpy.typing import NDArray
 
-from hbpipe.model.family import Array, Codes, Derivatives
+from hbpipe.model.family import Array, Codes, Derivatives, Pearson
 from hbpipe.model.grouped import Rows, fold_moments, group, moments_of, stack
 from hbpipe.model.jets import Jet, constants, log, reciprocal
 from hbpipe.model.messages import Message, collect
@@ -169,6 +169,19 @@ def log_restriction_of_means(
         mixed = -0.5 * curvature + 2.0 * gradient[:, i] * gradient[:, j]
         hessian[:, i, j] = hessian[:, j, i] = mixed
     return value, gradient, hessian
+
+
+def pearson_of_means(
+    rows: Rows, weight: Array | float, mu: Array, variance: RowVariance
+) -> Pearson:
+    """Evaluate Σ w (ȳ − μ)²/V, which grows with τ² as Σ w/V; arguments as above."""
+    precision = weight / variance.value
+    squares = rows["m2"] + rows["n"] * (rows["mean"] - mu[rows.pool]) ** 2
+    return Pearson(
+        rows.sum(precision * squares),
+        rows.sum(precision * rows["n"]),
+        rows.sum(precision**2 * rows["n"]),
+    )
 
 
 def _empty(n_pools: int, dimensions: int) -> tuple[Array, Array]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hbpipe.model.family import Array, Codes, Derivatives, Statistics
+from hbpipe.model.family import Array, Codes, Derivatives, Pearson, Statistics
 from hbpipe.model.grouped import Rows, float_sums
 from hbpipe.model.jets import Jet, exp, reciprocal
 from hbpipe.model.marginal.means import (
@@ -26,6 +26,7 @@ from hbpipe.model.marginal.means import (
     mean_rows,
     merge_mean_rows,
     message_of_means,
+    pearson_of_means,
     regroup_mean_rows,
 )
 from hbpipe.model.messages import Message
@@ -148,3 +149,9 @@ def log_no_pooling(sketch: NormalSketch, held: Array) -> Array:
         scaled = np.where(free, n, sketch.within * np.exp(-2.0 * held[:, 2]))
         value = -0.5 * (n * LOG_2PI + scaled) - n * log_sigma
     return np.where(n > 0, value, 0.0)
+
+
+def pearson(sketch: NormalSketch, coordinates: Array) -> Pearson:
+    """Squares of the store means about μ in units of τ² + σ²/n."""
+    variance = _variance(sketch, coordinates)
+    return pearson_of_means(sketch.rows, sketch.rows["size"], coordinates[:, 0], variance)

@@ -6,6 +6,7 @@ A folder of simulated events looks like this::
                    day=2026-01-01/events.parquet, ...       layout "hive"
                    events.parquet                           layout "flat"
     out/truth/     chains.parquet  stores.parquet  days.parquet
+    out/stores.parquet      the table of stores: chain, id, format and size
 
 Events are drawn and written block by block, so memory does not grow with the number of days or
 of events. A day's file is the same, byte for byte, however many days are simulated: late rows
@@ -27,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hbpipe.errors import ConfigError, EventsError
-from hbpipe.run.simulate.delivery import WORLD_STREAM, Delivery, Layout
+from hbpipe.run.simulate.delivery import STORES_STREAM, WORLD_STREAM, Delivery, Layout
 from hbpipe.run.simulate.rows import AMOUNT_FAULTS, ROW_FAULTS
 from hbpipe.run.simulate.truth import World, draw_world
 
@@ -70,6 +71,8 @@ def simulate_events(
     on_day: Callable[[date, int], None] | None = None,
 ) -> SimulationSummary:
     """Write events of ``days`` days under ``out/events`` and the truth under ``out/truth``.
+
+    ``out/stores.parquet`` is a table of stores whose attributes tell something of the truth.
 
     Parameters
     ----------
@@ -125,6 +128,8 @@ def simulate_events(
             if on_day is not None:
                 on_day(day, counts[-1]["rows"])
     _write_truth(truth, world, first_day, counts)
+    attributes = world.attributes(np.random.default_rng([seed, STORES_STREAM]))
+    pq.write_table(attributes, out / "stores.parquet")
     total = sum(counts, Counter())
     return SimulationSummary(
         events_path=events,
@@ -166,14 +171,15 @@ def _check_shares(**shares: float) -> None:
 def _claim(out: Path) -> tuple[Path, Path]:
     """Make the two folders; refuse to mix with what is there."""
     events, truth = out / "events", out / "truth"
-    for folder in (events, truth):
-        if folder.exists():
+    for place in (events, truth, out / "stores.parquet"):
+        if place.exists():
             raise EventsError(
                 "There is something already where the simulation writes",
-                where={"folder": folder},
+                where={"folder": place},
                 remedy="name another folder, or remove this one first",
             )
-        folder.mkdir(parents=True)
+    events.mkdir(parents=True)
+    truth.mkdir(parents=True)
     return events, truth
 
 

@@ -19,7 +19,8 @@ from hbpipe.run.simulate.truth import World
 
 Layout = Literal["files", "hive", "flat"]
 
-WORLD_STREAM, _VOLUME_STREAM, _BLOCK_STREAM = range(3)  # second word of a random stream's seed
+#: The second word of a random stream's seed.
+WORLD_STREAM, _VOLUME_STREAM, _BLOCK_STREAM, STORES_STREAM = range(4)
 _LAGS = {1: 0.7, 2: 0.2, 3: 0.1}  # days between a late row's own day and its delivery
 _ELSEWHERE = 0.5  # of the copies, the share that comes in another file
 _CONFLICTING = 0.25  # of the copies, the share that contradicts the first

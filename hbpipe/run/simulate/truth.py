@@ -19,6 +19,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+#: From the stores that convert least to those that convert most, more often than not.
+FORMATS = ("kiosk", "street", "mall")
 _TRAFFIC_SPREAD = 1.7  # sd of log traffic; retail data show medians of 200 beside maxima of 10^6
 
 
@@ -59,6 +61,28 @@ class World:
                 "events_per_day": self.traffic,
                 "conversion": self.conversion,
                 "log_amount": self.log_amount,
+            }
+        )
+
+    def attributes(self, rng: np.random.Generator) -> pa.Table:
+        """Return one row per store: its chain, and a ``format`` and ``size_m2`` that tell of it.
+
+        Half the variance of what decides the format, ``kiosk``, ``street`` or ``mall``, is how the
+        store converts beside its chain; sizes grow with traffic.
+        """
+        alpha, beta = (self.hyperparameters[name] for name in ("alpha", "beta"))
+        mean, total = alpha / (alpha + beta), alpha + beta
+        sd = np.sqrt(mean * (1.0 - mean) / (1.0 + total))
+        own = ((self.conversion - mean[self.chain_of_store]) / sd[self.chain_of_store]).clip(-3, 3)
+        place = (own + rng.standard_normal(len(own))) / np.sqrt(2.0)
+        log_size = 5.5 + 0.3 * np.log(self.traffic / np.median(self.traffic))
+        size = np.exp(log_size + 0.4 * rng.standard_normal(len(own)))
+        return pa.table(
+            {
+                "chain_id": [self.chain_names[chain] for chain in self.chain_of_store],
+                "store_id": list(self.store_names),
+                "format": np.array(FORMATS)[np.digitize(place, (-0.7, 0.7))].tolist(),
+                "size_m2": np.round(np.maximum(size, 10.0)),
             }
         )
 

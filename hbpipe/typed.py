@@ -1,4 +1,4 @@
-"""The types of single settings: durations, times of day, names, and how they are typed."""
+"""How values of the settings are typed in YAML, and shown again."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ _METRIC_SCHEMA = {
     "required": ["family"],
     "properties": {"family": {"type": "string"}},
     "description": "a family, what fills its roles, and optionally where, transform, per, target, "
-    "fixed, hyperprior, overdispersion and nest",
+    "fixed, hyperprior, overdispersion, covariates and nest",
 }
 
 # Shown as they are typed, so that what is printed can be set again.

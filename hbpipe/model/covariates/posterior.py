@@ -1,0 +1,158 @@
+"""Posterior of the hyperparameters of pools with covariates, by the method asked for.
+
+The counterpart of ``integrate.py``. Normal families: the coefficients are integrated analytically,
+spread and noise by the quadrature of the base family. Counts: see ``draws.py``. First order and
+``auto``'s rule are those without covariates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hbpipe.errors import FitError
+from hbpipe.model.covariates.analytic import integrated_out, with_coefficients
+from hbpipe.model.covariates.draws import draw
+from hbpipe.model.covariates.nodes import CoefficientNodes, combine_nodes
+from hbpipe.model.covariates.prior import compile_prior
+from hbpipe.model.covariates.separation import standardise, unbounded
+from hbpipe.model.covariates.single import first_order, plug_in
+from hbpipe.model.covariates.sketch import CovariateSketch, StandardSketch
+from hbpipe.model.covariates.target import RegressionTarget, by_place, geometry_at_the_mean
+from hbpipe.model.families import get_family
+from hbpipe.model.family import Array, Family
+from hbpipe.model.geometry import LOCATION, NOISE, SPREAD
+from hbpipe.model.integrate import FIRST_ORDER_CURVATURE, UNCERTAINTIES, start_point
+from hbpipe.model.names import unknown
+from hbpipe.model.peak import Peak, find_peak
+from hbpipe.model.proper import check_proper
+from hbpipe.model.quadrature import quadrature
+from hbpipe.model.window import locate
+
+Parts = list[tuple[NDArray[np.int64], CoefficientNodes]]
+
+
+def coefficient_posterior(
+    family: Family,
+    sketch: CovariateSketch,
+    coordinates: Array,
+    *,
+    held: Array,
+    hyperprior: Any = None,
+    uncertainty: str = "auto",
+) -> CoefficientNodes:
+    """Posterior of the hyperparameters of ``G`` pools with covariates, as nodes.
+
+    Parameters are those of :func:`hbpipe.model.integrate.hyperposterior`, in the user's units.
+    Pools with collinear covariates are ``unidentified`` unless every coefficient has a normal
+    hyperprior.
+
+    Raises
+    ------
+    FitError
+        As there; also where the coefficients of counts are flat and the stores separated.
+    """
+    if uncertainty not in UNCERTAINTIES:
+        raise unknown("uncertainty", uncertainty, UNCERTAINTIES)
+    base = get_family(family.name, family.size)
+    coordinates = np.where(np.isnan(held), coordinates, held)
+    plain = plug_in(base, sketch, coordinates)
+    if uncertainty == "plug_in" or not np.isnan(held).any():
+        return plain
+    standard = standardise(base, sketch, apart=False)
+    target = _target(family, base, standard, held, hyperprior)
+    chosen, rest = (np.flatnonzero(found) for found in _usable(target))
+    parts = [(rest, replace(plain.select(rest), method=np.full(len(rest), "unidentified")))]
+    if len(chosen):
+        cut = target.select(chosen)
+        inside = standard.units.inside(coordinates)[chosen]
+        start = start_point(cut, by_place(inside, standard.x.shape[1]))
+        if hyperprior is not None:
+            _check(cut, start, hyperprior)
+        found = _infer(cut, find_peak(cut, start), uncertainty)
+        parts += [(chosen[pools], nodes) for pools, nodes in found]
+    return combine_nodes([part for part in parts if len(part[0])], len(coordinates))
+
+
+def _target(
+    family: Family, base: Family, sketch: StandardSketch, held: Array, hyperprior: Any
+) -> RegressionTarget:
+    fixed = frozenset(
+        axis.hyperparameter
+        for axis, known in zip(family.coordinates, ~np.isnan(held[0]), strict=True)
+        if known
+    )
+    geometry = geometry_at_the_mean(base)
+    own = by_place(sketch.units.inside(held), sketch.x.shape[1])
+    prior = compile_prior(family, hyperprior, sketch, held=fixed)
+    return RegressionTarget(base, geometry, sketch, prior, own)
+
+
+def _usable(target: RegressionTarget) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Pools whose data and hyperprior give a proper posterior, (G,), and the others."""
+    sketch, geometry = target.sketch, target.geometry
+    usable = geometry.integrable(sketch.whole)
+    if geometry.has_noise:
+        usable = usable | (~np.isnan(target.held[:, NOISE]) & (sketch.n_groups > 0))
+    known = ~np.isnan(target.held[:, LOCATION])
+    known |= np.linalg.eigvalsh(target.prior.precision)[:, 0] > 0
+    usable = usable & ((sketch.units.collinear < 0) | known)
+    # One value a store: where coefficients can meet them all, σ has no lower end.
+    spare = (sketch.n_groups > sketch.x.shape[1]) | known
+    for case in target.family.degeneracies(sketch.whole):
+        if case.status == "sigma_unidentified":
+            usable = usable & (spare | ~case.pools)
+    return usable, ~usable
+
+
+def _check(target: RegressionTarget, start: Array, spec: Any) -> None:
+    """Raise unless the posterior is proper."""
+    if target.geometry.location_is_analytic:
+        own = target.geometry.n_working
+        check_proper(integrated_out(target), start[:, :own], spec)
+        return
+    check_proper(target, start, spec)
+    if LOCATION not in target.free or "coefficients" not in spec:
+        return
+    endless = unbounded(target.family, target.sketch, target.prior.precision)
+    if endless.any():
+        pool = int(np.flatnonzero(endless)[0])
+        raise FitError(
+            f"the hyperprior {spec!r} gives an improper posterior: stores without a success, "
+            "failure or count let a coefficient grow for ever",
+            where={"pool": pool, "stores": int(target.sketch.n_groups[pool])},
+            expected="a posterior that integrates to one",
+            remedy="leave the coefficients out (their default is proper), or give them "
+            "normal(m, s)",
+        )
+
+
+def _infer(target: RegressionTarget, peak: Peak, uncertainty: str) -> Parts:
+    every = np.arange(target.n_pools)
+    if uncertainty == "first_order":
+        return [(every, first_order(target, peak))]
+    if uncertainty == "integrated" or SPREAD not in target.free:
+        return _integrate(target, peak)
+    enough = peak.curvature >= FIRST_ORDER_CURVATURE
+    quick, slow = np.flatnonzero(enough), np.flatnonzero(~enough)
+    parts: Parts = []
+    if len(quick):
+        parts.append((quick, first_order(target.select(quick), peak.select(quick))))
+    if len(slow):
+        found = _integrate(target.select(slow), peak.select(slow))
+        parts += [(slow[pools], nodes) for pools, nodes in found]
+    return parts
+
+
+def _integrate(target: RegressionTarget, peak: Peak) -> Parts:
+    if not target.geometry.location_is_analytic:
+        drawn = draw(target, locate(target, peak))
+        return [(pools, replace(nodes, curvature=peak.curvature[pools])) for pools, nodes in drawn]
+    own = target.geometry.n_working
+    alone = Peak(peak.point[:, :own], peak.covariance[:, :own, :own], peak.regular)
+    single = integrated_out(target)
+    nodes = with_coefficients(single, quadrature(single, locate(single, alone)))
+    return [(np.arange(target.n_pools), replace(nodes, curvature=peak.curvature))]
