@@ -17,7 +17,6 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
-from hbpipe.data.covariates import attributes
 from hbpipe.data.quantities import Metric, parse_metric
 from hbpipe.data.spelling import nearest
 from hbpipe.errors import ConfigError
@@ -30,6 +29,13 @@ from hbpipe.sections import (
     LakeSettings,
     Section,
     Stores,
+)
+from hbpipe.setting_checks import (
+    covariate_faults,
+    estimator_faults,
+    nest_faults,
+    nested_metric_faults,
+    pool_faults,
 )
 from hbpipe.typed import MetricName, MetricSetting
 
@@ -78,8 +84,11 @@ class Settings(Section):
     @model_validator(mode="after")
     def _cross_checks(self) -> Settings:
         self._metrics = tuple(parse_metric(name, raw) for name, raw in self.metrics.items())
-        faults = pool_faults(self.events.levels, self.inference.pool_by or ())
-        faults += estimator_faults(self.inference.estimator, self._metrics)
+        levels, inference = self.events.levels, self.inference
+        faults = pool_faults(levels, inference.pool_by or ())
+        faults += nest_faults(levels, inference.pool_by, inference.nest_by)
+        faults += estimator_faults(inference.estimator, self._metrics)
+        faults += nested_metric_faults(inference, self._metrics)
         faults += covariate_faults(self.stores.path, self._metrics)
         if faults:
             raise ValueError("\n".join(faults))
@@ -87,9 +96,15 @@ class Settings(Section):
 
     @property
     def pool_by(self) -> tuple[str, ...]:
-        """The levels that share a prior; by default every level above the unit."""
-        chosen = self.inference.pool_by
-        return self.events.levels[:-1] if chosen is None else chosen
+        """The levels that share a prior; by default all above the unit and above nested ones."""
+        chosen, nested = self.inference.pool_by, self.inference.nest_by
+        if chosen is not None:
+            return chosen
+        return self.events.levels[: self.events.levels.index((*nested, self.events.unit)[0])]
+
+    def nest_by(self, metric: Metric) -> tuple[str, ...]:
+        """Return the levels between pool and unit at which the priors of a metric vary."""
+        return self.inference.nest_by if metric.nest is None else metric.nest
 
     @property
     def parsed_metrics(self) -> tuple[Metric, ...]:
@@ -116,49 +131,6 @@ def digest(value: Any) -> str:
     """Hash a JSON-like value: 16 hexadecimal digits of SHA-256 over its canonical form."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def pool_faults(levels: Sequence[str], pool_by: Sequence[str]) -> list[str]:
-    """List what is wrong with the levels that share a prior."""
-    faults = [
-        f"inference.pool_by: {name!r} is not a level{nearest(name, levels)}"
-        for name in dict.fromkeys(pool_by)
-        if name not in levels
-    ]
-    if levels and levels[-1] in pool_by:
-        faults.append("inference.pool_by: a pool needs many units; name coarser levels only")
-    return faults
-
-
-def estimator_faults(estimator: str, metrics: Sequence[Metric]) -> list[str]:
-    """List the metrics whose family does not have the estimator."""
-    kind, _, variant = estimator.partition(":")
-    faults = []
-    for metric in metrics:
-        family = metric.fitted
-        if kind == "reml" and family.log_restriction is None:
-            faults.append(
-                f"inference.estimator: {family.name} of {metric.name} has no restricted "
-                "likelihood; use ml or map"
-            )
-        if kind == "moments" and variant and variant not in family.moments:
-            faults.append(
-                f"inference.estimator: {family.name} of {metric.name} has no moments:{variant}"
-                f"{nearest(variant, family.moments)}"
-            )
-    return faults
-
-
-def covariate_faults(path: str | None, metrics: Sequence[Metric]) -> list[str]:
-    """List the metrics whose covariates are in no table."""
-    if path is not None:
-        return []
-    return [
-        f"stores.path: the covariates of {metric.name} ({', '.join(columns)}) are columns of the "
-        "table of stores, and none is set"
-        for metric in metrics
-        if (columns := attributes(metric.covariates))
-    ]
 
 
 # --- loading ------------------------------------------------------------------------------------
@@ -202,12 +174,18 @@ def _pool_lines(values: Mapping[str, Any]) -> list[str]:
     """Check the pools even where another fault keeps the settings from being built."""
     sections = [values.get("events"), values.get("inference")]
     events, inference = ({} if not isinstance(s, Mapping) else s for s in sections)
-    lists = []
-    for found in (events.get("levels"), inference.get("pool_by")):
-        if not isinstance(found, str | list):
-            return []
-        lists.append([found] if isinstance(found, str) else [str(name) for name in found])
-    return pool_faults(*lists)
+    levels = _listed(events.get("levels"))
+    pool_by, nest_by = _listed(inference.get("pool_by")), _listed(inference.get("nest_by"))
+    if levels is None:
+        return []
+    return pool_faults(levels, pool_by or []) + nest_faults(levels, pool_by, nest_by or [])
+
+
+def _listed(found: Any) -> list[str] | None:
+    """Return names as they may be given, one or a list; None for anything else."""
+    if isinstance(found, str):
+        return [found]
+    return [str(name) for name in found] if isinstance(found, list) else None
 
 
 def _explain(error: ValidationError, origins: Mapping[str, str]) -> list[str]:

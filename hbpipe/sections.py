@@ -136,7 +136,13 @@ class Inference(Section):
     pool_by: Names | None = Field(
         None,
         description="the levels whose stores share one prior; [] for one prior over all, null for "
-        "every level above the unit",
+        "every level above the unit, or above those of nest_by",
+    )
+    nest_by: Names = Field(
+        (),
+        description="levels below those of pool_by, coarse to fine, whose groups have priors of "
+        "their own, which vary around their parent's: a group with few stores borrows from the "
+        "others",
     )
     window: Window = Field(
         28, description="how many days a release rests on, its as-of day the last; or all"

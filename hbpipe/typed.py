@@ -77,7 +77,7 @@ _METRIC_SCHEMA = {
     "required": ["family"],
     "properties": {"family": {"type": "string"}},
     "description": "a family, what fills its roles, and optionally where, transform, per, target, "
-    "fixed, hyperprior, overdispersion and covariates",
+    "fixed, hyperprior, overdispersion, covariates and nest",
 }
 
 # Shown as they are typed, so that what is printed can be set again.

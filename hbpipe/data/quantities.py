@@ -36,6 +36,7 @@ _METRIC_KEYS = (
     "fixed",
     "hyperprior",
     "overdispersion",
+    "nest",
     "covariates",
 )
 #: Columns that the lake's tables have of their own, so no level may be called so.
@@ -71,6 +72,8 @@ class Metric:
     terms: dict[str, Quantity] = field(default_factory=dict)
     #: The term that ``target`` is about, where there are several.
     target_term: str | None = None
+    #: The levels at which its priors vary; None for those of all metrics.
+    nest: tuple[str, ...] | None = None
     #: What the prior mean depends on beside the intercept.
     covariates: tuple[Covariate, ...] = ()
 
@@ -165,6 +168,7 @@ def parse_metric(name: str, raw: Any) -> Metric:
         terms=terms or {},
         target_term=target[1],
         cells=faults.collect(parse_cells, raw.get("overdispersion", {}), family),
+        nest=faults.collect(_nest, raw.get("nest")),
         covariates=faults.collect(parse_covariates, raw["covariates"], family)
         if "covariates" in raw
         else (),
@@ -260,6 +264,16 @@ def _target(raw: Any, terms: Mapping[str, Any] | None) -> tuple[float | None, st
     if raw["term"] not in terms:
         raise ValueError(f"target: unknown term {raw['term']!r}{nearest(str(raw['term']), terms)}")
     return _number("target", raw["value"]), str(raw["term"])
+
+
+def _nest(raw: Any) -> tuple[str, ...] | None:
+    """Parse the nested levels of a metric: false for none, or a list of names."""
+    if raw is None or raw is False:
+        return None if raw is None else ()
+    names = [raw] if isinstance(raw, str) else raw
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"nest is false, or levels of inference.nest_by, found {raw!r}")
+    return tuple(names)
 
 
 def _holdable(family: Family, raw: Mapping[str, Any]) -> tuple[str, ...]:

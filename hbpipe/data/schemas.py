@@ -192,7 +192,10 @@ def statistics_table(
 
 
 def hyperparameters_table(pool_levels: Mapping[str, pa.DataType]) -> Table:
-    """One row per as-of day, metric, pool and parameter."""
+    """One row per as-of day, metric, pool or nested group, and parameter.
+
+    A pool has null in the levels of the groups nested in it.
+    """
     return _table(
         {
             "as_of": _DAY,
@@ -205,7 +208,7 @@ def hyperparameters_table(pool_levels: Mapping[str, pa.DataType]) -> Table:
             "sd": _FLOAT,
             "run_id": _TEXT,
         },
-        key=["as_of", "metric", "pool", "parameter"],
+        key=["as_of", "metric", *pool_levels, "pool", "parameter"],
         partition_by=["as_of"],
     )
 
@@ -263,7 +266,10 @@ def _posterior_columns(quantiles: Sequence[float]) -> dict[str, pa.DataType]:
 
 
 def posteriors_table(levels: Mapping[str, pa.DataType], quantiles: Sequence[float]) -> Table:
-    """One row per as-of day, metric, unit and term."""
+    """One row per as-of day, metric, unit and term; and one for each nested group.
+
+    A group has null in the levels below its own, which ``level`` names.
+    """
     return _table(
         {
             "as_of": _DAY,
@@ -297,7 +303,8 @@ def posteriors_table(levels: Mapping[str, pa.DataType], quantiles: Sequence[floa
 def new_stores_table(pool_levels: Mapping[str, pa.DataType], quantiles: Sequence[float]) -> Table:
     """One row per as-of day, metric, pool and term: what to expect of a store never seen.
 
-    With covariates one for each kind of store that a pool has, named by ``covariates``.
+    ``level`` says what of it is new: the store alone, or a nested group that it belongs to. With
+    covariates one for each kind of store that a pool has, named by ``covariates``.
     """
     return _table(
         {
@@ -305,6 +312,7 @@ def new_stores_table(pool_levels: Mapping[str, pa.DataType], quantiles: Sequence
             "metric": _TEXT,
             **pool_levels,
             "pool": _TEXT,
+            "level": _TEXT,
             "covariates": _TEXT,
             "term": _TEXT,
             "mean": _FLOAT,
@@ -313,6 +321,6 @@ def new_stores_table(pool_levels: Mapping[str, pa.DataType], quantiles: Sequence
             "method": _TEXT,
             "run_id": _TEXT,
         },
-        key=["as_of", "metric", "pool", "covariates", "term"],
+        key=["as_of", "metric", *pool_levels, "pool", "covariates", "term"],
         partition_by=["as_of"],
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from scipy.special import betaln, gammaln
@@ -14,6 +14,7 @@ from hbpipe.errors import FitError
 from hbpipe.model import jets
 from hbpipe.model.family import Array
 from hbpipe.model.jets import Jet
+from hbpipe.model.names import suggestion
 
 #: Numbers, or one for each pool, (G,).
 Arguments: TypeAlias = "tuple[float | Array, ...]"
@@ -101,6 +102,19 @@ class Term:
         square = named.get(f"{self.parameter}_squared")
         evaluate = DENSITIES[self.density].log_density
         return evaluate(u, u * u if square is None else square, self.arguments)
+
+
+def read_term(parameter: str, text: Any) -> Term:
+    """Read the density of one parameter, such as ``"half_cauchy(5)"``."""
+    call = read_call(text) if isinstance(text, str) else None
+    if not call or call[0] not in DENSITIES:
+        raise FitError(
+            f"there is no hyperprior {text!r}",
+            where={"hyperparameter": parameter},
+            expected=f"one of {', '.join(DENSITIES)}",
+            remedy=suggestion(call[0] if call else text, DENSITIES),
+        )
+    return Term(parameter, call[0], read_arguments(*call))
 
 
 _CALL = re.compile(r"^\s*([a-z_]+)\s*(?:\((.*)\))?\s*$")

@@ -27,6 +27,8 @@ from hbpipe.model.declarations import Degeneracy, Description, Pearson, Regressi
 if TYPE_CHECKING:
     from hbpipe.model.dispersion import Dispersion
     from hbpipe.model.geometry import Geometry
+    from hbpipe.model.jets import Jet
+    from hbpipe.model.messages import Message
     from hbpipe.model.named import NamedSpace
     from hbpipe.model.sampling import Sampling
 
@@ -219,36 +221,32 @@ class Family:
     simulate: Callable[..., tuple[dict[str, NDArray[Any]], NDArray[np.int64], Array]]
     #: (sketch, coordinates) -> what REML adds to ``log_marginal``; None where there is no REML.
     log_restriction: Callable[[Any, Array], Derivatives] | None = None
+    #: (sketch, jets (G,)) -> the likelihood of each pool in its mean; None where not Gaussian.
+    location_message: Callable[[Any, list[Jet]], Message] | None = None
     #: For families whose spread coordinates mean the same with either sign.
     mirror: Mirror | None = None
-    #: What a caller of the library passes -> the family of that size, and its statistics, checked;
-    #: None where only the family's own statistics will do.
+    #: A caller's arrays -> the family of their size, and its statistics; None: as they are.
     admit: Callable[[Mapping[str, Any]], tuple[Family, dict[str, NDArray[Any]]]] | None = None
-    #: (sketch, held (G, D)) -> (G,) the largest log likelihood when every store has its own θ;
-    #: None where a family does not say.
+    #: (sketch, held (G, D)) -> (G,) the largest log likelihood when every store has its own θ.
     log_no_pooling: Callable[[Any, Array], Array] | None = None
-    #: The statistic that counts the observations behind a store's raw value; None where none
-    #: does and the number of events stands in.
+    #: The statistic that counts the observations behind a raw value; None: events stand in.
     sample_size: str | None = None
-    #: Whether a sketch is much smaller than the stores it stands for; where not, a pipeline leaves
-    #: its rows where they were made.
+    #: Whether a sketch is far smaller than its stores; where not, its rows stay where they are.
     compresses: bool = True
-    #: statistics -> each store's own estimate, (J,) or (J, P), NaN where its data determine none;
-    #: None where ``geometry`` gives it.
+    #: statistics -> each store's own estimate, (J,) or (J, P); None where ``geometry`` gives it.
     raw: Callable[[Statistics], Array] | None = None
     #: (statistics, hyperparameters of each store) -> sampling sd of ``raw``, ∞ where it has none.
     raw_sd: Callable[[Statistics, Hyperparameters], Array] | None = None
-    #: What integration over the hyperparameters needs to know; None where a family has no
-    #: posteriors but its own at given hyperparameters.
+    #: What integration over the hyperparameters needs to know; None where there is none.
     geometry: Geometry | None = None
     #: How totals vary over days or clusters of events; None where overdispersion is not measured.
     dispersion: Dispersion | None = None
-    #: The same for more than two hyperparameters, in place of ``geometry``.
+    #: What it needs for more than two hyperparameters, in place of ``geometry``.
     sampling: Sampling | None = None
     #: Its named hyperparameters as formulas, for hyperpriors; a ``geometry`` has its own.
     named: NamedSpace | None = None
-    #: (specification, sketch, names that are held) -> compiled hyperprior, where formulas of single
-    #: parameters do not suffice: (coordinates) -> log density with derivatives, with ``select``.
+    #: (specification, sketch, names that are held) -> compiled hyperprior, with ``select``, where
+    #: formulas of single parameters do not suffice.
     hyperprior: Callable[[Any, Any, frozenset[str]], Any] | None = None
     #: P, the number of coefficients or classes of a store's θ; None where θ is one number.
     size: int | None = None
@@ -282,10 +280,7 @@ class Family:
         return self.fold(both, np.tile(np.arange(stores), 2), stores)
 
     def raw_estimates(self, statistics: Statistics) -> Array:
-        """Each store's estimate from its own data alone, (J,) or (J, P); NaN where there is none.
-
-        A coefficient is estimated where the store's own design determines it.
-        """
+        """Each store's estimate from its own data alone, (J,) or (J, P); NaN where none is."""
         if self.raw is not None:
             return self.raw(statistics)
         assert self.geometry is not None, f"{self.name} has neither raw estimates nor a geometry"

@@ -33,13 +33,12 @@ from hbpipe.model.problem import (
 )
 from hbpipe.model.starts import first_start, inside, starts
 from hbpipe.model.statistics import admitted, check_covariates, check_link
+from hbpipe.model.status import bounds_reached, names_at_bound, status
 
 __all__ = ["Fit", "PoolFits", "fit", "fit_pools"]
 
 #: Two climbs found the same summit when their values differ by less, relative to 1 + |value|.
 _SAME_SUMMIT = 1e-8
-#: A walk that stopped with less slope than this without a proper maximum stands on a plain.
-_FLAT_NORM = 1e-3
 
 
 def fit(
@@ -52,6 +51,7 @@ def fit(
     covariates: Any = None,
     link: str | None = None,
     start: Mapping[str, Any] | None = None,
+    nesting: Mapping[str, Any] | None = None,
 ) -> Fit:
     """Estimate the hyperparameters of one pool of stores.
 
@@ -79,6 +79,9 @@ def fit(
         The family's link, ``identity``, ``logit`` or ``log``, for those who want to name it.
     start
         Hyperparameters to start from, in place of the moments.
+    nesting
+        Levels of groups between all stores and one, coarse to fine: name -> (J,) label of each
+        store's group, a whole number or text. See :func:`hbpipe.model.nesting.fit_nested`.
 
     Raises
     ------
@@ -91,16 +94,24 @@ def fit(
     model = get_family(family) if isinstance(family, str) else family
     model, arrays = admitted(model, statistics)
     check_link(model, link)
-    stores = len(arrays[model.statistics[0].name])
-    if covariates is not None or model.covariates is not None:
-        arrays["covariates"] = check_covariates(covariates, stores, model.covariates)
-        model = get_family(model.name, model.size, arrays["covariates"].shape[1])
-    sketch = model.compress(arrays, np.zeros(stores, np.int64), 1)
-    fits = fit_pools(
-        model, sketch, estimator=estimator, fixed=fixed, hyperprior=hyperprior, start=start
-    )
+    given: dict[str, Any] = {
+        "estimator": estimator,
+        "fixed": fixed,
+        "hyperprior": hyperprior,
+        "start": start,
+    }
+    if nesting is not None:
+        from hbpipe.model.nested_posterior import fit_labelled  # it builds on this module
+
+        fits: PoolFits = fit_labelled(model, arrays, nesting, covariates, **given)
+    else:
+        stores = len(arrays[model.statistics[0].name])
+        if covariates is not None or model.covariates is not None:
+            arrays["covariates"] = check_covariates(covariates, stores, model.covariates)
+            model = get_family(model.name, model.size, arrays["covariates"].shape[1])
+        fits = fit_pools(model, model.compress(arrays, np.zeros(stores, np.int64), 1), **given)
     if not fits.identified[0]:
-        raise _not_identified(model, fits)
+        raise _not_identified(fits.model, fits)
     return fits.pool(0)
 
 
@@ -238,9 +249,9 @@ def _report(
     family, best = problem.family, found.optimum
     pools = np.arange(len(first))
     curvature = _curvature(problem, best)
-    at_bound = _bounds_reached(problem, best)
-    status = _status(problem, best, at_bound, climbed=not estimator.startswith("moments"))
-    identified = problem.identified & (status != "flat")
+    at_bound = bounds_reached(problem, best)
+    words = status(problem, best, at_bound, climbed=not estimator.startswith("moments"))
+    identified = problem.identified & (words != "flat")
     return PoolFits(
         family=family.name,
         estimator=estimator,
@@ -254,8 +265,8 @@ def _report(
         iterations=best.rounds,
         converged=best.converged & identified,
         boundary=np.asarray(at_bound.any(axis=1)),
-        at_bound=_names_at_bound(family, best.coordinates, at_bound),
-        status=tuple(status.tolist()),
+        at_bound=names_at_bound(family, best.coordinates, at_bound),
+        status=tuple(words.tolist()),
         identified=identified,
         n_groups=problem.sketch.n_groups,
         start_values=found.start_values,
@@ -274,39 +285,6 @@ def _curvature(problem: Problem, best: Optimum) -> Curvature:
     used = problem.free & (best.active == 0)
     scale = problem.family.scale(problem.sketch)
     return Curvature.of(best.hessian, np.where(used, 0.0, best.gradient), scale, used)
-
-
-def _names_at_bound(
-    family: Family, coordinates: Array, at_bound: NDArray[np.bool_]
-) -> tuple[tuple[str, ...], ...]:
-    if family.mirror is not None:
-        return family.mirror.names(coordinates, at_bound)
-    names = [axis.hyperparameter for axis in family.coordinates]
-    return tuple(tuple(name for name, on in zip(names, row, strict=True) if on) for row in at_bound)
-
-
-def _bounds_reached(problem: Problem, best: Optimum) -> NDArray[np.bool_]:
-    """Estimated coordinates on a bound, by the gradient or because the data put them there."""
-    lower, upper = problem.family.bounds
-    on_bound = (best.coordinates <= lower) | (best.coordinates >= upper)
-    return np.asarray(np.isnan(problem.held) & on_bound)
-
-
-def _status(
-    problem: Problem, best: Optimum, at_bound: NDArray[np.bool_], *, climbed: bool
-) -> NDArray[np.str_]:
-    """One word per pool; the data's own word comes first."""
-    spreads = problem.family.spreads
-    lost = (at_bound & (best.coordinates <= problem.family.bounds[0]))[:, spreads].any(axis=1)
-    alike = lost & np.all(best.coordinates[:, spreads] == 0, axis=1)
-    held_all = ~np.isnan(problem.held).any(axis=1)
-    flat = ~best.converged & (best.gradient_norm <= _FLAT_NORM) & climbed
-    words = np.select(
-        [problem.status != "", held_all, flat, ~best.converged, alike, lost, at_bound.any(axis=1)],
-        [problem.status, "fixed", "flat", "not_converged", "no_spread", "singular", "at_bound"],
-        "ok",
-    )
-    return np.asarray(words, dtype="U32")
 
 
 def _not_identified(family: Family, fits: PoolFits) -> FitError:

@@ -96,8 +96,11 @@ class Fit:
 
     @property
     def pooling(self) -> Pooling:
-        """The likelihoods under complete, partial and no pooling, side by side."""
-        return compare(self)
+        """The likelihoods under complete, partial and no pooling, side by side.
+
+        Partial pooling is one prior over all stores, also where the fit has nested levels.
+        """
+        return compare(self.pools.without_levels().pool(0))
 
     @property
     def story(self) -> str:
@@ -165,6 +168,10 @@ class PoolFits:
         """The family."""
         return get_family(self.family, self.size, self.covariates)
 
+    def without_levels(self) -> PoolFits:
+        """Return the fits of the same stores without nested levels, of which these have none."""
+        return self
+
     def curvature_of(self, number: int) -> Array:
         """Eigenvalues of one pool, ascending, without those of coordinates left out."""
         lower, upper = self.model.bounds
@@ -218,7 +225,7 @@ class PoolFits:
         parts["fixed"] = {
             name: np.asarray(v)[at] if np.ndim(v) else v for name, v in self.fixed.items()
         }
-        return PoolFits(**parts)
+        return type(self)(**parts)
 
 
 def _plain(value: Array) -> Any:

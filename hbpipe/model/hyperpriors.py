@@ -27,7 +27,7 @@ import numpy as np
 
 from hbpipe.errors import FitError
 from hbpipe.model import jets
-from hbpipe.model.densities import DENSITIES, Term, read_arguments, read_call
+from hbpipe.model.densities import Term, read_arguments, read_call, read_term
 from hbpipe.model.family import Array, Codes, Family
 from hbpipe.model.geometry import LOCATION, Named
 from hbpipe.model.jets import Jet
@@ -212,23 +212,16 @@ def _read_term(family: str, geometry: Space, parameter: str, text: str) -> Term:
             expected=f"one of {', '.join(geometry.names)}",
             remedy=suggestion(parameter, geometry.names),
         )
-    call = read_call(text) if isinstance(text, str) else None
-    if not call or call[0] not in DENSITIES:
-        raise FitError(
-            f"there is no hyperprior {text!r}",
-            where={"hyperparameter": parameter},
-            expected=f"one of {', '.join(DENSITIES)}",
-            remedy=suggestion(call[0] if call else text, DENSITIES),
-        )
-    name = call[0]
+    term = read_term(parameter, text)
     is_location = parameter in {names[LOCATION] for names in geometry.parametrisations}
-    if geometry.location_has_any_sign and is_location and name not in ("normal", "uniform"):
+    any_sign = geometry.location_has_any_sign and is_location
+    if any_sign and term.density not in ("normal", "uniform"):
         raise FitError(
             f"the hyperprior of {parameter} is {text!r}",
             expected=f"normal(m, s) or uniform: {parameter} may have any sign",
             remedy="give one of these; spread and noise may have any density",
         )
-    return Term(parameter, name, read_arguments(name, call[1]))
+    return term
 
 
 def _parametrisation(family: str, geometry: Space, names: frozenset[str]) -> tuple[str, ...]:

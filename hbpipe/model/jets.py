@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from hbpipe.model.family import Array
+from hbpipe.model.family import Array, Codes
 
 Scalar: TypeAlias = "float | Array"
 
@@ -69,6 +69,19 @@ class Jet:
 
     __rmul__ = __mul__
 
+    def take(self, rows: Codes) -> Jet:
+        """Return some of the pools, any of them several times."""
+        return Jet(self.value[rows], self.gradient[rows], self.hessian[rows])
+
+    def embed(self, dimension: int) -> Jet:
+        """Return the same formula as one of ``dimension`` variables, the first of them its own."""
+        more = dimension - self.gradient.shape[1]
+        return Jet(
+            self.value,
+            np.pad(self.gradient, ((0, 0), (0, more))),
+            np.pad(self.hessian, ((0, 0), (0, more), (0, more))),
+        )
+
     def apply(self, value: Array, first: Array, second: Array) -> Jet:
         """Compose with a function of one variable, given its value and two derivatives here."""
         outer = self.gradient[:, :, None] * self.gradient[:, None, :]
@@ -85,6 +98,31 @@ def variables(point: Array) -> list[Jet]:
     none = np.zeros((pools, dimension, dimension))
     rows = np.broadcast_to(np.eye(dimension)[:, None, :], (dimension, pools, dimension))
     return [Jet(point[:, d].copy(), rows[d].copy(), none) for d in range(dimension)]
+
+
+def constants(values: Array, dimension: int) -> Jet:
+    """Return numbers (G,) as a jet that depends on none of its ``dimension`` variables."""
+    pools = len(values)
+    return Jet(values, np.zeros((pools, dimension)), np.zeros((pools, dimension, dimension)))
+
+
+def total(jet: Jet, codes: Codes, n_groups: int) -> Jet:
+    """Sum a jet (R,) by group, in row order: ``codes`` (R,) to ``n_groups``."""
+    dimension = jet.gradient.shape[1]
+    gradient = np.zeros((n_groups, dimension))
+    hessian = np.zeros((n_groups, dimension, dimension))
+    for i in range(dimension):
+        gradient[:, i] = np.bincount(codes, jet.gradient[:, i], n_groups)
+        for j in range(i, dimension):
+            mixed = np.bincount(codes, jet.hessian[:, i, j], n_groups)
+            hessian[:, i, j] = hessian[:, j, i] = mixed
+    return Jet(np.bincount(codes, jet.value, n_groups).astype(np.float64), gradient, hessian)
+
+
+def reciprocal(jet: Jet) -> Jet:
+    """One over a jet that is not zero."""
+    inverse = 1.0 / jet.value
+    return jet.apply(inverse, -(inverse**2), 2.0 * inverse**3)
 
 
 def constant(value: Array) -> Jet:

@@ -106,7 +106,7 @@ def update_pools(
         moments = store_moments(geometry, part, size[rows], raw[rows])
         _write(out, rows, moments)
         noise[rows] = np.sum(part.weight * part.noise, axis=1)
-        spread_out = ~_is_plain(nodes, pools[rows])
+        spread_out = ~is_plain(nodes, pools[rows])
         if len(levels) and spread_out.any():
             some = part if full is not None else part.take(spread_out)
             out["quantiles"][rows[spread_out]] = _limits(
@@ -194,8 +194,12 @@ def _split(rows: NDArray[np.int64], width: int) -> Iterator[NDArray[np.int64]]:
         yield rows[begin : begin + length]
 
 
-def _is_plain(nodes: Nodes | CoefficientNodes, pools: Codes) -> NDArray[np.bool_]:
-    return np.isin(nodes.method[pools], PLAIN)
+def is_plain(nodes: AnyNodes, pools: Codes) -> NDArray[np.bool_]:
+    """Whether the prior of each row's pool is known: a plain method, and no open prior mean."""
+    plain = np.isin(nodes.method[pools], PLAIN)
+    if not isinstance(nodes, Nodes):
+        return plain
+    return np.asarray(plain & (nodes.location_variance[pools, 0, 0] == 0))
 
 
 def _plain_posterior(
@@ -224,7 +228,7 @@ def _plug_in(
     for rows in _split(np.arange(len(pools)), 1):
         posterior = _plain_posterior(family, hyperparameters, statistics, pools, rows)
         out["sd_plug_in"][rows] = family.describe(posterior, levels[:0]).sd
-        plain = _is_plain(nodes, pools[rows])
+        plain = is_plain(nodes, pools[rows])
         if plain.any():
             chosen = {name: values[plain] for name, values in posterior.items()}
             described = family.describe(chosen, levels)
@@ -267,7 +271,7 @@ def cdf_pools(
     at = one_per_store(points, len(pools), "points")
     out = np.empty(len(pools))
     for rows, part, full in _blocks(nodes, pools, statistics):
-        plain = _is_plain(nodes, pools[rows])
+        plain = is_plain(nodes, pools[rows])
         if plain.any():
             posterior = _plain_posterior(family, hyperparameters, statistics, pools, rows[plain])
             out[rows[plain]] = family.describe(posterior, np.empty(0)).cdf(at[rows[plain]])

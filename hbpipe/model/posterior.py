@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,23 +17,17 @@ from hbpipe.model.arguments import (
 )
 from hbpipe.model.chains import R_HAT_LIMIT
 from hbpipe.model.closed_forms import CLOSED_FORMS, ClosedForm, closed_form, is_closed_form
-from hbpipe.model.covariates.nodes import CoefficientNodes, covariate_mixtures
-from hbpipe.model.family import Array, Description, Family, Statistics
+from hbpipe.model.families import get_family
+from hbpipe.model.family import Array, Codes, Description, Family, Statistics
 from hbpipe.model.fits import Fit, PoolFits
-from hbpipe.model.geometry import geometry_of
 from hbpipe.model.integrate import UNCERTAINTIES, integrate_pools
-from hbpipe.model.mixture import Mixture
 from hbpipe.model.names import unknown
-from hbpipe.model.pooling import complete_pooling, no_pooling
-from hbpipe.model.pools import (
-    PosteriorColumns,
-    cdf_pools,
-    update_pools,
-)
-from hbpipe.model.predictive import mix_predictive
+from hbpipe.model.pooling import CompletePooling, complete_pooling, no_pooling
+from hbpipe.model.pools import PosteriorColumns, cdf_pools, update_pools
+from hbpipe.model.prediction import predict_pool
+from hbpipe.model.remembered import remembered
 from hbpipe.model.sampled_nodes import AnyNodes, SampledNodes
-from hbpipe.model.sampled_update import PLAIN, covariance_sampled, predict_sampled
-from hbpipe.model.shrink import pool_posterior
+from hbpipe.model.sampled_update import covariance_sampled
 from hbpipe.model.statistics import admitted, check_covariates
 
 __all__ = [
@@ -55,6 +48,7 @@ def posterior(
     uncertainty: str = "auto",
     quantiles: float | tuple[float, ...] = (0.025, 0.5, 0.975),
     covariates: Any = None,
+    nesting: Mapping[str, Any] | None = None,
 ) -> Posterior:
     """Update stores with what a fit learnt of their pool.
 
@@ -78,10 +72,15 @@ def posterior(
         six digits of its level.
     covariates
         (J, P) array-like, coded as those of the fit, where it has any.
+    nesting
+        For a fit with nested levels, which has no ``first_order``: name of a level -> (J,) label
+        of each store's group. A group that the fit does not know is a new one of its parent.
 
     Returns
     -------
     Posterior
+        With nesting a :class:`hbpipe.model.nested_posterior.NestedPosterior`, whose ``levels``
+        has the posteriors of the groups' means.
 
     Raises
     ------
@@ -91,7 +90,27 @@ def posterior(
         If the method or a level is wrong, two levels share a column's name, or the hyperprior
         gives an improper posterior.
     """
-    model, arrays = admitted(fit.pools.model, statistics)
+    from hbpipe.model.nested_posterior import LabelledFits, nested_posterior  # it builds on this
+
+    model, arrays = _admitted(fit, statistics, covariates)
+    if nesting is not None or isinstance(fit.pools, LabelledFits):
+        return nested_posterior(fit.pools, arrays, nesting, uncertainty, quantiles)
+    complete = complete_pooling(fit.pools)
+    if is_closed_form(uncertainty):
+        closed = closed_form(fit, arrays, uncertainty)
+        return Posterior(model, fit.pools, closed.nodes, arrays, quantiles, complete, closed=closed)
+    if uncertainty not in UNCERTAINTIES:
+        raise unknown("uncertainty", uncertainty, (*UNCERTAINTIES, *CLOSED_FORMS))
+    nodes = remembered(fit.pools, uncertainty, _integrate)
+    return Posterior(model, fit.pools, nodes, arrays, quantiles, complete)
+
+
+def _admitted(
+    fit: Fit, statistics: Mapping[str, Any], covariates: Any
+) -> tuple[Family, dict[str, NDArray[Any]]]:
+    """Check statistics of the family of a fit, and that they are of the fit's size."""
+    family = get_family(fit.family, fit.pools.size, fit.pools.covariates)
+    model, arrays = admitted(family, statistics)
     if model.size != fit.pools.size:
         raise StatisticsError(
             f"the statistics are those of {model.size} coefficients or classes",
@@ -99,37 +118,16 @@ def posterior(
             expected=f"{fit.pools.size}, as the fit has",
             remedy="pass the statistics that the fit was made from, or of the same columns",
         )
-    if model.covariates is not None:
+    if family.covariates is not None:
         stores = len(arrays[model.statistics[0].name])
-        arrays["covariates"] = check_covariates(covariates, stores, model.covariates)
+        arrays["covariates"] = check_covariates(covariates, stores, family.covariates)
     elif covariates is not None:
         raise FitError(
             "there are covariates, and the fit has none",
             expected="covariates of the fit and of its posteriors, or of neither",
             remedy="fit with `covariates` too, or leave them out",
         )
-    if is_closed_form(uncertainty):
-        closed = closed_form(fit, arrays, uncertainty)
-        return Posterior(model, fit.pools, closed.nodes, arrays, quantiles, closed)
-    if uncertainty not in UNCERTAINTIES:
-        raise unknown("uncertainty", uncertainty, (*UNCERTAINTIES, *CLOSED_FORMS))
-    return Posterior(model, fit.pools, _nodes_of(fit.pools, uncertainty), arrays, quantiles)
-
-
-#: Nodes by (identity of the fit, uncertainty), for as long as the fit lives: an analyst who
-#: updates several sets of stores with one fit integrates once.
-_NODES: dict[tuple[int, str], AnyNodes] = {}
-
-
-def _nodes_of(fits: PoolFits, uncertainty: str) -> AnyNodes:
-    key = (id(fits), uncertainty)
-    if key not in _NODES:
-        nodes = integrate_pools(fits, uncertainty=uncertainty)
-        if isinstance(nodes, SampledNodes) and not nodes.converged[0]:
-            raise _chains_disagree(nodes)
-        _NODES[key] = nodes
-        weakref.finalize(fits, _NODES.pop, key, None)
-    return _NODES[key]
+    return model, arrays
 
 
 def posterior_pools(
@@ -158,6 +156,14 @@ def posterior_pools(
     )
 
 
+class PointEstimates(Protocol):
+    """Point estimates of the hyperparameters of pools."""
+
+    @property
+    def hyperparameters(self) -> dict[str, Array]:
+        """Name -> (G,)."""
+
+
 class Posterior(Mapping[str, Array]):
     """Posteriors of ``J`` stores.
 
@@ -180,19 +186,23 @@ class Posterior(Mapping[str, Array]):
     def __init__(
         self,
         family: Family,
-        fits: PoolFits,
+        point: PointEstimates,
         nodes: AnyNodes,
         statistics: Statistics,
         quantiles: float | tuple[float, ...],
+        complete: CompletePooling,
+        *,
         closed: ClosedForm | None = None,
+        codes: Codes | None = None,
     ) -> None:
         self.nodes = nodes
         self._closed = closed
         self.method = str(nodes.method[0])
         self._family = family
-        self._fits = fits
+        self._point = point.hyperparameters
         self._statistics = statistics
-        self._codes = np.zeros(len(next(iter(statistics.values()))), dtype=np.int64)
+        stores = len(next(iter(statistics.values())))
+        self._codes = np.zeros(stores, np.int64) if codes is None else np.asarray(codes)
         names = quantile_names(checked_levels(quantiles))
         columns = self._update(quantiles)
         self._columns: dict[str, Array] = {
@@ -201,7 +211,7 @@ class Posterior(Mapping[str, Array]):
         }
         for number, name in enumerate(names):
             self._columns[name] = columns.quantiles[..., number]
-        self._columns |= self._side_by_side()
+        self._columns |= self._side_by_side(complete)
 
     def __getitem__(self, name: str) -> Array:
         return self._columns[name]
@@ -221,9 +231,8 @@ class Posterior(Mapping[str, Array]):
         """Posterior variance of each store's θ, (J,); with ``T`` > 1 terms a matrix, (J, T, T)."""
         if not isinstance(self.nodes, SampledNodes) or self["sd"].ndim == 1:
             return np.asarray(np.square(self["sd"]))
-        fits = self._fits
         return covariance_sampled(
-            self._family, self.nodes, fits.hyperparameters, self._statistics, self._codes
+            self._family, self.nodes, self._point, self._statistics, self._codes
         )
 
     def cdf(self, x: Array | float) -> Array:
@@ -233,10 +242,7 @@ class Posterior(Mapping[str, Array]):
         """
         if self._closed is not None:
             return self._closed.law().cdf(one_per_store(x, len(self._codes), "points"))
-        fits = self._fits
-        return cdf_pools(
-            self._family, self.nodes, fits.hyperparameters, self._statistics, self._codes, x
-        )
+        return cdf_pools(self._family, self.nodes, self._point, self._statistics, self._codes, x)
 
     def quantile(self, q: float | tuple[float, ...]) -> Array:
         """Quantiles at one level, (J,), or at several, (J, Q); with terms (J, T) or (J, T, Q)."""
@@ -265,34 +271,22 @@ class Posterior(Mapping[str, Array]):
             If a level is not strictly between 0 and 1.
         """
         amount = checked_exposure(exposure, len(self._codes), self._family.exposure_width)
-        at = {name: v[self._codes] for name, v in self._fits.hyperparameters.items()}
         levels = checked_levels(quantiles)
         if self._closed is not None:
             return self._closed.law(amount, levels)
-        law = self._family.update(self._statistics, at)
-        if self.method in PLAIN:
-            return self._family.predict(law, amount, at, levels)
-        if isinstance(self.nodes, SampledNodes):
-            return predict_sampled(self._family, self.nodes, self._statistics, amount, levels)
-        mixture, noise = self._mixture()
-        parts = dict(zip(law, mixture.parameters, strict=True))
-        known = {"sigma": np.sqrt(noise)}
-        return mix_predictive(self._family, parts, mixture.weight, amount, known, levels)
+        return predict_pool(
+            self._family, self.nodes, self._of_stores(), self._statistics, amount, levels
+        )
 
-    def _mixture(self) -> tuple[Mixture, Array]:
-        """Posteriors as mixtures over nodes, and noise variances (1, K) or (J, K)."""
-        assert not isinstance(self.nodes, SampledNodes)
-        size, raw = geometry_of(self._family).sizes(self._statistics)
-        if isinstance(self.nodes, CoefficientNodes):
-            return covariate_mixtures(self.nodes, self._statistics["covariates"], size, raw)
-        return pool_posterior(self.nodes, size, raw)
+    def _of_stores(self) -> dict[str, Array]:
+        """Point estimates of each store's pool, name -> (J, ...)."""
+        return {name: values[self._codes] for name, values in self._point.items()}
 
-    def _side_by_side(self) -> dict[str, Array]:
+    def _side_by_side(self, complete: CompletePooling) -> dict[str, Array]:
         """Each store by itself, and all stores of the fit as one."""
-        complete = complete_pooling(self._fits)
-        alike = complete.of_stores(self._family, self._statistics, self._codes)
-        of_stores = {name: v[self._codes] for name, v in self._fits.hyperparameters.items()}
-        raw, sd = no_pooling(self._family, self._statistics, of_stores)
+        raw, sd = no_pooling(self._family, self._statistics, self._of_stores())
+        every = np.zeros(len(self._codes), np.int64)
+        alike = complete.of_stores(self._family, self._statistics, every)
         return {
             "no_pooling": raw,
             "no_pooling_sd": sd,
@@ -306,11 +300,19 @@ class Posterior(Mapping[str, Array]):
         return update_pools(
             self._family,
             self.nodes,
-            self._fits.hyperparameters,
+            self._point,
             self._statistics,
             self._codes,
             quantiles=quantiles,
         )
+
+
+def _integrate(fits: PoolFits, *, uncertainty: str) -> AnyNodes:
+    """Integrate one pool; FitError where its Markov chains disagree."""
+    nodes = integrate_pools(fits, uncertainty=uncertainty)
+    if isinstance(nodes, SampledNodes) and not nodes.converged[0]:
+        raise _chains_disagree(nodes)
+    return nodes
 
 
 def _chains_disagree(nodes: SampledNodes) -> FitError:

@@ -33,7 +33,8 @@ def first_start(problem: Problem, start: Mapping[str, Any] | None) -> Array:
 def starts(problem: Problem, first: Array) -> list[Array]:
     """Give the first start, the same without spread, and the same with a large spread.
 
-    Every coordinate that begins at 0 is a spread of something.
+    Every coordinate that begins at 0 is a spread of something. Spreads of several levels of
+    groups may each be zero alone.
     """
     family = problem.family
     bounded = family.bounds[0] == 0.0
@@ -45,6 +46,17 @@ def starts(problem: Problem, first: Array) -> list[Array]:
     apart = np.where(bounded, scale, alike)
     found = [first, problem.settle(alike), problem.settle(apart)]
     if family.mirror is None:
-        return found
+        return found + _level_by_level(problem, first, scale)
     # Where the gradient vanishes at 0 by symmetry, no climb may begin there.
     return [problem.settle(lifted(start, _LIFT * scale, bounded)) for start in found]
+
+
+def _level_by_level(problem: Problem, first: Array, scale: Array) -> list[Array]:
+    """Without and with a large spread of each level, where there are several."""
+    axes, found = problem.family.spreads, []
+    for axis in axes if len(axes) > 1 else []:
+        for spread in (np.zeros(len(first)), scale[:, axis]):
+            start = first.copy()
+            start[:, axis] = spread
+            found.append(problem.settle(start))
+    return found

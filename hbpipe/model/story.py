@@ -17,6 +17,8 @@ _ENDINGS = {
     "fixed": "Every hyperparameter was held, so nothing was estimated.",
     "no_spread": "There is no spread: the stores differ no more than chance would have it, and a "
     "plug-in posterior has no width.",
+    "singular": "The covariance between stores has lost a rank: the data show fewer directions of "
+    "spread than there are coefficients.",
     "at_bound": "It is at the edge of what is possible.",
     "not_converged": "The walk stopped before it reached a maximum: do not use these values.",
     "flat": "The likelihood is flat there: the data do not determine the hyperparameters.",

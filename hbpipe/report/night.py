@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from hbpipe.data.lake import Lake
+from hbpipe.data.quantities import RESERVED
 from hbpipe.report.tables import markdown_table, text_table
 from hbpipe.run.releases import RELEASED, read
 
@@ -139,23 +141,29 @@ def describe_release(lake: Lake, row: dict[str, Any], **run: Any) -> NightReport
 
 def _pools(lake: Lake, row: dict[str, Any]) -> list[dict[str, Any]]:
     read_as = {"environment": row["environment"], "release": row["release"]}
-    hyper = read(lake, "hyperparameters", **read_as).to_pylist()
-    fits = read(lake, "fits", **read_as).to_pylist()
-    records = {
-        (fit["metric"], fit["pool"]): {"metric": fit["metric"], "pool": fit["pool"]} for fit in fits
-    }
-    for found in hyper:
-        record = records[found["metric"], found["pool"]]
+    hyper = read(lake, "hyperparameters", **read_as)
+    levels = [name for name in hyper.column_names if name not in RESERVED]
+    fits = {_pool_key(fit, levels): fit for fit in read(lake, "fits", **read_as).to_pylist()}
+    records = {key: {"metric": fit["metric"], "pool": fit["pool"]} for key, fit in fits.items()}
+    for found in hyper.to_pylist():
+        # Nested groups have priors of their own, and no fits.
+        record = records.get(_pool_key(found, levels), {})
         record[found["parameter"]] = found["value"]
-    for fit in fits:
-        record = records[fit["metric"], fit["pool"]]
-        record |= {"stores": fit["n_groups"], "method": fit["method"], "status": fit["status"]}
+    for key, fit in fits.items():
+        record = {"stores": fit["n_groups"], "method": fit["method"], "status": fit["status"]}
+        records[key] |= record
     return list(records.values())
+
+
+def _pool_key(row: dict[str, Any], levels: list[str]) -> tuple[Any, ...]:
+    return (row["metric"], row["pool"], *(row.get(name) for name in levels))
 
 
 def _most_shrunk(lake: Lake, row: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the stores whose estimate moved furthest from their raw value, in posterior sds."""
     table = read(lake, "posteriors", environment=row["environment"], release=row["release"])
+    keys = table.column_names[2 : table.column_names.index("level")]
+    table = table.filter(pc.equal(table["level"], keys[-1]))
     moved = np.abs(_floats(table, "raw") - _floats(table, "mean")) / _floats(table, "sd")
     moved[np.isnan(moved)] = -1.0
     top = np.argsort(-moved, kind="stable")[:_SHOWN]
@@ -166,7 +174,6 @@ def _most_shrunk(lake: Lake, row: dict[str, Any]) -> list[dict[str, Any]]:
         if name.startswith("q0.") and table[name].null_count < table.num_rows
     ]
     ends = [*quantiles[:1], *quantiles[-1:]]
-    keys = table.column_names[2 : table.column_names.index("level")]
     term = [] if set(table["term"].unique().to_pylist()) <= {"theta"} else ["term"]
     columns = ["metric", *keys, *term, "n", "raw", "mean", *dict.fromkeys(ends), "weight"]
     shown: list[dict[str, Any]] = (

@@ -39,9 +39,15 @@ def pool_columns(night: Night) -> dict[str, pa.DataType]:
     return {name: level_columns(night)[name] for name in night.settings.pool_by}
 
 
+def group_columns(night: Night) -> dict[str, pa.DataType]:
+    """Return the levels that name a pool, or a nested group of one."""
+    names = (*night.settings.pool_by, *night.settings.inference.nest_by)
+    return {name: level_columns(night)[name] for name in names}
+
+
 def tables(night: Night) -> dict[str, schemas.Table]:
     """Return every table of the lake."""
-    levels, pools = level_columns(night), pool_columns(night)
+    levels, pools, groups = level_columns(night), pool_columns(night), group_columns(night)
     quantiles = night.settings.inference.quantiles
     families = [metric.family for metric in night.metrics]
     clusters = any(metric.cells.clusters for metric in night.metrics)
@@ -52,10 +58,10 @@ def tables(night: Night) -> dict[str, schemas.Table]:
         "audits": schemas.AUDITS,
         "releases": schemas.RELEASES,
         "statistics": schemas.statistics_table(levels, families, clusters=clusters),
-        "hyperparameters": schemas.hyperparameters_table(pools),
+        "hyperparameters": schemas.hyperparameters_table(groups),
         "fits": schemas.fits_table(pools),
         "posteriors": schemas.posteriors_table(levels, quantiles),
-        "new_stores": schemas.new_stores_table(pools, quantiles),
+        "new_stores": schemas.new_stores_table(groups, quantiles),
     }
 
 

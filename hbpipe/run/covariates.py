@@ -16,8 +16,8 @@ from hbpipe.model.design import Design
 from hbpipe.model.grouped import Rows, merge_counts
 from hbpipe.run.audits import Check, PosteriorTally, at_most
 from hbpipe.run.coding import count_sizes, cover, design_of
-from hbpipe.run.fits import Pool, number_pools, pool_codes
 from hbpipe.run.night import Night
+from hbpipe.run.tree import Pool, number_pools, pool_codes
 from hbpipe.run.typical import Coded, describe_new_stores
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,18 @@ from hbpipe.data.quantities import Metric
 from hbpipe.data.schemas import quantile_name
 from hbpipe.model.delta import standard_deviations
 from hbpipe.model.design import Design
-from hbpipe.model.family import Family
+from hbpipe.model.family import Array, Family
+from hbpipe.model.geometry import geometry_of
 from hbpipe.model.pools import update_pools
-from hbpipe.model.sampled_nodes import SampledNodes
+from hbpipe.model.sampled_nodes import AnyNodes, SampledNodes
 from hbpipe.run import commits
 from hbpipe.run.covariates import told
-from hbpipe.run.fits import MetricFit, pool_label
+from hbpipe.run.fits import MetricFit
 from hbpipe.run.night import Night
 from hbpipe.run.parameters import places
 from hbpipe.run.releases import newest, read, releases
+from hbpipe.run.tree import Pool, pool_label
+from hbpipe.run.typical import NewStores
 
 
 def last_hyperparameters(
@@ -49,7 +53,9 @@ def last_hyperparameters(
     found: dict[str, dict[str, float]] = {}
     for row in table.to_pylist():
         same = row["metric"] == metric.name and row["family"] == metric.family
-        if same and row["value"] is not None:
+        # Nested groups have rows of their own, by levels that pools leave null.
+        of_pool = all(row.get(name) is None for name in night.settings.inference.nest_by)
+        if same and of_pool and row["value"] is not None:
             found.setdefault(row["pool"], {})[row["parameter"]] = row["value"]
     return found
 
@@ -74,11 +80,11 @@ def stage_fits(night: Night) -> None:
         night.staged[name] = [receipt]
 
 
-def _pool_columns(night: Night, found: MetricFit, g: int) -> dict[str, Any]:
+def _pool_columns(night: Night, found: MetricFit, pool: Pool) -> dict[str, Any]:
     return {
         "metric": found.metric.name,
-        **dict(zip(night.settings.pool_by, found.pools[g], strict=True)),
-        "pool": pool_label(found.pools[g]),
+        **dict(zip(found.tree.levels, pool, strict=False)),
+        "pool": pool_label(pool),
         "run_id": night.run_id,
     }
 
@@ -87,15 +93,34 @@ def _hyperparameter_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]
     sds, terms = standard_deviations(found.fits), found.parameter_terms
     return [
         {
-            **_pool_columns(night, found, g),
+            **_pool_columns(night, found, pool),
             "family": found.metric.family,
             "parameter": label,
             "value": float(values[(g, *place)]) if _is_known(found, g, name, place) else None,
             "sd": _positive(sds[name][(g, *place)]),
         }
-        for g in range(len(found.pools))
+        for g, pool in enumerate(found.pools)
         for name, values in found.fits.hyperparameters.items()
         for label, place in places(name, np.shape(values)[1:], terms)
+    ] + _group_hyperparameters(night, found)
+
+
+def _group_hyperparameters(night: Night, found: MetricFit) -> list[dict[str, Any]]:
+    """Give nested groups of counts the parameters of their own priors.
+
+    Groups of normal families differ by their means alone, which are posteriors of their own.
+    """
+    if found.groups is None or geometry_of(found.metric.model).location_is_analytic:
+        return []
+    return [
+        {
+            **_pool_columns(night, found, group),
+            "family": found.metric.family,
+            "parameter": name,
+            "value": float(values[g]),
+        }
+        for g, group in enumerate(found.tree.finest)
+        for name, values in found.groups.hyperparameters[-1].items()
     ]
 
 
@@ -113,9 +138,11 @@ def _positive(value: float) -> float | None:
 
 def _fit_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
     fits = found.fits
+    # Pools with nested levels may have had fewer starts than others; NaN stands for none.
+    starts = [values[~np.isnan(values)] for values in fits.start_values.T]
     return [
         {
-            **_pool_columns(night, found, g),
+            **_pool_columns(night, found, pool),
             "family": found.metric.family,
             "estimator": fits.estimator,
             "n_groups": int(fits.n_groups[g]),
@@ -123,9 +150,9 @@ def _fit_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
             "start_log_marginal_likelihood": _finite(fits.start_log_marginal_likelihood[g]),
             "log_likelihood_no_pooling": _finite(found.no_pooling[g]),
             "log_likelihood_complete_pooling": _finite(found.complete.log_likelihood[g]),
-            "starts": len(fits.start_values),
+            "starts": len(starts[g]),
             "starts_agree": bool(fits.starts_agree[g]),
-            "start_values": [_finite(value) for value in fits.start_values[:, g]],
+            "start_values": [_finite(value) for value in starts[g]],
             "iterations": int(fits.iterations[g]),
             "gradient_norm": _finite(fits.gradient_norm[g]),
             **_eigenvalues(fits.curvature_of(g)),
@@ -139,7 +166,7 @@ def _fit_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
             "covariates": told(found.design),
             **_overdispersion(found, g),
         }
-        for g in range(len(found.pools))
+        for g, pool in enumerate(found.pools)
     ]
 
 
@@ -161,6 +188,12 @@ def _eigenvalues(found: NDArray[np.float64]) -> dict[str, float | None]:
 
 def _sampling_columns(found: MetricFit, g: int) -> dict[str, Any]:
     """Tell how well the nodes of a pool represent its hyperparameters, where they are sampled."""
+    if found.groups is not None:
+        drawn = found.groups.drawn[g]
+        if drawn.sampler == "none":
+            return {}
+        numbers = {"ess": _finite(drawn.ess), "pareto_k": _finite(drawn.pareto_k)}
+        return {"sampler": drawn.sampler, **numbers}
     if not isinstance(found.nodes, SampledNodes):
         return {}
     pool = found.nodes.pools[g]
@@ -177,25 +210,53 @@ def _finite(value: float) -> float | None:
 
 
 def _new_store_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
-    """Describe stores without data in each pool: the prior, averaged over its uncertainty."""
-    family, new = found.fits.model, found.new_stores
+    """Describe stores without data in each pool: the prior, averaged over its uncertainty.
+
+    With nested levels, for each known pool and group a store of a new group below it, and a new
+    store of each of the finest groups; ``level`` is that of what is new.
+    """
+    unit, groups, new = night.form.levels[-1], found.groups, found.new_stores
+    if groups is None:
+        point = found.fits.hyperparameters
+        return _new_stores(night, found, found.pools, unit, found.nodes, point, new)
+    found_rows = []
+    for depth, (pools, level) in enumerate(
+        zip(found.tree.keys, (*found.tree.nest_by, unit), strict=True)
+    ):
+        nodes, point = groups.nodes[depth], groups.hyperparameters[depth]
+        new = NewStores(np.arange(len(pools)))
+        found_rows += _new_stores(night, found, pools, level, nodes, point, new)
+    return found_rows
+
+
+def _new_stores(
+    night: Night,
+    found: MetricFit,
+    pools: Sequence[Pool],
+    level: str,
+    nodes: AnyNodes,
+    hyperparameters: dict[str, Array],
+    new: NewStores,
+) -> list[dict[str, Any]]:
+    family = found.priors.family
     levels, terms = night.settings.inference.quantiles, found.metric.term_names
     count = len(new.pools)
     columns = update_pools(
         family,
-        found.nodes,
-        found.fits.hyperparameters,
+        nodes,
+        hyperparameters,
         {**_empty(family, count), **new.statistics},
         new.pools,
         quantiles=levels,
     )
     numbers = {"mean": columns.mean, "sd": columns.sd} | {
-        quantile_name(level): columns.quantiles[..., k] for k, level in enumerate(levels)
+        quantile_name(q): columns.quantiles[..., k] for k, q in enumerate(levels)
     }
     by_term = {name: values.reshape(count, len(terms)) for name, values in numbers.items()}
     return [
         {
-            **_pool_columns(night, found, int(g)),
+            **_pool_columns(night, found, pools[int(g)]),
+            "level": level,
             "covariates": new.words[row] if new.words else None,
             "term": term,
             **{

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from hbpipe.config import Inference
 from hbpipe.data.quantities import Metric
-from hbpipe.data.units import encode
 from hbpipe.data.window import Folded
 from hbpipe.model.checks import PrecisionDependence
 from hbpipe.model.covariates.ranks import Span, fit_by_rank
@@ -27,18 +25,54 @@ from hbpipe.model.pooling import CompletePooling, complete_pooling, log_likeliho
 from hbpipe.model.sampled_nodes import AnyNodes, SampledNodes
 from hbpipe.run import parameters
 from hbpipe.run.coding import COVARIATES, known_units
+from hbpipe.run.tree import Pool, Tree, pool_codes, pool_label
 from hbpipe.run.typical import Coded, NewStores
 
-#: The values of a pool's levels, coarse to fine; empty where all units share one prior.
-Pool = tuple[Any, ...]
+if TYPE_CHECKING:
+    from hbpipe.run.nested import Groups
+
+
+@dataclass(frozen=True)
+class UnitPriors:
+    """What the units of a metric are shrunk to: what a worker must know of their pools.
+
+    Parameters
+    ----------
+    family
+        With as many covariates as the metric has.
+    levels, pools
+        The levels that tell pools apart, and the pools in the order of every array over them. Of
+        a metric with nested levels they are the finest groups.
+    nodes, hyperparameters
+        The posterior of each pool's hyperparameters, and point estimates, name -> (G, ...).
+    complete
+        All units of a pool as one; of nested groups all units of their root.
+    divisor
+        What the sizes of each pool's units were divided by, (G,); None where nothing was.
+    span
+        What of the coefficients the units of a pool determine; None where it is all.
+    """
+
+    family: Family
+    levels: tuple[str, ...]
+    pools: list[Pool]
+    nodes: AnyNodes
+    hyperparameters: dict[str, Array]
+    complete: CompletePooling
+    divisor: Array | None
+    span: Span | None = None
 
 
 @dataclass(frozen=True)
 class MetricFit:
-    """The fits of one metric: ``pools`` in the order of every array over pools."""
+    """The fits of one metric: ``pools`` in the order of every array over pools.
+
+    With nested levels ``groups`` has what is known of the groups below the pools, and ``nodes``
+    stands for the units of a new group of each pool.
+    """
 
     metric: Metric
-    pools: list[Pool]
+    tree: Tree
     fits: PoolFits
     nodes: AnyNodes
     drift: list[float | None]
@@ -55,6 +89,28 @@ class MetricFit:
     #: What of the coefficients each pool's units determine; None where that is all of them.
     span: Span | None = None
     size_dependence: PrecisionDependence | None = None
+    groups: Groups | None = None
+
+    @property
+    def pools(self) -> list[Pool]:
+        """The pools, by the values of their levels."""
+        return self.tree.pools
+
+    @property
+    def priors(self) -> UnitPriors:
+        """What the units are shrunk to."""
+        if self.groups is not None:
+            return self.groups.priors(self)
+        return UnitPriors(
+            self.fits.model,
+            self.tree.pool_by,
+            self.pools,
+            self.nodes,
+            self.fits.hyperparameters,
+            self.complete,
+            self.divisor,
+            self.span,
+        )
 
     @property
     def estimates(self) -> Estimates:
@@ -86,44 +142,6 @@ class Estimates:
     family: Family
     hyperparameters: dict[str, Array]
     divisor: Array | None
-
-
-def pool_label(pool: Pool) -> str:
-    """Name a pool: its levels' values, or ``all``."""
-    return " / ".join(str(value) for value in pool) if pool else "all"
-
-
-def find_pools(folded: Folded, levels: Sequence[str], pool_by: Sequence[str]) -> list[Pool]:
-    """List the pools of one shard."""
-    if not pool_by:
-        return [()] if folded.n else []
-    columns = [folded.keys[levels.index(name)] for name in pool_by]
-    distinct = pa.table(columns, names=list(pool_by)).group_by(list(pool_by), use_threads=False)
-    return [tuple(row.values()) for row in distinct.aggregate([]).to_pylist()]
-
-
-def pool_codes(
-    folded: Folded, levels: Sequence[str], pool_by: Sequence[str], pools: list[Pool]
-) -> NDArray[np.int64]:
-    """Return the number of each unit's pool, (U,)."""
-    return number_pools([folded.keys[levels.index(name)] for name in pool_by], folded.n, pools)
-
-
-def number_pools(
-    keys: Sequence[pa.Array | pa.ChunkedArray], rows: int, pools: list[Pool]
-) -> NDArray[np.int64]:
-    """Return the number of the pool that each row's ``keys`` name, (R,); -1 where it is none."""
-    if not keys:
-        return np.zeros(rows, np.int64)
-    encoded = [encode(key) for key in keys]
-    joint = np.zeros(rows, np.int64)
-    for level in encoded:
-        joint = joint * len(level.values) + level.codes
-    numbers = {pool: number for number, pool in enumerate(pools)}
-    present, first, inverse = np.unique(joint, return_index=True, return_inverse=True)
-    values = [level.values.take(pa.array(level.codes[first])).to_pylist() for level in encoded]
-    of_present = [numbers.get(pool, -1) for pool in zip(*values, strict=True)]
-    return np.array(of_present, np.int64)[inverse] if len(present) else joint
 
 
 def compress_shard(
@@ -168,7 +186,7 @@ def effective(
 def fit_metric(
     metric: Metric,
     sketch: Any,
-    pools: list[Pool],
+    tree: Tree,
     inference: Inference,
     before: dict[str, dict[str, float]],
     overdispersion: Overdispersion | None = None,
@@ -181,14 +199,14 @@ def fit_metric(
     the last release's hyperparameters by pool label, for the drift; ``coded`` the covariates.
     """
     design = None if coded is None else coded.design
-    new_stores = NewStores(np.arange(len(pools))) if coded is None else coded.new_stores
+    new_stores = NewStores(np.arange(len(tree.pools))) if coded is None else coded.new_stores
     span = _span(metric, sketch, inference)
     fits, nodes, complete = _estimate(metric, design, sketch, span, inference)
     terms = metric.term_names if design is None else design.labels
-    drift = _drift(terms, pools, fits, before)
+    drift = drifts(terms, tree.pools, fits, before)
     return MetricFit(
         metric,
-        pools,
+        tree,
         # The sketch has served; where it lies on workers, this frees their memory.
         replace(fits, sketch=None),
         nodes,
@@ -239,7 +257,7 @@ def family_of(metric: Metric, design: Design | None) -> Family:
     return family if design is None else get_family(family.name, family.size, len(design.labels))
 
 
-def _drift(
+def drifts(
     terms: Sequence[str], pools: list[Pool], fits: PoolFits, before: dict[str, dict[str, float]]
 ) -> list[float | None]:
     """Twice the log likelihood lost by keeping the last release's hyperparameters, by pool.

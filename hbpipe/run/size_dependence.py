@@ -12,8 +12,9 @@ from hbpipe.data.quantities import Metric
 from hbpipe.data.window import Folded
 from hbpipe.model.checks import PrecisionDependence, SizeSums, precision_dependence, size_sums
 from hbpipe.run.audits import Check, at_most
-from hbpipe.run.fits import Estimates, MetricFit, Pool, effective, pool_codes, with_covariates_only
+from hbpipe.run.fits import Estimates, MetricFit, effective, with_covariates_only
 from hbpipe.run.night import Night
+from hbpipe.run.tree import Pool, pool_codes
 
 
 def can_depend(metric: Metric) -> bool:
@@ -41,8 +42,12 @@ def sum_sizes(
 
 
 def measure_size_dependence(night: Night, pools: list[Pool]) -> None:
-    """Add to each fit how its prior mean depends on size."""
-    metrics = tuple(metric for metric in night.metrics if can_depend(metric))
+    """Add to each fit how its prior mean depends on size; nested groups have means of their own."""
+    metrics = tuple(
+        metric
+        for metric in night.metrics
+        if can_depend(metric) and night.fits[metric.name].groups is None
+    )
     if not metrics:
         return
     estimates = {metric.name: night.fits[metric.name].estimates for metric in metrics}

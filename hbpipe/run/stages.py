@@ -16,21 +16,19 @@ from hbpipe.data.clock import to_date
 from hbpipe.data.clusters import one_in
 from hbpipe.data.daily import DayOrder, finish_day
 from hbpipe.data.events import Piece
-from hbpipe.data.quantities import Metric
 from hbpipe.data.schemas import Table
 from hbpipe.data.survey import cut_pieces
 from hbpipe.data.window import fold_window
 from hbpipe.errors import GateError
-from hbpipe.model.family import Array
 from hbpipe.run import audits, commits
 from hbpipe.run.covariates import check_covariates, code_covariates
 from hbpipe.run.engine import Task
 from hbpipe.run.fingerprints import kernel_digest, statistics_digest
-from hbpipe.run.fit_tables import last_hyperparameters, stage_fits
-from hbpipe.run.fits import Pool, compress_shard, family_of, find_pools, fit_metric
+from hbpipe.run.fit_tables import stage_fits
+from hbpipe.run.fitting import find_trees, fit_on_sketches
+from hbpipe.run.group_rows import stage_groups
 from hbpipe.run.night import Night
 from hbpipe.run.overdispersion import check_overdispersion, divisors, measure
-from hbpipe.run.shards import join_sketches
 from hbpipe.run.size_dependence import check_size_dependence, measure_size_dependence
 from hbpipe.run.update import UpdateOrder, update_shard
 from hbpipe.run.windows import window_orders
@@ -166,30 +164,20 @@ def fit(night: Night) -> dict[str, Any]:
         night.engine.submit(fold_window, order, label=f"window fold of shard {shard}")
         for shard, order in enumerate(orders)
     ]
-    pool_levels = night.settings.pool_by
-    keys = night.engine.gather(
-        [
-            night.engine.submit(find_pools, folded, night.form.levels, pool_levels, label="pools")
-            for folded in night.folded
-        ]
-    )
-    pools = sorted({key for found in keys for key in found})
+    trees = find_trees(night)
+    pools = next(iter(trees.values())).pools
     coded = code_covariates(night, pools, [order.listed for order in orders])
     dispersed = measure(night, pools)
     divided = divisors(night.metrics, dispersed)
     for done, metric in enumerate(night.metrics, start=1):
-        name, own = metric.name, coded.get(metric.name)
-        sketches = _sketches(night, metric, pools, divided.get(name))
-        family = family_of(metric, None if own is None else own.design)
-        night.fits[name] = fit_metric(
+        name = metric.name
+        night.fits[name] = fit_on_sketches(
+            night,
             metric,
-            join_sketches(night.engine, family, sketches),
-            pools,
-            night.settings.inference,
-            last_hyperparameters(night, metric, None if own is None else own.design),
+            trees[name],
             dispersed.get(name),
             divided.get(name),
-            own,
+            coded.get(name),
         )
         night.observer.progress("fit", done, len(night.metrics))
     measure_size_dependence(night, pools)
@@ -201,36 +189,12 @@ def fit(night: Night) -> dict[str, Any]:
     }
 
 
-def _sketches(night: Night, metric: Metric, pools: list[Pool], divisor: Array | None) -> list[Task]:
-    """Submit one metric's sketch of each shard."""
-    return [
-        night.engine.submit(
-            compress_shard,
-            folded,
-            metric,
-            night.form.levels,
-            night.settings.pool_by,
-            pools,
-            divisor,
-            label=f"sketch of {metric.name}",
-        )
-        for folded in night.folded
-    ]
-
-
 def update(night: Night) -> dict[str, Any]:
     """Compute and stage the posteriors of every unit, shard by shard."""
     order = UpdateOrder(
         metrics=night.metrics,
         levels=night.form.levels,
-        pool_levels=night.settings.pool_by,
-        pools=next(iter(night.fits.values())).pools,
-        families={name: found.fits.model for name, found in night.fits.items()},
-        spans={name: found.span for name, found in night.fits.items()},
-        nodes={name: found.nodes for name, found in night.fits.items()},
-        hyperparameters={name: found.fits.hyperparameters for name, found in night.fits.items()},
-        divisors={name: found.divisor for name, found in night.fits.items()},
-        complete={name: found.complete for name, found in night.fits.items()},
+        priors={name: found.priors for name, found in night.fits.items()},
         quantiles=night.settings.inference.quantiles,
         table=commits.lake_table(night, "posteriors"),
         label=to_date(night.plan.as_of).isoformat(),
@@ -245,7 +209,7 @@ def update(night: Night) -> dict[str, Any]:
     ]
     written = night.engine.gather(tasks, night.progress("update"))
     night.staged["posteriors"] = [receipt for receipt, _ in written]
-    night.tallies = [tally for _, tallies in written for tally in tallies]
+    night.tallies = [tally for _, tallies in written for tally in tallies] + stage_groups(night)
     night.folded = []
     units = sum(tally.units for tally in night.tallies if tally.metric == night.metrics[0].name)
     return {"units": units, "posteriors": sum(tally.posteriors for tally in night.tallies)}

@@ -15,13 +15,12 @@ from hbpipe.data.quantities import Metric
 from hbpipe.data.schemas import Table
 from hbpipe.data.window import Folded
 from hbpipe.model.covariates.ranks import Span
-from hbpipe.model.family import Family, Statistics
-from hbpipe.model.pooling import CompletePooling, no_pooling
+from hbpipe.model.family import Statistics
+from hbpipe.model.pooling import no_pooling
 from hbpipe.model.pools import PosteriorColumns, cdf_pools, update_pools
-from hbpipe.model.sampled_nodes import AnyNodes
 from hbpipe.run.audits import PosteriorTally
 from hbpipe.run.coding import COVARIATES, known_units
-from hbpipe.run.fits import Pool, effective, pool_codes, pool_label
+from hbpipe.run.fits import UnitPriors, effective
 from hbpipe.run.posterior_rows import (
     NO_COVARIATES,
     NOT_ESTIMABLE,
@@ -30,6 +29,7 @@ from hbpipe.run.posterior_rows import (
     tally_posteriors,
     term_columns,
 )
+from hbpipe.run.tree import pool_codes, pool_label
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,7 @@ class UpdateOrder:
 
     metrics: tuple[Metric, ...]
     levels: tuple[str, ...]
-    pool_levels: tuple[str, ...]
-    pools: list[Pool]
-    #: The family of each metric, with as many covariates as it has.
-    families: dict[str, Family]
-    #: What of a metric's coefficients the units of a pool determine; None where it is all.
-    spans: dict[str, Span | None]
-    nodes: dict[str, AnyNodes]
-    hyperparameters: dict[str, dict[str, NDArray[np.float64]]]
-    complete: dict[str, CompletePooling]
-    #: What divides the sizes of units, by metric and pool, (G,); None where nothing does.
-    divisors: dict[str, NDArray[np.float64] | None]
+    priors: dict[str, UnitPriors]
     quantiles: tuple[float, ...]
     table: Table
     label: str  # the ISO date, the partition
@@ -76,21 +66,21 @@ def update_shard(
 def _metric_tables(
     order: UpdateOrder, folded: Folded, tallies: list[PosteriorTally]
 ) -> Iterator[pa.Table]:
-    codes = pool_codes(folded, order.levels, order.pool_levels, order.pools)
-    labels = pa.array([pool_label(pool) for pool in order.pools], pa.string())
-    pools = labels.take(pa.array(codes))
     schema = order.table.data_schema
     for metric in order.metrics:
-        terms, divisor = metric.term_names, order.divisors[metric.name]
+        terms, priors = metric.term_names, order.priors[metric.name]
+        divisor = priors.divisor
+        codes = pool_codes(folded, order.levels, priors.levels, priors.pools)
+        labels = pa.array([pool_label(pool) for pool in priors.pools], pa.string())
         statistics = effective(metric, folded.statistics[metric.name], codes, divisor)
-        statistics, aside = _set_aside(statistics, codes, order.spans[metric.name])
+        statistics, aside = _set_aside(statistics, codes, priors.span)
         posterior = _update(order, metric, statistics, codes)
         posterior.method[aside != ""] = aside[aside != ""]
         of_units = {
             **dict(zip(order.levels, folded.keys, strict=True)),
             **_constants(order, metric, folded.n),
-            "pool": pools,
-            **_sizes(metric, folded, statistics, codes, divisor),
+            "pool": labels.take(pa.array(codes)),
+            **_size_columns(metric, folded, statistics, codes, divisor),
             **_unit_columns(folded, posterior),
         }
         pooled = _pooled(order, metric, statistics, codes, has_posterior(posterior))
@@ -132,10 +122,11 @@ def _set_aside(
 def _update(
     order: UpdateOrder, metric: Metric, statistics: Statistics, codes: NDArray[np.int64]
 ) -> PosteriorColumns:
+    priors = order.priors[metric.name]
     return update_pools(
-        order.families[metric.name],
-        order.nodes[metric.name],
-        order.hyperparameters[metric.name],
+        priors.family,
+        priors.nodes,
+        priors.hyperparameters,
         statistics,
         codes,
         quantiles=order.quantiles,
@@ -157,20 +148,31 @@ def _constants(order: UpdateOrder, metric: Metric, n: int) -> dict[str, pa.Array
     return {name: pa.array([value] * n, pa.string()) for name, value in values.items()}
 
 
-def _sizes(
+def _size_columns(
     metric: Metric,
     folded: Folded,
     statistics: Statistics,
     codes: NDArray[np.int64],
     divisor: NDArray[np.float64] | None,
 ) -> dict[str, pa.Array]:
-    """Give the size of each unit, and its effective size where events hang together."""
+    n, independent = sizes(metric, folded, statistics, codes, divisor)
+    return {"n": pa.array(n), "n_effective": pa.array(independent)}
+
+
+def sizes(
+    metric: Metric,
+    folded: Folded,
+    statistics: Statistics,
+    codes: NDArray[np.int64],
+    divisor: NDArray[np.float64] | None,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Give the size of each unit, and its effective size where events hang together, (U,)."""
     name = metric.model.sample_size
     n = folded.n_events if name is None else folded.statistics[metric.name][name]
     independent = n.astype(np.float64) if name is None else statistics[name].astype(np.float64)
     if name is None and divisor is not None:
         independent = independent / divisor[codes]
-    return {"n": pa.array(n.astype(np.int64)), "n_effective": pa.array(independent)}
+    return n.astype(np.int64), independent
 
 
 def _unit_columns(folded: Folded, posterior: PosteriorColumns) -> dict[str, pa.Array]:
@@ -200,13 +202,13 @@ def _pooled(
     known: NDArray[np.bool_],
 ) -> dict[str, NDArray[np.float64]]:
     """Give the store by itself, and the pool as one store, beside the posterior: (U, T) each."""
-    complete = order.complete[metric.name]
-    at = {name: values[codes] for name, values in order.hyperparameters[metric.name].items()}
+    priors = order.priors[metric.name]
+    at = {name: values[codes] for name, values in priors.hyperparameters.items()}
     if "sigma" in at:
         # Without an estimate of σ nobody knows how exact a raw mean is.
         at["sigma"] = np.where(known, at["sigma"], np.nan)
     _, sd = no_pooling(metric.model, statistics, at)
-    alike, alike_sd = complete.of_stores(order.families[metric.name], statistics, codes)
+    alike, alike_sd = priors.complete.of_stores(priors.family, statistics, codes)
     return {"raw_sd": sd, "complete_pooling": alike, "complete_pooling_sd": alike_sd}
 
 
@@ -217,10 +219,11 @@ def _below_target(
     if metric.target is None:
         return None
     terms = metric.term_names
+    priors = order.priors[metric.name]
     below = cdf_pools(
-        order.families[metric.name],
-        order.nodes[metric.name],
-        order.hyperparameters[metric.name],
+        priors.family,
+        priors.nodes,
+        priors.hyperparameters,
         statistics,
         codes,
         np.full(len(terms), metric.target),

@@ -179,7 +179,8 @@ def _posteriors_against_days(lake: Lake, release: dict[str, Any]) -> Iterator[Fi
     window = _window_of(release, read_days(lake, versions["days"]))
     for metric in sorted({*table["metric"].to_pylist(), *fits["metric"].to_pylist()}):
         rows = table.filter(pc.equal(table["metric"], metric))
-        events = _events_by_term(rows)
+        # Nested groups have rows of their own, with the events of their units.
+        events = _events_by_term(rows.filter(pc.equal(rows["level"], levels[-1])))
         measured = [entry.account for entry in window if metric in entry.account.metrics]
         accepted = sum(account.accepted for account in measured)
         yield Finding(
@@ -192,7 +193,7 @@ def _posteriors_against_days(lake: Lake, release: dict[str, Any]) -> Iterator[Fi
         yield Finding(
             f"posteriors_keys[{metric}]",
             keys.aggregate([]).num_rows == rows.num_rows,
-            f"{rows.num_rows:,} rows, every unit and term once",
+            f"{rows.num_rows:,} rows, every unit, or group, and term once",
         )
 
 

@@ -10,7 +10,7 @@ from strategies import INTEGRABLE, ON_A_GRID
 import hbpipe
 from hbpipe.errors import FitError, StatisticsError
 from hbpipe.model import pools as pools_module
-from hbpipe.model import posterior as posterior_module
+from hbpipe.model import remembered as remembered_module
 from hbpipe.model.families import get_family
 from hbpipe.model.fit import fit_pools
 from hbpipe.model.posterior import cdf_pools, integrate_pools, posterior_pools, update_pools
@@ -251,10 +251,10 @@ def test_nodes_are_kept_with_the_fit_and_forgotten_with_it():
     again = hbpipe.posterior(fitted, stores, uncertainty="integrated")
     assert again.nodes is first.nodes
     key = (id(fitted.pools), "integrated")
-    assert key in posterior_module._NODES
+    assert key in remembered_module._NODES
     del fitted, first, again
     gc.collect()
-    assert key not in posterior_module._NODES
+    assert key not in remembered_module._NODES
 
 
 def test_wrong_arguments_are_named():

@@ -19,6 +19,7 @@ from hbpipe.model.fit import fit_pools
 from hbpipe.model.integrate import integrate_pools
 from hbpipe.model.pooling import complete_pooling
 from hbpipe.run.audits import PosteriorTally
+from hbpipe.run.fits import UnitPriors
 from hbpipe.run.update import UpdateOrder, update_shard
 
 QUANTILES = (0.1, 0.9)
@@ -45,14 +46,17 @@ def updated(
     order = UpdateOrder(
         metrics=(metric,),
         levels=tuple(LEVELS),
-        pool_levels=("chain_id",),
-        pools=pools,
-        families={"conversion": fits.model},
-        spans={"conversion": None},
-        nodes={"conversion": integrate_pools(fits, uncertainty=uncertainty)},
-        hyperparameters={"conversion": fits.hyperparameters},
-        divisors={"conversion": None},
-        complete={"conversion": complete_pooling(fits)},
+        priors={
+            "conversion": UnitPriors(
+                family=fits.model,
+                levels=("chain_id",),
+                pools=pools,
+                nodes=integrate_pools(fits, uncertainty=uncertainty),
+                hyperparameters=fits.hyperparameters,
+                complete=complete_pooling(fits),
+                divisor=None,
+            )
+        },
         quantiles=QUANTILES,
         table=posteriors_table(LEVELS, QUANTILES),
         label="2026-01-01",

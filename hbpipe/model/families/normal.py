@@ -42,6 +42,7 @@ from hbpipe.model.laws import NORMAL
 from hbpipe.model.marginal.means import LOG_2PI, location_moments
 from hbpipe.model.marginal.normal import (
     NormalSketch,
+    location_message,
     log_marginal,
     log_no_pooling,
     log_restriction,
@@ -278,6 +279,7 @@ FAMILY = Family(
     simulate=simulate,
     log_restriction=log_restriction,
     log_no_pooling=log_no_pooling,
+    location_message=location_message,
     sample_size="n",
     dispersion=VALUES,
     regression=Regression("identity", pearson),

@@ -9,7 +9,7 @@ Log marginal (Rubin 1981; Gelman et al., BDA3, eq. 5.17): Σ log N(est_j; μ, v_
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -40,7 +40,7 @@ from hbpipe.model.gaussian import (
     one_store,
     update_normal,
 )
-from hbpipe.model.geometry import LOCATION, SPREAD, log_of_spread, lower_median
+from hbpipe.model.geometry import LOCATION, SPREAD, Point, log_of_spread, lower_median
 from hbpipe.model.grouped import Rows, fold_precision
 from hbpipe.model.jets import exp
 from hbpipe.model.laws import NORMAL
@@ -52,8 +52,11 @@ from hbpipe.model.marginal.means import (
     log_restriction_of_means,
     mean_rows,
     merge_mean_rows,
+    message_of_means,
     pearson_of_means,
+    regroup_mean_rows,
 )
+from hbpipe.model.messages import Message
 from hbpipe.model.moments import dersimonian_laird, hedges, lesson, paule_mandel
 
 
@@ -81,6 +84,10 @@ class EstimateSketch:
     def select(self, pools: Codes) -> EstimateSketch:
         """Return the sketch of some pools."""
         return EstimateSketch(self.rows.select(pools))
+
+    def regroup(self, parents: Codes, n_parents: int) -> EstimateSketch:
+        """Return the sketch of larger pools: pool ``g`` is a part of ``parents[g]``."""
+        return EstimateSketch(regroup_mean_rows(self.rows, parents, n_parents))
 
 
 def summarise(
@@ -114,6 +121,14 @@ def log_marginal(sketch: EstimateSketch, coordinates: Array) -> Derivatives:
     variance = _variance(sketch, coordinates)
     value, gradient, hessian = log_density_of_means(sketch.rows, 1.0, coordinates[:, 0], variance)
     return value - 0.5 * LOG_2PI * sketch.n_groups, gradient, hessian
+
+
+def location_message(sketch: EstimateSketch, coordinates: Point) -> Message:
+    """Return the likelihood of each pool as a function of its mean; 2π included."""
+    rows, (_, spread) = sketch.rows, coordinates
+    message = message_of_means(rows, 1.0, spread.take(rows.pool) + rows["size"])
+    stores = sketch.n_groups.astype(np.float64)
+    return replace(message, peak=message.peak - 0.5 * LOG_2PI * stores)
 
 
 def log_restriction(sketch: EstimateSketch, coordinates: Array) -> Derivatives:
@@ -271,6 +286,7 @@ FAMILY = Family(
     log_restriction=log_restriction,
     dispersion=ESTIMATES,
     log_no_pooling=log_no_pooling,
+    location_message=location_message,
     regression=Regression("identity", pearson),
     geometry=normal_geometry(
         has_noise=False,

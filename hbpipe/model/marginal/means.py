@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from hbpipe.model.family import Array, Codes, Derivatives, Pearson
 from hbpipe.model.grouped import Rows, fold_moments, group, moments_of, stack
+from hbpipe.model.jets import Jet, constants, log, reciprocal
+from hbpipe.model.messages import Message, collect
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 
@@ -51,6 +53,30 @@ def location_moments(rows: Rows) -> dict[str, NDArray[np.float64]]:
     """Count the store means of each pool, with their plain mean and centred squares, (G,)."""
     columns = {name: rows[name] for name in ("n", "mean", "m2")}
     return fold_moments(columns, rows.pool, rows.n_pools)
+
+
+def regroup_mean_rows(rows: Rows, parents: Codes, n_parents: int) -> Rows:
+    """Put the stores of pools together: those of pool ``g`` go to ``parents[g]``."""
+    moved = Rows(n_parents, np.asarray(parents, np.int64)[rows.pool], rows.columns)
+    return merge_mean_rows([moved])
+
+
+def message_of_means(rows: Rows, weight: Array | float, variance: Jet) -> Message:
+    """Return what store means say of the common mean of each pool.
+
+    As :func:`log_density_of_means`, as a function of the common mean.
+
+    Parameters
+    ----------
+    rows : from :func:`mean_rows`.
+    weight : (R,) w, so that a store mean has variance V/w.
+    variance : V of each row, with its derivatives.
+    """
+    precision = reciprocal(variance)
+    constant = constants(rows["mean"], variance.gradient.shape[1])
+    peak = log(variance) * (-0.5 * rows["n"]) - precision * (0.5 * weight * rows["m2"])
+    messages = Message(precision * (weight * rows["n"]), constant, peak)
+    return collect(messages, rows.pool, rows.n_pools)
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,14 @@ V in place of τ² + σ²/n makes a store without values an ordinary store that 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.model.family import Array, Codes, Derivatives, Pearson, Statistics
 from hbpipe.model.grouped import Rows, float_sums
+from hbpipe.model.jets import Jet, exp, reciprocal
 from hbpipe.model.marginal.means import (
     LOG_2PI,
     RowVariance,
@@ -24,8 +25,11 @@ from hbpipe.model.marginal.means import (
     log_restriction_of_means,
     mean_rows,
     merge_mean_rows,
+    message_of_means,
     pearson_of_means,
+    regroup_mean_rows,
 )
+from hbpipe.model.messages import Message
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,22 @@ class NormalSketch:
     def select(self, pools: Codes) -> NormalSketch:
         """Return the sketch of some pools."""
         return NormalSketch(self.rows.select(pools), self.within[pools])
+
+    def regroup(self, parents: Codes, n_parents: int) -> NormalSketch:
+        """Return the sketch of larger pools: pool ``g`` is a part of ``parents[g]``."""
+        rows = regroup_mean_rows(self.rows, parents, n_parents)
+        return NormalSketch(rows, float_sums(self.within, parents, n_parents))
+
+
+def location_message(sketch: NormalSketch, coordinates: list[Jet]) -> Message:
+    """Return the likelihood of each pool as a function of its mean; 2π included."""
+    rows, (_, spread, log_sigma) = sketch.rows, coordinates
+    noise = exp(log_sigma * 2.0)
+    variance = noise.take(rows.pool) + spread.take(rows.pool) * rows["size"]
+    message = message_of_means(rows, rows["size"], variance)
+    freedom = sketch.n_values - sketch.n_groups
+    within = log_sigma * -freedom - reciprocal(noise) * (0.5 * sketch.within)
+    return replace(message, peak=message.peak + within - 0.5 * LOG_2PI * sketch.n_values)
 
 
 def _variance(sketch: NormalSketch, coordinates: Array) -> RowVariance:

@@ -1,0 +1,129 @@
+"""What settings must agree on: levels with each other, metrics with estimators and levels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from hbpipe.data.covariates import attributes
+from hbpipe.data.quantities import Metric
+from hbpipe.data.spelling import nearest
+from hbpipe.model.family import Family
+from hbpipe.sections import Inference
+
+
+def pool_faults(levels: Sequence[str], pool_by: Sequence[str]) -> list[str]:
+    """List what is wrong with the levels that share a prior."""
+    faults = [
+        f"inference.pool_by: {name!r} is not a level{nearest(name, levels)}"
+        for name in dict.fromkeys(pool_by)
+        if name not in levels
+    ]
+    if levels and levels[-1] in pool_by:
+        faults.append("inference.pool_by: a pool needs many units; name coarser levels only")
+    return faults
+
+
+def estimator_faults(estimator: str, metrics: Sequence[Metric]) -> list[str]:
+    """List the metrics whose family does not have the estimator."""
+    kind, _, variant = estimator.partition(":")
+    faults = []
+    for metric in metrics:
+        family = metric.fitted
+        if kind == "reml" and family.log_restriction is None:
+            faults.append(
+                f"inference.estimator: {family.name} of {metric.name} has no restricted "
+                "likelihood; use ml or map"
+            )
+        if kind == "moments" and variant and variant not in family.moments:
+            faults.append(
+                f"inference.estimator: {family.name} of {metric.name} has no moments:{variant}"
+                f"{nearest(variant, family.moments)}"
+            )
+    return faults
+
+
+def covariate_faults(path: str | None, metrics: Sequence[Metric]) -> list[str]:
+    """List the metrics whose covariates are in no table."""
+    if path is not None:
+        return []
+    return [
+        f"stores.path: the covariates of {metric.name} ({', '.join(columns)}) are columns of the "
+        "table of stores, and none is set"
+        for metric in metrics
+        if (columns := attributes(metric.covariates))
+    ]
+
+
+def nest_faults(
+    levels: Sequence[str], pool_by: Sequence[str] | None, nest_by: Sequence[str]
+) -> list[str]:
+    """List what is wrong with the levels at which priors vary."""
+    unknown = [
+        f"inference.nest_by: {name!r} is not a level{nearest(name, levels)}"
+        for name in dict.fromkeys(nest_by)
+        if name not in levels
+    ]
+    if unknown or not nest_by:
+        return unknown
+    faults, places = [], [levels.index(name) for name in nest_by]
+    if places != sorted(set(places)):
+        order = [name for name in levels if name in nest_by]
+        faults.append(f"inference.nest_by: each level once, coarse to fine: {order}")
+    if levels[-1] in nest_by:
+        faults.append("inference.nest_by: a group needs many units; name coarser levels only")
+    above = [name for name in pool_by or () if name in levels[min(places) :]]
+    if above:
+        faults.append(
+            f"inference.nest_by: {above[0]!r} of pool_by is not above {nest_by[0]!r}; pools are "
+            "cut at coarser levels than those nested in them"
+        )
+    return faults
+
+
+def nested_metric_faults(inference: Inference, metrics: Sequence[Metric]) -> list[str]:
+    """List the metrics whose family, estimator or levels do not go with nested levels."""
+    return [
+        f"metrics.{metric.name}: {fault}"
+        for metric in metrics
+        for fault in _nested_faults(inference, metric)
+    ]
+
+
+def _nested_faults(inference: Inference, metric: Metric) -> Iterator[str]:
+    chosen = inference.nest_by if metric.nest is None else metric.nest
+    for name in chosen:
+        if name not in inference.nest_by:
+            found = nearest(name, inference.nest_by) if inference.nest_by else ""
+            yield f"nest: {name!r} is not a level of inference.nest_by{found}"
+    if [name for name in inference.nest_by if name in chosen] != list(chosen):
+        yield "nest: each level once, in the order of inference.nest_by"
+    if not chosen:
+        return
+    if metric.covariates:
+        yield "nested levels do not go with covariates; set nest: false for one prior in each pool"
+    most = _most_levels(metric.model)
+    if most == 0:
+        yield f"{metric.family} has no nested levels; set nest: false for one prior in each pool"
+    elif len(chosen) > most:
+        yield (
+            f"{metric.family} takes {most} nested level, found {len(chosen)}; set nest to that "
+            f"whose groups differ most, such as nest: [{chosen[0]}]"
+        )
+    kind, _, variant = inference.estimator.partition(":")
+    if kind == "moments" or variant:
+        yield (
+            f"nested levels have no estimator {inference.estimator}; use ml, reml or map, or set "
+            "nest: false"
+        )
+    if inference.uncertainty == "first_order":
+        yield (
+            "nested levels have no uncertainty first_order; use auto or integrated, or set "
+            "nest: false"
+        )
+
+
+def _most_levels(family: Family) -> float:
+    """Return how many nested levels of groups a family takes."""
+    if family.location_message is not None:
+        return float("inf")
+    return 0 if family.geometry is None or family.geometry.location_is_analytic else 1
