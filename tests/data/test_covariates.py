@@ -119,3 +119,10 @@ def test_values_are_text_or_numbers():
     assert numbers[0] == 3.0
     assert np.isnan(numbers[1])
     assert to_values(pa.chunked_array([pa.array([7, 8], pa.int8())]), True).tolist() == ["7", "8"]
+
+
+def test_with_covariates_estimators_are_those_of_the_regression():
+    raw = {**CONVERSION, "covariates": ["format"]}
+    assert "kleinman" in parse_metric("m", raw).fitted.moments
+    assert "raw_rates" not in parse_metric("m", raw).fitted.moments
+    assert "raw_rates" in parse_metric("m", CONVERSION).fitted.moments
