@@ -6,12 +6,19 @@ PYTHON ?= $(or $(firstword $(foreach name,python3 python3.14 python3.13 python3.
   python3)
 REFERENCE ?= ../shared/reference
 REPLICATES ?= 400
+ERROR ?= 0.004
+SAMPLED_GROUPS ?= 10,20,50,200,1000
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
 # Also as constraints: pip 23 does not see that the pin of a package holds with its extras too.
 LOCKED := $(PIP) --require-hashes --requirement requirements.lock --constraint requirements.lock
 INSTALLED := $(VENV)/installed
+
+ON_A_GRID := normal,normal_known_variance,beta_binomial,gamma_poisson
+SAMPLED := normal_regression,normal_inverse_gamma
+COVERAGE = OMP_NUM_THREADS=1 $(BIN)/python -m hbpipe.model.coverage --ratios 0.05,0.25,1,4 --seed 1 \
+  --replicates $(REPLICATES) --error $(ERROR) --methods auto --floor 0.94 --jobs 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -70,9 +77,9 @@ test-reference: $(INSTALLED)  ## Compare with other software's answers (REFERENC
 	  tests/reference tests/model/test_golden_fit.py tests/model/test_golden_posterior.py \
 	  tests/model/test_golden_regression.py
 
-coverage: $(INSTALLED)  ## Measure how often intervals hold the truth
-	$(BIN)/python -m hbpipe.model.coverage --groups 10,50,200 --ratios 0.05,0.25,1,4 \
-	  --replicates $(REPLICATES) --seed 1 --methods auto --floor 0.94
+coverage: $(INSTALLED)  ## Measure how often intervals hold the truth (REPLICATES, ERROR)
+	$(COVERAGE) --groups 10,20,50,200,1000 --families $(ON_A_GRID)
+	$(COVERAGE) --groups $(SAMPLED_GROUPS) --families $(SAMPLED)
 
 bench: $(INSTALLED)  ## Time a night against DuckDB's GROUP BY over the same files, in pairs
 	$(BIN)/python tests/bench/night.py

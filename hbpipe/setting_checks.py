@@ -28,7 +28,7 @@ def estimator_faults(estimator: str, metrics: Sequence[Metric]) -> list[str]:
     kind, _, variant = estimator.partition(":")
     faults = []
     for metric in metrics:
-        family = metric.model
+        family = metric.fitted
         if kind == "reml" and family.log_restriction is None:
             faults.append(
                 f"inference.estimator: {family.name} of {metric.name} has no restricted "

@@ -85,6 +85,14 @@ class Metric:
         return get_family(self.family, len(self.terms) or None)
 
     @property
+    def fitted(self) -> Family:
+        """The family whose hyperparameters are estimated: with covariates, with one of them."""
+        from hbpipe.model.families import get_family
+
+        family = self.model
+        return get_family(family.name, family.size, 1) if self.covariates else family
+
+    @property
     def term_names(self) -> tuple[str, ...]:
         """The names of the numbers that describe a unit: the terms, or ``theta`` alone."""
         return tuple(self.terms) or ("theta",)

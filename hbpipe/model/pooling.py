@@ -59,10 +59,11 @@ class CompletePooling:
         geometry, x = geometry_of(family), np.asarray(statistics["covariates"], np.float64)
         known = np.asarray(np.isfinite(self.estimate).all(axis=1))
         covariance = np.where(known[:, None, None], self.covariance, 0.0)[pools]
-        line = np.einsum("jp,jp->j", x, self.estimate[pools])
+        line = np.einsum("jp,jp->j", x, np.where(known[:, None], self.estimate, 0.0)[pools])
         slope = np.exp(_log_slope(geometry, line))
         sd = slope * np.sqrt(np.maximum(np.einsum("jp,jpq,jq->j", x, covariance, x), 0.0))
-        return np.asarray(geometry.mean(line)), np.where(known[pools], sd, np.inf)
+        mean = np.where(known[pools], geometry.mean(line), np.nan)
+        return mean, np.where(known[pools], sd, np.inf)
 
 
 class Level(NamedTuple):

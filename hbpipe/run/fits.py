@@ -200,7 +200,7 @@ def fit_metric(
     """
     design = None if coded is None else coded.design
     new_stores = NewStores(np.arange(len(tree.pools))) if coded is None else coded.new_stores
-    span = _span(metric, sketch)
+    span = _span(metric, sketch, inference)
     fits, nodes, complete = _estimate(metric, design, sketch, span, inference)
     terms = metric.term_names if design is None else design.labels
     drift = drifts(terms, tree.pools, fits, before)
@@ -221,14 +221,15 @@ def fit_metric(
     )
 
 
-def _span(metric: Metric, sketch: Any) -> Span | None:
+def _span(metric: Metric, sketch: Any, inference: Inference) -> Span | None:
     """Return what the stores of each pool determine; None where that is everything.
 
-    A hyperprior of the coefficients determines those that the stores do not.
+    A hyperprior of the coefficients determines those that the stores do not, where it has a say.
     """
     spec = metric.hyperprior
     proper = isinstance(spec, Mapping) and "coefficients" in spec
-    if proper or not isinstance(sketch, CovariateSketch):
+    heard = inference.estimator == "map" or inference.uncertainty != "plug_in"
+    if (proper and heard) or not isinstance(sketch, CovariateSketch):
         return None
     found = Span.of(sketch)
     return None if found.determined.all() else found

@@ -92,11 +92,12 @@ def _typical(values: NDArray[Any]) -> Any:
 
 def _median_sizes(sizes: Rows) -> Array:
     """Return the lower median size of the units of each pool, (G,); 0 where none has data."""
-    found = np.zeros(sizes.n_pools)
-    for pool in np.unique(sizes.pool).tolist():
-        own = sizes.pool == pool
-        below = np.cumsum(sizes["count"][own])
-        found[pool] = sizes["value"][own][np.searchsorted(below, (below[-1] + 1) // 2)]
+    count, found = sizes["count"], np.zeros(sizes.n_pools)
+    total = np.bincount(sizes.pool, count, sizes.n_pools).astype(np.int64)
+    middle = np.cumsum(total) - total + (total + 1) // 2
+    some = total > 0
+    # Rows are sorted by pool and, within a pool, by size.
+    found[some] = sizes["value"][np.searchsorted(np.cumsum(count), middle[some])]
     return found
 
 

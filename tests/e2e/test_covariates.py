@@ -53,6 +53,8 @@ METRICS: dict[str, Any] = {
     },
 }
 QUANTILES = (0.05, 0.5, 0.95)
+#: Integration takes most of a night's time; tests that are about something else do without.
+QUICK = {"uncertainty": "plug_in"}
 Row = dict[str, Any]
 
 
@@ -315,13 +317,19 @@ def test_threads_give_the_same_bits(folder, settings, tmp_path):
         assert rows_of(ours) == rows_of(theirs), name
 
 
+def one_metric(folder: Path, target: Path, rows: list[Row], covariates: list[Any]) -> Settings:
+    """Settings of one metric with these covariates and this table of stores."""
+    shutil.copytree(folder / "events", target / "events")
+    write(target / "stores.parquet", rows)
+    metrics = {"c": {**METRICS["conversion"], "covariates": covariates}}
+    return settings_for(target, **options(target, metrics=metrics, inference=QUICK))
+
+
 # --- the table of stores changes ----------------------------------------------------------------
 
 
 def test_a_store_that_gets_its_row_gets_its_posterior(folder, tmp_path):
-    shutil.copytree(folder / "events", tmp_path / "events")
-    write(tmp_path / "stores.parquet", table())
-    settings = settings_for(tmp_path, **options(tmp_path, metrics={"c": METRICS["conversion"]}))
+    settings = one_metric(folder, tmp_path, table(), SHARED)
     night(settings)
     assert not night(settings).published
     late = {"chain_id": "east", "store_id": "s04", "format": "mall", "size_m2": 300.0}
@@ -334,9 +342,7 @@ def test_a_store_that_gets_its_row_gets_its_posterior(folder, tmp_path):
 
 
 def test_many_stores_without_covariates_stop_the_release(folder, tmp_path):
-    shutil.copytree(folder / "events", tmp_path / "events")
-    write(tmp_path / "stores.parquet", table()[:50])
-    settings = settings_for(tmp_path, **options(tmp_path, metrics={"c": METRICS["conversion"]}))
+    settings = one_metric(folder, tmp_path, table()[:50], SHARED)
     with pytest.raises(GateError, match="covariates_known of c: 21 of 70 units"):
         night(settings)
 
@@ -365,7 +371,7 @@ def test_size_dependence_warns_where_large_stores_differ(tmp_path, slope):
     write(tmp_path / "events" / "day.parquet", rows)
     plain = {"family": "beta_binomial", "successes": "converted", "trials": "rows"}
     metrics = {"plain": plain, "curved": {**plain, "covariates": [{"spline": "n", "df": 1}]}}
-    settings = settings_for(tmp_path, metrics=metrics, inference={"uncertainty": "auto"})
+    settings = settings_for(tmp_path, metrics=metrics, inference=QUICK)
     night(settings)
     found = audits(settings, "size_dependence")
     assert list(found) == ["plain"]
@@ -379,14 +385,6 @@ def test_size_dependence_warns_where_large_stores_differ(tmp_path, slope):
 
 
 # --- what cannot be ------------------------------------------------------------------------------
-
-
-def one_metric(folder: Path, target: Path, rows: list[Row], covariates: list[Any]) -> Settings:
-    """Settings of one metric with these covariates and this table of stores."""
-    shutil.copytree(folder / "events", target / "events")
-    write(target / "stores.parquet", rows)
-    metrics = {"c": {**METRICS["conversion"], "covariates": covariates}}
-    return settings_for(target, **options(target, metrics=metrics))
 
 
 @pytest.mark.parametrize(

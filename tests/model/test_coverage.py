@@ -65,6 +65,16 @@ def test_the_command_prints_a_line_per_cell(capsys):
     assert all(0.0 <= float(line.split()[4]) <= 1.0 for line in lines)
 
 
+def test_cells_do_not_depend_on_the_number_of_processes(capsys):
+    cells = ["--families", "normal", "--groups", "10", "--ratios", "1,4", "--replicates", "5"]
+    printed = []
+    for jobs in ("1", "2"):
+        assert main([*cells, "--methods", "auto", "--jobs", jobs]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+    assert len(printed[0].splitlines()) == 3
+
+
 def test_the_command_fails_below_its_floor(capsys):
     cell = ["--families", "normal", "--groups", "10", "--ratios", "1", "--replicates", "5"]
     assert main([*cell, "--methods", "auto", "--floor", "0.5"]) == 0

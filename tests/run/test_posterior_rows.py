@@ -39,7 +39,7 @@ def folded() -> Folded:
 def test_rows_come_unit_by_unit() -> None:
     raw = np.full((UNITS, TERMS), 7.0)
     raw[1, 2] = np.nan
-    found = term_columns(METRIC, posterior(), raw, None, QUANTILES)
+    found = term_columns(METRIC, posterior(), {"raw": raw}, None, QUANTILES)
     assert found["term"].to_pylist() == ["intercept", "x", "z"] * 4
     assert found["mean"].to_pylist()[:5] == [0.0, 1.0, 2.0, 10.0, 11.0]
     assert found["q0.9"].to_pylist()[:5] == [1.0, 2.0, 3.0, 11.0, 12.0]
