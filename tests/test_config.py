@@ -145,6 +145,9 @@ audits: {max_rejected_share: 2}
         ("events.earliest=2100-01-01", "earliest 2100-01-01 is after latest 2099-12-31"),
         ("events.horizon=0d", "found '0d'"),
         ("inference.pool_by=[store_id]", "a pool needs many units"),
+        ("inference.nest_by=[chain]", "'chain' is not a level; did you mean 'chain_id'?"),
+        ("inference.nest_by=[store_id]", "a group needs many units"),
+        ("inference.nest_by=[chain_id, chain_id]", "each level once, coarse to fine"),
         ("inference.estimator=reml", "beta_binomial of conversion has no restricted likelihood"),
         ("inference.estimator=reml:chung", "beta_binomial of conversion has no restricted"),
         ("inference.estimator=ml:lahiri", "inference.estimator: "),
@@ -162,6 +165,48 @@ def test_one_fault_is_one_place(tmp_path, override, message):
     assert len({line.partition(": ")[0] for line in found}) == 1
     key = override.partition("=")[0]
     assert f"--set {key}" in found[0].rpartition("[from ")[2]
+
+
+THREE = """
+pipeline: demo
+events: {path: events, time: ts, levels: [chain_id, region, store_id]}
+metrics:
+  conversion: {family: beta_binomial, successes: converted, trials: rows}
+inference: {nest_by: [chain_id, region]}
+lake: {path: lake}
+"""
+
+
+def test_nested_levels_and_the_pools_above_them(tmp_path):
+    one = load(tmp_path, THREE, "metrics.conversion.nest=[region]")
+    assert one.pool_by == ()
+    assert one.nest_by(one.parsed_metrics[0]) == ("region",)
+    other = load(tmp_path, THREE, "inference.nest_by=[region]")
+    assert other.pool_by == ("chain_id",)
+    assert other.nest_by(other.parsed_metrics[0]) == ("region",)
+    none = load(tmp_path, THREE, "metrics.conversion.nest=false")
+    assert none.nest_by(none.parsed_metrics[0]) == ()
+
+
+SPREAD = "{family: normal_inverse_gamma, value: amount}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ((), "beta_binomial takes 1 nested level, found 2; set nest to that whose groups"),
+        (("metrics.conversion.nest=[store]",), "'store' is not a level of inference.nest_by"),
+        (("metrics.conversion.nest=true",), "nest is false, or levels of inference.nest_by"),
+        (("metrics.conversion.nest=[region, chain_id]",), "in the order of inference.nest_by"),
+        ((f"metrics.conversion={SPREAD}",), "normal_inverse_gamma has no nested levels; set nest"),
+        (("inference.pool_by=[region]",), "'region' of pool_by is not above 'chain_id'"),
+        (("inference.estimator=moments",), "nested levels have no estimator moments"),
+        (("inference.estimator=ml:chung",), "nested levels have no estimator ml:chung"),
+        (("inference.uncertainty=first_order",), "nested levels have no uncertainty first_order"),
+    ],
+)
+def test_faults_of_nested_levels(tmp_path, overrides, message):
+    assert any(message in line for line in faults(tmp_path, THREE, *overrides))
 
 
 def test_each_layer_lies_over_the_one_before(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from hbpipe.model.climb import lifted
+from hbpipe.model.covariates.units import Units
 from hbpipe.model.family import Array
 from hbpipe.model.problem import Problem, hold
 
@@ -18,7 +19,7 @@ _LIFT = 0.05
 def inside(sketch: Any, coordinates: Array) -> Array:
     """Coordinates in the units of the sketch."""
     units = getattr(sketch, "units", None)
-    return coordinates if units is None else units.inside(coordinates)
+    return units.inside(coordinates) if isinstance(units, Units) else coordinates
 
 
 def first_start(problem: Problem, start: Mapping[str, Any] | None) -> Array:
