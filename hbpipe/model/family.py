@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from hbpipe.model.geometry import Geometry
-    from hbpipe.model.jets import Jet
     from hbpipe.model.messages import Message
     from hbpipe.model.sampling import Sampling
 
@@ -216,9 +215,10 @@ class Family:
     simulate: Callable[..., tuple[dict[str, NDArray[Any]], NDArray[np.int64], Array]]
     #: (sketch, coordinates) -> what REML adds to ``log_marginal``; None where there is no REML.
     log_restriction: Callable[[Any, Array], Derivatives] | None = None
-    #: (sketch, coordinates as jets (G,)) -> the likelihood of each pool as a function of its
-    #: mean, which must be Gaussian: what nested levels need. None where it is not.
-    location_message: Callable[[Any, list[Jet]], Message] | None = None
+    #: (sketch, coordinates (G, D), derivatives=whether gradient and Hessian are wanted) -> the
+    #: likelihood of each pool as a function of its mean, which must be Gaussian: what nested
+    #: levels need. None where it is not.
+    location_message: Callable[..., Message] | None = None
     #: The statistic that counts the observations behind a store's raw value; None where none
     #: does and the number of events stands in.
     sample_size: str | None = None

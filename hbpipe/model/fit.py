@@ -175,17 +175,19 @@ def _first_start(problem: Problem, start: Mapping[str, Any] | None) -> Array:
 def _starts(problem: Problem, first: Array) -> list[Array]:
     """Give the first start, the same without spread, and the same with a large spread.
 
-    Where there are several spreads, for each of them and for all together.
+    Where there are several spreads, also without each of them alone.
     """
     spreads, lower = list(problem.family.spreads), problem.family.bounds[0]
-    starts, scale = [first], problem.family.scale(problem.sketch)
-    for axes in [[axis] for axis in spreads] + ([spreads] if len(spreads) > 1 else []):
-        if problem.free[:, axes].any():
-            alike, apart = first.copy(), first.copy()
-            alike[:, axes] = lower[axes]
-            apart[:, axes] = lower[axes] + scale[:, axes]
-            starts += [problem.settle(alike), problem.settle(apart)]
-    return starts
+    if not problem.free[:, spreads].any():
+        return [first]
+    starts = []
+    for axes in [spreads, *([axis] for axis in spreads if len(spreads) > 1)]:
+        alike = first.copy()
+        alike[:, axes] = lower[axes]
+        starts.append(problem.settle(alike))
+    apart = first.copy()
+    apart[:, spreads] = lower[spreads] + problem.family.scale(problem.sketch)[:, spreads]
+    return [first, starts[0], problem.settle(apart), *starts[1:]]
 
 
 def _climb(problem: Problem, first: Array) -> _Found:

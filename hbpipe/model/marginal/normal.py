@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hbpipe.model.family import Array, Codes, Derivatives, Statistics
 from hbpipe.model.grouped import Rows, float_sums
-from hbpipe.model.jets import Jet, exp, reciprocal
+from hbpipe.model.jets import constants
 from hbpipe.model.marginal.means import (
     LOG_2PI,
     RowVariance,
@@ -90,17 +90,6 @@ class NormalSketch:
         return NormalSketch(rows, float_sums(self.within, parents, n_parents))
 
 
-def location_message(sketch: NormalSketch, coordinates: list[Jet]) -> Message:
-    """Return the likelihood of each pool as a function of its mean; 2π included."""
-    rows, (_, spread, log_sigma) = sketch.rows, coordinates
-    noise = exp(log_sigma * 2.0)
-    variance = noise.take(rows.pool) + spread.take(rows.pool) * rows["size"]
-    message = message_of_means(rows, rows["size"], variance)
-    freedom = sketch.n_values - sketch.n_groups
-    within = log_sigma * -freedom - reciprocal(noise) * (0.5 * sketch.within)
-    return replace(message, peak=message.peak + within - 0.5 * LOG_2PI * sketch.n_values)
-
-
 def _variance(sketch: NormalSketch, coordinates: Array) -> RowVariance:
     """V = σ² + n τ² and its derivatives in (τ², log σ)."""
     rows = sketch.rows
@@ -134,3 +123,20 @@ def log_restriction(sketch: NormalSketch, coordinates: Array) -> Derivatives:
     """Turn the likelihood into the restricted one."""
     variance = _variance(sketch, coordinates)
     return log_restriction_of_means(sketch.rows, sketch.rows["size"], variance)
+
+
+def location_message(sketch: NormalSketch, coordinates: Array, *, derivatives: bool) -> Message:
+    """Return the likelihood of each pool as a function of its mean; 2π included."""
+    rows, log_sigma, dimension = sketch.rows, coordinates[:, 2], 3 if derivatives else 0
+    variance = _variance(sketch, coordinates)
+    variance = variance if derivatives else variance.values()
+    message = message_of_means(rows, rows["size"], variance, dimension)
+    freedom = sketch.n_values - sketch.n_groups
+    scaled = sketch.within * np.exp(-2.0 * log_sigma)
+    within = constants(
+        -freedom * log_sigma - 0.5 * scaled - 0.5 * LOG_2PI * sketch.n_values, dimension
+    )
+    if derivatives:
+        within.gradient[:, 2] = scaled - freedom
+        within.hessian[:, 2, 2] = -2.0 * scaled
+    return replace(message, peak=message.peak + within)
