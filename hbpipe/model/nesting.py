@@ -28,7 +28,7 @@ from hbpipe.model.nested_pools import pooled_family
 from hbpipe.model.nested_prior import check_proper_nested, compile_nested
 from hbpipe.model.pooled_fit import Placing, fit_no_data, fit_pooled
 from hbpipe.model.pooled_nodes import pooled_nodes
-from hbpipe.model.problem import read_estimator
+from hbpipe.model.problem import hold, read_estimator
 from hbpipe.model.tree import Forest
 
 UNCERTAINTIES = ("auto", "plug_in", "integrated")
@@ -110,7 +110,14 @@ def fit_nested(
     names, held = tuple(levels), dict(fixed or {})
     codes = tuple(np.asarray(code, np.int64) for code in parents)
     _check(model, estimator, names)
-    if not geometry_of(model).location_is_analytic:
+    is_normal = geometry_of(model).location_is_analytic
+    with_levels = (
+        nested_family(model, names, frozenset(held))
+        if is_normal
+        else pooled_family(model, names[0])
+    )
+    hold(with_levels, {**(start or {}), **held}, 1)  # wrong names first
+    if not is_normal:
         seen = np.flatnonzero(np.asarray(sketch.n_groups) > 0)
         found, placing = (
             fit_pooled(
@@ -123,7 +130,6 @@ def fit_nested(
             **vars(found), levels=names, parents=codes, groups=sketch, placing=placing
         )
     nested = NestedSketch.of(sketch, Forest.of(codes))
-    with_levels = nested_family(model, names, frozenset(held))
     taus = with_levels.hyperparameters[-len(names) :]
     prior = compile_nested(model, hyperprior, nested, taus, frozenset(held))
     found = fit_pools(
