@@ -118,14 +118,7 @@ def fit_nested(
     )
     hold(with_levels, {**(start or {}), **held}, 1)  # wrong names first
     if not is_normal:
-        seen = np.flatnonzero(np.asarray(sketch.n_groups) > 0)
-        found, placing = (
-            fit_pooled(
-                model, sketch.select(seen), names[0], fixed=held, hyperprior=hyperprior, start=start
-            )
-            if len(seen)
-            else fit_no_data(model, names[0], held)
-        )
+        found, placing = _fit_counts(model, sketch, names[0], held, hyperprior, start)
         return NestedFits(
             **vars(found), levels=names, parents=codes, groups=sketch, placing=placing
         )
@@ -141,6 +134,22 @@ def fit_nested(
         start=start,
     )
     return NestedFits(**vars(found), levels=names, parents=codes, groups=sketch, placing=None)
+
+
+def _fit_counts(
+    family: Family,
+    sketch: Any,
+    level: str,
+    fixed: Mapping[str, Any],
+    hyperprior: Any,
+    start: Mapping[str, Any] | None,
+) -> tuple[PoolFits, Placing]:
+    """Fit the law of the groups that have data."""
+    seen = np.flatnonzero(np.asarray(sketch.n_groups) > 0)
+    if not len(seen):
+        return fit_no_data(family, level, fixed)
+    some = sketch.select(seen)
+    return fit_pooled(family, some, level, fixed=fixed, hyperprior=hyperprior, start=start)
 
 
 def _check(family: Family, estimator: str, levels: tuple[str, ...]) -> None:
