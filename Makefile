@@ -58,7 +58,7 @@ demo: $(INSTALLED) demo/truth/days.parquet  ## Run one night on simulated events
 
 # Simulated once: the second demo finds the same files, and so nothing to do.
 demo/truth/days.parquet: | $(INSTALLED)
-	@rm -rf demo/events demo/truth
+	@rm -rf demo/events demo/truth demo/stores.parquet
 	$(BIN)/hbpipe simulate demo --first-day 2026-01-01 --late 0.01 --bad 0.002 --repeated 0.01
 
 retail: $(INSTALLED) retail/events/cheese.parquet  ## Run one night on real weekly cheese sales of 88 retailers

@@ -166,7 +166,9 @@ def _blocks(
     nodes broadcast over its stores and no other pool's padding touches its sums.
     """
     if isinstance(nodes, CoefficientNodes):
-        yield from store_blocks(nodes, pools, np.asarray(statistics["covariates"], np.float64))
+        x = np.asarray(statistics["covariates"], np.float64)
+        for rows, part in store_blocks(nodes, pools, x):
+            yield rows, part, None
         return
     collapsed = nodes.collapse()
     single = np.flatnonzero(nodes.method[pools] != "integrated")

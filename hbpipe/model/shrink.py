@@ -8,7 +8,7 @@ method adds that of log A, along d mean/d log A = B (1 − B)(raw − μ) (Kass 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,8 @@ _LARGEST_SHARE = 0.98
 class NodeRows:
     """Nodes of ``J`` rows, every array (J, K) or broadcastable to it.
 
-    Fields are those of :class:`hbpipe.model.nodes.Nodes`.
+    Fields are those of :class:`hbpipe.model.nodes.Nodes`. ``groups`` (M,) has the first node of
+    each of M groups whose laws become one with their moments; None where each stands for itself.
     """
 
     weight: Array
@@ -36,15 +37,16 @@ class NodeRows:
     noise: Array
     spread_variance: Array
     covariance: Array
+    groups: NDArray[np.int64] | None = None
 
     def take(self, rows: NDArray[np.bool_]) -> NodeRows:
         """Return some of ``J`` rows; what all rows share serves any of them."""
-        return NodeRows(
-            **{
-                name: values if len(values) == 1 else values[rows]
-                for name, values in vars(self).items()
-            }
-        )
+        own = {
+            name: values if len(values) == 1 else values[rows]
+            for name, values in vars(self).items()
+            if name != "groups"
+        }
+        return replace(self, **own)
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,24 @@ def store_moments(geometry: Geometry, nodes: NodeRows, size: Array, raw: Array) 
 
 def store_mixture(geometry: Geometry, nodes: NodeRows, moments: StoreMoments) -> Mixture:
     """Return the mixture of conjugate laws that these moments belong to."""
-    parameters = geometry.law.from_moments(moments.node_mean, moments.node_variance)
-    weight = np.broadcast_to(nodes.weight, moments.node_mean.shape)
-    return Mixture(geometry.law, weight, parameters)
+    mean, variance = moments.node_mean, moments.node_variance
+    weight = np.broadcast_to(nodes.weight, mean.shape)
+    if nodes.groups is not None:
+        centre = group_mean(nodes.groups, weight, mean)
+        within = (mean - np.repeat(centre, _lengths(nodes.groups, mean), axis=1)) ** 2
+        mean, variance = centre, group_mean(nodes.groups, weight, variance + within)
+        weight = np.add.reduceat(weight, nodes.groups, axis=1)
+    return Mixture(geometry.law, weight, geometry.law.from_moments(mean, variance))
+
+
+def group_mean(groups: NDArray[np.int64], weight: Array, values: Array) -> Array:
+    """Average values (J, K) over groups of nodes, (J, M); see :class:`NodeRows`."""
+    sums = np.add.reduceat(weight * values, groups, axis=1)
+    return np.asarray(sums / np.add.reduceat(weight, groups, axis=1))
+
+
+def _lengths(groups: NDArray[np.int64], values: Array) -> NDArray[np.int64]:
+    return np.diff(groups, append=values.shape[1])
 
 
 def gather_rows(collapsed: Nodes, pools: Codes) -> NodeRows:

@@ -203,7 +203,7 @@ def fit_metric(
     span = _span(metric, sketch, inference)
     fits, nodes, complete = _estimate(metric, design, sketch, span, inference)
     terms = metric.term_names if design is None else design.labels
-    drift = drifts(terms, tree.pools, fits, before)
+    drift = drifts(terms, tree.pools, fits, _without_effect(before, tree.pools, span, terms))
     return MetricFit(
         metric,
         tree,
@@ -219,6 +219,23 @@ def fit_metric(
         design,
         span,
     )
+
+
+def _without_effect(
+    before: dict[str, dict[str, float]],
+    pools: list[Pool],
+    span: Span | None,
+    terms: Sequence[str],
+) -> dict[str, dict[str, float]]:
+    """Add zeros to earlier hyperparameters for coefficients that a pool does not determine."""
+    if span is None:
+        return before
+    found = dict(before)
+    for pool, determined in zip(map(pool_label, pools), span.determined, strict=True):
+        if pool in before:
+            left_out = [term for term, used in zip(terms, determined, strict=True) if not used]
+            found[pool] = {f"coefficients[{term}]": 0.0 for term in left_out} | before[pool]
+    return found
 
 
 def _span(metric: Metric, sketch: Any, inference: Inference) -> Span | None:

@@ -325,6 +325,23 @@ def one_metric(folder: Path, target: Path, rows: list[Row], covariates: list[Any
     return settings_for(target, **options(target, metrics=metrics, inference=QUICK))
 
 
+def test_drift_is_measured_where_columns_mean_the_same(folder, tmp_path):
+    settings = one_metric(folder, tmp_path, table(), SHARED)
+    night(settings, as_of=day(1))
+    night(settings, as_of=day(2))
+    fits = released(settings, "fits")
+    assert [row["pool"] for row in fits] == list(CHAINS)
+    assert all(0 <= row["drift"] < 20 for row in fits)
+    kept = [row for row in table() if row["format"] != "kiosk"]
+    rows = [{**row, "format": "hall" if row["format"] == "mall" else row["format"]} for row in kept]
+    write(tmp_path / "stores.parquet", rows)
+    renamed = settings.model_copy(
+        update={"audits": settings.audits.model_copy(update={"max_unknown_covariates": 1.0})}
+    )
+    night(renamed, as_of=day(2))
+    assert [row["drift"] for row in released(settings, "fits")] == [None, None]
+
+
 # --- the table of stores changes ----------------------------------------------------------------
 
 

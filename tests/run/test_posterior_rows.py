@@ -51,13 +51,13 @@ def test_rows_come_unit_by_unit() -> None:
 def test_a_target_is_told_of_its_term_alone() -> None:
     below = np.full((UNITS, TERMS), np.nan)
     below[:, 1] = 0.5
-    found = term_columns(METRIC, posterior(), below, below, QUANTILES)
+    found = term_columns(METRIC, posterior(), {"raw": below}, below, QUANTILES)
     assert found["p_below_target"].to_pylist() == [None, 0.5, None] * 4
 
 
 def test_pools_that_are_not_identified_have_no_posterior_in_any_term() -> None:
     raw = np.zeros((UNITS, TERMS))
-    found = term_columns(METRIC, posterior("unidentified"), raw, raw, QUANTILES)
+    found = term_columns(METRIC, posterior("unidentified"), {"raw": raw}, raw, QUANTILES)
     for name in ("mean", "sd", "sd_plug_in", "weight", "prior_mean", "q0.1", "p_below_target"):
         assert found[name].null_count == 9, name
     assert found["raw"].null_count == 0

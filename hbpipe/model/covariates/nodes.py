@@ -17,12 +17,13 @@ from hbpipe.model.geometry import LOCATION, Geometry, geometry_of
 from hbpipe.model.jets import variables
 from hbpipe.model.mixture import Mixture
 from hbpipe.model.nodes import MANY_STORES
-from hbpipe.model.shrink import NodeRows, store_mixture, store_moments
+from hbpipe.model.shrink import NodeRows, group_mean, store_mixture, store_moments
 
 #: The draws of the coefficients at one outer node, in the order of the store's location, are put
 #: into groups of these shares, narrow ones in the tails, each with its mean and variance.
 STRATA = np.array([1, 1, 2, 4, 8, 8, 4, 2, 1, 1]) / 32.0
 _BLOCK = 2**19
+_TINY = 1e-290
 
 
 @dataclass(frozen=True)
@@ -121,21 +122,20 @@ def spread_follows(geometry: Geometry) -> float:
 
 def store_blocks(
     nodes: CoefficientNodes, pools: Codes, covariates: Array
-) -> Iterator[tuple[NDArray[np.int64], NodeRows, NodeRows | None]]:
-    """Yield rows and their nodes: row numbers, inner nodes collapsed, all nodes.
+) -> Iterator[tuple[NDArray[np.int64], NodeRows]]:
+    """Yield row numbers and their nodes.
 
-    As :func:`hbpipe.model.pools.update_pools` takes them. Only an integrated pool has more nodes
-    than one; it is taken by itself.
+    Only an integrated pool has more nodes than one; it is taken by itself.
     """
     single = np.flatnonzero(nodes.method[pools] != "integrated")
     for rows in _split(single, 1):
-        yield rows, single_rows(nodes, pools[rows], covariates[rows]), None
+        yield rows, single_rows(nodes, pools[rows], covariates[rows])
     rest = np.flatnonzero(nodes.method[pools] == "integrated")
     rest = rest[np.argsort(pools[rest], kind="stable")]
     for pool in np.unique(pools[rest]).tolist():
         members = rest[pools[rest] == pool]
         for rows in _split(members, nodes.weight[pool].size):
-            yield rows, *pool_rows(nodes, pool, covariates[rows])
+            yield rows, pool_rows(nodes, pool, covariates[rows])
 
 
 def covariate_mixtures(
@@ -144,11 +144,12 @@ def covariate_mixtures(
     """Posteriors of stores of the only pool of ``nodes``, and noise variances (1, K) or (J, K)."""
     geometry, pools = geometry_of(nodes.family), np.zeros(len(size), np.int64)
     parts, noise = [], []
-    for rows, collapsed, full in store_blocks(nodes, pools, covariates):
-        used = collapsed if full is None else full
-        moments = store_moments(geometry, used, size[rows], raw[rows])
-        parts.append(store_mixture(geometry, used, moments))
-        noise.append(np.broadcast_to(used.noise, moments.node_mean.shape))
+    for rows, part in store_blocks(nodes, pools, covariates):
+        moments = store_moments(geometry, part, size[rows], raw[rows])
+        parts.append(store_mixture(geometry, part, moments))
+        weight = np.broadcast_to(part.weight, moments.node_mean.shape)
+        own = np.broadcast_to(part.noise, weight.shape)
+        noise.append(own if part.groups is None else group_mean(part.groups, weight, own))
     weight = np.concatenate([part.weight for part in parts])
     columns = zip(*(part.parameters for part in parts), strict=True)
     parameters = tuple(np.concatenate(column) for column in columns)
@@ -194,97 +195,60 @@ def _slope(geometry: Geometry, location: Array) -> Array:
     return v1 * location + v2 * location**2
 
 
-def pool_rows(nodes: CoefficientNodes, pool: int, x: Array) -> tuple[NodeRows, NodeRows | None]:
-    """Nodes of stores of one integrated pool: inner nodes collapsed, and all or None if large."""
-    every = _at_stores(nodes, pool, x)
-    collapsed = _flat(_collapse(every, np.zeros(1, np.int64)))
-    if nodes.is_large[pool]:
-        return collapsed, None
-    if nodes.drawn:
-        first = np.cumsum(STRATA) - STRATA
-        every = _collapse(_sorted(every), (first * int(nodes.inner[pool])).astype(np.int64))
-    return collapsed, _flat(every)
+def pool_rows(nodes: CoefficientNodes, pool: int, x: Array) -> NodeRows:
+    """Nodes (J, N) of stores of one integrated pool, in groups where they are many.
 
-
-def _at_stores(nodes: CoefficientNodes, pool: int, x: Array) -> NodeRows:
-    """Nodes of stores of one pool, (J, K, L) each or broadcastable to it."""
-    geometry = geometry_of(nodes.family)
+    Draws at an outer node are put in the order of the store's location, and groups of them, or
+    all inner nodes where stores are many, become one law.
+    """
     share, inner = np.sum(nodes.weight[pool], axis=1), int(nodes.inner[pool])
     kept = np.flatnonzero(share > 1e-10 * np.max(share))
-    weight, spread, noise, coefficients, remaining = (
-        values[pool][kept, :inner]
-        for values in (nodes.weight, nodes.spread, nodes.noise, nodes.coefficients, nodes.remaining)
+    # A group of draws without any weight must keep ordinary numbers.
+    weight = np.maximum(nodes.weight[pool][kept, :inner], _TINY)
+    weight = np.broadcast_to(weight / np.sum(weight), (len(x), *weight.shape))
+    line = _lines(x, nodes.coefficients[pool][kept, :inner])
+    spread, noise = (v[pool][kept, :inner] for v in (nodes.spread, nodes.noise))
+    spread = spread * np.exp(spread_follows(geometry_of(nodes.family)) * line)
+    if nodes.drawn and not nodes.is_large[pool]:
+        order = np.argsort(line, axis=2, kind="stable")
+        line, spread, weight = (
+            np.take_along_axis(values, order, axis=2) for values in (line, spread, weight)
+        )
+    geometry = geometry_of(nodes.family)
+    location, variance = geometry.mean(line), np.zeros((1, 1, 1))
+    if not nodes.drawn:
+        variance = np.einsum("jp,klpq,jq->jkl", x, nodes.remaining[pool][kept, :inner], x)
+        variance = _slope(geometry, location) ** 2 * variance
+    return NodeRows(
+        weight=_flat(weight),
+        spread=_flat(spread),
+        location=_flat(location),
+        location_variance=_flat(variance),
+        noise=_flat(noise[None]),
+        spread_variance=np.zeros((1, 1)),
+        covariance=np.zeros((1, 1)),
+        groups=_groups(nodes, pool, len(kept)),
     )
+
+
+def _groups(nodes: CoefficientNodes, pool: int, outer: int) -> NDArray[np.int64] | None:
+    """Return the first node of each group; None where every node is its own."""
+    inner = int(nodes.inner[pool])
+    if inner == 1 or not (nodes.drawn or nodes.is_large[pool]):
+        return None
+    shares = np.ones(1) if nodes.is_large[pool] else STRATA
+    first = ((np.cumsum(shares) - shares) * inner).astype(np.int64)
+    return np.asarray((inner * np.arange(outer)[:, None] + first).ravel())
+
+
+def _lines(x: Array, coefficients: Array) -> Array:
+    """Locations (J, K, L) of stores (J, P) at coefficients (K, L, P), on the family's line."""
     line = x[:, 0, None, None] * coefficients[..., 0]
     for p in range(1, x.shape[1]):
         line = line + x[:, p, None, None] * coefficients[..., p]
-    location = geometry.mean(line)
-    variance = np.zeros((1, 1, 1))
-    if not nodes.drawn:
-        variance = np.einsum("jp,klpq,jq->jkl", x, remaining, x)
-        variance = _slope(geometry, location) ** 2 * variance
-    follows = spread_follows(geometry)
-    none = np.zeros((1, 1, 1))
-    return NodeRows(
-        weight=(weight / np.sum(weight))[None],
-        spread=spread * np.exp(follows * line),
-        location=location,
-        location_variance=variance,
-        noise=noise[None],
-        spread_variance=none,
-        covariance=none,
-    )
+    return np.asarray(line)
 
 
-def _sorted(nodes: NodeRows) -> NodeRows:
-    """Put the draws at each outer node in the order of the store's location."""
-    order = np.argsort(nodes.location, axis=2, kind="stable")
-    return replace(
-        nodes,
-        **{
-            name: np.take_along_axis(np.broadcast_to(values, order.shape), order, axis=2)
-            for name, values in vars(nodes).items()
-            if values.shape != (1, 1, 1)
-        },
-    )
-
-
-def _collapse(nodes: NodeRows, first: NDArray[np.int64]) -> NodeRows:
-    """Integrate over groups of neighbouring inner nodes by matching moments, (J, K, groups).
-
-    ``first`` has the first inner node of each group.
-    """
-    shape = nodes.location.shape
-    weight = np.broadcast_to(nodes.weight, shape)
-    length = np.diff(first, append=shape[2])
-
-    def add(values: Array) -> Array:
-        return np.asarray(np.add.reduceat(values, first, axis=2))
-
-    total = np.repeat(add(weight), length, axis=2)
-    # A group without weight keeps ordinary numbers.
-    share = np.where(
-        total > 0, weight / np.where(total > 0, total, 1.0), 1.0 / np.repeat(length, length)
-    )
-    centre = add(share * nodes.location)
-    between = (nodes.location - np.repeat(centre, length, axis=2)) ** 2
-    return replace(
-        nodes,
-        weight=add(weight),
-        spread=add(share * nodes.spread),
-        location=centre,
-        location_variance=add(share * (nodes.location_variance + between)),
-        noise=add(share * nodes.noise),
-    )
-
-
-def _flat(nodes: NodeRows) -> NodeRows:
-    """Put outer and inner nodes on one axis, (J, K L)."""
-    shape = nodes.location.shape[1:]
-    flat = {
-        name: values[:, :, 0]
-        if values.shape == (1, 1, 1)
-        else np.broadcast_to(values, (len(values), *shape)).reshape(len(values), -1)
-        for name, values in vars(nodes).items()
-    }
-    return NodeRows(**flat)
+def _flat(values: Array) -> Array:
+    """Put outer and inner nodes on one axis, (J, N)."""
+    return values.reshape(len(values), -1)

@@ -17,7 +17,7 @@ from hbpipe.errors import FitError
 from hbpipe.model.covariates.analytic import integrated_out, with_coefficients
 from hbpipe.model.covariates.draws import draw
 from hbpipe.model.covariates.nodes import CoefficientNodes, combine_nodes
-from hbpipe.model.covariates.prior import compile_prior
+from hbpipe.model.covariates.prior import COEFFICIENTS, compile_prior
 from hbpipe.model.covariates.separation import standardise, unbounded
 from hbpipe.model.covariates.single import first_order, plug_in
 from hbpipe.model.covariates.sketch import CovariateSketch, StandardSketch
@@ -114,9 +114,12 @@ def _check(target: RegressionTarget, start: Array, spec: Any) -> None:
         own = target.geometry.n_working
         check_proper(integrated_out(target), start[:, :own], spec)
         return
+    if LOCATION in target.free and COEFFICIENTS in spec:
+        _check_bounded(target, spec)
     check_proper(target, start, spec)
-    if LOCATION not in target.free or "coefficients" not in spec:
-        return
+
+
+def _check_bounded(target: RegressionTarget, spec: Any) -> None:
     endless = unbounded(target.family, target.sketch, target.prior.precision)
     if endless.any():
         pool = int(np.flatnonzero(endless)[0])

@@ -271,7 +271,8 @@ def test_fewer_stores_than_coefficients(name):
     three = {key: values[:3] for key, values in data.items()}
     x = np.array([[1.0, 0.0], [1.0, 1.0], [1.0, 2.0]])
     if name in ("beta_binomial", "gamma_poisson"):
-        three[next(iter(three))] = np.array([1, 1, 2])
+        count, size = three
+        three = {count: np.array([1, 1, 2]), size: three[size] + 4}
     saturated = fit(name, {k: v[:2] for k, v in three.items()}, covariates=x[:2])
     assert saturated.status == "saturated"
     assert saturated.boundary
