@@ -147,7 +147,6 @@ audits: {max_rejected_share: 2}
         ("inference.pool_by=[store_id]", "a pool needs many units"),
         ("inference.nest_by=[chain]", "'chain' is not a level; did you mean 'chain_id'?"),
         ("inference.nest_by=[store_id]", "a group needs many units"),
-        ("inference.nest_by=[chain_id, chain_id]", "each level once, coarse to fine"),
         ("inference.estimator=reml", "beta_binomial of conversion has no restricted likelihood"),
         ("inference.estimator=reml:chung", "beta_binomial of conversion has no restricted"),
         ("inference.estimator=ml:lahiri", "inference.estimator: "),
@@ -194,6 +193,7 @@ SPREAD = "{family: normal_inverse_gamma, value: amount}"
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (("inference.nest_by=[region, chain_id]",), "inference.nest_by: each level once, coarse"),
         ((), "beta_binomial takes 1 nested level, found 2; set nest to that whose groups"),
         (("metrics.conversion.nest=[store]",), "'store' is not a level of inference.nest_by"),
         (("metrics.conversion.nest=true",), "nest is false, or levels of inference.nest_by"),

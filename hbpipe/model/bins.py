@@ -24,18 +24,13 @@ class Bins:
     ----------
     shape
         (K, L).
-    order
-        (S,) the points, bin by bin.
-    number
-        (S,) the number k L + l of the bin of each point, in that order.
-    share
-        (S,) the weight of each point within its bin, in that order.
+    number, share
+        (S,) the number k L + l of each point's bin, and the point's weight within it.
     weight
         (K, L) the weight of each bin; they add to one.
     """
 
     shape: tuple[int, int]
-    order: NDArray[np.int64]
     number: NDArray[np.int64]
     share: Array
     weight: Array
@@ -58,41 +53,33 @@ class Bins:
         sizes, number = SIZES[len(used)], np.zeros(len(weight), np.int64)
         for key, size in zip(used, sizes, strict=False):
             number = _cut(number, key, weight, size)
-        outer, inner = sizes[0], int(np.prod(sizes[1:]))
-        order = np.argsort(number, kind="stable")
+        outer, inner = sizes[0], int(np.prod(sizes[1:], dtype=np.int64))
         mass = np.asarray(np.bincount(number, weight, outer * inner), np.float64)
-        number = number[order]
-        share = weight[order] / np.where(mass > 0, mass, 1.0)[number]
-        return cls((outer, inner), order, number, share, mass.reshape(outer, inner))
+        share = weight / np.where(mass > 0, mass, 1.0)[number]
+        return cls((outer, inner), number, share, mass.reshape(outer, inner))
 
-    @property
-    def source(self) -> NDArray[np.int64]:
-        """For each bin (K L,) where its values come from: itself, or where it is empty another."""
-        own = np.arange(self.weight.size)
-        return np.where(np.isin(own, self.number), own, self.number[0])
+    def empty(self, *shape: int) -> Array:
+        """Return sums to :meth:`add` to, zeros (K L, ...)."""
+        return np.zeros((self.weight.size, *shape))
 
     def add(self, sums: Array, part: slice, values: Array) -> None:
-        """Add the values of some points, taken in order, to the averages of their bins.
+        """Add the values of some points, (points, ...), to the averages of their bins, in place."""
+        order = np.argsort(self.number[part], kind="stable")
+        present, first = np.unique(self.number[part][order], return_index=True)
+        share = self.share[part][order].reshape(-1, *(1,) * (values.ndim - 1))
+        sums[present] += np.add.reduceat(share * values[order], first, axis=0)
 
-        Parameters
-        ----------
-        sums
-            (K L, ...), changed in place; zeros at first.
-        part
-            Which points.
-        values
-            (points, ...).
-        """
-        number, share = self.number[part], self.share[part]
-        present, first = np.unique(number, return_index=True)
-        shared = share.reshape(-1, *(1,) * (values.ndim - 1)) * values
-        sums[present] += np.add.reduceat(shared, first, axis=0)
+    def filled(self, sums: Array) -> Array:
+        """Return averages (K L, ...) with those of another bin in place of an empty one's."""
+        own = np.arange(self.weight.size)
+        source = np.where(np.isin(own, self.number), own, self.number[0])
+        return np.asarray(sums[source])
 
     def average(self, values: Array) -> Array:
         """Average a number for each point over each bin, (S,) -> (K, L)."""
-        size = self.shape[0] * self.shape[1]
-        sums = np.bincount(self.number, self.share * values[self.order], size)
-        return np.asarray(sums[self.source].reshape(self.shape))
+        sums = self.empty()
+        self.add(sums, slice(None), values)
+        return self.filled(sums).reshape(self.shape)
 
 
 def _sd(key: Array, weight: Array) -> float:

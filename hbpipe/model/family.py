@@ -27,7 +27,6 @@ from hbpipe.model.declarations import Degeneracy, Description, Pearson, Regressi
 if TYPE_CHECKING:
     from hbpipe.model.dispersion import Dispersion
     from hbpipe.model.geometry import Geometry
-    from hbpipe.model.jets import Jet
     from hbpipe.model.messages import Message
     from hbpipe.model.named import NamedSpace
     from hbpipe.model.sampling import Sampling
@@ -221,8 +220,9 @@ class Family:
     simulate: Callable[..., tuple[dict[str, NDArray[Any]], NDArray[np.int64], Array]]
     #: (sketch, coordinates) -> what REML adds to ``log_marginal``; None where there is no REML.
     log_restriction: Callable[[Any, Array], Derivatives] | None = None
-    #: (sketch, jets (G,)) -> the likelihood of each pool in its mean; None where not Gaussian.
-    location_message: Callable[[Any, list[Jet]], Message] | None = None
+    #: (sketch, coordinates (G, D), derivatives=whether they are wanted) -> the likelihood of each
+    #: pool as a function of its mean; None where it is not Gaussian.
+    location_message: Callable[..., Message] | None = None
     #: For families whose spread coordinates mean the same with either sign.
     mirror: Mirror | None = None
     #: A caller's arrays -> the family of their size, and its statistics; None: as they are.

@@ -11,43 +11,57 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hbpipe.model.bins import Bins
 from hbpipe.model.family import Array, Family
-from hbpipe.model.geometry import LOCATION, NOISE, SPREAD, geometry_of
+from hbpipe.model.geometry import LOCATION, NOISE, SPREAD, geometry_of, log_of_spread
 from hbpipe.model.importance import Limits
 from hbpipe.model.laws import NORMAL
 from hbpipe.model.mixture import Mixture
 from hbpipe.model.nested_levels import NestedNodes
 from hbpipe.model.nested_sampling import draw
 from hbpipe.model.nested_target import NestedTarget
-from hbpipe.model.nodes import Nodes, single_nodes
-from hbpipe.model.tree import Forest
+from hbpipe.model.nodes import Nodes, combine_pools, single_nodes
 
 _LEVELS = np.array([0.025, 0.5, 0.975])
 
 
 @dataclass(frozen=True)
-class RootNodes:
-    """The posterior of one root on ``K`` × ``L`` nodes.
+class Reduced:
+    """Nodes of ``G`` pools of one kind, in the order of their numbers.
 
     Parameters
     ----------
-    weight, noise
-        (K, L) posterior probability, and σ².
-    spreads
-        (levels + 1, K, L): the variance, in units of σ², between the stores that a new group of
-        each level, coarse to fine, would have; the last that between stores of one group.
-    means, variances
-        For the root, then for each level, (G, K, L): posterior means and variances of the means
-        of its groups, in the order of the tree.
+    weight, noise, spread
+        (K, L) posterior probability, σ², and the variance between stores in units of it.
+    mean, variance
+        (G, K, L) posterior mean and variance of what the stores vary around.
     """
 
     weight: Array
     noise: Array
-    spreads: Array
-    means: list[Array]
-    variances: list[Array]
+    spread: Array
+    mean: Array
+    variance: Array
+
+    def nodes(self, family: Family, method: str, stores: NDArray[np.int64]) -> Nodes:
+        """Nodes of the pools, with as many stores with data in each, (G,)."""
+        blank, shape = np.zeros(len(self.mean)), self.mean.shape
+        single = single_nodes(
+            family.name, method, spread=blank, location=blank, noise=blank, n_groups=stores
+        )
+        weight, noise, spread = (
+            np.broadcast_to(part, shape).copy() for part in (self.weight, self.noise, self.spread)
+        )
+        return replace(
+            single,
+            weight=weight,
+            noise=noise,
+            spread=spread,
+            location=self.mean,
+            location_variance=self.variance,
+        )
 
 
 def _limits(target: NestedTarget) -> Limits:
@@ -73,54 +87,68 @@ def _limits(target: NestedTarget) -> Limits:
     return limits
 
 
-def reduce_points(target: NestedTarget, points: Array, weight: Array) -> RootNodes:
-    """Put weighted points of the hyperparameters together in nodes.
+def reduce_points(target: NestedTarget, points: Array, weight: Array) -> list[Reduced]:
+    """Put weighted points of the hyperparameters together in nodes, for each kind of pools.
 
-    Bins are cut along the spread between stores, then those of the levels, fine to coarse, then σ.
+    Bins are cut along the spread between the stores of a pool, then along those of the levels,
+    fine to coarse, then along σ.
+
+    Returns
+    -------
+    New groups of each level, coarse to fine, under every parent, and last the finest groups.
     """
     coordinates = target.coordinates(points)
-    noise = target.noise(coordinates)
-    own = len(target.family.coordinates)
+    noise, own = target.noise(coordinates), len(target.family.coordinates)
     variances = np.hstack([coordinates[:, own:], coordinates[:, [SPREAD]]])
-    free = np.isnan(target.held)
+    # The stores of a new group vary as far as all levels from there down let them.
+    spreads = np.cumsum(variances[:, ::-1], axis=1)[:, ::-1].T / noise
     # A single group of a level follows the data and not the level's spread.
     several = np.flatnonzero([units[0] > 1 for units in target.sketch.units[:-1]]) + own
-    levels = [coordinates[:, place] for place in several[::-1] if free[place]]
-    keys = [coordinates[:, SPREAD] / noise] * bool(free[SPREAD]) + levels + [noise]
-    bins = Bins.of([np.log(key) for key in keys], weight)
-    above = np.cumsum(variances[:, ::-1], axis=1)[:, ::-1] / noise[:, None]
-    means, left = _binned_means(target, coordinates, bins)
-    return RootNodes(
-        weight=bins.weight,
-        noise=bins.average(noise),
-        spreads=np.stack([bins.average(column) for column in above.T]),
-        means=means,
-        variances=left,
-    )
+    keys = [*coordinates[:, several[::-1]].T, noise]
+    bins = [Bins.of([log_of_spread(key) for key in (spread, *keys)], weight) for spread in spreads]
+    found = []
+    for some, spread, (mean, variance) in zip(
+        bins, spreads, _binned_means(target, coordinates, weight, bins), strict=True
+    ):
+        # One value for all inner nodes: an outer node is a spread.
+        between = np.sum(some.weight * some.average(spread), axis=1, keepdims=True)
+        share = np.sum(some.weight, axis=1, keepdims=True)
+        between = np.where(share > 0, between / np.where(share > 0, share, 1.0), spread[0])
+        found.append(
+            Reduced(
+                weight=some.weight,
+                noise=some.average(noise),
+                spread=np.broadcast_to(between, some.shape),
+                mean=mean,
+                variance=variance,
+            )
+        )
+    return found
 
 
 def _binned_means(
-    target: NestedTarget, coordinates: Array, bins: Bins
-) -> tuple[list[Array], list[Array]]:
-    """Mean and variance of the means of root and groups in each bin, (G, K, L) each."""
-    ordered = coordinates[bins.order]
-    weight = bins.share * bins.weight.ravel()[bins.number]
-    middle = np.sum(weight[:, None] * ordered, axis=0, keepdims=True)
+    target: NestedTarget, coordinates: Array, weight: Array, bins: list[Bins]
+) -> list[tuple[Array, Array]]:
+    """Mean and variance of the means of root and groups in bins of their own, (G, K, L) each."""
+    middle = np.sum(weight[:, None] * coordinates, axis=0, keepdims=True)
     centre = [mean[0] for mean, _ in target.means(middle)]
-    size = bins.weight.size
     # Moments about a mean nearby, so that an offset of the data costs no digits.
-    sums = [np.zeros((size, 2, len(values))) for values in centre]
-    for part in target.blocks(len(ordered)):
-        for at, total, (mean, variance) in zip(
-            centre, sums, target.means(ordered[part]), strict=True
-        ):
+    sums = [some.empty(2, len(at)) for some, at in zip(bins, centre, strict=True)]
+    for part in target.blocks(len(coordinates)):
+        means = target.means(coordinates[part])
+        for some, total, at, (mean, variance) in zip(bins, sums, centre, means, strict=True):
             away = mean - at
-            bins.add(total, part, np.stack([away, variance + away**2], axis=1))
-    shape = (-1, *bins.shape)
-    sums = [total[bins.source] for total in sums]
-    means = [(at + total[:, 0]).T.reshape(shape) for at, total in zip(centre, sums, strict=True)]
-    left = [np.maximum(total[:, 1] - total[:, 0] ** 2, 0.0).T.reshape(shape) for total in sums]
-    return means, left
+            some.add(total, part, np.stack([away, variance + away**2], axis=1))
+    found = []
+    numbers = [np.zeros(1, np.int64), *(level["number"] for level in target.sketch.forest.levels)]
+    for some, total, at, number in zip(bins, sums, centre, numbers, strict=True):
+        moments = some.filled(total)
+        left = np.maximum(moments[:, 1] - moments[:, 0] ** 2, 0.0)
+        order = np.argsort(number)
+        shape = (-1, *some.shape)
+        mean = np.asarray((at + moments[:, 0])[:, order].T.reshape(shape))
+        found.append((mean, np.asarray(left[:, order].T.reshape(shape))))
+    return found
 
 
 def is_usable(family: Family, fits: Any) -> bool:
@@ -150,68 +178,31 @@ def nested_nodes(family: Family, fits: Any, uncertainty: str) -> NestedNodes:
     else:
         target, method = replace(known, held=held), "integrated"
     found = draw(target, _limits(target))
-    reduced = reduce_points(target, found.points, found.weight)
-    nodes, first = _pools(family, fits, reduced, method)
+    *new, finest = reduce_points(target, found.points, found.weight)
+    stores = [np.asarray(fits.groups.n_groups), *(np.zeros(len(kind.mean)) for kind in new)]
+    first = np.cumsum([len(count) for count in stores])
+    parts = [
+        (np.arange(end - len(count), end), kind.nodes(family, method, count.astype(np.int64)))
+        for kind, count, end in zip((finest, *new), stores, first, strict=True)
+    ]
     return NestedNodes(
         levels=fits.levels,
-        nodes=nodes,
-        hyperparameters=_estimates(family, fits, known, first),
-        first=first,
+        nodes=combine_pools(parts, int(first[-1])),
+        hyperparameters=_estimates(family, fits, known),
+        first=tuple(first.tolist()),
         drawn=found,
     )
 
 
-def _by_number(forest: Forest, means: list[Array]) -> list[Array]:
-    """Put what is about root and groups, in the order of the tree, into that of their numbers."""
-    found = [means[0]]
-    for level, values in zip(forest.levels, means[1:], strict=True):
-        sorted_values = np.empty_like(values)
-        sorted_values[level["number"]] = values
-        found.append(sorted_values)
-    return found
-
-
-def _pools(
-    family: Family, fits: Any, root: RootNodes, method: str
-) -> tuple[Nodes, tuple[int, ...]]:
-    """Nodes of the finest groups, and of new groups under each parent, level by level."""
-    forest = fits.sketch.forest
-    means, variances = (_by_number(forest, part) for part in (root.means, root.variances))
-    # A new group's stores vary around its parent; the finest groups' around their own means.
-    order = [len(means) - 1, *range(len(means) - 1)]
-    counts = [len(means[place]) for place in order]
-    spread = [np.broadcast_to(root.spreads[place], means[place].shape) for place in order]
-    location = np.concatenate([means[place] for place in order])
-    stores = np.zeros(len(location), np.int64)
-    stores[: counts[0]] = fits.groups.n_groups
-    blank = np.zeros(len(location))
-    nodes = single_nodes(
-        family.name, method, spread=blank, location=blank, noise=blank, n_groups=stores
-    )
-    nodes = replace(
-        nodes,
-        weight=np.broadcast_to(root.weight, location.shape).copy(),
-        spread=np.concatenate(spread),
-        location=location,
-        location_variance=np.concatenate([variances[place] for place in order]),
-        noise=np.broadcast_to(root.noise, location.shape).copy(),
-    )
-    return nodes, tuple(np.cumsum(counts).tolist())
-
-
-def _estimates(
-    family: Family, fits: Any, known: NestedTarget, first: tuple[int, ...]
-) -> dict[str, Array]:
+def _estimates(family: Family, fits: Any, known: NestedTarget) -> dict[str, Array]:
     """Point estimates of the pools' hyperparameters, at those of the fit."""
     own, estimate = len(family.coordinates), fits.coordinates[:1]
-    means = _by_number(fits.sketch.forest, [mean[0] for mean, _ in known.means(estimate)])
+    *new, finest = reduce_points(known, np.zeros((1, 0)), np.ones(1))
     between = np.append(np.cumsum(estimate[0, own:][::-1])[::-1], 0.0)
-    order = [len(means) - 1, *range(len(means) - 1)]
-    coordinates = np.concatenate(
-        [np.tile(estimate[:, :own], (len(means[place]), 1)) for place in order]
-    )
-    coordinates[:, LOCATION] = np.concatenate([means[place] for place in order])
-    coordinates[:, SPREAD] += np.concatenate(
-        [np.full(len(means[place]), between[place]) for place in order]
-    )
-    return family.from_coordinates(coordinates)
+    parts = []
+    for kind, more in zip((finest, *new), (0.0, *between[:-1]), strict=True):
+        at = np.tile(estimate[:, :own], (len(kind.mean), 1))
+        at[:, LOCATION] = kind.mean[:, 0, 0]
+        at[:, SPREAD] += more
+        parts.append(at)
+    return family.from_coordinates(np.concatenate(parts))

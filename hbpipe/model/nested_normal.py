@@ -138,10 +138,8 @@ class Upward:
         return found
 
 
-def upward(
-    family: Family, sketch: NestedSketch, coordinates: Array, *, derivatives: bool = True
-) -> Upward:
-    """Pass messages from the stores up to the roots.
+def upward(family: Family, sketch: NestedSketch, coordinates: Array) -> Upward:
+    """Pass messages from the stores up to the roots, with derivatives in the coordinates.
 
     Parameters
     ----------
@@ -151,25 +149,33 @@ def upward(
         ``R`` trees.
     coordinates
         (R, D): the family's own, then τ² of every level.
-    derivatives
-        Whether gradient and Hessian in the coordinates are wanted.
     """
-    make = jets.variables if derivatives else _numbers
-    own, roots = len(family.coordinates), sketch.forest.roots()
-    point, leaf = make(coordinates), make(coordinates[roots[-1], :own])
-    assert family.location_message is not None, "checked by nested_family"
-    message = family.location_message(sketch.pools, leaf).embed(point[0].gradient.shape[1])
+    own, forest = len(family.coordinates), sketch.forest
+    assert family.location_message is not None, "checked before a nested fit"
+    leaf = coordinates[forest.roots()[-1], :own]
+    message = family.location_message(sketch.pools, leaf, derivatives=True)
+    spreads = jets.variables(coordinates)[own:]
+    return ascend(message.embed(coordinates.shape[1]), forest, spreads)
+
+
+def ascend(message: Message, forest: Forest, spreads: list[Jet]) -> Upward:
+    """Pass messages from the finest groups up to the roots.
+
+    Parameters
+    ----------
+    message
+        About the means of the finest groups.
+    forest
+        The trees.
+    spreads
+        τ² of every level, (R,) each.
+    """
     found = []
-    steps = zip(sketch.forest.levels, point[own:], roots, strict=True)
+    steps = zip(forest.levels, spreads, forest.roots(), strict=True)
     for level, spread, root in reversed(list(steps)):
         found.append(message)
         message = collect(widen(message, spread.take(root)), level.pool, level.n_pools)
     return Upward(message, found[::-1])
-
-
-def _numbers(coordinates: Array) -> list[Jet]:
-    """Coordinates as jets of no variable: values alone."""
-    return [jets.constants(column, 0) for column in coordinates.T]
 
 
 def nested_family(

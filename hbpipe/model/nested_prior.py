@@ -145,13 +145,8 @@ def compile_nested(
     """
     if isinstance(spec, NestedPrior):
         return spec
-    geometry, whole, own, ours = geometry_of(family), sketch.whole, spec, {}
-    if isinstance(spec, Mapping):
-        for name in spec:
-            if name not in (*geometry.names, *names):
-                raise unknown("hyperparameter", name, (*geometry.names, *names))
-        ours = {name: read_term(name, text) for name, text in spec.items() if name in names}
-        own = {name: text for name, text in spec.items() if name not in names}
+    geometry, whole = geometry_of(family), sketch.whole
+    own, ours = split_hyperprior(family, spec, names)
     call = read_call(spec) if isinstance(spec, str) else None
     return NestedPrior(
         stores=compile_hyperprior(family, own, whole, held=fixed - set(names)),
@@ -164,6 +159,26 @@ def compile_nested(
         children=tuple(sketch.median_children()),
         width=read_arguments(call[0], call[1])[0] if call and call[1] else WIDTH,
     )
+
+
+def split_hyperprior(
+    family: Family, spec: Any, names: tuple[str, ...]
+) -> tuple[Any, dict[str, Term]]:
+    """Divide a specification into what is about the family and the factors of other names.
+
+    Raises
+    ------
+    FitError
+        For a name that is neither the family's nor one of ``names``.
+    """
+    if not isinstance(spec, Mapping):
+        return spec, {}
+    known = (*geometry_of(family).names, *names)
+    for name in spec:
+        if name not in known:
+            raise unknown("hyperparameter", name, known)
+    ours = {name: read_term(name, text) for name, text in spec.items() if name in names}
+    return {name: text for name, text in spec.items() if name not in names}, ours
 
 
 def check_proper_nested(prior: NestedPrior, sketch: NestedSketch, fixed: frozenset[str]) -> None:

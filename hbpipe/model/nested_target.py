@@ -17,10 +17,12 @@ from hbpipe.model.family import Array, Family
 from hbpipe.model.geometry import LOCATION, NOISE, SPREAD, geometry_of, log_of_spread
 from hbpipe.model.jets import constants
 from hbpipe.model.marginal.means import LOG_2PI
-from hbpipe.model.nested_normal import NestedSketch, Upward, upward
+from hbpipe.model.message_table import MessageTable
+from hbpipe.model.nested_normal import NestedSketch, Upward, ascend
 from hbpipe.model.nested_prior import NestedPrior
+from hbpipe.model.tree import Forest
 
-#: Rows of sketches that are evaluated together.
+#: Groups that are evaluated together, each for every point.
 _ROWS = 2**18
 #: No log sd is farther from 0: sds between 1e-33 and 1e33, whose powers are still numbers.
 _FARTHEST = 75.0
@@ -81,7 +83,7 @@ class NestedTarget:
         for block in self.blocks(len(chosen)):
             part = chosen[block]
             coordinates = self.coordinates(points[part])
-            value, _, _ = self._root(self._messages(coordinates))
+            value, _, _ = self._root(self.messages(coordinates))
             found[part] = value + self._log_prior(coordinates)
         return found
 
@@ -93,9 +95,9 @@ class NestedTarget:
         For the root, then for the levels from coarse to fine, two arrays (S, G); groups are in
         the order of the tree.
         """
-        messages = self._messages(coordinates)
+        messages = self.messages(coordinates)
         _, mean, variance = self._root(messages)
-        forest, _ = self.sketch.forest.select(np.zeros(len(coordinates), np.int64))
+        forest = self._forest(len(coordinates))
         spreads = coordinates[:, len(self.family.coordinates) :]
         found = [(mean, variance), *messages.downward(forest, spreads, (mean, variance))]
         return [tuple(part.reshape(len(coordinates), -1) for part in pair) for pair in found]
@@ -133,12 +135,25 @@ class NestedTarget:
 
     def blocks(self, points: int) -> list[slice]:
         """Cut points into parts that are evaluated together, in bounded memory."""
-        length = max(1, min(_ROWS // max(1, self.sketch.n_rows), points))
+        groups = sum(len(level) for level in self.sketch.forest.levels)
+        length = max(1, min(_ROWS // groups, points))
         return [slice(begin, begin + length) for begin in range(0, points, length)]
 
-    def _messages(self, coordinates: Array) -> Upward:
-        many = self.sketch.select(np.zeros(len(coordinates), np.int64))
-        return upward(self.family, many, coordinates, derivatives=False)
+    @cached_property
+    def _table(self) -> MessageTable:
+        return MessageTable.of(self.family, self.sketch.pools, 1.0 / float(self.prior.sampling[0]))
+
+    def messages(self, coordinates: Array) -> Upward:
+        """Messages about the means of the groups, given coordinates (S, D): S trees."""
+        noise = self.noise(coordinates)
+        message = self._table.at(log_of_spread(coordinates[:, SPREAD] / noise), noise)
+        spreads = coordinates[:, len(self.family.coordinates) :].T
+        return ascend(message, self._forest(len(coordinates)), [constants(t, 0) for t in spreads])
+
+    def _forest(self, times: int) -> Forest:
+        """Return the tree as often as that."""
+        forest, _ = self.sketch.forest.select(np.zeros(times, np.int64))
+        return forest
 
     def _root(self, messages: Upward) -> tuple[Array, Array, Array]:
         """Log likelihood with the root's mean integrated, and mean and variance of that mean."""

@@ -7,7 +7,6 @@ import numpy as np
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Family
 from hbpipe.model.geometry import LOCATION, geometry_of
-from hbpipe.model.nested_normal import upward
 from hbpipe.model.nested_pools import LOG_SD, coefficients_for, features, weigh
 from hbpipe.model.nested_sampling import Drawn
 from hbpipe.model.nested_target import NestedTarget
@@ -46,13 +45,14 @@ def group_weights(fits: NestedFits, drawn: Drawn) -> list[Array]:
     return [found]
 
 
-def _thinned(drawn: Drawn) -> Array:
-    """Points of equal weight, (S, V): every one where they are few."""
-    if len(drawn.points) <= 1:
-        return drawn.points
-    share = np.cumsum(drawn.weight) / np.sum(drawn.weight)
+def _thinned(drawn: Drawn, coordinates: Array, place: int) -> Array:
+    """Take coordinates (S, D) of equal weight, spread evenly along the one at ``place``."""
+    if len(coordinates) == 1:
+        return coordinates
+    order = np.argsort(coordinates[:, place], kind="stable")
+    share = np.cumsum(drawn.weight[order]) / np.sum(drawn.weight)
     places = np.searchsorted(share, (np.arange(_POINTS) + 0.5) / _POINTS)
-    return np.asarray(drawn.points[np.minimum(places, len(share) - 1)])
+    return np.asarray(coordinates[order[np.minimum(places, len(order) - 1)]])
 
 
 def _held(fits: NestedFits, drawn: Drawn) -> Array:
@@ -61,22 +61,20 @@ def _held(fits: NestedFits, drawn: Drawn) -> Array:
 
 
 def _of_means(family: Family, fits: NestedFits, drawn: Drawn) -> list[Array]:
-    own, points = len(family.coordinates), _thinned(drawn)
-    held, estimate = _held(fits, drawn), fits.coordinates[0]
-    target = NestedTarget(family, fits.sketch, fits.hyperprior, held, estimate)
-    coordinates = target.coordinates(points)
+    own, estimate = len(family.coordinates), fits.coordinates[0]
+    target = NestedTarget(family, fits.sketch, fits.hyperprior, _held(fits, drawn), estimate)
+    coordinates = _thinned(drawn, target.coordinates(drawn.points), own)
     totals = [np.zeros(len(level)) for level in fits.sketch.forest.levels]
-    for part in target.blocks(len(points)):
+    for part in target.blocks(len(coordinates)):
         some = coordinates[part]
-        sketch = fits.sketch.select(np.zeros(len(some), np.int64))
-        messages = upward(family, sketch, some, derivatives=False)
-        for total, message, between in zip(totals, messages.levels, some[:, own:].T, strict=True):
+        messages = target.messages(some).levels
+        for total, message, between in zip(totals, messages, some[:, own:].T, strict=True):
             precision = np.asarray(message.precision.value).reshape(len(some), -1)
             gain = between[:, None] * precision
             total += np.sum(gain / (1.0 + gain), axis=0)
     found = [np.empty_like(total) for total in totals]
     for weight, total, level in zip(found, totals, fits.sketch.forest.levels, strict=True):
-        weight[level["number"]] = total / len(points)
+        weight[level["number"]] = total / len(coordinates)
     return found
 
 
@@ -86,9 +84,10 @@ def _of_counts(fits: NestedFits, drawn: Drawn) -> Array:
     target = PooledTarget(
         fits.sketch, fits.hyperprior, _held(fits, drawn), fits.coordinates[0], axes
     )
-    coordinates = target.coordinates(_thinned(drawn))
+    log_sd = LOG_SD[LOCATION]
+    coordinates = _thinned(drawn, target.coordinates(drawn.points), log_sd)
     parts, total = features(grids), np.zeros(len(grids.line))
-    between = np.exp(2.0 * coordinates[:, LOG_SD[LOCATION]])
+    between = np.exp(2.0 * coordinates[:, log_sd])
     for variance, at in zip(between, coefficients_for(grids, coordinates), strict=True):
         weight = weigh(grids.flat, parts, at)[0].reshape(grids.line.shape)
         left = grids.variance(weight)[:, LOCATION]

@@ -28,7 +28,7 @@ from hbpipe.model.nested_pools import pooled_family
 from hbpipe.model.nested_prior import check_proper_nested, compile_nested
 from hbpipe.model.pooled_fit import Placing, fit_no_data, fit_pooled
 from hbpipe.model.pooled_nodes import pooled_nodes
-from hbpipe.model.problem import read_estimator
+from hbpipe.model.problem import hold, read_estimator
 from hbpipe.model.tree import Forest
 
 UNCERTAINTIES = ("auto", "plug_in", "integrated")
@@ -110,20 +110,19 @@ def fit_nested(
     names, held = tuple(levels), dict(fixed or {})
     codes = tuple(np.asarray(code, np.int64) for code in parents)
     _check(model, estimator, names)
-    if not geometry_of(model).location_is_analytic:
-        seen = np.flatnonzero(np.asarray(sketch.n_groups) > 0)
-        found, placing = (
-            fit_pooled(
-                model, sketch.select(seen), names[0], fixed=held, hyperprior=hyperprior, start=start
-            )
-            if len(seen)
-            else fit_no_data(model, names[0], held)
-        )
+    is_normal = geometry_of(model).location_is_analytic
+    with_levels = (
+        nested_family(model, names, frozenset(held))
+        if is_normal
+        else pooled_family(model, names[0])
+    )
+    hold(with_levels, {**(start or {}), **held}, 1)  # wrong names first
+    if not is_normal:
+        found, placing = _fit_counts(model, sketch, names[0], held, hyperprior, start)
         return NestedFits(
             **vars(found), levels=names, parents=codes, groups=sketch, placing=placing
         )
     nested = NestedSketch.of(sketch, Forest.of(codes))
-    with_levels = nested_family(model, names, frozenset(held))
     taus = with_levels.hyperparameters[-len(names) :]
     prior = compile_nested(model, hyperprior, nested, taus, frozenset(held))
     found = fit_pools(
@@ -135,6 +134,22 @@ def fit_nested(
         start=start,
     )
     return NestedFits(**vars(found), levels=names, parents=codes, groups=sketch, placing=None)
+
+
+def _fit_counts(
+    family: Family,
+    sketch: Any,
+    level: str,
+    fixed: Mapping[str, Any],
+    hyperprior: Any,
+    start: Mapping[str, Any] | None,
+) -> tuple[PoolFits, Placing]:
+    """Fit the law of the groups that have data."""
+    seen = np.flatnonzero(np.asarray(sketch.n_groups) > 0)
+    if not len(seen):
+        return fit_no_data(family, level, fixed)
+    some = sketch.select(seen)
+    return fit_pooled(family, some, level, fixed=fixed, hyperprior=hyperprior, start=start)
 
 
 def _check(family: Family, estimator: str, levels: tuple[str, ...]) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from hbpipe.model.densities import Term, read_term
 from hbpipe.model.family import Array, Family
 from hbpipe.model.fit import fit_pools
 from hbpipe.model.fits import PoolFits
@@ -23,6 +22,7 @@ from hbpipe.model.nested_pools import (
     law_at,
     pooled_family,
 )
+from hbpipe.model.nested_prior import split_hyperprior
 from hbpipe.model.pool_grids import NormalLaw, PoolGrids, place_grids
 from hbpipe.model.problem import hold
 from hbpipe.model.target import Hyperprior, Target
@@ -119,11 +119,10 @@ def _begin(
 ) -> tuple[PooledPrior, GridSketch]:
     """Look at each chain alone: what its data leave unknown, and a guess of the common law."""
     names = (f"tau_{level}", f"tau_{level}_spread")
-    ours: dict[str, Term] = {}
-    if isinstance(hyperprior, Mapping):
-        ours = {n: read_term(n, text) for n, text in hyperprior.items() if n in names}
-        hyperprior = {n: text for n, text in hyperprior.items() if n not in names}
-    alone = compile_hyperprior(family, hyperprior, sketch, held=frozenset(fixed) - set(names))
+    own, ours = split_hyperprior(family, hyperprior, names)
+    alone = compile_hyperprior(
+        family, own, sketch, held=frozenset(fixed) & set(family.hyperparameters)
+    )
     target = free_target(family, sketch, alone)
     alone_start = start_point(target, family.start(sketch))
     grids, log_prior = place_grids(target, alone_start, np.ones(len(MEAN)))

@@ -47,17 +47,16 @@ def starts(problem: Problem, first: Array) -> list[Array]:
     apart = np.where(bounded, scale, alike)
     found = [first, problem.settle(alike), problem.settle(apart)]
     if family.mirror is None:
-        return found + _level_by_level(problem, first, scale)
+        return found + _level_by_level(problem, first)
     # Where the gradient vanishes at 0 by symmetry, no climb may begin there.
     return [problem.settle(lifted(start, _LIFT * scale, bounded)) for start in found]
 
 
-def _level_by_level(problem: Problem, first: Array, scale: Array) -> list[Array]:
-    """Without and with a large spread of each level, where there are several."""
+def _level_by_level(problem: Problem, first: Array) -> list[Array]:
+    """Without the spread of one level alone, where there are several."""
     axes, found = problem.family.spreads, []
     for axis in axes if len(axes) > 1 else []:
-        for spread in (np.zeros(len(first)), scale[:, axis]):
-            start = first.copy()
-            start[:, axis] = spread
-            found.append(problem.settle(start))
+        start = first.copy()
+        start[:, axis] = 0.0
+        found.append(problem.settle(start))
     return found

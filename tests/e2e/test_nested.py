@@ -155,7 +155,7 @@ def test_hyperparameters_are_those_of_the_library(folder: Path, basket: tuple[An
         fit.pooling.complete.log_likelihood, rel=1e-9
     )
     assert (row["n_groups"], row["status"], row["method"]) == (len(stores()), "ok", "integrated")
-    assert row["starts"] == len(row["start_values"]) == 9
+    assert row["starts"] == len(row["start_values"]) == 6
     assert row["ess"] > 100
 
 

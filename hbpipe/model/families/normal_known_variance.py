@@ -40,7 +40,7 @@ from hbpipe.model.gaussian import (
     one_store,
     update_normal,
 )
-from hbpipe.model.geometry import LOCATION, SPREAD, Point, log_of_spread, lower_median
+from hbpipe.model.geometry import LOCATION, SPREAD, log_of_spread, lower_median
 from hbpipe.model.grouped import Rows, fold_precision
 from hbpipe.model.jets import exp
 from hbpipe.model.laws import NORMAL
@@ -123,10 +123,11 @@ def log_marginal(sketch: EstimateSketch, coordinates: Array) -> Derivatives:
     return value - 0.5 * LOG_2PI * sketch.n_groups, gradient, hessian
 
 
-def location_message(sketch: EstimateSketch, coordinates: Point) -> Message:
+def location_message(sketch: EstimateSketch, coordinates: Array, *, derivatives: bool) -> Message:
     """Return the likelihood of each pool as a function of its mean; 2π included."""
-    rows, (_, spread) = sketch.rows, coordinates
-    message = message_of_means(rows, 1.0, spread.take(rows.pool) + rows["size"])
+    variance = _variance(sketch, coordinates)
+    variance = variance if derivatives else variance.values()
+    message = message_of_means(sketch.rows, 1.0, variance, 2 if derivatives else 0)
     stores = sketch.n_groups.astype(np.float64)
     return replace(message, peak=message.peak - 0.5 * LOG_2PI * stores)
 

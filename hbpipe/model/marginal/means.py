@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from hbpipe.model.family import Array, Codes, Derivatives, Pearson
 from hbpipe.model.grouped import Rows, fold_moments, group, moments_of, stack
-from hbpipe.model.jets import Jet, constants, log, reciprocal
-from hbpipe.model.messages import Message, collect
+from hbpipe.model.jets import Jet, reciprocal
+from hbpipe.model.messages import Message
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 
@@ -61,24 +61,6 @@ def regroup_mean_rows(rows: Rows, parents: Codes, n_parents: int) -> Rows:
     return merge_mean_rows([moved])
 
 
-def message_of_means(rows: Rows, weight: Array | float, variance: Jet) -> Message:
-    """Return what store means say of the common mean of each pool.
-
-    As :func:`log_density_of_means`, as a function of the common mean.
-
-    Parameters
-    ----------
-    rows : from :func:`mean_rows`.
-    weight : (R,) w, so that a store mean has variance V/w.
-    variance : V of each row, with its derivatives.
-    """
-    precision = reciprocal(variance)
-    constant = constants(rows["mean"], variance.gradient.shape[1])
-    peak = log(variance) * (-0.5 * rows["n"]) - precision * (0.5 * weight * rows["m2"])
-    messages = Message(precision * (weight * rows["n"]), constant, peak)
-    return collect(messages, rows.pool, rows.n_pools)
-
-
 @dataclass(frozen=True)
 class RowVariance:
     """V of each row as a function of the coordinates after μ.
@@ -96,6 +78,10 @@ class RowVariance:
     value: Array
     first: Mapping[int, Array]
     second: Mapping[tuple[int, int], Array]
+
+    def values(self) -> RowVariance:
+        """Return V without its derivatives."""
+        return RowVariance(self.value, {}, {})
 
     def pairs(self) -> Iterator[tuple[int, int]]:
         """Yield the pairs i ≤ j of coordinates of the variance."""
@@ -182,6 +168,60 @@ def pearson_of_means(
         rows.sum(precision * rows["n"]),
         rows.sum(precision**2 * rows["n"]),
     )
+
+
+def message_of_means(
+    rows: Rows, weight: Array | float, variance: RowVariance, dimension: int
+) -> Message:
+    """Return what store means say of the common mean of each pool, as a function of it.
+
+    With deviations d from a mean c nearby, a pool's log density is
+    fall + moment (μ − c) − ½ precision (μ − c)², sums over its stores.
+
+    Parameters
+    ----------
+    rows : from :func:`mean_rows`.
+    weight : (R,) w, so that a store mean has variance V/w.
+    variance : V and its derivatives, none where only values are wanted.
+    dimension : the number of coordinates, 0 where only values are wanted.
+    """
+    n, inverse = rows["n"], 1.0 / variance.value
+    precision = weight * n * inverse
+    total = rows.sum(precision)
+    centre = rows.sum(precision * rows["mean"]) / np.where(total > 0, total, 1.0)
+    deviation = rows["mean"] - centre[rows.pool]
+    scaled = weight * (rows["m2"] + n * deviation**2) * inverse
+    # Of each sum the terms, and their first and second derivatives in V, times V and V².
+    parts = (
+        (precision, -precision, 2.0 * precision),
+        (precision * deviation, -precision * deviation, 2.0 * precision * deviation),
+        (
+            -0.5 * (n * np.log(variance.value) + scaled),
+            -0.5 * (n - scaled),
+            0.5 * n - scaled,
+        ),
+    )
+    sums = [_sum_of(rows, part, variance, dimension) for part in parts]
+    inverse_precision = reciprocal(sums[0] + (total == 0))
+    shift = sums[1] * inverse_precision
+    return Message(sums[0], shift + centre, sums[2] + sums[1] * shift * 0.5)
+
+
+def _sum_of(
+    rows: Rows, part: tuple[Array, Array, Array], variance: RowVariance, dimension: int
+) -> Jet:
+    """Sum a function of V by pool, with its derivatives in the coordinates."""
+    value, first, second = part
+    gradient = np.zeros((rows.n_pools, dimension))
+    hessian = np.zeros((rows.n_pools, dimension, dimension))
+    relative = {i: by_i / variance.value for i, by_i in variance.first.items()}
+    for i, by_i in relative.items():
+        gradient[:, i] = rows.sum(first * by_i)
+    for i, j in variance.pairs():
+        mixed = second * relative[i] * relative[j]
+        mixed = mixed + first * variance.second.get((i, j), 0.0) / variance.value
+        hessian[:, i, j] = hessian[:, j, i] = rows.sum(mixed)
+    return Jet(rows.sum(value), gradient, hessian)
 
 
 def _empty(n_pools: int, dimensions: int) -> tuple[Array, Array]:

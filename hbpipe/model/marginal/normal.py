@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hbpipe.model.family import Array, Codes, Derivatives, Pearson, Statistics
 from hbpipe.model.grouped import Rows, float_sums
-from hbpipe.model.jets import Jet, exp, reciprocal
+from hbpipe.model.jets import constants
 from hbpipe.model.marginal.means import (
     LOG_2PI,
     RowVariance,
@@ -91,17 +91,6 @@ class NormalSketch:
         return NormalSketch(rows, float_sums(self.within, parents, n_parents))
 
 
-def location_message(sketch: NormalSketch, coordinates: list[Jet]) -> Message:
-    """Return the likelihood of each pool as a function of its mean; 2π included."""
-    rows, (_, spread, log_sigma) = sketch.rows, coordinates
-    noise = exp(log_sigma * 2.0)
-    variance = noise.take(rows.pool) + spread.take(rows.pool) * rows["size"]
-    message = message_of_means(rows, rows["size"], variance)
-    freedom = sketch.n_values - sketch.n_groups
-    within = log_sigma * -freedom - reciprocal(noise) * (0.5 * sketch.within)
-    return replace(message, peak=message.peak + within - 0.5 * LOG_2PI * sketch.n_values)
-
-
 def _variance(sketch: NormalSketch, coordinates: Array) -> RowVariance:
     """V = σ² + n τ² and its derivatives in (τ², log σ)."""
     rows = sketch.rows
@@ -155,3 +144,20 @@ def pearson(sketch: NormalSketch, coordinates: Array) -> Pearson:
     """Squares of the store means about μ in units of τ² + σ²/n."""
     variance = _variance(sketch, coordinates)
     return pearson_of_means(sketch.rows, sketch.rows["size"], coordinates[:, 0], variance)
+
+
+def location_message(sketch: NormalSketch, coordinates: Array, *, derivatives: bool) -> Message:
+    """Return the likelihood of each pool as a function of its mean; 2π included."""
+    rows, log_sigma, dimension = sketch.rows, coordinates[:, 2], 3 if derivatives else 0
+    variance = _variance(sketch, coordinates)
+    variance = variance if derivatives else variance.values()
+    message = message_of_means(rows, rows["size"], variance, dimension)
+    freedom = sketch.n_values - sketch.n_groups
+    scaled = sketch.within * np.exp(-2.0 * log_sigma)
+    within = constants(
+        -freedom * log_sigma - 0.5 * scaled - 0.5 * LOG_2PI * sketch.n_values, dimension
+    )
+    if derivatives:
+        within.gradient[:, 2] = scaled - freedom
+        within.hessian[:, 2, 2] = -2.0 * scaled
+    return replace(message, peak=message.peak + within)
