@@ -11,10 +11,12 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hbpipe.model import lkj
 from hbpipe.model.family import Array
 from hbpipe.model.marginal.designs import RegressionSketch
+from hbpipe.model.marginal.factors import factors_of
 from hbpipe.model.marginal.integrated import Location
 from hbpipe.model.relative import named, split
 from hbpipe.model.separation import Separation, compile_separation, sampling_variances
@@ -99,8 +101,13 @@ class RegressionTarget:
         }
 
     def _location(self, loading: Array) -> Location:
-        mu, free = self.estimate[: self._size], np.isnan(self.held[: self._size])
-        return Location.given(self.sketch, mu, free, loading)
+        return Location.given(self.sketch, self.estimate[: self._size], self._free, loading)
+
+    @cached_property
+    def _free(self) -> NDArray[np.bool_]:
+        """Elements of μ to integrate over; where the data do not determine it, it stays put."""
+        determined = not factors_of(self.sketch.together).collinear.any()
+        return np.isnan(self.held[: self._size]) & determined
 
     @property
     def _size(self) -> int:

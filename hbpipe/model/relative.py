@@ -18,6 +18,8 @@ from hbpipe.model.small import diagonal, semidefinite
 
 #: Elements of Λ below this share of the size that counts as none, beside a lost diagonal element.
 _ROUNDING = 1e-6
+#: A coefficient whose sd is this many σ does not vary.
+_NONE = 1e-30
 #: A pivot of Σ below this share of its variance is none.
 _NO_PIVOT = 1e-14
 
@@ -200,7 +202,7 @@ def lost_ranks(
     found = []
     for g in range(len(coordinates)):
         lost = [k for k in range(size) if marked[g, k, k]]
-        still = [f"tau[{k}]" for k in lost if not loading[g, k].any()]
+        still = [f"tau[{k}]" for k in lost if np.all(np.abs(loading[g, k]) < _NONE)]
         singular = ["Sigma"] if len(still) < len(lost) else []
         found.append((*still, *singular, *(["sigma"] if on_bound[g, -1] else [])))
     return tuple(found)

@@ -290,3 +290,14 @@ def test_hyperpriors_of_a_fit_shape_its_posteriors():
     compiled = compile_separation(tight, sketch)
     again = posterior(fit(family, statistics, hyperprior=compiled), statistics)
     np.testing.assert_array_equal(again["mean"], narrow["mean"])
+
+
+def test_pools_without_rows_have_finite_nodes():
+    family, _, _, statistics = drawn(2, seed=16)
+    pools = np.zeros(20, int)
+    fits = fit_pools(family, family.compress(statistics, pools, 2))
+    assert fits.status[1] == "no_data"
+    nodes = integrate_pools(fits)
+    assert nodes.method.tolist() == ["integrated", "unidentified"]
+    for values in nodes.pools[1].values.values():
+        assert np.isfinite(values).all()

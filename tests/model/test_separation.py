@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy import integrate, stats
+from scipy import integrate, optimize, stats
 
 from hbpipe.errors import FitError
 from hbpipe.model import lkj
@@ -221,3 +221,40 @@ def test_improper_posteriors_are_refused(stores, spec, end):
     else:
         with pytest.raises(FitError, match=end):
             posterior(fitted, kept)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"tau": "half_normal(1)", "correlation": "lkj(2)", "sigma": "half_normal(1)"},
+        {"tau": "half_normal(0.01)", "correlation": "lkj(2)", "sigma": "half_normal(1)"},
+    ],
+)
+def test_map_on_a_bound_is_the_summit_of_an_independent_search(spec):
+    # No spread in the data: τ at 0 is where LKJ, unlike the likelihood, has no say.
+    rng = np.random.default_rng(3)
+    family = get_family(FAMILY, 2)
+    named = {"mu": np.ones(2), "Sigma": np.zeros((2, 2)), "sigma": 1.0}
+    columns, codes, _ = family.simulate(rng, named, 20, rng.integers(4, 8, 20))
+    statistics = family.summarise(columns, codes, 20)
+    found = fit(family, statistics, estimator="map", hyperprior=spec)
+    assert found.boundary
+    assert found.converged
+    sketch = sketch_of(family, statistics)
+    prior = compile_separation(spec, sketch)
+    scale = prior.tau[0][0].arguments[0]
+
+    def objective(v):
+        tau, rho, sigma = np.abs(v[2:4]), np.tanh(v[4]), np.exp(v[5])
+        r = np.array([[1.0, rho], [rho, 1.0]])
+        at = family.to_coordinates({"mu": v[:2], "Sigma": np.outer(tau, tau) * r, "sigma": sigma})
+        log_prior = stats.halfnorm(scale=scale).logpdf(tau).sum()
+        log_prior += stats.halfnorm(scale=1.0).logpdf(sigma) + np.log(1 - rho**2)
+        return -(family.log_marginal(sketch, at[None])[0][0] + log_prior)
+
+    options = {"maxiter": 1000, "xatol": 1e-6, "fatol": 1e-8}
+    start = [1.0, 1.0, 0.1, 0.1, 0.3, 0.0]
+    best = -optimize.minimize(objective, start, method="Nelder-Mead", options=options).fun
+    at = found.pools.coordinates
+    mine = family.log_marginal(sketch, at)[0][0] + prior(at)[0][0]
+    assert mine > best - 1e-6
