@@ -9,7 +9,7 @@ nesting changes for a store.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -111,17 +111,19 @@ def fit_nested(
     codes = tuple(np.asarray(code, np.int64) for code in parents)
     _check(model, estimator, names)
     is_normal = geometry_of(model).location_is_analytic
-    with_levels = (
-        nested_family(model, names, frozenset(held))
-        if is_normal
-        else pooled_family(model, names[0])
-    )
+    with_levels = pooled_family(model, names[0])
+    if is_normal:
+        with_levels = nested_family(model, names, frozenset(held))
     hold(with_levels, {**(start or {}), **held}, 1)  # wrong names first
     if not is_normal:
-        seen = np.flatnonzero(np.asarray(sketch.n_groups) > 0)
+        stores = np.asarray(sketch.n_groups)
+        seen = np.flatnonzero(stores > 0)
+        if not len(seen):
+            raise _no_data(names[0])
         found, placing = fit_pooled(
             model, sketch.select(seen), names[0], fixed=held, hyperprior=hyperprior, start=start
         )
+        found = replace(found, n_groups=np.array([stores.sum()]))
         return NestedFits(
             **vars(found), levels=names, parents=codes, groups=sketch, placing=placing
         )
@@ -137,6 +139,15 @@ def fit_nested(
         start=start,
     )
     return NestedFits(**vars(found), levels=names, parents=codes, groups=sketch, placing=None)
+
+
+def _no_data(level: str) -> FitError:
+    return FitError(
+        "no store has data",
+        where={"level": level},
+        expected="at least one group with data",
+        remedy="leave these stores out, or widen the window",
+    )
 
 
 def _check(family: Family, estimator: str, levels: tuple[str, ...]) -> None:
