@@ -63,10 +63,7 @@ class NestedFits(PoolFits):
     @property
     def model(self) -> Family:
         """The family with its levels."""
-        family = get_family(self.family)
-        if geometry_of(family).location_is_analytic:
-            return nested_family(family, self.levels)
-        return pooled_family(family, self.levels[0])
+        return _with_levels(get_family(self.family), self.levels)
 
 
 def fit_nested(
@@ -111,9 +108,7 @@ def fit_nested(
     codes = tuple(np.asarray(code, np.int64) for code in parents)
     _check(model, estimator, names)
     is_normal = geometry_of(model).location_is_analytic
-    with_levels = pooled_family(model, names[0])
-    if is_normal:
-        with_levels = nested_family(model, names, frozenset(held))
+    with_levels = _with_levels(model, names, frozenset(held))
     hold(with_levels, {**(start or {}), **held}, 1)  # wrong names first
     if not is_normal:
         stores = np.asarray(sketch.n_groups)
@@ -139,6 +134,14 @@ def fit_nested(
         start=start,
     )
     return NestedFits(**vars(found), levels=names, parents=codes, groups=sketch, placing=None)
+
+
+def _with_levels(
+    family: Family, levels: tuple[str, ...], fixed: frozenset[str] = frozenset()
+) -> Family:
+    if geometry_of(family).location_is_analytic:
+        return nested_family(family, levels, fixed)
+    return pooled_family(family, levels[0])
 
 
 def _no_data(level: str) -> FitError:

@@ -276,8 +276,8 @@ def test_no_count_at_all_needs_a_hyperprior_of_the_mean():
     fit = hbpipe.fit("gamma_poisson", stores, nesting=nesting, hyperprior=spec)
     found = hbpipe.posterior(fit, stores, nesting=nesting)
     assert np.all((found["mean"] > 0) & (found["mean"] < 0.1) & (found["q0.975"] < 0.5))
+    silent = {"count": np.zeros(8, int), "exposure": np.zeros(8)}
     with pytest.raises(FitError, match="no store has data"):
-        silent = {"count": np.zeros(8, int), "exposure": np.zeros(8)}
         hbpipe.fit("gamma_poisson", silent, nesting=nesting)
 
 
