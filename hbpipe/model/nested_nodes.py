@@ -167,7 +167,7 @@ def nested_nodes(family: Family, fits: Any, uncertainty: str) -> NestedNodes:
     usable = bool(geometry_of(family).integrable(fits.sketch.whole)[0])
     if geometry_of(family).has_noise:
         usable |= bool(~np.isnan(held[NOISE]) & (fits.sketch.n_groups[0] > 0))
-    known = NestedTarget(family, fits.sketch, fits.hyperprior, estimate, estimate)
+    known = NestedTarget.at(family, fits.sketch, fits.hyperprior, estimate)
     if uncertainty == "plug_in" or not usable:
         target, method = known, "plug_in" if usable else "unidentified"
     else:
