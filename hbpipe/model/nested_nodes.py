@@ -172,7 +172,7 @@ def nested_nodes(family: Family, fits: Any, uncertainty: str) -> NestedNodes:
         ``plug_in``; anything else integrates.
     """
     estimate, held, usable = fits.coordinates[0], fits.held[0], is_usable(family, fits)
-    known = NestedTarget(family, fits.sketch, fits.hyperprior, estimate, estimate)
+    known = NestedTarget.at(family, fits.sketch, fits.hyperprior, estimate)
     if uncertainty == "plug_in" or not usable:
         target, method = known, "plug_in" if usable else "unidentified"
     else:

@@ -44,6 +44,8 @@ class NestedTarget:
         (D,) coordinates that are known, NaN for the free ones.
     estimate
         (D,) point estimates in coordinates.
+    table
+        The messages of the finest groups.
     """
 
     family: Family
@@ -51,6 +53,15 @@ class NestedTarget:
     prior: NestedPrior
     held: Array
     estimate: Array
+    table: MessageTable
+
+    @classmethod
+    def at(
+        cls, family: Family, sketch: NestedSketch, prior: NestedPrior, estimate: Array
+    ) -> NestedTarget:
+        """Return the target in which everything is known, as estimated."""
+        table = MessageTable.of(family, sketch.pools, 1.0 / float(prior.sampling[0]))
+        return cls(family, sketch, prior, estimate, estimate, table)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -139,14 +150,10 @@ class NestedTarget:
         length = max(1, min(_ROWS // groups, points))
         return [slice(begin, begin + length) for begin in range(0, points, length)]
 
-    @cached_property
-    def _table(self) -> MessageTable:
-        return MessageTable.of(self.family, self.sketch.pools, 1.0 / float(self.prior.sampling[0]))
-
     def messages(self, coordinates: Array) -> Upward:
         """Messages about the means of the groups, given coordinates (S, D): S trees."""
         noise = self.noise(coordinates)
-        message = self._table.at(log_of_spread(coordinates[:, SPREAD] / noise), noise)
+        message = self.table.at(log_of_spread(coordinates[:, SPREAD] / noise), noise)
         spreads = coordinates[:, len(self.family.coordinates) :].T
         return ascend(message, self._forest(len(coordinates)), [constants(t, 0) for t in spreads])
 

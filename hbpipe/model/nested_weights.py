@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from hbpipe.model.families import get_family
@@ -62,7 +64,8 @@ def _held(fits: NestedFits, drawn: Drawn) -> Array:
 
 def _of_means(family: Family, fits: NestedFits, drawn: Drawn) -> list[Array]:
     own, estimate = len(family.coordinates), fits.coordinates[0]
-    target = NestedTarget(family, fits.sketch, fits.hyperprior, _held(fits, drawn), estimate)
+    known = NestedTarget.at(family, fits.sketch, fits.hyperprior, estimate)
+    target = replace(known, held=_held(fits, drawn))
     coordinates = _thinned(drawn, target.coordinates(drawn.points), own)
     totals = [np.zeros(len(level)) for level in fits.sketch.forest.levels]
     for part in target.blocks(len(coordinates)):

@@ -9,7 +9,7 @@ nesting changes for a store.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -63,10 +63,7 @@ class NestedFits(PoolFits):
     @property
     def model(self) -> Family:
         """The family with its levels."""
-        family = get_family(self.family)
-        if geometry_of(family).location_is_analytic:
-            return nested_family(family, self.levels)
-        return pooled_family(family, self.levels[0])
+        return _with_levels(get_family(self.family), self.levels)
 
 
 def fit_nested(
@@ -111,11 +108,7 @@ def fit_nested(
     codes = tuple(np.asarray(code, np.int64) for code in parents)
     _check(model, estimator, names)
     is_normal = geometry_of(model).location_is_analytic
-    with_levels = (
-        nested_family(model, names, frozenset(held))
-        if is_normal
-        else pooled_family(model, names[0])
-    )
+    with_levels = _with_levels(model, names, frozenset(held))
     hold(with_levels, {**(start or {}), **held}, 1)  # wrong names first
     if not is_normal:
         found, placing = _fit_counts(model, sketch, names[0], held, hyperprior, start)
@@ -145,11 +138,23 @@ def _fit_counts(
     start: Mapping[str, Any] | None,
 ) -> tuple[PoolFits, Placing]:
     """Fit the law of the groups that have data."""
-    seen = np.flatnonzero(np.asarray(sketch.n_groups) > 0)
+    stores = np.asarray(sketch.n_groups)
+    seen = np.flatnonzero(stores > 0)
     if not len(seen):
         return fit_no_data(family, level, fixed)
     some = sketch.select(seen)
-    return fit_pooled(family, some, level, fixed=fixed, hyperprior=hyperprior, start=start)
+    found, placing = fit_pooled(
+        family, some, level, fixed=fixed, hyperprior=hyperprior, start=start
+    )
+    return replace(found, n_groups=np.array([stores.sum()])), placing
+
+
+def _with_levels(
+    family: Family, levels: tuple[str, ...], fixed: frozenset[str] = frozenset()
+) -> Family:
+    if geometry_of(family).location_is_analytic:
+        return nested_family(family, levels, fixed)
+    return pooled_family(family, levels[0])
 
 
 def _check(family: Family, estimator: str, levels: tuple[str, ...]) -> None:

@@ -25,7 +25,7 @@ _LEAST_SLOPE = 0.02
 #: enough for a τ that stays where it is while σ goes to its end.
 _SPREADS = np.linspace(-90.0, 90.0, 121)
 #: Densities that do not integrate to one by themselves.
-_IMPROPER = frozenset({"uniform", "reciprocal", "power"})
+IMPROPER = frozenset({"uniform", "reciprocal", "power"})
 _WORDS = {LOCATION: "means", SPREAD: "spreads between stores", NOISE: "sds within stores"}
 
 
@@ -67,7 +67,7 @@ def _doubtful(target: Target) -> list[int]:
     prior, geometry = target.prior, target.geometry
     if not isinstance(prior, LogPrior):
         return []
-    proper = {term.parameter for term in prior.terms if term.density not in _IMPROPER}
+    proper = {term.parameter for term in prior.terms if term.density not in IMPROPER}
     # Given σ, the default is a density of the odds A, whatever name it has in the measure.
     known = [SPREAD] if "odds" in proper else []
     names = next(p for p in geometry.parametrisations if set(prior.measure) <= set(p))

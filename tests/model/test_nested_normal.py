@@ -14,6 +14,7 @@ import hbpipe
 from hbpipe.errors import FitError
 from hbpipe.model.families import get_family
 from hbpipe.model.fit import fit_pools
+from hbpipe.model.jets import constants
 from hbpipe.model.nested_normal import NestedSketch, nested_family
 from hbpipe.model.nesting import fit_nested, integrate_nested
 from hbpipe.model.pools import update_pools
@@ -94,6 +95,26 @@ POINTS = {
     "normal": [[9.0, 0.4, 0.3, 2.0, 0.8], [9.5, 0.0, 0.2, 0.0, 0.0], [8.0, 0.3, 0.5, 0.0, 1.0]],
     "normal_known_variance": [[9.0, 0.4, 2.0, 0.8], [9.5, 0.0, 0.0, 0.0], [8.0, 0.3, 3.0, 0.0]],
 }
+
+
+@every_family
+def test_a_message_is_the_likelihood_as_a_function_of_the_mean(family):
+    stores = Stores(family, 18)
+    pools = stores.family.compress(stores.statistics, stores.region, stores.n_regions)
+    coordinates = np.tile(POINTS[family][0][:-2], (stores.n_regions, 1))
+    message = stores.family.location_message(pools, coordinates, derivatives=True)
+    values = stores.family.location_message(pools, coordinates, derivatives=False)
+    for part in ("precision", "mean", "peak"):
+        np.testing.assert_array_equal(getattr(values, part).value, getattr(message, part).value)
+    for location in (8.0, 11.5):
+        coordinates[:, 0] = location
+        value, gradient, hessian = stores.family.log_marginal(pools, coordinates)
+        jet = message.at(constants(coordinates[:, 0], coordinates.shape[1]))
+        close = {"rtol": 1e-9, "atol": 1e-9}
+        np.testing.assert_allclose(jet.value, value, **close)
+        np.testing.assert_allclose(jet.gradient[:, 1:], gradient[:, 1:], **close)
+        np.testing.assert_allclose(jet.hessian[:, 1:, 1:], hessian[:, 1:, 1:], **close)
+        np.testing.assert_allclose(-message.precision.value, hessian[:, 0, 0], **close)
 
 
 @every_family

@@ -5,6 +5,8 @@ import pytest
 from scipy import special, stats
 
 import hbpipe
+from hbpipe.errors import FitError
+from hbpipe.model.delta import standard_deviations
 from hbpipe.model.families import get_family
 from hbpipe.model.fit import fit_pools
 from hbpipe.model.integrate import integrate_pools
@@ -263,3 +265,36 @@ def test_a_fixed_spread_of_chains_is_kept():
     fits = chains.fit(fixed={"mean": 0.2, "concentration": 30.0})
     np.testing.assert_allclose(fits.hyperparameters["mean"], 0.2)
     np.testing.assert_allclose(fits.hyperparameters["concentration"], 30.0)
+
+
+def test_no_count_at_all_needs_a_hyperprior_of_the_mean():
+    stores = {"count": np.zeros(8, int), "exposure": np.full(8, 2.0)}
+    nesting = {"chain": np.arange(8) // 2}
+    with pytest.raises(FitError, match="proper hyperprior of the mean"):
+        hbpipe.fit("gamma_poisson", stores, nesting=nesting)
+    spec = {"mean": "gamma(0.5, 0.5)"}
+    fit = hbpipe.fit("gamma_poisson", stores, nesting=nesting, hyperprior=spec)
+    found = hbpipe.posterior(fit, stores, nesting=nesting)
+    assert np.all((found["mean"] > 0) & (found["mean"] < 0.1) & (found["q0.975"] < 0.5))
+    silent = {"count": np.zeros(8, int), "exposure": np.zeros(8)}
+    with pytest.raises(FitError, match="no group has data"):
+        hbpipe.fit("gamma_poisson", silent, nesting=nesting)
+
+
+def test_no_success_at_all_is_ordinary():
+    stores = {"successes": np.zeros(8, int), "trials": np.full(8, 10)}
+    nesting = {"chain": np.arange(8) // 2}
+    fit = hbpipe.fit("beta_binomial", stores, nesting=nesting)
+    found = hbpipe.posterior(fit, stores, nesting=nesting)
+    assert np.all((found["mean"] > 0) & (found["mean"] < 0.02) & (found["q0.975"] < 0.1))
+
+
+def test_standard_deviations_of_named_hyperparameters():
+    chains = Chains("beta_binomial", 11, [20] * 10)
+    fits = chains.fit()
+    sd = standard_deviations(fits)
+    spread = fits.hyperparameters["tau_chain"]
+    np.testing.assert_allclose(
+        sd["tau_chain"], spread * np.sqrt(fits.covariance[0, 2, 2]), rtol=1e-4
+    )
+    assert fits.n_groups[0] == 200
