@@ -1,4 +1,4 @@
-"""Checks of a fit: does θ depend on the size of a store?
+"""Checks of a fit: whether θ depends on the size of a store.
 
 A prior mean that all stores share assumes that large and small stores are alike. Where they are
 not (large stores convert better), small stores are pulled to the wrong place. The check is Rao's
@@ -37,8 +37,8 @@ class PrecisionDependence:
 
     ``slope`` is the change of the location, on the line of the family's link, for one unit of
     log n, ``error`` its standard error (infinite where it cannot be told), ``z`` their ratio and
-    ``p`` the two-sided probability of so large a one. ``advice`` says what to do, for each pool. n is
-    trials, exposure, values, or 1/variance.
+    ``p`` the two-sided probability of so large a one. ``advice`` says what to do, for each pool.
+    n is trials, exposure, values, or 1/variance.
     """
 
     slope: Array

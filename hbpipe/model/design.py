@@ -228,10 +228,9 @@ def _numbers(name: str, values: Any) -> Array:
 
 def _labels(values: Any) -> NDArray[np.str_]:
     """Values as text, "" where missing."""
-    array = np.asarray(values)
-    if array.dtype.kind == "f":
-        array = np.where(np.isnan(array), None, array.astype(object))
-    labels = ["" if value is None or value != value else str(value) for value in array.tolist()]
+    # Not a number is the only value that differs from itself.
+    found = np.asarray(values).tolist()
+    labels = ["" if value is None or value != value else str(value) for value in found]
     return np.array(labels, dtype=np.str_) if labels else np.empty(0, "<U1")
 
 
