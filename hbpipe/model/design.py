@@ -139,7 +139,7 @@ class Coding:
             parts.append(part)
             reasons |= found
         matrix = np.concatenate(parts, axis=1)
-        usable = np.isfinite(matrix).all(axis=1)
+        usable = np.asarray(np.isfinite(matrix).all(axis=1))
         for rows in reasons.values():
             usable[rows] = False
         matrix[~usable] = np.nan
@@ -162,7 +162,7 @@ def learn_coding(attributes: Attributes, columns: Sequence[str | Mapping[str, An
     FitError
         If a name or an option is unknown, or a category has no level.
     """
-    learnt = []
+    learnt: list[Numbers | Category] = []
     for column in columns:
         options = {"column": column} if isinstance(column, str) else dict(column)
         for option in options:
