@@ -207,8 +207,10 @@ def negative_binomial_cdf(points: Any, shape: Array, probability: Array) -> Arra
 
 def count_quantiles(levels: Array, cdf: Callable[[Array], Array], mean: Array, sd: Array) -> Array:
     """Smallest k with cdf(k) ≥ level, by bracketing and bisection; (J, ..., Q)."""
-    columns = [_smallest_count(level * _SLACK, cdf, mean, sd) for level in levels]
-    return np.stack(columns, axis=-1)
+    found = np.empty((*np.shape(mean), len(levels)))
+    for column, level in enumerate(levels):
+        found[..., column] = _smallest_count(level * _SLACK, cdf, mean, sd)
+    return found
 
 
 def _smallest_count(level: float, cdf: Callable[[Array], Array], mean: Array, sd: Array) -> Array:

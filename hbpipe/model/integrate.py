@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
-from hbpipe.model.covariates.nodes import CoefficientNodes
 from hbpipe.model.family import Array, Family
 from hbpipe.model.first_order import first_order_nodes
 from hbpipe.model.fits import PoolFits
@@ -24,11 +23,10 @@ from hbpipe.model.nodes import Nodes, combine_pools, single_nodes
 from hbpipe.model.peak import Peak, find_peak
 from hbpipe.model.proper import check_proper
 from hbpipe.model.quadrature import quadrature
+from hbpipe.model.sampled_nodes import AnyNodes
+from hbpipe.model.sampled_pools import sample_pools
 from hbpipe.model.target import Target
 from hbpipe.model.window import locate
-
-#: Nodes of pools without covariates, and with them.
-HyperNodes: TypeAlias = Nodes | CoefficientNodes
 
 UNCERTAINTIES = ("auto", "plug_in", "first_order", "integrated")
 #: ``auto`` takes first order from this curvature in log τ on: sd(log τ) ≤ 0.11, limits within
@@ -38,7 +36,7 @@ FIRST_ORDER_CURVATURE = 80.0
 _FARTHEST = 12.0
 
 
-def integrate_pools(fits: PoolFits, *, uncertainty: str = "auto") -> HyperNodes:
+def integrate_pools(fits: PoolFits, *, uncertainty: str = "auto") -> AnyNodes:
     """Posterior of the hyperparameters of fitted pools, as nodes that a worker can use.
 
     The point estimates are only a start, except for ``plug_in``. Pools whose data leave the
@@ -61,7 +59,7 @@ def integrate_pools(fits: PoolFits, *, uncertainty: str = "auto") -> HyperNodes:
     if fits.covariates is not None:
         from hbpipe.model.covariates.posterior import coefficient_posterior
 
-        infer: Callable[..., HyperNodes] = coefficient_posterior
+        infer: Callable[..., AnyNodes] = coefficient_posterior
     else:
         infer = hyperposterior
     return infer(
@@ -82,7 +80,7 @@ def hyperposterior(
     held: Array,
     hyperprior: Spec = None,
     uncertainty: str = "auto",
-) -> Nodes:
+) -> AnyNodes:
     """Posterior of the hyperparameters of ``G`` pools, as nodes.
 
     Parameters
@@ -100,7 +98,7 @@ def hyperposterior(
 
     Returns
     -------
-    Nodes
+    Nodes, or SampledNodes for a family with ``sampling``
         With the method of each pool, ``unidentified`` where there is none.
 
     Raises
@@ -111,6 +109,16 @@ def hyperposterior(
     """
     if uncertainty not in UNCERTAINTIES:
         raise unknown("uncertainty", uncertainty, UNCERTAINTIES)
+    if family.sampling is not None and family.geometry is None:
+        return sample_pools(
+            family,
+            sketch,
+            coordinates,
+            held=held,
+            hyperprior=hyperprior,
+            uncertainty=uncertainty,
+            enough=FIRST_ORDER_CURVATURE,
+        )
     geometry = geometry_of(family)
     plain = plug_in_nodes(family, sketch, np.where(np.isnan(held), coordinates, held))
     if uncertainty == "plug_in" or not np.isnan(held).any():

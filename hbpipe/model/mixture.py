@@ -1,4 +1,4 @@
-"""Cdf and quantiles of finite mixtures of Normal, Beta or Gamma laws.
+"""Cdf and quantiles of finite mixtures of one law: Normal, Beta, Gamma or Student's t.
 
 Integrating over hyperparameters turns each store's posterior into a mixture of conjugate laws,
 one component for each node. Limits come from the mixture itself: laws with matched moments are
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from hbpipe.model.family import Array
-from hbpipe.model.laws import Law, Pair
+from hbpipe.model.laws import Law, Pair, Parameters
 
 #: A step from a residual below this leaves an error near its square, 1e-10 on the probit scale.
 _RESIDUAL = 1e-5
@@ -30,34 +30,35 @@ _SAFE_STEPS = 200
 class Mixture:
     """``J`` mixtures of ``K`` components of one law.
 
-    ``weight`` (J, K) sums to one along its last axis; ``first`` and ``second`` (J, K) are the
-    law's parameters: mean and sd, a and b, or shape and rate.
+    ``weight`` (J, K) sums to one along its last axis; ``parameters`` are the law's, (J, K) each,
+    in the order of :class:`hbpipe.model.laws.Law`.
     """
 
     law: Law
     weight: Array
-    first: Array
-    second: Array
+    parameters: Parameters
 
     def take(self, rows: NDArray[np.int64]) -> Mixture:
         """Return the mixtures of the given rows."""
-        return Mixture(self.law, self.weight[rows], self.first[rows], self.second[rows])
+        return Mixture(
+            self.law, self.weight[rows], tuple(values[rows] for values in self.parameters)
+        )
 
     def moments(self) -> Pair:
         """Return mean and variance, each (J,)."""
-        mean, sd = self.law.mean_sd(self.first, self.second)
+        mean, sd = self.law.mean_sd(*self.parameters)
         centre = np.sum(self.weight * mean, axis=1)
         spread = sd**2 + (mean - centre[:, None]) ** 2
         return centre, np.sum(self.weight * spread, axis=1)
 
     def cdf(self, x: Array) -> Array:
         """Return the cdf of each mixture at its own ``x`` (J,)."""
-        parts = self.law.cdf(self.first, self.second, x[:, None])
+        parts = self.law.cdf(*self.parameters, x[:, None])
         return np.asarray(np.sum(self.weight * parts, axis=1))
 
     def density(self, u: Array) -> Array:
         """Return the density of each mixture at its own ``u`` (J,), on the law's line."""
-        parts = self.law.density(self.first, self.second, u[:, None])
+        parts = self.law.density(*self.parameters, u[:, None])
         return np.asarray(np.sum(self.weight * parts, axis=1))
 
     def quantiles(self, levels: Array, start: Array | None = None) -> Array:
@@ -74,7 +75,7 @@ class Mixture:
             A first guess, (J, Q); by default the law with the mixture's mean and variance.
         """
         if self.weight.shape[1] == 1:
-            return np.asarray(self.law.ppf(self.first, self.second, levels[None, :]))
+            return np.asarray(self.law.ppf(*self.parameters, levels[None, :]))
         if start is None:
             start = matched_quantiles(self.law, *self.moments(), levels)
         out = np.empty(start.shape)
@@ -87,9 +88,13 @@ class Mixture:
 
 
 def matched_quantiles(law: Law, mean: Array, variance: Array, levels: Array) -> Array:
-    """Return quantiles (J, Q) of the law with the given mean and variance (J,)."""
-    first, second = law.from_moments(mean, variance)
-    return np.asarray(law.ppf(first[:, None], second[:, None], levels[None, :]))
+    """Return quantiles (J, Q) of the law with the given mean and variance (J,).
+
+    NaN where the variance is infinite, as it may be for Student's t: brackets then do all.
+    """
+    parameters = law.from_moments(mean, variance)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(law.ppf(*(values[:, None] for values in parameters), levels[None, :]))
 
 
 def _solve(mixture: Mixture, level: float, u: Array) -> Array:
@@ -124,7 +129,7 @@ def _solve_bracketed(mixture: Mixture, level: float) -> Array:
     On the line, because a quantile near 0 may be hundreds of powers of ten below its bracket's
     upper end: more halvings of ``x`` than there are steps.
     """
-    parts = np.asarray(mixture.law.ppf(mixture.first, mixture.second, np.asarray(level)))
+    parts = np.asarray(mixture.law.ppf(*mixture.parameters, np.asarray(level)))
     present = mixture.weight > 0
     low = mixture.law.to_line(np.min(np.where(present, parts, np.inf), axis=1))
     high = mixture.law.to_line(np.max(np.where(present, parts, -np.inf), axis=1))

@@ -20,6 +20,8 @@ from hbpipe.model.family import Array, Codes, Family, Hyperparameters, Prior, St
 from hbpipe.model.geometry import Geometry, geometry_of
 from hbpipe.model.laws import NORMAL
 from hbpipe.model.nodes import Nodes
+from hbpipe.model.sampled_nodes import AnyNodes, SampledNodes
+from hbpipe.model.sampled_update import PLAIN, cdf_sampled, n_terms, update_sampled
 from hbpipe.model.shrink import (
     NodeRows,
     StoreMoments,
@@ -29,8 +31,6 @@ from hbpipe.model.shrink import (
     store_moments,
 )
 
-#: Methods that take the hyperparameters as known.
-PLAIN = ("plug_in", "unidentified")
 #: Numbers that one array of a block may hold.
 _BLOCK = 2**19
 
@@ -39,10 +39,12 @@ _BLOCK = 2**19
 class PosteriorColumns:
     """Posteriors of ``J`` stores, one row per store.
 
-    ``quantiles`` is (J, Q), ``method`` (J,) text, the others (J,). ``sd_plug_in`` takes the
-    hyperparameters as known; ``weight`` is the share of the store's own data in its mean,
-    ``prior_mean`` what it is shrunk to. ``predictive_mean`` and ``predictive_sd`` are those of
-    the next observation of the given exposure; None unless asked for.
+    ``quantiles`` is (J, Q), ``method`` (J,) text, the others (J,); for stores with ``T`` > 1 terms
+    all but ``method`` and the predictive have an axis of terms after the first, (J, T) and
+    (J, T, Q). ``sd_plug_in`` takes the hyperparameters as known; ``weight`` is the share of the
+    store's own data in its mean, ``prior_mean`` what it is shrunk to. ``predictive_mean`` and
+    ``predictive_sd`` are those of the next observation of the given exposure; None unless asked
+    for.
     """
 
     mean: Array
@@ -58,7 +60,7 @@ class PosteriorColumns:
 
 def update_pools(
     family: Family,
-    nodes: Nodes | CoefficientNodes,
+    nodes: AnyNodes,
     hyperparameters: Hyperparameters,
     statistics: Statistics,
     pools: Codes,
@@ -90,8 +92,12 @@ def update_pools(
     -------
     PosteriorColumns
     """
-    pools = np.asarray(pools)
-    geometry, levels = geometry_of(family), checked_levels(quantiles)
+    pools, levels = np.asarray(pools), checked_levels(quantiles)
+    if isinstance(nodes, SampledNodes):
+        amount = None if exposure is None else checked_exposure(exposure, len(pools))
+        columns = update_sampled(family, nodes, hyperparameters, statistics, pools, levels, amount)
+        return PosteriorColumns(**columns, method=nodes.method[pools])
+    geometry = geometry_of(family)
     size, raw = geometry.sizes(statistics)
     out = _empty(len(pools), len(levels))
     noise = np.empty(len(pools))
@@ -129,16 +135,21 @@ def checked_levels(quantiles: float | tuple[float, ...]) -> Array:
     return levels
 
 
-def one_per_store(values: Any, stores: int, name: str) -> Array:
-    """Return a number, or one for each store, as (J,); StatisticsError for any other shape."""
+def one_per_store(values: Any, stores: int, name: str, terms: int = 1) -> Array:
+    """Return a number, or one for each store, as (J,); StatisticsError for any other shape.
+
+    For stores with several terms, one for each term, or for each store and term: (J, T).
+    """
     found = np.asarray(values, dtype=float)
-    if found.shape not in ((), (1,), (stores,)):
+    shape = (stores,) if terms == 1 else (stores, terms)
+    if found.shape not in ((), (1,), shape, shape[1:]):
         raise StatisticsError(
             f"{name} have the shape {found.shape}",
-            expected=f"one number, or ({stores},), one for each store",
+            expected=f"one number, or {shape}, one for each store"
+            + (" and term" if terms > 1 else ""),
             remedy="for several values of each store, ask once for each value",
         )
-    return np.broadcast_to(found, (stores,))
+    return np.broadcast_to(found, shape)
 
 
 def checked_exposure(exposure: Any, stores: int) -> Array:
@@ -278,7 +289,7 @@ def _predict(
 
 def cdf_pools(
     family: Family,
-    nodes: Nodes | CoefficientNodes,
+    nodes: AnyNodes,
     hyperparameters: Hyperparameters,
     statistics: Statistics,
     pools: Codes,
@@ -289,6 +300,9 @@ def cdf_pools(
     Other parameters are those of :func:`update_pools`; the result is (J,).
     """
     pools = np.asarray(pools)
+    if isinstance(nodes, SampledNodes):
+        at = one_per_store(points, len(pools), "points", n_terms(family, statistics))
+        return cdf_sampled(family, nodes, hyperparameters, statistics, pools, at)
     geometry = geometry_of(family)
     size, raw = geometry.sizes(statistics)
     at = one_per_store(points, len(pools), "points")

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.errors import FitError
+from hbpipe.model.chains import R_HAT_LIMIT
 from hbpipe.model.covariates.nodes import CoefficientNodes, covariate_mixtures
 from hbpipe.model.family import Array, Description, Family, Statistics
 from hbpipe.model.fits import Fit, PoolFits
@@ -18,7 +19,6 @@ from hbpipe.model.integrate import integrate_pools
 from hbpipe.model.mixture import Mixture
 from hbpipe.model.nodes import Nodes
 from hbpipe.model.pools import (
-    PLAIN,
     PosteriorColumns,
     cdf_pools,
     checked_exposure,
@@ -26,6 +26,8 @@ from hbpipe.model.pools import (
     update_pools,
 )
 from hbpipe.model.predictive import mix_predictive
+from hbpipe.model.sampled_nodes import AnyNodes, SampledNodes
+from hbpipe.model.sampled_update import PLAIN, covariance_sampled, predict_sampled
 from hbpipe.model.shrink import pool_posterior
 from hbpipe.model.statistics import check_covariates, check_statistics
 
@@ -97,13 +99,16 @@ def posterior(
 
 #: Nodes by (identity of the fit, uncertainty), for as long as the fit lives: an analyst who
 #: updates several sets of stores with one fit integrates once.
-_NODES: dict[tuple[int, str], Nodes | CoefficientNodes] = {}
+_NODES: dict[tuple[int, str], AnyNodes] = {}
 
 
-def _nodes_of(fits: PoolFits, uncertainty: str) -> Nodes | CoefficientNodes:
+def _nodes_of(fits: PoolFits, uncertainty: str) -> AnyNodes:
     key = (id(fits), uncertainty)
     if key not in _NODES:
-        _NODES[key] = integrate_pools(fits, uncertainty=uncertainty)
+        nodes = integrate_pools(fits, uncertainty=uncertainty)
+        if isinstance(nodes, SampledNodes) and not nodes.converged[0]:
+            raise _chains_disagree(nodes)
+        _NODES[key] = nodes
         weakref.finalize(fits, _NODES.pop, key, None)
     return _NODES[key]
 
@@ -137,9 +142,9 @@ def posterior_pools(
 class Posterior(Mapping[str, Array]):
     """Posteriors of ``J`` stores.
 
-    A mapping of columns, float64 (J,): ``mean``, ``sd``, ``sd_plug_in`` (hyperparameters taken
-    as known), ``q0.025`` and so on, ``weight`` (share of the store's own data) and
-    ``prior_mean`` (what it is shrunk to).
+    A mapping of columns, float64 (J,), or (J, T) for stores with T > 1 terms: ``mean``, ``sd``,
+    ``sd_plug_in`` (hyperparameters taken as known), ``q0.025`` and so on, ``weight`` (share of the
+    store's own data) and ``prior_mean`` (what it is shrunk to).
 
     Attributes
     ----------
@@ -153,7 +158,7 @@ class Posterior(Mapping[str, Array]):
         self,
         family: Family,
         fits: PoolFits,
-        nodes: Nodes | CoefficientNodes,
+        nodes: AnyNodes,
         statistics: Statistics,
         quantiles: float | tuple[float, ...],
     ) -> None:
@@ -170,7 +175,7 @@ class Posterior(Mapping[str, Array]):
             for name in ("mean", "sd", "sd_plug_in", "weight", "prior_mean")
         }
         for number, name in enumerate(names):
-            self._columns[name] = columns.quantiles[:, number]
+            self._columns[name] = columns.quantiles[..., number]
 
     def __getitem__(self, name: str) -> Array:
         return self._columns[name]
@@ -187,20 +192,28 @@ class Posterior(Mapping[str, Array]):
 
     @property
     def covariance(self) -> Array:
-        """Posterior variance of each store's θ, (J,); it is a matrix only with covariates."""
-        return np.asarray(np.square(self["sd"]))
+        """Posterior variance of each store's θ, (J,); with ``T`` > 1 terms a matrix, (J, T, T)."""
+        if not isinstance(self.nodes, SampledNodes) or self["sd"].ndim == 1:
+            return np.asarray(np.square(self["sd"]))
+        fits = self._fits
+        return covariance_sampled(
+            self._family, self.nodes, fits.hyperparameters, self._statistics, self._codes
+        )
 
     def cdf(self, x: Array | float) -> Array:
-        """Posterior probability that θ is at most ``x``, a number or (J,), for each store."""
+        """Posterior probability that θ is at most ``x``, a number or (J,), for each store.
+
+        With ``T`` > 1 terms ``x`` is a number, (T,) or (J, T), and the result (J, T).
+        """
         fits = self._fits
         return cdf_pools(
             self._family, self.nodes, fits.hyperparameters, self._statistics, self._codes, x
         )
 
     def quantile(self, q: float | tuple[float, ...]) -> Array:
-        """Quantiles at one level, (J,), or at several, (J, Q)."""
+        """Quantiles at one level, (J,), or at several, (J, Q); with terms (J, T) or (J, T, Q)."""
         found = self._update(q).quantiles
-        return np.asarray(found[:, 0]) if np.ndim(q) == 0 else found
+        return np.asarray(found[..., 0]) if np.ndim(q) == 0 else found
 
     def predict(
         self, exposure: Array | float, quantiles: float | tuple[float, ...] = (0.025, 0.5, 0.975)
@@ -228,17 +241,19 @@ class Posterior(Mapping[str, Array]):
         law = self._family.update(self._statistics, at)
         if self.method in PLAIN:
             return self._family.predict(law, amount, at, levels)
-        mixture, noise = self._mixture()
-        parts = dict(zip(law, (mixture.first, mixture.second), strict=True))
+        if isinstance(self.nodes, SampledNodes):
+            return predict_sampled(self._family, self.nodes, self._statistics, amount, levels)
+        mixture, noise = self._mixture(self.nodes)
+        parts = dict(zip(law, mixture.parameters, strict=True))
         known = {"sigma": np.sqrt(noise)}
         return mix_predictive(self._family, parts, mixture.weight, amount, known, levels)
 
-    def _mixture(self) -> tuple[Mixture, Array]:
+    def _mixture(self, nodes: Nodes | CoefficientNodes) -> tuple[Mixture, Array]:
         """Posteriors as mixtures over nodes, and noise variances (1, K) or (J, K)."""
         size, raw = geometry_of(self._family).sizes(self._statistics)
-        if isinstance(self.nodes, CoefficientNodes):
-            return covariate_mixtures(self.nodes, self._statistics["covariates"], size, raw)
-        return pool_posterior(self.nodes, size, raw)
+        if isinstance(nodes, CoefficientNodes):
+            return covariate_mixtures(nodes, self._statistics["covariates"], size, raw)
+        return pool_posterior(nodes, size, raw)
 
     def _update(self, quantiles: float | tuple[float, ...]) -> PosteriorColumns:
         return update_pools(
@@ -249,6 +264,16 @@ class Posterior(Mapping[str, Array]):
             self._codes,
             quantiles=quantiles,
         )
+
+
+def _chains_disagree(nodes: SampledNodes) -> FitError:
+    return FitError(
+        "the posterior of the hyperparameters could not be integrated: its Markov chains disagree",
+        where={"r_hat": round(float(nodes.r_hat[0]), 3), "stores": int(nodes.n_groups[0])},
+        expected=f"a split R-hat of at most {R_HAT_LIMIT}",
+        remedy="give proper hyperpriors with lighter tails, pool more stores, or use "
+        "uncertainty='first_order'",
+    )
 
 
 def _quantile_names(levels: Array) -> list[str]:

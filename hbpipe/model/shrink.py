@@ -110,8 +110,7 @@ def store_mixture(geometry: Geometry, nodes: NodeRows, moments: StoreMoments) ->
         within = (mean - np.repeat(centre, _lengths(nodes.groups, mean), axis=1)) ** 2
         mean, variance = centre, group_mean(nodes.groups, weight, variance + within)
         weight = np.add.reduceat(weight, nodes.groups, axis=1)
-    first, second = geometry.law.from_moments(mean, variance)
-    return Mixture(geometry.law, weight, first, second)
+    return Mixture(geometry.law, weight, geometry.law.from_moments(mean, variance))
 
 
 def group_mean(groups: NDArray[np.int64], weight: Array, values: Array) -> Array:

@@ -16,7 +16,8 @@ from hbpipe.data.units import encode
 from hbpipe.data.window import Folded
 from hbpipe.model.families import get_family
 from hbpipe.model.fit import PoolFits, fit_pools
-from hbpipe.model.integrate import HyperNodes, integrate_pools
+from hbpipe.model.integrate import integrate_pools
+from hbpipe.model.sampled_nodes import AnyNodes
 
 #: The values of a pool's levels, coarse to fine; empty where all units share one prior.
 Pool = tuple[Any, ...]
@@ -29,7 +30,7 @@ class MetricFit:
     metric: Metric
     pools: list[Pool]
     fits: PoolFits
-    nodes: HyperNodes
+    nodes: AnyNodes
     drift: list[float | None]
 
     @property

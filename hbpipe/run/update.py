@@ -17,8 +17,8 @@ from hbpipe.data.schemas import Table, quantile_name
 from hbpipe.data.window import Folded
 from hbpipe.model.families import get_family
 from hbpipe.model.geometry import geometry_of
-from hbpipe.model.integrate import HyperNodes
 from hbpipe.model.pools import PosteriorColumns, cdf_pools, update_pools
+from hbpipe.model.sampled_nodes import AnyNodes
 from hbpipe.run.audits import PosteriorTally
 from hbpipe.run.fits import Pool, pool_codes, pool_label
 
@@ -31,7 +31,7 @@ class UpdateOrder:
     levels: tuple[str, ...]
     pool_levels: tuple[str, ...]
     pools: list[Pool]
-    nodes: dict[str, HyperNodes]
+    nodes: dict[str, AnyNodes]
     hyperparameters: dict[str, dict[str, NDArray[np.float64]]]
     quantiles: tuple[float, ...]
     table: Table

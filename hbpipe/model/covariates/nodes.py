@@ -150,11 +150,12 @@ def covariate_mixtures(
         weight = np.broadcast_to(part.weight, moments.node_mean.shape)
         own = np.broadcast_to(part.noise, weight.shape)
         noise.append(own if part.groups is None else group_mean(part.groups, weight, own))
-    joined = (
-        np.concatenate([getattr(part, name) for part in parts])
-        for name in ("weight", "first", "second")
+    joined = Mixture(
+        geometry.law,
+        np.concatenate([part.weight for part in parts]),
+        tuple(np.concatenate(own) for own in zip(*(p.parameters for p in parts), strict=True)),
     )
-    return Mixture(geometry.law, *joined), np.concatenate(noise)
+    return joined, np.concatenate(noise)
 
 
 def _split(rows: NDArray[np.int64], width: int) -> Iterator[NDArray[np.int64]]:
