@@ -55,5 +55,7 @@ def with_coefficients(target: IntegratedTarget, nodes: Nodes) -> CoefficientNode
         curvature=nodes.curvature,
         n_groups=nodes.n_groups,
         inner=used,
+        ess=np.full(pools, np.nan),
+        pareto_k=np.full(pools, np.nan),
         drawn=False,
     )

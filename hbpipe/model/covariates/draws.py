@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 from scipy import special
 from scipy.stats import qmc
 
+from hbpipe.errors import FitError
 from hbpipe.model.covariates.nodes import CoefficientNodes, spread_follows
 from hbpipe.model.covariates.target import RegressionTarget
 from hbpipe.model.family import Array
 from hbpipe.model.geometry import LOCATION, SPREAD
 from hbpipe.model.jets import Jet
+from hbpipe.model.pareto import LIMIT, pareto_k
 from hbpipe.model.peak import conditional_at, laplace
 from hbpipe.model.quadrature import OUTER, OUTER_LIMIT, outer_roughness, outer_rule
 from hbpipe.model.window import Range
@@ -30,6 +32,8 @@ DRAWS = (64, 256, 1024)
 #: Draws are enough when mean and sd of every variable from one half of them differ from those of
 #: the other half by less than this share of the sd.
 _ENOUGH = 0.05
+#: An outer node matters when its weight is above this share of the largest.
+_MATTERS = 0.01
 #: Degrees of freedom of the law that is drawn from.
 _FREEDOM = 8.0
 
@@ -62,7 +66,21 @@ class Drawn:
         mean, sd = _moments(self.weight[:, :, :half], self.points[:, :, :half])
         other_mean, other_sd = _moments(self.weight[:, :, half:], self.points[:, :, half:])
         off = np.maximum(np.abs(mean - other_mean), np.abs(sd - other_sd))
-        return np.asarray(np.any(off > _ENOUGH * np.maximum(sd, other_sd), axis=1))
+        uneven = np.any(off > _ENOUGH * np.maximum(sd, other_sd), axis=1)
+        return np.asarray(uneven | (self.pareto_k() > LIMIT))
+
+    def ess(self) -> Array:
+        """How many draws of equal weight those at an outer node are worth, on average, (G,)."""
+        total = np.sum(self.weight, axis=2)
+        squares = np.maximum(np.sum(self.weight**2, axis=2), np.finfo(np.float64).tiny)
+        return np.asarray(np.sum(total**3 / squares, axis=1))
+
+    def pareto_k(self) -> Array:
+        """Pareto k̂ of the weights within the outer nodes that matter, (G,)."""
+        total = np.sum(self.weight, axis=2)
+        kept = total > _MATTERS * np.max(total, axis=1, keepdims=True)
+        shares = [w[k] / t[k, None] for w, t, k in zip(self.weight, total, kept, strict=True)]
+        return np.array([pareto_k(share.ravel()) for share in shares])
 
 
 def _moments(weight: Array, points: Array) -> tuple[Array, Array]:
@@ -137,8 +155,23 @@ def _tensor(target: RegressionTarget, window: Range, outer: int, draws: int) -> 
         points[..., SPREAD] += spread_follows(target.geometry) * moved
     log_weight = _log_density(target, points) - log_student(standard)
     log_weight += (log_scale.reshape(x.shape) + log_outer)[:, :, None]
+    _check_finite(target, log_weight)
     peaks = laplace(target, jet).reshape(x.shape) + log_outer
     return Drawn(_normalised(log_weight), points, _normalised(peaks))
+
+
+def _check_finite(target: RegressionTarget, log_weight: Array) -> None:
+    """Raise where no weight is a number: the posterior is not what the modes say it is."""
+    lost = np.isnan(log_weight).any(axis=(1, 2)) | ~(np.max(log_weight, axis=(1, 2)) < np.inf)
+    if lost.any():
+        pool = int(np.flatnonzero(lost)[0])
+        raise FitError(
+            "the posterior of the hyperparameters has no end that integration can reach",
+            where={"pool": pool, "stores": int(target.sketch.n_groups[pool])},
+            expected="a density that falls off on all sides of its mode",
+            remedy="give proper hyperpriors with lighter tails, pool more stores, or hold what is "
+            "known with `fixed`",
+        )
 
 
 def _normalised(log_weight: Array) -> Array:
@@ -192,6 +225,8 @@ def as_nodes(target: RegressionTarget, drawn: Drawn) -> CoefficientNodes:
         curvature=np.full(pools, np.nan),
         n_groups=np.asarray(target.sketch.n_groups),
         inner=np.full(pools, inner),
+        ess=drawn.ess(),
+        pareto_k=drawn.pareto_k(),
         drawn=inner > 1,
     )
 

@@ -59,6 +59,9 @@ class CoefficientNodes:
         (G,) stores with data.
     inner
         (G,) how many of the L nodes are a pool's own; the rest is padding.
+    ess, pareto_k
+        (G,) of draws: how many of equal weight those at an outer node are worth on average, and
+        Pareto k̂ of their weights, above 0.7 not to be trusted; NaN where nothing is drawn.
     drawn
         Whether the L nodes are draws of the coefficients (counts), and not nodes in the noise.
     """
@@ -75,6 +78,8 @@ class CoefficientNodes:
     curvature: Array
     n_groups: NDArray[np.int64]
     inner: NDArray[np.int64]
+    ess: Array
+    pareto_k: Array
     drawn: bool
 
     @property

@@ -60,6 +60,8 @@ def single_node(
         remaining=remaining[:, None, None],
         n_groups=n_groups,
         inner=np.ones(pools, np.int64),
+        ess=np.full(pools, np.nan),
+        pareto_k=np.full(pools, np.nan),
         drawn=False,
         **(defaults | known),
     )

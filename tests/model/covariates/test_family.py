@@ -8,6 +8,7 @@ from covariate_cases import DATA, FAMILIES_WITH_COVARIATES, log_likelihood, pred
 
 from hbpipe.errors import FitError
 from hbpipe.model.covariates import with_covariates
+from hbpipe.model.covariates.likelihood import log_probability
 from hbpipe.model.families import FAMILIES, get_family
 from hbpipe.model.fit import fit_pools
 
@@ -84,6 +85,18 @@ def test_gradient_and_hessian_are_the_derivatives(name, seed):
             for exact, f in ((gradient[0, axis], values), (hessian[0, axis], slopes)):
                 slope = (f[0][0] - 8 * f[1][0] + 8 * f[2][0] - f[3][0]) / 12e-4
                 np.testing.assert_allclose(exact, slope, rtol=1e-6, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["beta_binomial", "gamma_poisson"])
+def test_values_alone_are_the_values(name):
+    data, x = DATA[name](2, 300, WIDTH)
+    family = get_family(name, covariates=WIDTH)
+    sketch = family.compress({**data, "covariates": x}, np.zeros(300, int), 1)
+    for spread in (0.0, 1e-12, 1e-3, 0.3, 0.9):
+        point = np.append(inner_point(family, x)[:WIDTH], spread)[None]
+        value, _, _ = family.log_marginal(sketch, point)
+        alone = log_probability(get_family(name), sketch, point)
+        np.testing.assert_allclose(alone, value, rtol=1e-13)
 
 
 @pytest.mark.parametrize("name", ["normal", "normal_known_variance"])

@@ -127,6 +127,8 @@ def test_integrated_counts_agree_with_a_dense_grid(name):
     grid = Grid(name, data, x, size, centre, (3.0, 4.0, 10.0))
     limits = np.stack([found[f"q{level:g}"] for level in LEVELS], axis=1)
     mean, sd, levels = grid.describe(limits)
+    assert found.nodes.pareto_k[0] < 0.7
+    assert 30.0 < found.nodes.ess[0] < found.nodes.inner[0]
     np.testing.assert_allclose(found["sd"], sd, rtol=0.01)
     assert distance(found["mean"], mean, sd) < 0.005
     # 0.01 sd of a normal law is 0.0006 of probability at its 2.5 % limit. Next to 0, where a
