@@ -11,7 +11,6 @@ from scipy import special
 from hbpipe.errors import FitError
 from hbpipe.model.family import Array
 from hbpipe.model.geometry import LOCATION, NOISE, SPREAD
-from hbpipe.model.hyperpriors import LogPrior
 from hbpipe.model.peak import conditional, conditional_at, laplace
 from hbpipe.model.target import Target
 
@@ -65,8 +64,6 @@ def check_proper(target: Target, start: Array, spec: Any) -> None:
 def _doubtful(target: Target) -> list[int]:
     """Free variables that the hyperprior alone does not keep from running away."""
     prior, geometry = target.prior, target.geometry
-    if not isinstance(prior, LogPrior):
-        return []
     proper = {term.parameter for term in prior.terms if term.density not in IMPROPER}
     # Given σ, the default is a density of the odds A, whatever name it has in the measure.
     known = [SPREAD] if "odds" in proper else []

@@ -58,7 +58,7 @@ MIDDLE = {
     "plan": "hbpipe.run.inventory:survey_file",
     "aggregate": "hbpipe.run.stages:summarise_piece",
     "merge": "hbpipe.data.daily:write_part",
-    "fit": "hbpipe.run.stages:fit_metric",
+    "fit": "hbpipe.run.fitting:fit_metric",
     "update": "hbpipe.run.update:write_part",
     "audit": "hbpipe.run.audits:check_posteriors",
 }
