@@ -7,8 +7,8 @@ PYTHON ?= $(or $(firstword $(foreach name,python3 python3.14 python3.13 python3.
 REFERENCE ?= ../shared/reference
 REPLICATES ?= 400
 ERROR ?= 0.004
-GROUPS ?= 10,20,50,200,1000
-SAMPLED_GROUPS ?= $(GROUPS)
+STORES ?= 10,20,50,200,1000
+SAMPLED_STORES ?= $(STORES)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
@@ -78,9 +78,9 @@ test-reference: $(INSTALLED)  ## Compare with other software's answers (REFERENC
 	  tests/reference tests/model/test_golden_fit.py tests/model/test_golden_posterior.py \
 	  tests/model/test_golden_regression.py
 
-coverage: $(INSTALLED)  ## Measure how often intervals hold the truth (GROUPS, ERROR)
-	$(COVERAGE) --groups $(GROUPS) --families $(ON_A_GRID)
-	$(COVERAGE) --groups $(SAMPLED_GROUPS) --families $(SAMPLED)
+coverage: $(INSTALLED)  ## Measure how often intervals hold the truth (STORES, ERROR)
+	$(COVERAGE) --groups $(STORES) --families $(ON_A_GRID)
+	$(COVERAGE) --groups $(SAMPLED_STORES) --families $(SAMPLED)
 
 bench: $(INSTALLED)  ## Time a night against DuckDB's GROUP BY over the same files, in pairs
 	$(BIN)/python tests/bench/night.py
