@@ -8,11 +8,11 @@ from hbpipe.model.families import get_family
 from hbpipe.model.geometry import LOCATION, NOISE, SPREAD, geometry_of
 from hbpipe.model.hyperpriors import compile_hyperprior
 from hbpipe.model.integrate import start_point
+from hbpipe.model.integration.sampling import Conditional, Predictive, Sampling
+from hbpipe.model.integration.target import Target
 from hbpipe.model.pooling import no_pooling
-from hbpipe.model.predictive import mix_predictive
-from hbpipe.model.sampling import Conditional, Predictive, Sampling
-from hbpipe.model.shrink import NodeRows, store_moments
-from hbpipe.model.target import Target
+from hbpipe.model.update.predictive import mix_predictive
+from hbpipe.model.update.shrink import NodeRows, store_moments
 
 
 @dataclass(frozen=True)

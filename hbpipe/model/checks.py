@@ -23,7 +23,7 @@ from scipy import special
 
 from hbpipe.model.family import Array, Codes, Family, Hyperparameters, Statistics
 from hbpipe.model.geometry import geometry_of
-from hbpipe.model.grouped import float_sums
+from hbpipe.model.numerics.grouped import float_sums
 
 #: A slope moves the prior mean of a store whose log n is one sd from the others' by this share of
 #: the sd between stores, or is not worth a word however many stores show it.

@@ -11,10 +11,10 @@ import numpy as np
 from scipy.special import betaln, gammaln
 
 from hbpipe.errors import FitError
-from hbpipe.model import jets
 from hbpipe.model.family import Array
-from hbpipe.model.jets import Jet
 from hbpipe.model.names import suggestion
+from hbpipe.model.numerics import jets
+from hbpipe.model.numerics.jets import Jet
 
 #: Numbers, or one for each pool, (G,).
 Arguments: TypeAlias = "tuple[float | Array, ...]"

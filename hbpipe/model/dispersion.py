@@ -28,9 +28,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hbpipe.model.estimation.moments import ratio
 from hbpipe.model.family import Array, Codes, Statistics
-from hbpipe.model.grouped import float_sums
-from hbpipe.model.moments import ratio
+from hbpipe.model.numerics.grouped import float_sums
 from hbpipe.model.statistics import Effective
 
 #: Thinned trials lie on this grid, so that trials less successes are exact, and equal numbers of

@@ -27,9 +27,9 @@ from hbpipe.model.declarations import Degeneracy, Description, Pearson, Regressi
 if TYPE_CHECKING:
     from hbpipe.model.dispersion import Dispersion
     from hbpipe.model.geometry import Geometry
-    from hbpipe.model.messages import Message
+    from hbpipe.model.integration.sampling import Sampling
     from hbpipe.model.named import NamedSpace
-    from hbpipe.model.sampling import Sampling
+    from hbpipe.model.nested.messages import Message
 
 __all__ = [
     "Array",

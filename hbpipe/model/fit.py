@@ -15,14 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.errors import FitError
-from hbpipe.model.adjusted import POWERS
-from hbpipe.model.climb import climb
 from hbpipe.model.covariates.restate import outside
-from hbpipe.model.families import get_family
-from hbpipe.model.family import Array, Family
-from hbpipe.model.fits import Fit, PoolFits
-from hbpipe.model.optimise import Curvature, Optimum, active_bounds
-from hbpipe.model.problem import (
+from hbpipe.model.estimation.adjusted import POWERS
+from hbpipe.model.estimation.climb import climb
+from hbpipe.model.estimation.problem import (
     ADJUSTABLE,
     Problem,
     cases,
@@ -31,9 +27,13 @@ from hbpipe.model.problem import (
     is_restricted,
     read_estimator,
 )
-from hbpipe.model.starts import first_start, inside, starts
+from hbpipe.model.estimation.starts import first_start, inside, starts
+from hbpipe.model.estimation.status import bounds_reached, names_at_bound, status
+from hbpipe.model.families import get_family
+from hbpipe.model.family import Array, Family
+from hbpipe.model.fits import Fit, PoolFits
+from hbpipe.model.numerics.optimise import Curvature, Optimum, active_bounds
 from hbpipe.model.statistics import admitted, check_covariates, check_link
-from hbpipe.model.status import bounds_reached, names_at_bound, status
 
 __all__ = ["Fit", "PoolFits", "fit", "fit_pools"]
 
@@ -66,7 +66,7 @@ def fit(
         ``ml`` (maximum marginal likelihood), ``reml`` (normal families; Patterson and Thompson
         1971), ``map`` (likelihood × hyperprior in the named parameters, no Jacobian) or
         ``moments``, with a variant as in ``moments:hedges``. ``ml:li_lahiri``, ``ml:chung`` and
-        the same with ``reml`` keep the spread off zero (:mod:`hbpipe.model.adjusted`).
+        the same with ``reml`` keep the spread off zero (:mod:`hbpipe.model.estimation.adjusted`).
     fixed
         Hyperparameters that are known, name -> value; they are not estimated. NaN leaves an
         element of a vector free.
@@ -101,7 +101,7 @@ def fit(
         "start": start,
     }
     if nesting is not None:
-        from hbpipe.model.nested_posterior import fit_labelled  # it builds on this module
+        from hbpipe.model.nested.posterior import fit_labelled  # it builds on this module
 
         fits: PoolFits = fit_labelled(model, arrays, nesting, covariates, **given)
     else:

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.model.densities import Term
+from hbpipe.model.distributions.laws import NORMAL
 from hbpipe.model.family import Array, Degeneracy, Hyperparameters, Prior, Statistics
 from hbpipe.model.geometry import LOCATION, NOISE, SPREAD, Geometry, Named, Point, any_store
-from hbpipe.model.jets import Jet, exp, log
-from hbpipe.model.laws import NORMAL
+from hbpipe.model.numerics.jets import Jet, exp, log
 
 #: τ² on its bound is taken as this, so that log τ and its derivatives are numbers.
 _SMALLEST_VARIANCE = float(np.finfo(np.float64).tiny) ** 0.125

@@ -35,10 +35,10 @@ from numpy.typing import NDArray
 
 from hbpipe.errors import FitError
 from hbpipe.model.densities import Term
+from hbpipe.model.distributions.laws import NORMAL, Law
 from hbpipe.model.family import Array, Family, Statistics
-from hbpipe.model.grouped import Rows
-from hbpipe.model.jets import Jet
-from hbpipe.model.laws import NORMAL, Law
+from hbpipe.model.numerics.grouped import Rows
+from hbpipe.model.numerics.jets import Jet
 
 #: Name of a hyperparameter -> its jet.
 Named: TypeAlias = dict[str, Jet]

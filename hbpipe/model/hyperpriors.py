@@ -26,13 +26,13 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from hbpipe.errors import FitError
-from hbpipe.model import jets
 from hbpipe.model.densities import Term, read_arguments, read_call, read_term
 from hbpipe.model.family import Array, Codes, Family
 from hbpipe.model.geometry import LOCATION, Named
-from hbpipe.model.jets import Jet
 from hbpipe.model.named import Space, space_of
 from hbpipe.model.names import suggestion
+from hbpipe.model.numerics import jets
+from hbpipe.model.numerics.jets import Jet
 
 Spec: TypeAlias = "str | Mapping[str, str] | LogPrior | None"
 

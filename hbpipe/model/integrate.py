@@ -13,20 +13,20 @@ from typing import Any
 import numpy as np
 
 from hbpipe.model.family import Array, Family
-from hbpipe.model.first_order import first_order_nodes
 from hbpipe.model.fits import PoolFits
 from hbpipe.model.geometry import LOCATION, NOISE, SPREAD, Geometry, geometry_of
 from hbpipe.model.hyperpriors import LogPrior, Spec, compile_hyperprior
-from hbpipe.model.jets import variables
+from hbpipe.model.integration.first_order import first_order_nodes
+from hbpipe.model.integration.nodes import Nodes, combine_pools, single_nodes
+from hbpipe.model.integration.peak import Peak, find_peak
+from hbpipe.model.integration.proper import check_proper
+from hbpipe.model.integration.quadrature import quadrature
+from hbpipe.model.integration.sampled_nodes import AnyNodes
+from hbpipe.model.integration.sampled_pools import sample_pools
+from hbpipe.model.integration.target import Target
+from hbpipe.model.integration.window import locate
 from hbpipe.model.names import unknown
-from hbpipe.model.nodes import Nodes, combine_pools, single_nodes
-from hbpipe.model.peak import Peak, find_peak
-from hbpipe.model.proper import check_proper
-from hbpipe.model.quadrature import quadrature
-from hbpipe.model.sampled_nodes import AnyNodes
-from hbpipe.model.sampled_pools import sample_pools
-from hbpipe.model.target import Target
-from hbpipe.model.window import locate
+from hbpipe.model.numerics.jets import variables
 
 UNCERTAINTIES = ("auto", "plug_in", "first_order", "integrated")
 #: ``auto`` takes first order from this curvature in log τ on: sd(log τ) ≤ 0.11, limits within

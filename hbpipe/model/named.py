@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from hbpipe.model.densities import Term
 from hbpipe.model.family import Array, Family
 from hbpipe.model.geometry import Geometry, Joint, Named, Point, geometry_of
-from hbpipe.model.jets import Jet
+from hbpipe.model.numerics.jets import Jet
 
 
 @dataclass(frozen=True)

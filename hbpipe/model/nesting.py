@@ -1,9 +1,9 @@
 """Nested levels platform → chain → region → store: fits, and the posterior of their groups.
 
 ``fit_nested`` takes the sketches of the finest groups and the tree above them;
-``integrate_nested`` gives :class:`hbpipe.model.nodes.Nodes` for every finest group, with which
-``update_pools`` updates stores as if each group were a pool of its own. That is all that
-nesting changes for a store.
+``integrate_nested`` gives :class:`hbpipe.model.integration.nodes.Nodes` for every finest group,
+with which ``update_pools`` updates stores as if each group were a pool of its own. That is all
+that nesting changes for a store.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import Any
 import numpy as np
 
 from hbpipe.errors import FitError
+from hbpipe.model.estimation.problem import hold, read_estimator
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Codes, Family
 from hbpipe.model.fit import fit_pools
 from hbpipe.model.fits import PoolFits
 from hbpipe.model.geometry import geometry_of
 from hbpipe.model.names import unknown
-from hbpipe.model.nested_levels import NestedNodes
-from hbpipe.model.nested_nodes import is_usable, nested_nodes
-from hbpipe.model.nested_normal import NestedSketch, nested_family
-from hbpipe.model.nested_pools import pooled_family
-from hbpipe.model.nested_prior import check_proper_nested, compile_nested
-from hbpipe.model.pooled_fit import Placing, fit_no_data, fit_pooled
-from hbpipe.model.pooled_nodes import pooled_nodes
-from hbpipe.model.problem import hold, read_estimator
-from hbpipe.model.tree import Forest
+from hbpipe.model.nested.levels import NestedNodes
+from hbpipe.model.nested.nodes import is_usable, nested_nodes
+from hbpipe.model.nested.normal import NestedSketch, nested_family
+from hbpipe.model.nested.pooled_fit import Placing, fit_no_data, fit_pooled
+from hbpipe.model.nested.pooled_nodes import pooled_nodes
+from hbpipe.model.nested.pools import pooled_family
+from hbpipe.model.nested.prior import check_proper_nested, compile_nested
+from hbpipe.model.nested.tree import Forest
 
 UNCERTAINTIES = ("auto", "plug_in", "integrated")
 

@@ -18,9 +18,9 @@ from scipy import special
 
 from hbpipe.errors import FitError, StatisticsError
 from hbpipe.model.dispersion import CellSums, Dispersion
+from hbpipe.model.estimation.moments import ratio
 from hbpipe.model.families import FAMILIES, get_family
 from hbpipe.model.family import Array, Family
-from hbpipe.model.moments import ratio
 from hbpipe.model.statistics import check_statistics
 
 __all__ = ["Overdispersion", "overdispersion", "thin"]

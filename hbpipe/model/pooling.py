@@ -19,11 +19,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from scipy import special
 
+from hbpipe.model.estimation.problem import Problem, diagnose
 from hbpipe.model.family import Array, Codes, Family, Hyperparameters, Statistics
 from hbpipe.model.geometry import LOCATION, NOISE, Geometry, geometry_of
-from hbpipe.model.jets import variables
-from hbpipe.model.optimise import Curvature, Optimum, maximise
-from hbpipe.model.problem import Problem, diagnose
+from hbpipe.model.numerics.jets import variables
+from hbpipe.model.numerics.optimise import Curvature, Optimum, maximise
 
 if TYPE_CHECKING:
     from hbpipe.model.fits import Fit, PoolFits

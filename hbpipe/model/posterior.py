@@ -15,20 +15,25 @@ from hbpipe.model.arguments import (
     one_per_store,
     quantile_names,
 )
-from hbpipe.model.chains import R_HAT_LIMIT
-from hbpipe.model.closed_forms import CLOSED_FORMS, ClosedForm, closed_form, is_closed_form
+from hbpipe.model.cross_checks.closed_forms import (
+    CLOSED_FORMS,
+    ClosedForm,
+    closed_form,
+    is_closed_form,
+)
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Codes, Description, Family, Statistics
 from hbpipe.model.fits import Fit, PoolFits
 from hbpipe.model.integrate import UNCERTAINTIES, integrate_pools
+from hbpipe.model.integration.sampled_nodes import AnyNodes, SampledNodes
 from hbpipe.model.names import unknown
+from hbpipe.model.numerics.chains import R_HAT_LIMIT
 from hbpipe.model.pooling import CompletePooling, complete_pooling, no_pooling
-from hbpipe.model.pools import PosteriorColumns, cdf_pools, update_pools
-from hbpipe.model.prediction import predict_pool
 from hbpipe.model.remembered import remembered
-from hbpipe.model.sampled_nodes import AnyNodes, SampledNodes
-from hbpipe.model.sampled_update import covariance_sampled
 from hbpipe.model.statistics import admitted, check_covariates
+from hbpipe.model.update.pools import PosteriorColumns, cdf_pools, update_pools
+from hbpipe.model.update.prediction import predict_pool
+from hbpipe.model.update.sampled_update import covariance_sampled
 
 __all__ = [
     "Posterior",
@@ -66,7 +71,7 @@ def posterior(
         under the fit's hyperprior; ``auto`` chooses one of the last two: first order where the
         curvature of the posterior in log τ is at least 80. For estimates with known variances
         there are closed forms as cross-checks, ``prasad_rao``, ``morris`` and ``ebci``, also
-        with a kurtosis as ``ebci(4)`` (:mod:`hbpipe.model.closed_forms`).
+        with a kurtosis as ``ebci(4)`` (:mod:`hbpipe.model.cross_checks.closed_forms`).
     quantiles
         Level, or levels, of the columns ``q...``, strictly between 0 and 1. A column's name has
         six digits of its level.
@@ -79,7 +84,7 @@ def posterior(
     Returns
     -------
     Posterior
-        With nesting a :class:`hbpipe.model.nested_posterior.NestedPosterior`, whose ``levels``
+        With nesting a :class:`hbpipe.model.nested.posterior.NestedPosterior`, whose ``levels``
         has the posteriors of the groups' means.
 
     Raises
@@ -90,7 +95,7 @@ def posterior(
         If the method or a level is wrong, two levels share a column's name, or the hyperprior
         gives an improper posterior.
     """
-    from hbpipe.model.nested_posterior import LabelledFits, nested_posterior  # it builds on this
+    from hbpipe.model.nested.posterior import LabelledFits, nested_posterior  # it builds on this
 
     model, arrays = _admitted(fit, statistics, covariates)
     if nesting is not None or isinstance(fit.pools, LabelledFits):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hbpipe.model.problem import cases
+from hbpipe.model.estimation.problem import cases
 
 if TYPE_CHECKING:
     from hbpipe.model.fits import Fit

@@ -15,7 +15,7 @@ from hbpipe.data.covariates import SIZE
 from hbpipe.data.quantities import Metric
 from hbpipe.data.window import Folded
 from hbpipe.errors import EventsError, FitError
-from hbpipe.model.design import (
+from hbpipe.model.covariates.design import (
     Categories,
     Curve,
     Design,
@@ -26,7 +26,7 @@ from hbpipe.model.design import (
 )
 from hbpipe.model.family import Array, Codes, Statistics
 from hbpipe.model.geometry import geometry_of
-from hbpipe.model.grouped import Rows, count_values
+from hbpipe.model.numerics.grouped import Rows, count_values
 
 #: The name of a unit's covariates among its statistics.
 COVARIATES = "covariates"

@@ -12,8 +12,8 @@ from hbpipe.config import Audits
 from hbpipe.data.covariates import attributes
 from hbpipe.data.quantities import Metric
 from hbpipe.data.window import Folded
-from hbpipe.model.design import Design
-from hbpipe.model.grouped import Rows, merge_counts
+from hbpipe.model.covariates.design import Design
+from hbpipe.model.numerics.grouped import Rows, merge_counts
 from hbpipe.run.audits import Check, PosteriorTally, at_most
 from hbpipe.run.coding import count_sizes, cover, design_of
 from hbpipe.run.night import Night

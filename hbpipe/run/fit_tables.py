@@ -13,12 +13,12 @@ from hbpipe.data.clock import to_date
 from hbpipe.data.parts import write_part
 from hbpipe.data.quantities import Metric
 from hbpipe.data.schemas import quantile_name
-from hbpipe.model.delta import standard_deviations
-from hbpipe.model.design import Design
+from hbpipe.model.covariates.design import Design
+from hbpipe.model.estimation.delta import standard_deviations
 from hbpipe.model.family import Array, Family
 from hbpipe.model.geometry import geometry_of
-from hbpipe.model.pools import update_pools
-from hbpipe.model.sampled_nodes import AnyNodes, SampledNodes
+from hbpipe.model.integration.sampled_nodes import AnyNodes, SampledNodes
+from hbpipe.model.update.pools import update_pools
 from hbpipe.run import commits
 from hbpipe.run.covariates import told
 from hbpipe.run.fits import MetricFit

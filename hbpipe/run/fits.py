@@ -13,16 +13,16 @@ from hbpipe.config import Inference
 from hbpipe.data.quantities import Metric
 from hbpipe.data.window import Folded
 from hbpipe.model.checks import PrecisionDependence
+from hbpipe.model.covariates.design import Design
 from hbpipe.model.covariates.ranks import Span, fit_by_rank
 from hbpipe.model.covariates.sketch import CovariateSketch
-from hbpipe.model.design import Design
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Codes, Family, Statistics
 from hbpipe.model.fit import PoolFits, fit_pools
 from hbpipe.model.integrate import integrate_pools
+from hbpipe.model.integration.sampled_nodes import AnyNodes, SampledNodes
 from hbpipe.model.overdispersion import Overdispersion
 from hbpipe.model.pooling import CompletePooling, complete_pooling, log_likelihood_no_pooling
-from hbpipe.model.sampled_nodes import AnyNodes, SampledNodes
 from hbpipe.run import parameters
 from hbpipe.run.coding import COVARIATES, known_units
 from hbpipe.run.tree import Pool, Tree, pool_codes, pool_label

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hbpipe.data.quantities import Metric
-from hbpipe.model.design import Design
+from hbpipe.model.covariates.design import Design
 from hbpipe.model.family import Array
 from hbpipe.model.overdispersion import Overdispersion
 from hbpipe.run.fit_tables import last_hyperparameters

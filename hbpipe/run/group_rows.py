@@ -20,9 +20,9 @@ from hbpipe.data.schemas import quantile_name
 from hbpipe.data.window import Folded
 from hbpipe.model.family import Array, Codes, Statistics
 from hbpipe.model.geometry import geometry_of
-from hbpipe.model.grouped import float_sums, integer_sums
-from hbpipe.model.nested_levels import GroupMeans
-from hbpipe.model.nodes import Nodes
+from hbpipe.model.integration.nodes import Nodes
+from hbpipe.model.nested.levels import GroupMeans
+from hbpipe.model.numerics.grouped import float_sums, integer_sums
 from hbpipe.run import commits
 from hbpipe.run.audits import PosteriorTally
 from hbpipe.run.fits import MetricFit, UnitPriors, effective

@@ -20,11 +20,11 @@ from hbpipe.data.quantities import Metric
 from hbpipe.errors import FitError
 from hbpipe.model.family import Array
 from hbpipe.model.fit import fit_pools
-from hbpipe.model.nested_levels import NestedNodes
-from hbpipe.model.nested_sampling import Drawn
-from hbpipe.model.nested_weights import group_weights
+from hbpipe.model.integration.nodes import Nodes, combine_pools
+from hbpipe.model.nested.levels import NestedNodes
+from hbpipe.model.nested.sampling import Drawn
+from hbpipe.model.nested.weights import group_weights
 from hbpipe.model.nesting import NestedFits, fit_nested, integrate_nested, own_values
-from hbpipe.model.nodes import Nodes, combine_pools
 from hbpipe.model.overdispersion import Overdispersion
 from hbpipe.model.pooling import CompletePooling, complete_pooling, log_likelihood_no_pooling
 from hbpipe.run.fits import MetricFit, UnitPriors, drifts

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hbpipe.data.quantities import Metric
 from hbpipe.data.schemas import quantile_name
 from hbpipe.data.window import Folded
-from hbpipe.model.pools import PosteriorColumns
+from hbpipe.model.update.pools import PosteriorColumns
 from hbpipe.run.audits import PosteriorTally
 
 Array = NDArray[np.float64]

@@ -19,7 +19,7 @@ from hbpipe.run.engine import Engine, Task
 
 
 class ShardedRows:
-    """A table of :mod:`hbpipe.model.parts`, each part on the worker that made it.
+    """A table of :mod:`hbpipe.model.numerics.parts`, each part on the worker that made it.
 
     What is computed of the parts comes back in the order of the shards, so the bits of a sum
     depend on the shards and on nothing that happened to them.

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from hbpipe.data.covariates import SIZE
 from hbpipe.data.quantities import Metric
+from hbpipe.model.covariates.design import Design, is_known
 from hbpipe.model.covariates.ranks import Span
-from hbpipe.model.design import Design, is_known
 from hbpipe.model.family import Array, Codes
-from hbpipe.model.grouped import Rows
+from hbpipe.model.numerics.grouped import Rows
 from hbpipe.run.coding import COVARIATES, values_of
 
 

@@ -17,7 +17,7 @@ from hbpipe.data.window import Folded
 from hbpipe.model.covariates.ranks import Span
 from hbpipe.model.family import Statistics
 from hbpipe.model.pooling import no_pooling
-from hbpipe.model.pools import PosteriorColumns, cdf_pools, update_pools
+from hbpipe.model.update.pools import PosteriorColumns, cdf_pools, update_pools
 from hbpipe.run.audits import PosteriorTally
 from hbpipe.run.coding import COVARIATES, known_units
 from hbpipe.run.fits import UnitPriors, effective

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from hbpipe.errors import FitError
-from hbpipe.model.adjusted import POWERS
+from hbpipe.model.estimation.adjusted import POWERS
 from hbpipe.model.families import FAMILIES
 from hbpipe.model.family import Family
 from hbpipe.model.fit import fit, fit_pools
 from hbpipe.model.integrate import integrate_pools
-from hbpipe.model.pools import update_pools
 from hbpipe.model.posterior import posterior
+from hbpipe.model.update.pools import update_pools
 
 LEVELS = (0.025, 0.5, 0.975)
 every_family = pytest.mark.parametrize("family", FAMILIES.values(), ids=list(FAMILIES))

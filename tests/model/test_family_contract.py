@@ -14,7 +14,7 @@ from hbpipe.errors import FitError
 from hbpipe.model.families import FAMILIES, get_family
 from hbpipe.model.family import Family
 from hbpipe.model.fit import fit_pools
-from hbpipe.model.optimise import Curvature
+from hbpipe.model.numerics.optimise import Curvature
 from hbpipe.model.pooling import complete_pooling
 
 #: Statistics in the square of a value's unit.

@@ -9,7 +9,7 @@ from scipy import optimize, special, stats
 from hbpipe.errors import FitError
 from hbpipe.model.families import FAMILIES, get_family
 from hbpipe.model.fit import fit, fit_pools
-from hbpipe.model.optimise import TOLERANCE
+from hbpipe.model.numerics.optimise import TOLERANCE
 
 RNG_SEEDS = (1, 2, 3)
 

@@ -9,15 +9,16 @@ import pytest
 
 import hbpipe
 from hbpipe.errors import FitError
-from hbpipe.model import families, jets
-from hbpipe.model import pools as pools_module
+from hbpipe.model import families
 from hbpipe.model.families import FAMILIES
 from hbpipe.model.family import Family
 from hbpipe.model.fit import fit_pools
 from hbpipe.model.geometry import geometry_of
 from hbpipe.model.hyperpriors import compile_hyperprior
 from hbpipe.model.integrate import integrate_pools
-from hbpipe.model.pools import cdf_pools, update_pools
+from hbpipe.model.numerics import jets
+from hbpipe.model.update import pools as pools_module
+from hbpipe.model.update.pools import cdf_pools, update_pools
 
 INTEGRABLE = {name: family for name, family in FAMILIES.items() if family.geometry is not None}
 every_integrable = pytest.mark.parametrize("family", INTEGRABLE.values(), ids=list(INTEGRABLE))

@@ -7,11 +7,11 @@ import pytest
 from scipy import integrate, stats
 
 from hbpipe.errors import FitError
-from hbpipe.model import jets
 from hbpipe.model.densities import DENSITIES, Term
 from hbpipe.model.families import get_family
 from hbpipe.model.geometry import geometry_of
 from hbpipe.model.hyperpriors import WIDTH, compile_hyperprior
+from hbpipe.model.numerics import jets
 
 STATISTICS = {
     "beta_binomial": {"successes": np.array([3, 20, 11]), "trials": np.array([30, 200, 80])},

@@ -8,12 +8,12 @@ from scipy import special, stats
 from strategies import ON_A_GRID
 
 from hbpipe.errors import FitError
-from hbpipe.model import quadrature
 from hbpipe.model.families import get_family
 from hbpipe.model.fit import fit_pools
 from hbpipe.model.geometry import geometry_of
 from hbpipe.model.integrate import FIRST_ORDER_CURVATURE, integrate_pools
-from hbpipe.model.pools import update_pools
+from hbpipe.model.integration import quadrature
+from hbpipe.model.update.pools import update_pools
 
 LEVELS = (0.025, 0.5, 0.975)
 DEFAULT_WIDTH = 10.0

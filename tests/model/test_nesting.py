@@ -6,7 +6,8 @@ from scipy import stats
 
 import hbpipe
 from hbpipe.errors import FitError
-from hbpipe.model import chains, nested_sampling
+from hbpipe.model.nested import sampling as nested_sampling
+from hbpipe.model.numerics import chains
 
 
 def normal_stores(seed=1, stores=60):

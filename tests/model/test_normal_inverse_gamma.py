@@ -10,12 +10,16 @@ from scipy import optimize, special, stats
 
 import hbpipe
 from hbpipe.errors import FitError
+from hbpipe.model.distributions.laws import STUDENT_T
 from hbpipe.model.families import get_family
 from hbpipe.model.fit import fit, fit_pools
-from hbpipe.model.inverse_gamma import FEWEST_DEGREES, LARGEST
-from hbpipe.model.laws import STUDENT_T
+from hbpipe.model.inverse_gamma.algebra import FEWEST_DEGREES, LARGEST
+from hbpipe.model.inverse_gamma.variances import (
+    log_variances,
+    spread_of_variances,
+    trigamma_inverse,
+)
 from hbpipe.model.marginal.normal_inverse_gamma import log_likelihood
-from hbpipe.model.variances import log_variances, spread_of_variances, trigamma_inverse
 
 FAMILY = get_family("normal_inverse_gamma")
 TRUTH = {"mu": 5.0, "kappa": 6.0, "d0": 7.0, "s0_squared": 4.0}

@@ -9,11 +9,11 @@ from strategies import INTEGRABLE, ON_A_GRID
 
 import hbpipe
 from hbpipe.errors import FitError, StatisticsError
-from hbpipe.model import pools as pools_module
 from hbpipe.model import remembered as remembered_module
 from hbpipe.model.families import get_family
 from hbpipe.model.fit import fit_pools
 from hbpipe.model.posterior import cdf_pools, integrate_pools, posterior_pools, update_pools
+from hbpipe.model.update import pools as pools_module
 
 UNCERTAINTIES = ("plug_in", "first_order", "integrated", "auto")
 

@@ -5,11 +5,11 @@ import pytest
 from scipy import linalg, optimize
 
 from hbpipe.errors import FitError
-from hbpipe.model import relative
-from hbpipe.model.climb import climb
+from hbpipe.model.estimation.climb import climb
+from hbpipe.model.estimation.problem import Problem
 from hbpipe.model.families import get_family
 from hbpipe.model.fit import fit, fit_pools
-from hbpipe.model.problem import Problem
+from hbpipe.model.regression import relative
 
 FAMILY = "normal_regression"
 

@@ -8,9 +8,9 @@ from hbpipe.errors import FitError, StatisticsError
 from hbpipe.model.families import get_family
 from hbpipe.model.fit import fit, fit_pools
 from hbpipe.model.posterior import integrate_pools, posterior, update_pools
-from hbpipe.model.regression_stores import conditional, representatives
-from hbpipe.model.regression_target import regression_target
-from hbpipe.model.separation import compile_separation
+from hbpipe.model.regression.separation import compile_separation
+from hbpipe.model.regression.stores import conditional, representatives
+from hbpipe.model.regression.target import regression_target
 
 FAMILY = "normal_regression"
 

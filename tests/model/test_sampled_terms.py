@@ -7,13 +7,13 @@ import pytest
 from scipy import stats
 
 from hbpipe.errors import StatisticsError
+from hbpipe.model.distributions.laws import NORMAL
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Description
 from hbpipe.model.integrate import hyperposterior
-from hbpipe.model.laws import NORMAL
-from hbpipe.model.pools import cdf_pools, update_pools
-from hbpipe.model.sampled_update import covariance_sampled, predict_sampled
-from hbpipe.model.sampling import Conditional, Predictive, Sampling
+from hbpipe.model.integration.sampling import Conditional, Predictive, Sampling
+from hbpipe.model.update.pools import cdf_pools, update_pools
+from hbpipe.model.update.sampled_update import covariance_sampled, predict_sampled
 
 LEVELS = (0.025, 0.5, 0.975)
 

@@ -10,7 +10,7 @@ import pytest
 from scipy import optimize
 
 import hbpipe
-from hbpipe.model.fay_herriot import area_model, prasad_rao
+from hbpipe.model.cross_checks.fay_herriot import area_model, prasad_rao
 
 pytestmark = pytest.mark.reference
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hbpipe.model.cross import cross_moments_of, fold_cross_moments
+from hbpipe.model.numerics.cross import cross_moments_of, fold_cross_moments
 from hbpipe.run.rounding import equal, numbers, roundings
 
 

@@ -13,7 +13,7 @@ from hbpipe.model.families import get_family
 from hbpipe.model.family import Family
 from hbpipe.model.fit import PoolFits, fit_pools
 from hbpipe.model.integrate import integrate_pools
-from hbpipe.model.pools import update_pools
+from hbpipe.model.update.pools import update_pools
 from hbpipe.run.engine import Engine, SerialEngine, open_engine
 from hbpipe.run.shards import ShardedRows, join_sketches
 

@@ -7,7 +7,7 @@ import numpy as np
 from hbpipe.model.covariates.nodes import CoefficientNodes
 from hbpipe.model.covariates.target import IntegratedTarget, RegressionTarget
 from hbpipe.model.geometry import LOCATION
-from hbpipe.model.nodes import Nodes
+from hbpipe.model.integration.nodes import Nodes
 
 
 def integrated_out(target: RegressionTarget) -> IntegratedTarget:

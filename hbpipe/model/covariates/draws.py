@@ -21,11 +21,11 @@ from hbpipe.model.covariates.nodes import CoefficientNodes, spread_follows
 from hbpipe.model.covariates.target import RegressionTarget
 from hbpipe.model.family import Array
 from hbpipe.model.geometry import LOCATION, SPREAD
-from hbpipe.model.jets import Jet
-from hbpipe.model.pareto import LIMIT, pareto_k
-from hbpipe.model.peak import conditional_at, laplace
-from hbpipe.model.quadrature import OUTER, OUTER_LIMIT, outer_roughness, outer_rule
-from hbpipe.model.window import Range
+from hbpipe.model.integration.peak import conditional_at, laplace
+from hbpipe.model.integration.quadrature import OUTER, OUTER_LIMIT, outer_roughness, outer_rule
+from hbpipe.model.integration.window import Range
+from hbpipe.model.numerics.jets import Jet
+from hbpipe.model.numerics.pareto import LIMIT, pareto_k
 
 #: Draws of the coefficients at each outer node, and the next number where they are not enough.
 DRAWS = (64, 256, 1024)

@@ -22,6 +22,7 @@ from hbpipe.model.covariates import likelihood, moments
 from hbpipe.model.covariates.separation import standardise
 from hbpipe.model.covariates.sketch import CovariateSketch, compress, merge
 from hbpipe.model.covariates.units import Units, columns_dot
+from hbpipe.model.estimation.moments import ratio
 from hbpipe.model.family import (
     Array,
     Coordinate,
@@ -31,7 +32,6 @@ from hbpipe.model.family import (
     Prior,
     Statistics,
 )
-from hbpipe.model.moments import ratio
 
 COEFFICIENTS = "coefficients"
 COVARIATES = "covariates"

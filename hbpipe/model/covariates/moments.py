@@ -15,9 +15,9 @@ import numpy as np
 
 from hbpipe.model.covariates.likelihood import locations, log_marginal
 from hbpipe.model.covariates.sketch import CovariateSketch, StandardSketch
+from hbpipe.model.estimation.moments import ratio
 from hbpipe.model.family import Array, Codes, Derivatives, Family
-from hbpipe.model.moments import ratio
-from hbpipe.model.optimise import Curvature, maximise
+from hbpipe.model.numerics.optimise import Curvature, maximise
 
 _PAULE_MANDEL_STEPS = 100
 #: No start for counts is farther than this from 0 along a standard coefficient.

@@ -1,6 +1,6 @@
 """Integration nodes of pools with covariates: coefficients in place of one location.
 
-A store's own nodes, :class:`hbpipe.model.shrink.NodeRows`, follow from its covariates.
+A store's own nodes, :class:`hbpipe.model.update.shrink.NodeRows`, follow from its covariates.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hbpipe.model.distributions.mixture import Mixture
 from hbpipe.model.family import Array, Codes
 from hbpipe.model.geometry import LOCATION, Geometry, geometry_of
-from hbpipe.model.jets import variables
-from hbpipe.model.mixture import Mixture
-from hbpipe.model.nodes import MANY_STORES
-from hbpipe.model.shrink import NodeRows, group_mean, store_mixture, store_moments
+from hbpipe.model.integration.nodes import MANY_STORES
+from hbpipe.model.numerics.jets import variables
+from hbpipe.model.update.shrink import NodeRows, group_mean, store_mixture, store_moments
 
 #: The draws of the coefficients at one outer node, in the order of the store's location, are put
 #: into groups of these shares, narrow ones in the tails, each with its mean and variance.

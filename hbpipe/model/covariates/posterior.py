@@ -26,11 +26,11 @@ from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Family
 from hbpipe.model.geometry import LOCATION, NOISE, SPREAD
 from hbpipe.model.integrate import FIRST_ORDER_CURVATURE, UNCERTAINTIES, start_point
+from hbpipe.model.integration.peak import Peak, find_peak
+from hbpipe.model.integration.proper import check_proper
+from hbpipe.model.integration.quadrature import quadrature
+from hbpipe.model.integration.window import locate
 from hbpipe.model.names import unknown
-from hbpipe.model.peak import Peak, find_peak
-from hbpipe.model.proper import check_proper
-from hbpipe.model.quadrature import quadrature
-from hbpipe.model.window import locate
 
 Parts = list[tuple[NDArray[np.int64], CoefficientNodes]]
 

@@ -23,13 +23,13 @@ from hbpipe.errors import FitError
 from hbpipe.model.covariates.sketch import StandardSketch
 from hbpipe.model.covariates.units import Units
 from hbpipe.model.densities import Term, read_arguments, read_call
+from hbpipe.model.estimation.moments import ratio
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Codes, Derivatives, Family
 from hbpipe.model.geometry import LOCATION, geometry_of
-from hbpipe.model.grouped import Rows
 from hbpipe.model.hyperpriors import LogPrior, compile_hyperprior
-from hbpipe.model.jets import Jet, variables
-from hbpipe.model.moments import ratio
+from hbpipe.model.numerics.grouped import Rows
+from hbpipe.model.numerics.jets import Jet, variables
 
 COEFFICIENTS = "coefficients"
 #: Sd of a coefficient of counts, on the logit or the logarithm, per unit of its column's size.

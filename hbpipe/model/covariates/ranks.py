@@ -24,8 +24,8 @@ from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Codes, Family
 from hbpipe.model.fit import fit_pools
 from hbpipe.model.fits import PoolFits
-from hbpipe.model.grouped import Rows
 from hbpipe.model.integrate import integrate_pools
+from hbpipe.model.numerics.grouped import Rows
 from hbpipe.model.pooling import CompletePooling, complete_pooling
 
 #: A store's part along the null space that is rounding, as a share of what it is the sum of.

@@ -21,7 +21,7 @@ from hbpipe.errors import FitError
 from hbpipe.model.covariates.sketch import CovariateSketch, StandardSketch
 from hbpipe.model.covariates.units import Units, orthogonal, standard_units
 from hbpipe.model.family import Array, Family
-from hbpipe.model.grouped import Rows
+from hbpipe.model.numerics.grouped import Rows
 
 #: A row that moves by less than this along a direction of length one stays where it is.
 _ROUNDING = 1e-6

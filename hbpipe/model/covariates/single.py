@@ -10,10 +10,10 @@ from hbpipe.model.covariates.nodes import CoefficientNodes, spread_follows
 from hbpipe.model.covariates.sketch import CovariateSketch
 from hbpipe.model.covariates.target import RegressionTarget
 from hbpipe.model.family import Array, Family
-from hbpipe.model.first_order import marginal_mode
 from hbpipe.model.geometry import LOCATION, NOISE, SPREAD, geometry_of
 from hbpipe.model.integrate import working_point
-from hbpipe.model.peak import Peak
+from hbpipe.model.integration.first_order import marginal_mode
+from hbpipe.model.integration.peak import Peak
 
 
 def plug_in(base: Family, sketch: CovariateSketch, coordinates: Array) -> CoefficientNodes:

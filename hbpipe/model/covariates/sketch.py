@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hbpipe.model.covariates.units import Units
 from hbpipe.model.family import Array, Codes, Family, Statistics
-from hbpipe.model.grouped import Rows, group
+from hbpipe.model.numerics.grouped import Rows, group
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from typing import Self
 
 import numpy as np
 
-from hbpipe.model import jets
 from hbpipe.model.covariates.likelihood import (
     log_marginal,
     log_probability,
@@ -21,8 +20,9 @@ from hbpipe.model.covariates.likelihood import (
 from hbpipe.model.covariates.prior import CoefficientPrior
 from hbpipe.model.family import Array, Codes, Derivatives, Family
 from hbpipe.model.geometry import LOCATION, Geometry, geometry_of
-from hbpipe.model.jets import Jet
-from hbpipe.model.target import Target
+from hbpipe.model.integration.target import Target
+from hbpipe.model.numerics import jets
+from hbpipe.model.numerics.jets import Jet
 
 
 def geometry_at_the_mean(base: Family) -> Geometry:

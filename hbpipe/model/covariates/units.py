@@ -13,9 +13,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from hbpipe.model.estimation.moments import ratio
 from hbpipe.model.family import Array, Codes
-from hbpipe.model.grouped import Rows
-from hbpipe.model.moments import ratio
+from hbpipe.model.numerics.grouped import Rows
 
 #: A column whose part that is no combination of the columns before it is smaller than this, as
 #: a share of its own size, is collinear.

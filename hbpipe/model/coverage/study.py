@@ -14,7 +14,7 @@ from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Family
 from hbpipe.model.fit import fit_pools
 from hbpipe.model.integrate import integrate_pools
-from hbpipe.model.pools import update_pools
+from hbpipe.model.update.pools import update_pools
 
 METHODS = ("plug_in", "first_order", "integrated", "auto")
 LEVELS = (0.025, 0.975)

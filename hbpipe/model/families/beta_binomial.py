@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from scipy import special
 
 from hbpipe.errors import FitError
-from hbpipe.model import rates
 from hbpipe.model.densities import Term
-from hbpipe.model.discrete import describe_beta_binomial
 from hbpipe.model.dispersion import TRIALS
+from hbpipe.model.distributions.discrete import describe_beta_binomial
+from hbpipe.model.distributions.laws import BETA
+from hbpipe.model.estimation import rates
+from hbpipe.model.estimation.moments import ratio
 from hbpipe.model.family import (
     Array,
     Codes,
@@ -45,9 +47,6 @@ from hbpipe.model.geometry import (
     lower_median,
     minus_log_spread,
 )
-from hbpipe.model.grouped import fold_sums, integer_sums
-from hbpipe.model.jets import Jet, exp, log, log1p_exp
-from hbpipe.model.laws import BETA
 from hbpipe.model.marginal.beta_binomial import (
     BinomialSketch,
     log_choose,
@@ -56,7 +55,8 @@ from hbpipe.model.marginal.beta_binomial import (
     log_probability,
     pearson,
 )
-from hbpipe.model.moments import ratio
+from hbpipe.model.numerics.grouped import fold_sums, integer_sums
+from hbpipe.model.numerics.jets import Jet, exp, log, log1p_exp
 
 #: A logit of 30 is a mean of 1e-13: the bound only serves data without a success, or a failure.
 _LOGIT_BOUND = 30.0

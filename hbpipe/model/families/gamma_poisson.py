@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from scipy import special
 
 from hbpipe.errors import FitError
-from hbpipe.model import rates
 from hbpipe.model.densities import Term
-from hbpipe.model.discrete import describe_negative_binomial
 from hbpipe.model.dispersion import COUNTS
+from hbpipe.model.distributions.discrete import describe_negative_binomial
+from hbpipe.model.distributions.laws import GAMMA
+from hbpipe.model.estimation import rates
+from hbpipe.model.estimation.moments import ratio
 from hbpipe.model.family import (
     Array,
     Codes,
@@ -45,9 +47,6 @@ from hbpipe.model.geometry import (
     lower_median,
     minus_log_spread,
 )
-from hbpipe.model.grouped import float_sums, fold_sums, integer_sums
-from hbpipe.model.jets import exp, log
-from hbpipe.model.laws import GAMMA
 from hbpipe.model.marginal.gamma_poisson import (
     PoissonSketch,
     log_marginal,
@@ -55,7 +54,8 @@ from hbpipe.model.marginal.gamma_poisson import (
     log_probability,
     pearson,
 )
-from hbpipe.model.moments import ratio
+from hbpipe.model.numerics.grouped import float_sums, fold_sums, integer_sums
+from hbpipe.model.numerics.jets import exp, log
 
 #: A log rate of ±230 is a rate of 1e∓100: the bound only serves data without a count.
 _LOG_BOUND = 230.0

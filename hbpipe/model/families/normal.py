@@ -14,6 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.model.dispersion import VALUES
+from hbpipe.model.distributions.laws import NORMAL
+from hbpipe.model.estimation.moments import (
+    dersimonian_laird,
+    hedges,
+    lesson,
+    paule_mandel,
+    ratio,
+    weighted_mean,
+)
 from hbpipe.model.family import (
     Array,
     Codes,
@@ -36,9 +45,6 @@ from hbpipe.model.gaussian import (
     update_normal,
 )
 from hbpipe.model.geometry import LOCATION, NOISE, SPREAD, log_of_spread, lower_median
-from hbpipe.model.grouped import Rows, fold_moments, moments_of
-from hbpipe.model.jets import exp
-from hbpipe.model.laws import NORMAL
 from hbpipe.model.marginal.means import LOG_2PI, location_moments
 from hbpipe.model.marginal.normal import (
     NormalSketch,
@@ -48,14 +54,8 @@ from hbpipe.model.marginal.normal import (
     log_restriction,
     pearson,
 )
-from hbpipe.model.moments import (
-    dersimonian_laird,
-    hedges,
-    lesson,
-    paule_mandel,
-    ratio,
-    weighted_mean,
-)
+from hbpipe.model.numerics.grouped import Rows, fold_moments, moments_of
+from hbpipe.model.numerics.jets import exp
 
 #: σ between 1e-33 and 1e33: derivatives, with σ⁻⁶ in them, are still numbers.
 _LOG_SIGMA_BOUND = 75.0

@@ -4,7 +4,7 @@
 
 Coordinates (μ, φ = 1/κ, x = 1/d₀, log s₀), so that stores of equal means (φ = 0) and of equal
 variances (x = 0, the family ``normal`` with τ² = φσ²) are ordinary points. The algebra is in
-``inverse_gamma.py``, the likelihood in ``marginal/normal_inverse_gamma.py``.
+``inverse_gamma/algebra.py``, the likelihood in ``marginal/normal_inverse_gamma.py``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hbpipe.model.distributions.laws import STUDENT_T
+from hbpipe.model.estimation.moments import hedges, paule_mandel, ratio, weighted_mean
 from hbpipe.model.family import (
     Array,
     Codes,
@@ -29,8 +31,7 @@ from hbpipe.model.family import (
     Statistic,
     Statistics,
 )
-from hbpipe.model.grouped import Rows, fold_moments, moments_of
-from hbpipe.model.inverse_gamma import (
+from hbpipe.model.inverse_gamma.algebra import (
     LOG_S0_BOUND,
     NAMES,
     X_BOUND,
@@ -41,13 +42,12 @@ from hbpipe.model.inverse_gamma import (
     to_coordinates,
     update,
 )
-from hbpipe.model.inverse_gamma_hyperpriors import SPACE
-from hbpipe.model.inverse_gamma_sampling import variance_sampling
-from hbpipe.model.laws import STUDENT_T
+from hbpipe.model.inverse_gamma.hyperpriors import SPACE
+from hbpipe.model.inverse_gamma.sampling import variance_sampling
+from hbpipe.model.inverse_gamma.variances import powers_at_no_variance, spread_of_variances
 from hbpipe.model.marginal.means import LOG_2PI, location_moments
 from hbpipe.model.marginal.normal_inverse_gamma import LOG_S0, VarianceSketch, X, log_marginal
-from hbpipe.model.moments import hedges, paule_mandel, ratio, weighted_mean
-from hbpipe.model.variances import powers_at_no_variance, spread_of_variances
+from hbpipe.model.numerics.grouped import Rows, fold_moments, moments_of
 
 
 def summarise(

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.model.dispersion import ESTIMATES
+from hbpipe.model.distributions.laws import NORMAL
+from hbpipe.model.estimation.moments import dersimonian_laird, hedges, lesson, paule_mandel
 from hbpipe.model.family import (
     Array,
     Codes,
@@ -41,9 +43,6 @@ from hbpipe.model.gaussian import (
     update_normal,
 )
 from hbpipe.model.geometry import LOCATION, SPREAD, log_of_spread, lower_median
-from hbpipe.model.grouped import Rows, fold_precision
-from hbpipe.model.jets import exp
-from hbpipe.model.laws import NORMAL
 from hbpipe.model.marginal.means import (
     LOG_2PI,
     RowVariance,
@@ -56,8 +55,9 @@ from hbpipe.model.marginal.means import (
     pearson_of_means,
     regroup_mean_rows,
 )
-from hbpipe.model.messages import Message
-from hbpipe.model.moments import dersimonian_laird, hedges, lesson, paule_mandel
+from hbpipe.model.nested.messages import Message
+from hbpipe.model.numerics.grouped import Rows, fold_precision
+from hbpipe.model.numerics.jets import exp
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.errors import FitError
-from hbpipe.model.coefficients import (
-    describe_coefficients,
-    log_base_measure,
-    log_normaliser_coefficients,
-    predict_response,
-    prior_of,
-    update_coefficients,
-)
-from hbpipe.model.cross import cross_moments_of, fold_cross_moments
 from hbpipe.model.family import (
     Array,
     Codes,
@@ -32,26 +23,35 @@ from hbpipe.model.family import (
     Role,
     Statistic,
 )
-from hbpipe.model.least_squares import least_squares, least_squares_sd
+from hbpipe.model.integration.sampling import Sampling
 from hbpipe.model.marginal.designs import RegressionSketch
 from hbpipe.model.marginal.regression import log_marginal
 from hbpipe.model.marginal.restricted import log_restriction
-from hbpipe.model.products import (
+from hbpipe.model.numerics.cross import cross_moments_of, fold_cross_moments
+from hbpipe.model.numerics.small import diagonal, rows_last
+from hbpipe.model.regression.coefficients import (
+    describe_coefficients,
+    log_base_measure,
+    log_normaliser_coefficients,
+    predict_response,
+    prior_of,
+    update_coefficients,
+)
+from hbpipe.model.regression.least_squares import least_squares, least_squares_sd
+from hbpipe.model.regression.limits import degeneracies, integrable
+from hbpipe.model.regression.products import (
     GENEROUS,
     centred,
     check_possible,
     is_raw,
     number_of_predictors,
 )
-from hbpipe.model.regression_limits import degeneracies, integrable
-from hbpipe.model.regression_stores import conditional, predict, representatives, terms
-from hbpipe.model.regression_target import regression_target
-from hbpipe.model.relative import coordinates_of, folded, lost_ranks, named, triangle
-from hbpipe.model.sampling import Sampling
-from hbpipe.model.separation import compile_separation
-from hbpipe.model.small import diagonal, rows_last
+from hbpipe.model.regression.relative import coordinates_of, folded, lost_ranks, named, triangle
+from hbpipe.model.regression.separation import compile_separation
+from hbpipe.model.regression.stores import conditional, predict, representatives, terms
+from hbpipe.model.regression.swamy import LOG_SIGMA_BOUND, scale, swamy
+from hbpipe.model.regression.target import regression_target
 from hbpipe.model.statistics import check_statistics
-from hbpipe.model.swamy import LOG_SIGMA_BOUND, scale, swamy
 
 
 def summarise(

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from hbpipe.model.estimation.rates import RateSums, merge_rate_sums, rate_sums, squares_about
 from hbpipe.model.family import Array, Codes, Derivatives, Pearson, Statistics
-from hbpipe.model.grouped import float_sums
 from hbpipe.model.marginal.rising import RisingCounts, RisingSums
-from hbpipe.model.rates import RateSums, merge_rate_sums, rate_sums, squares_about
+from hbpipe.model.numerics.grouped import float_sums
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from hbpipe.model.cross import fold_cross_moments
 from hbpipe.model.family import Array, Codes, Statistics
-from hbpipe.model.grouped import Rows, distinct, float_sums, integer_sums, stack
 from hbpipe.model.marginal.factors import factors_of, inverse_of
-from hbpipe.model.parts import Table, total
-from hbpipe.model.small import rows_first
+from hbpipe.model.numerics.cross import fold_cross_moments
+from hbpipe.model.numerics.grouped import Rows, distinct, float_sums, integer_sums, stack
+from hbpipe.model.numerics.parts import Table, total
+from hbpipe.model.numerics.small import rows_first
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.model.family import Array, Statistics
-from hbpipe.model.small import diagonal, forward, semidefinite, transposed
+from hbpipe.model.numerics.small import diagonal, forward, semidefinite, transposed
 
 _EPSILON = float(np.finfo(np.float64).eps)
 #: A predictor is collinear when less than this share of its length is left by those before it.

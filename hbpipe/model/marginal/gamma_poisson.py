@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from hbpipe.model.estimation.rates import RateSums, merge_rate_sums, rate_sums, squares_about
 from hbpipe.model.family import Array, Codes, Derivatives, Pearson, Statistics
-from hbpipe.model.grouped import Rows, float_sums, group, stack
 from hbpipe.model.marginal.log1p import log1p_ratio
 from hbpipe.model.marginal.rising import RisingCounts
-from hbpipe.model.rates import RateSums, merge_rate_sums, rate_sums, squares_about
+from hbpipe.model.numerics.grouped import Rows, float_sums, group, stack
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.model.family import Array
-from hbpipe.model.grouped import Rows
 from hbpipe.model.marginal.designs import RegressionSketch
 from hbpipe.model.marginal.means import LOG_2PI
 from hbpipe.model.marginal.regression import Whitened, packed, places
-from hbpipe.model.parts import total
-from hbpipe.model.small import (
+from hbpipe.model.numerics.grouped import Rows
+from hbpipe.model.numerics.parts import total
+from hbpipe.model.numerics.small import (
     cholesky,
     forward,
     log_det,

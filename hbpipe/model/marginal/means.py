@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.model.family import Array, Codes, Derivatives, Pearson
-from hbpipe.model.grouped import Rows, fold_moments, group, moments_of, stack
-from hbpipe.model.jets import Jet, reciprocal
-from hbpipe.model.messages import Message
+from hbpipe.model.nested.messages import Message
+from hbpipe.model.numerics.grouped import Rows, fold_moments, group, moments_of, stack
+from hbpipe.model.numerics.jets import Jet, reciprocal
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 

@@ -16,8 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.model.family import Array, Codes, Derivatives, Pearson, Statistics
-from hbpipe.model.grouped import Rows, float_sums
-from hbpipe.model.jets import constants
 from hbpipe.model.marginal.means import (
     LOG_2PI,
     RowVariance,
@@ -29,7 +27,9 @@ from hbpipe.model.marginal.means import (
     pearson_of_means,
     regroup_mean_rows,
 )
-from hbpipe.model.messages import Message
+from hbpipe.model.nested.messages import Message
+from hbpipe.model.numerics.grouped import Rows, float_sums
+from hbpipe.model.numerics.jets import constants
 
 
 @dataclass(frozen=True)

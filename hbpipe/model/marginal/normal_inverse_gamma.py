@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from scipy import special
 
 from hbpipe.model.family import Array, Codes, Derivatives, Statistics
-from hbpipe.model.grouped import Rows, integer_sums, stack
 from hbpipe.model.marginal.log1p import log1p_ratio
 from hbpipe.model.marginal.means import LOG_2PI
 from hbpipe.model.marginal.rising import RisingCounts
+from hbpipe.model.numerics.grouped import Rows, integer_sums, stack
 
 #: Numbers of the coordinates (μ, φ, x, log s₀).
 MU, PHI, X, LOG_S0 = 0, 1, 2, 3

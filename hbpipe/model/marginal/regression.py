@@ -24,12 +24,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.model.family import Array, Derivatives
-from hbpipe.model.grouped import Rows, sum_in_blocks
 from hbpipe.model.marginal.designs import RegressionSketch
 from hbpipe.model.marginal.means import LOG_2PI
-from hbpipe.model.parts import Table, total
-from hbpipe.model.relative import split, triangle
-from hbpipe.model.small import forward, log_det, product, root_of_shifted, rows_last, transposed
+from hbpipe.model.numerics.grouped import Rows, sum_in_blocks
+from hbpipe.model.numerics.parts import Table, total
+from hbpipe.model.numerics.small import (
+    forward,
+    log_det,
+    product,
+    root_of_shifted,
+    rows_last,
+    transposed,
+)
+from hbpipe.model.regression.relative import split, triangle
 
 #: Rows of a block: its matrices stay in the processor's cache.
 BLOCK = 2**12

@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.model.family import Array, Derivatives
-from hbpipe.model.grouped import Rows, sum_in_blocks
 from hbpipe.model.marginal.designs import RegressionSketch
 from hbpipe.model.marginal.means import LOG_2PI
 from hbpipe.model.marginal.regression import (
@@ -33,9 +32,10 @@ from hbpipe.model.marginal.regression import (
     packed,
     places,
 )
-from hbpipe.model.parts import total
-from hbpipe.model.relative import split, triangle
-from hbpipe.model.small import product, rows_last
+from hbpipe.model.numerics.grouped import Rows, sum_in_blocks
+from hbpipe.model.numerics.parts import total
+from hbpipe.model.numerics.small import product, rows_last
+from hbpipe.model.regression.relative import split, triangle
 
 #: Numbers of one array of tensors: with P coefficients a pool needs P⁶.
 _TENSORS = 2**22

@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 from scipy import special
 
 from hbpipe.model.family import Array, Codes
-from hbpipe.model.grouped import Rows, count_values, merge_counts
 from hbpipe.model.marginal.log1p import log1p_integral, log1p_integral_value
+from hbpipe.model.numerics.grouped import Rows, count_values, merge_counts
 
 #: Terms summed one by one. Few, because a pool of a single store has as many rows; enough for
 #: the corrections to converge.

@@ -8,7 +8,7 @@ from covariate_cases import DATA, FAMILIES_WITH_COVARIATES, log_likelihood
 from scipy import optimize
 
 from hbpipe.errors import FitError, StatisticsError
-from hbpipe.model.delta import standard_deviations
+from hbpipe.model.estimation.delta import standard_deviations
 from hbpipe.model.families import get_family
 from hbpipe.model.fit import fit, fit_pools
 

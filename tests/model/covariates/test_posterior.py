@@ -8,13 +8,13 @@ from covariate_cases import DATA, FAMILIES_WITH_COVARIATES
 from scipy import special, stats
 
 from hbpipe.errors import FitError, StatisticsError
-from hbpipe.model import pools as pools_module
 from hbpipe.model.covariates import nodes as nodes_module
 from hbpipe.model.families import get_family
 from hbpipe.model.fit import fit, fit_pools
 from hbpipe.model.integrate import integrate_pools
-from hbpipe.model.pools import update_pools
 from hbpipe.model.posterior import posterior
+from hbpipe.model.update import pools as pools_module
+from hbpipe.model.update.pools import update_pools
 
 every_family = pytest.mark.parametrize("name", FAMILIES_WITH_COVARIATES)
 LEVELS = (0.025, 0.5, 0.975)

@@ -6,7 +6,7 @@ import pytest
 import hbpipe
 from hbpipe.model.covariates.ranks import Span, fit_by_rank
 from hbpipe.model.families import get_family
-from hbpipe.model.pools import update_pools
+from hbpipe.model.update.pools import update_pools
 
 #: Pool 0 has all three categories, pool 1 lacks the second, pool 2 lacks it too and has no data of
 #: the third, pool 3 has no data at all, pool 4 is like pool 0.

@@ -1,0 +1,1 @@
+"""Closed-form intervals that check the others: Prasad and Rao, Morris, robust empirical Bayes."""

@@ -1,0 +1,1 @@
+"""Distributions: the laws of θ, their mixtures, and predictive counts."""

@@ -1,0 +1,1 @@
+"""What a fit is made of: problems, starts, climbs, moments, and what is said of the end."""

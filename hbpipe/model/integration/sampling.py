@@ -1,0 +1,173 @@
+"""What integration over more than two hyperparameters needs to know of a family.
+
+Families whose posterior fits the scalar scheme of ``geometry.py`` are integrated on a grid. The
+others (coefficients of a regression with their covariance, a variance per store, covariates on
+the prior mean) give a :class:`Sampling`: the log posterior of the hyperparameters of one pool
+as a function of many points, and the conjugate posteriors of stores at many nodes.
+
+Shapes: ``S`` points or nodes, ``V`` working variables, ``J`` stores, ``T`` terms of a store
+(its coefficients; one, θ, in most families), ``Q`` quantile levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hbpipe.errors import FitError
+from hbpipe.model.distributions.laws import Law
+from hbpipe.model.family import Array, Description, Family, Statistics
+
+#: What a worker must know of each node: name -> (S, ...).
+NodeValues: TypeAlias = Mapping[str, Array]
+
+
+class HyperTarget(Protocol):
+    """The posterior density of the hyperparameters of one pool."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The ``V`` free working variables.
+
+        Each runs over the whole line: logarithms of sds, logits, atanh of correlations.
+        """
+
+    @property
+    def spreads(self) -> tuple[int, ...]:
+        """Numbers of the variables that are log sds between stores, half the log of a variance.
+
+        ``auto`` looks at their curvature.
+        """
+
+    @property
+    def start(self) -> Array:
+        """The point estimate, (V,), finite also where the estimate is on a bound.
+
+        There it is so far out that posteriors of stores no longer change.
+        """
+
+    def log_density(self, points: Array) -> Array:
+        """Log of marginal likelihood × hyperprior × Jacobian, (S, V) -> (S,).
+
+        Locations are integrated out where that is analytic. −∞ is allowed, NaN is not. The value
+        at a point does not depend on the other points.
+        """
+
+    def nodes(self, points: Array) -> dict[str, Array]:
+        """Return what a worker must know of each point, (S, V) -> name -> (S, ...)."""
+
+
+@dataclass(frozen=True)
+class Conditional:
+    """Posteriors of ``J`` stores at ``S`` nodes, for each of ``T`` terms.
+
+    Parameters
+    ----------
+    law, parameters
+        The marginal law of a term, and its parameters in the order of the law, (J, S, T) each.
+    mean, variance
+        Its moments, (J, S, T); what is left of the uncertainty of an analytic location is in
+        them, and in the parameters.
+    weight
+        The share of the store's own data in the mean, (J, S, T).
+    prior_mean
+        What it is shrunk to, (J, S, T).
+    covariance
+        (J, S, T, T) where there are several terms.
+    noise
+        (J, S) what a store's next observation varies by about θ, where ``predict`` cannot tell it
+        from the node: a squared scale, or a variance.
+    """
+
+    law: Law
+    parameters: tuple[Array, ...]
+    mean: Array
+    variance: Array
+    weight: Array
+    prior_mean: Array
+    covariance: Array | None = None
+    noise: Array | None = None
+
+
+@dataclass(frozen=True)
+class Predictive:
+    """The next observation of ``J`` stores at ``S`` nodes.
+
+    Parameters
+    ----------
+    mean, variance
+        (J, S).
+    mixed
+        (weights of the nodes (S,), levels (Q,)) -> Description of the mixture over nodes: mean
+        and sd (J,), quantiles (J, Q), cdf.
+    """
+
+    mean: Array
+    variance: Array
+    mixed: Callable[[Array, Array], Description]
+
+
+def theta(statistics: Statistics) -> tuple[str, ...]:
+    """Name the only term of most families."""
+    return ("theta",)
+
+
+def any_store(sketch: Any, held: Array) -> NDArray[np.bool_]:
+    """Whether a pool has a store with data, (G,)."""
+    return np.asarray(np.asarray(sketch.n_groups) > 0)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """A slot of :class:`hbpipe.model.family.Family`.
+
+    Parameters
+    ----------
+    target
+        (sketch of one pool, hyperprior, held coordinates (D,), NaN where free, point estimate
+        (D,)) -> :class:`HyperTarget`. It raises FitError for a hyperprior that does not fit the
+        family or leaves the posterior improper.
+    conditional
+        (statistics of J stores, what the target's ``nodes`` gave for S points) -> Conditional. A
+        store's numbers do not depend on the other stores, bit for bit. Nodes at no spread and
+        stores without data are ordinary.
+    predict
+        (conditional, nodes, exposure (J,)) -> Predictive.
+    terms
+        Statistics -> names of the terms of a store.
+    integrable
+        (sketch, held coordinates (G, D), NaN where free) -> for which pools, (G,), the data give
+        a proper posterior under a proper hyperprior.
+    representatives
+        Sketch of one pool -> statistics of a few of its stores, the smallest, the largest and
+        one without data among them, whose limits decide when there are nodes enough. Without it
+        mean and sd of the working variables do.
+    """
+
+    target: Callable[[Any, Any, Array, Array], HyperTarget]
+    conditional: Callable[[Statistics, NodeValues], Conditional]
+    predict: Callable[[Conditional, NodeValues, Array], Predictive]
+    terms: Callable[[Statistics], tuple[str, ...]] = theta
+    integrable: Callable[[Any, Array], NDArray[np.bool_]] = any_store
+    representatives: Callable[[Any], dict[str, NDArray[Any]]] | None = None
+
+
+def sampling_of(family: Family) -> Sampling:
+    """Return the slot of a family.
+
+    Raises
+    ------
+    FitError
+        If the family has none.
+    """
+    if family.sampling is not None:
+        return family.sampling
+    raise FitError(
+        f"sampling of hyperparameters is not defined for {family.name!r}",
+        expected="a family with the slot `sampling`",
+        remedy="use the family's update and describe at the hyperparameters of the fit",
+    )

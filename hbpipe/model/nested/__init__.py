@@ -1,0 +1,1 @@
+"""Nested levels: groups within groups, from labels to the posterior of their means."""

@@ -1,0 +1,1 @@
+"""Numerics that know nothing of statistics: sums by group, derivatives, optimisers, samplers."""

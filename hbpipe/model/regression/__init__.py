@@ -1,0 +1,1 @@
+"""Regressions with random coefficients: cross-products, Σ by its factors, stores' coefficients."""

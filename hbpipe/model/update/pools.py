@@ -1,0 +1,283 @@
+"""Posteriors of many stores in many pools, in blocks of bounded memory.
+
+This is what a worker runs on its shard: the nodes of each whole pool come in, the shard's
+statistics are updated with the whole pool's uncertainty. A row's numbers depend on that row and
+its pool alone, so any split into blocks or shards gives the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hbpipe.model.arguments import checked_exposure, checked_levels, one_per_store
+from hbpipe.model.covariates.nodes import CoefficientNodes, store_blocks
+from hbpipe.model.distributions.laws import NORMAL
+from hbpipe.model.family import Array, Codes, Family, Hyperparameters, Prior, Statistics
+from hbpipe.model.geometry import Geometry, geometry_of
+from hbpipe.model.integration.nodes import Nodes
+from hbpipe.model.integration.sampled_nodes import AnyNodes, SampledNodes
+from hbpipe.model.update.sampled_update import PLAIN, cdf_sampled, term_axis, update_sampled
+from hbpipe.model.update.shrink import (
+    NodeRows,
+    StoreMoments,
+    gather_rows,
+    pool_rows,
+    store_mixture,
+    store_moments,
+)
+
+#: Numbers that one array of a block may hold.
+_BLOCK = 2**19
+
+
+@dataclass(frozen=True)
+class PosteriorColumns:
+    """Posteriors of ``J`` stores, one row per store.
+
+    ``quantiles`` is (J, Q), ``method`` (J,) text, the others (J,); for stores with ``T`` > 1 terms
+    all but ``method`` and the predictive have an axis of terms after the first, (J, T) and
+    (J, T, Q). ``sd_plug_in`` takes the hyperparameters as known; ``weight`` is the share of the
+    store's own data in its mean, ``prior_mean`` what it is shrunk to. ``predictive_mean`` and
+    ``predictive_sd`` are those of the next observation of the given exposure; None unless asked
+    for.
+    """
+
+    mean: Array
+    sd: Array
+    sd_plug_in: Array
+    quantiles: Array
+    weight: Array
+    prior_mean: Array
+    method: NDArray[np.str_]
+    predictive_mean: Array | None = None
+    predictive_sd: Array | None = None
+
+
+def update_pools(
+    family: Family,
+    nodes: AnyNodes,
+    hyperparameters: Hyperparameters,
+    statistics: Statistics,
+    pools: Codes,
+    *,
+    quantiles: float | tuple[float, ...],
+    exposure: Array | float | None = None,
+) -> PosteriorColumns:
+    """Update stores with the uncertainty of their pools.
+
+    Parameters
+    ----------
+    family
+        The family.
+    nodes
+        Posterior of the hyperparameters of ``G`` pools.
+    hyperparameters
+        Point estimates, name -> (G,), for ``sd_plug_in`` and pools whose method is ``plug_in``.
+    statistics
+        name -> (J,); with ``covariates`` (J, P) where the family has them.
+    pools
+        (J,) the pool of each store.
+    quantiles
+        Levels strictly between 0 and 1.
+    exposure
+        Size of the next observation (trials, exposure, values; for known variances the
+        sampling variance), one number or (J,).
+
+    Returns
+    -------
+    PosteriorColumns
+    """
+    pools, levels = np.asarray(pools), checked_levels(quantiles)
+    if isinstance(nodes, SampledNodes):
+        width = family.exposure_width
+        amount = None if exposure is None else checked_exposure(exposure, len(pools), width)
+        columns = update_sampled(family, nodes, hyperparameters, statistics, pools, levels, amount)
+        return PosteriorColumns(**columns, method=nodes.method[pools])
+    geometry = geometry_of(family)
+    size, raw = geometry.sizes(statistics)
+    out = _empty(len(pools), len(levels))
+    noise = np.empty(len(pools))
+    for rows, part, full in _blocks(nodes, pools, statistics):
+        moments = store_moments(geometry, part, size[rows], raw[rows])
+        _write(out, rows, moments)
+        noise[rows] = np.sum(part.weight * part.noise, axis=1)
+        spread_out = ~is_plain(nodes, pools[rows])
+        if len(levels) and spread_out.any():
+            some = part if full is not None else part.take(spread_out)
+            out["quantiles"][rows[spread_out]] = _limits(
+                geometry, full, some, size[rows[spread_out]], raw[rows[spread_out]], levels
+            )
+    _plug_in(family, nodes, hyperparameters, statistics, pools, levels, out)
+    predictive: tuple[Array | None, Array | None] = (None, None)
+    if exposure is not None:
+        predictive = _predict(geometry, out["mean"], out["sd"] ** 2, noise, exposure)
+    return PosteriorColumns(
+        **out,
+        method=nodes.method[pools],
+        predictive_mean=predictive[0],
+        predictive_sd=predictive[1],
+    )
+
+
+def _empty(stores: int, levels: int) -> dict[str, Array]:
+    names = ("mean", "sd", "sd_plug_in", "weight", "prior_mean")
+    return {name: np.empty(stores) for name in names} | {"quantiles": np.empty((stores, levels))}
+
+
+def _write(out: dict[str, Array], rows: NDArray[np.int64], moments: StoreMoments) -> None:
+    out["mean"][rows] = moments.mean
+    out["sd"][rows] = np.sqrt(moments.variance)
+    out["weight"][rows] = moments.weight
+    out["prior_mean"][rows] = moments.prior_mean
+
+
+def _limits(
+    geometry: Geometry,
+    full: NodeRows | None,
+    part: NodeRows,
+    size: Array,
+    raw: Array,
+    levels: Array,
+) -> Array:
+    """Quantiles (J, Q) of the mixture over all nodes.
+
+    ``part`` has the inner nodes collapsed, ``full`` all of them or None. The quantiles of the
+    small mixture are those of the large one to 0.05 posterior sd, where its search begins.
+    """
+    moments = store_moments(geometry, part, size, raw)
+    found = store_mixture(geometry, part, moments).quantiles(levels)
+    if full is None:
+        return found
+    mixture = store_mixture(geometry, full, store_moments(geometry, full, size, raw))
+    return mixture.quantiles(levels, start=found)
+
+
+def _blocks(
+    nodes: Nodes | CoefficientNodes, pools: Codes, statistics: Statistics
+) -> Iterator[tuple[NDArray[np.int64], NodeRows, NodeRows | None]]:
+    """Yield rows that share their nodes' shape: row numbers, collapsed nodes, all nodes.
+
+    Pools with a single node are gathered; an integrated pool is taken by itself, so that its
+    nodes broadcast over its stores and no other pool's padding touches its sums.
+    """
+    if isinstance(nodes, CoefficientNodes):
+        x = np.asarray(statistics["covariates"], np.float64)
+        for rows, part in store_blocks(nodes, pools, x):
+            yield rows, part, None
+        return
+    collapsed = nodes.collapse()
+    single = np.flatnonzero(nodes.method[pools] != "integrated")
+    for rows in _split(single, 1):
+        yield rows, gather_rows(collapsed, pools[rows]), None
+    rest = np.flatnonzero(nodes.method[pools] == "integrated")
+    rest = rest[np.argsort(pools[rest], kind="stable")]
+    present, begins = np.unique(pools[rest], return_index=True)
+    ends = np.append(begins[1:], len(rest))
+    for pool, begin, end in zip(present, begins, ends, strict=False):
+        members = rest[begin:end]
+        part, full = pool_rows(collapsed, int(pool)), None
+        if not nodes.is_large[pool]:
+            full = pool_rows(nodes, int(pool))
+        width = (part if full is None else full).weight.shape[1]
+        for rows in _split(members, width):
+            yield rows, part, full
+
+
+def _split(rows: NDArray[np.int64], width: int) -> Iterator[NDArray[np.int64]]:
+    length = max(1, _BLOCK // width)
+    for begin in range(0, len(rows), length):
+        yield rows[begin : begin + length]
+
+
+def is_plain(nodes: AnyNodes, pools: Codes) -> NDArray[np.bool_]:
+    """Whether the prior of each row's pool is known: a plain method, and no open prior mean."""
+    plain = np.isin(nodes.method[pools], PLAIN)
+    if not isinstance(nodes, Nodes):
+        return plain
+    return np.asarray(plain & (nodes.location_variance[pools, 0, 0] == 0))
+
+
+def _plain_posterior(
+    family: Family,
+    hyperparameters: Hyperparameters,
+    statistics: Statistics,
+    pools: Codes,
+    rows: NDArray[np.int64],
+) -> Prior:
+    """Posterior of some rows with the hyperparameters taken as known."""
+    at = {name: np.asarray(value)[pools[rows]] for name, value in hyperparameters.items()}
+    some = {name: np.asarray(values)[rows] for name, values in statistics.items()}
+    return family.update(some, at)
+
+
+def _plug_in(
+    family: Family,
+    nodes: Nodes | CoefficientNodes,
+    hyperparameters: Hyperparameters,
+    statistics: Statistics,
+    pools: Codes,
+    levels: Array,
+    out: dict[str, Array],
+) -> None:
+    """Fill ``sd_plug_in``, and everything where the method is ``plug_in``."""
+    for rows in _split(np.arange(len(pools)), 1):
+        posterior = _plain_posterior(family, hyperparameters, statistics, pools, rows)
+        out["sd_plug_in"][rows] = family.describe(posterior, levels[:0]).sd
+        plain = is_plain(nodes, pools[rows])
+        if plain.any():
+            chosen = {name: values[plain] for name, values in posterior.items()}
+            described = family.describe(chosen, levels)
+            out["mean"][rows[plain]] = described.mean
+            out["sd"][rows[plain]] = described.sd
+            out["quantiles"][rows[plain]] = described.quantiles
+
+
+def _predict(
+    geometry: Geometry, mean: Array, variance: Array, noise: Array, exposure: Any
+) -> tuple[Array, Array]:
+    """Moments of the next observation: E and Var of N successes, a count, or a mean of N."""
+    amount = checked_exposure(exposure, len(mean))
+    v0, v1, v2 = geometry.variance
+    if geometry.law is NORMAL:
+        own = noise / amount if geometry.has_noise else amount
+        return mean, np.sqrt(variance + own)
+    within = v0 * noise + v1 * mean + v2 * (mean**2 + variance)
+    return amount * mean, np.sqrt(amount * within + amount**2 * variance)
+
+
+def cdf_pools(
+    family: Family,
+    nodes: AnyNodes,
+    hyperparameters: Hyperparameters,
+    statistics: Statistics,
+    pools: Codes,
+    points: Array | float,
+) -> Array:
+    """Posterior probability that each store's θ is at most ``points`` (scalar or (J,)).
+
+    Other parameters are those of :func:`update_pools`; the result is (J,).
+    """
+    pools = np.asarray(pools)
+    if isinstance(nodes, SampledNodes):
+        at = one_per_store(points, len(pools), "points", term_axis(family, statistics))
+        return cdf_sampled(family, nodes, hyperparameters, statistics, pools, at)
+    geometry = geometry_of(family)
+    size, raw = geometry.sizes(statistics)
+    at = one_per_store(points, len(pools), "points")
+    out = np.empty(len(pools))
+    for rows, part, full in _blocks(nodes, pools, statistics):
+        plain = is_plain(nodes, pools[rows])
+        if plain.any():
+            posterior = _plain_posterior(family, hyperparameters, statistics, pools, rows[plain])
+            out[rows[plain]] = family.describe(posterior, np.empty(0)).cdf(at[rows[plain]])
+        rest = rows[~plain]
+        if len(rest):
+            used = part.take(~plain) if full is None else full
+            moments = store_moments(geometry, used, size[rest], raw[rest])
+            out[rest] = store_mixture(geometry, used, moments).cdf(at[rest])
+    return out

@@ -1,0 +1,144 @@
+"""Posteriors of the stores of one pool, mixed over sampled nodes of the hyperparameters.
+
+Mean and variance over nodes are those of the law of total variance. Under ``first_order`` there
+is one node, the centre, and the gradient of the mean along the hyperparameters adds its part to
+the variance: Var = v + ∇m' Σ ∇m (Kass and Steffey 1989), by central differences along the axes
+of Σ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hbpipe.model.distributions.condense import mixture_quantiles, with_moments
+from hbpipe.model.distributions.laws import BETA
+from hbpipe.model.distributions.mixture import Mixture
+from hbpipe.model.family import Array, Description, Statistics
+from hbpipe.model.integration.sampled_nodes import STEP, PoolNodes
+from hbpipe.model.integration.sampling import Conditional, NodeValues, Predictive, Sampling
+
+#: A variance on (0, 1) is below mean (1 − mean); first order can overshoot that.
+_LARGEST_SHARE = 0.98
+
+
+@dataclass(frozen=True)
+class StorePosterior:
+    """Posteriors of ``J`` stores of one pool with ``T`` terms each, on ``S`` nodes.
+
+    Parameters
+    ----------
+    conditional
+        Posteriors at each node.
+    weight
+        (S,) of the nodes, adding to one.
+    values
+        What the nodes are, name -> (S, ...).
+    """
+
+    conditional: Conditional
+    weight: Array
+    values: NodeValues
+
+    @staticmethod
+    def of(sampling: Sampling, nodes: PoolNodes, statistics: Statistics) -> StorePosterior:
+        """Update stores with the nodes of their pool."""
+        conditional = sampling.conditional(statistics, nodes.values)
+        if nodes.method != "first_order":
+            return StorePosterior(conditional, nodes.weight, nodes.values)
+        centre = {name: values[:1] for name, values in nodes.values.items()}
+        return StorePosterior(_first_order(conditional), np.ones(1), centre)
+
+    @property
+    def mean(self) -> Array:
+        """(J, T)."""
+        return self.average(self.conditional.mean)
+
+    @property
+    def variance(self) -> Array:
+        """(J, T)."""
+        within, mean = self.conditional.variance, self.conditional.mean
+        between = np.square(mean - self.mean[:, None, :])
+        return self.average(within + between)
+
+    @property
+    def covariance(self) -> Array:
+        """(J, T, T)."""
+        if self.conditional.covariance is None:
+            return self.variance[:, :, None]
+        offset = self.conditional.mean - self.mean[:, None, :]
+        both = self.conditional.covariance + offset[:, :, :, None] * offset[:, :, None, :]
+        stores, nodes, terms = offset.shape
+        flat = self.average(both.reshape(stores, nodes, terms * terms))
+        return flat.reshape(stores, terms, terms)
+
+    def average(self, values: Array) -> Array:
+        """Average over nodes, (J, S, T) -> (J, T)."""
+        rows = np.sum(self.weight * _by_term(values), axis=1)
+        return np.asarray(rows.reshape(len(values), -1))
+
+    def quantiles(self, levels: Array) -> Array:
+        """Quantiles of the mixtures of each term, (J, T, Q)."""
+        parameters = tuple(_by_term(values) for values in self.conditional.parameters)
+        found = mixture_quantiles(self.conditional.law, self.weight, parameters, levels)
+        return found.reshape(*self._shape, len(levels))
+
+    def cdf(self, points: Array) -> Array:
+        """Posterior probability that each term is at most its point, (J, T) -> (J, T)."""
+        parameters = tuple(_by_term(values) for values in self.conditional.parameters)
+        weight = np.broadcast_to(self.weight, parameters[0].shape)
+        found = Mixture(self.conditional.law, weight, parameters).cdf(points.reshape(-1))
+        return found.reshape(self._shape)
+
+    def predictive_moments(self, sampling: Sampling, exposure: Array) -> tuple[Array, Array]:
+        """Mean and sd of the next observation of the given exposure (J,), each (J,)."""
+        law = self._predictive(sampling, exposure)
+        mean = np.sum(self.weight * law.mean, axis=1)
+        spread = law.variance + np.square(law.mean - mean[:, None])
+        return mean, np.sqrt(np.sum(self.weight * spread, axis=1))
+
+    def predict(self, sampling: Sampling, exposure: Array, levels: Array) -> Description:
+        """Describe the next observation of the given exposure (J,)."""
+        return self._predictive(sampling, exposure).mixed(self.weight, levels)
+
+    def _predictive(self, sampling: Sampling, exposure: Array) -> Predictive:
+        return sampling.predict(self.conditional, self.values, exposure)
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        stores, _, terms = self.conditional.mean.shape
+        return stores, terms
+
+
+def _by_term(values: Array) -> Array:
+    """Nodes last, one row for each store and term: (J, S, T) -> (J T, S).
+
+    Sums over nodes then run along memory, and their bits do not depend on the other rows.
+    """
+    return np.ascontiguousarray(np.moveaxis(values, 1, 2)).reshape(-1, values.shape[1])
+
+
+def _first_order(nodes: Conditional) -> Conditional:
+    """Posteriors at the centre alone, widened by the delta method."""
+    axes = (nodes.mean.shape[1] - 1) // 2
+    slope = (nodes.mean[:, 1 : axes + 1] - nodes.mean[:, axes + 1 :]) / (2.0 * STEP)
+    mean = nodes.mean[:, :1]
+    variance = nodes.variance[:, :1] + np.sum(slope**2, axis=1, keepdims=True)
+    if nodes.law is BETA:
+        variance = np.minimum(variance, _LARGEST_SHARE * mean * (1.0 - mean))
+    covariance = nodes.covariance
+    if covariance is not None:
+        between = np.sum(slope[:, :, :, None] * slope[:, :, None, :], axis=1, keepdims=True)
+        covariance = covariance[:, :1] + between
+    at = tuple(values[:, :1] for values in nodes.parameters)
+    return Conditional(
+        law=nodes.law,
+        parameters=with_moments(nodes.law, mean, variance, at),
+        mean=mean,
+        variance=variance,
+        weight=nodes.weight[:, :1],
+        prior_mean=nodes.prior_mean[:, :1],
+        covariance=covariance,
+        noise=None if nodes.noise is None else nodes.noise[:, :1],
+    )
