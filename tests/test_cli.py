@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from hbpipe import commands
 from hbpipe.cli import main
+from hbpipe.commands import nights
 from hbpipe.run.lease import Lease
 from tests.nights import day, lake_of, settings_for, visits, write, write_config, write_days
 
@@ -345,7 +345,7 @@ def test_an_interrupted_run_says_so(hbpipe: Verb, monkeypatch: pytest.MonkeyPatc
     def interrupted(*_: Any, **__: Any) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(commands, "run_night", interrupted)
+    monkeypatch.setattr(nights, "run_night", interrupted)
     code, _, error = hbpipe("run", "--quiet")
     assert code == 130
     assert "the next run takes up what is missing" in error

@@ -32,8 +32,9 @@ MAY_IMPORT = {
     "hbpipe/report/shrinkage.py": "numpy pyarrow matplotlib hbpipe",
     "hbpipe/report": "numpy pyarrow rich hbpipe.errors hbpipe.config hbpipe.data.* hbpipe.run.* "
     "hbpipe.report.*",
-    "hbpipe/commands.py": "pyarrow hbpipe.*",
-    "hbpipe/cli.py": "hbpipe.*",
+    "hbpipe/commands": "pyarrow hbpipe.*",
+    "hbpipe/verbs": "hbpipe.verbs.*",
+    "hbpipe/cli.py": "hbpipe.errors hbpipe.verbs.*",
     "hbpipe/__init__.py": "hbpipe.model.* hbpipe.run.*",
     "flows": "prefect hbpipe.* flows.*",
 }

@@ -1,0 +1,30 @@
+"""What every verb needs: its settings, and JSON on standard output."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterable
+from typing import Any
+
+from hbpipe.config import Settings, load_settings
+from hbpipe.report.export import to_json
+from hbpipe.run.findings import Finding
+
+#: The exit code of ``plan`` and of dry runs when there is work.
+WORK = 10
+
+
+def settings_of(arguments: Namespace) -> Settings:
+    """Load the settings that the arguments name."""
+    return load_settings(arguments.config, arguments.env, arguments.overrides)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object."""
+    print(to_json(value))
+
+
+def print_findings(findings: Iterable[Finding]) -> None:
+    """Print a line for each finding."""
+    for finding in findings:
+        print(f"{'ok  ' if finding.fine else 'FAIL'}  {finding.name}: {finding.message}")

@@ -1,0 +1,53 @@
+"""Verbs that check a lake and what it is made from."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from datetime import date
+
+from hbpipe.commands.common import print_findings, print_json, settings_of
+from hbpipe.errors import ConfigError
+from hbpipe.run.doctor import examine
+from hbpipe.run.night import open_lake
+from hbpipe.run.verify import verify as verify_lake
+
+
+def verify(arguments: Namespace) -> int:
+    """Check conservation; 3 when something does not add up."""
+    settings = settings_of(arguments)
+    findings = verify_lake(
+        settings,
+        open_lake(settings),
+        full=arguments.full or arguments.sample is not None,
+        days=_day_range(arguments.days),
+        sample=arguments.sample,
+    )
+    failed = [finding for finding in findings if not finding.fine]
+    if arguments.json:
+        print_json({"fine": not failed, "findings": [vars(finding) for finding in findings]})
+    else:
+        print_findings(findings)
+    return 3 if failed else 0
+
+
+def _day_range(text: str | None) -> tuple[date, date] | None:
+    if text is None:
+        return None
+    start, _, end = text.partition("..")
+    try:
+        first, last = date.fromisoformat(start), date.fromisoformat(end or start)
+    except ValueError:
+        raise ConfigError(f"--days {text!r}", expected="2026-01-01..2026-01-31") from None
+    if last < first:
+        raise ConfigError(f"--days {text!r} ends before it begins", expected=f"{last}..{first}")
+    return first, last
+
+
+def doctor(arguments: Namespace) -> int:
+    """Print what stands in the way of a run; 1 when something does."""
+    findings = examine(settings_of(arguments))
+    if arguments.json:
+        print_json({"findings": [vars(finding) for finding in findings]})
+    else:
+        print_findings(findings)
+    return 0 if all(finding.fine for finding in findings) else 1

@@ -1,0 +1,31 @@
+"""Verbs that plan and run nights."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from hbpipe.verbs.common import add_verb, day
+
+if TYPE_CHECKING:
+    from hbpipe.verbs.common import Verbs
+
+
+def add(verbs: Verbs) -> None:
+    """Add the verbs of this group."""
+    purpose = "list the days to process and why; exit 10 when there is work"
+    _add_night_options(add_verb(verbs, "nights", "plan", purpose))
+    purpose = "bring the window of one day up to date and publish a release"
+    _add_night_options(add_verb(verbs, "nights", "run", purpose))
+
+
+def _add_night_options(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--as-of", type=day, metavar="DAY", help="the last business day included")
+    verb.add_argument(
+        "--full-scan", action="store_true", help="look for late input beyond events.horizon"
+    )
+    verb.add_argument(
+        "--accept-missing",
+        action="store_true",
+        help="take out the rows of files that have vanished",
+    )
