@@ -35,8 +35,8 @@ from hbpipe.report.console import ConsoleObserver
 from hbpipe.report.night import NightReport
 from hbpipe.run.night import Night, open_night
 from hbpipe.run.nightly import finish, run_stage
-from hbpipe.run.plan import event_format
 from hbpipe.run.stages import STAGES
+from hbpipe.run.stock import event_format
 
 #: Waits before a stage that lost its cluster is tried again.
 RETRY_DELAYS_S: list[float] = [10, 60]

@@ -8,7 +8,7 @@ from typing import Any
 
 from hbpipe.config import Settings, load_settings
 from hbpipe.report.export import to_json
-from hbpipe.run.findings import Finding
+from hbpipe.run.verification.findings import Finding
 
 #: The exit code of ``plan`` and of dry runs when there is work.
 WORK = 10

@@ -7,9 +7,9 @@ from datetime import date
 
 from hbpipe.commands.common import print_findings, print_json, settings_of
 from hbpipe.errors import ConfigError
-from hbpipe.run.doctor import examine
 from hbpipe.run.night import open_lake
-from hbpipe.run.verify import verify as verify_lake
+from hbpipe.run.verification.doctor import examine
+from hbpipe.run.verification.verify import verify as verify_lake
 
 
 def verify(arguments: Namespace) -> int:

@@ -30,7 +30,7 @@ _TYPES = {"int64": pa.int64(), "string": pa.string()}
 
 def level_columns(night: Night) -> dict[str, pa.DataType]:
     """Return the levels and their Arrow types."""
-    found = zip(night.form.levels, night.plan.level_types, strict=True)
+    found = zip(night.form.levels, night.stock.level_types, strict=True)
     return {name: _TYPES[kind] for name, kind in found}
 
 
@@ -89,12 +89,12 @@ def commit_days(night: Night, held: set[int]) -> None:
     A day that is done again is first marked as begun: should the run be cut off before the ledger
     tells what the new statistics were made from, the next run knows, however old the day is.
     """
-    redone = [night.plan.ledger[d.day] for d in night.plan.days if d.day in night.plan.ledger]
+    redone = [night.stock.ledger[d.day] for d in night.plan.days if d.day in night.stock.ledger]
     begun = [replace(entry, state="begun") for entry in redone if entry.day not in held]
     write_days(night.lake, begun, night.run_id)
     version = _commit_statistics(night, held)
-    night.days = dict(night.plan.ledger)
-    files = dict(night.plan.files)
+    night.days = dict(night.stock.ledger)
+    files = dict(night.stock.files)
     for day in night.plan.days:
         night.days[day.day] = _day_entry(night, day.entry, day.day in held, version)
         result = night.results.get(day.day)
@@ -109,18 +109,18 @@ def commit_days(night: Night, held: set[int]) -> None:
 
 def commit_files(night: Night) -> None:
     """Record files that are new, changed or gone, when no day needs work."""
-    night.days = dict(night.plan.ledger)
+    night.days = dict(night.stock.ledger)
     commit_quarantine(night, days=())
-    _commit_ledger(night, night.plan.files)
+    _commit_ledger(night, night.stock.files)
 
 
 def _commit_ledger(night: Night, files: Mapping[str, FileEntry]) -> None:
     """Write the rows of files and days that are not as they were, files first."""
     night.days |= _show_gone(night.days, files.values())
-    changed = {path for path in files if files[path] != night.plan.files[path]}
-    changed |= set(night.plan.changed_files)
+    changed = {path for path in files if files[path] != night.stock.files[path]}
+    changed |= set(night.stock.changed_files)
     write_files(night.lake, [files[path] for path in sorted(changed)], night.run_id)
-    altered = [entry for day, entry in night.days.items() if night.plan.ledger.get(day) != entry]
+    altered = [entry for day, entry in night.days.items() if night.stock.ledger.get(day) != entry]
     write_days(night.lake, altered, night.run_id)
 
 
@@ -179,9 +179,9 @@ def commit_quarantine(night: Night, days: Iterable[int]) -> None:
 
     ``days`` are those that were processed; rows without a day are replaced file by file.
     """
-    found: list[Rejection] = list(night.plan.undated)
+    found: list[Rejection] = list(night.stock.undated)
     found += [r for result in night.results.values() for r in result.rejections]
-    surveyed = pa.array(sorted(night.plan.surveyed), pa.string())
+    surveyed = pa.array(sorted(night.stock.surveyed), pa.string())
     processed = pa.array([to_date(day) for day in days], pa.date32())
     kept = night.lake.read("quarantine")
     again = pc.if_else(

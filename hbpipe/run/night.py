@@ -17,11 +17,12 @@ from hbpipe.data.parts import Receipt
 from hbpipe.data.quantities import Metric
 from hbpipe.run.audits import Check, PosteriorTally
 from hbpipe.run.engine import Engine, Task, open_engine
-from hbpipe.run.fits import MetricFit
+from hbpipe.run.inference.fits import MetricFit
 from hbpipe.run.lease import Lease
 from hbpipe.run.ledger import DayEntry
 from hbpipe.run.observe import Observer, Silent
 from hbpipe.run.plan import Plan, make_plan
+from hbpipe.run.stock import Stock
 
 
 @dataclass
@@ -37,8 +38,6 @@ class Night:
     engine: Engine
     observer: Observer
     run_id: str
-    form: EventFormat
-    metrics: tuple[Metric, ...]
     plan: Plan
 
     results: dict[int, DayResult] = field(default_factory=dict)  # aggregate
@@ -49,6 +48,21 @@ class Night:
     tallies: list[PosteriorTally] = field(default_factory=list)  # update
     checks: list[Check] = field(default_factory=list)  # aggregate, audit
     released: dict[str, Any] | None = None  # release
+
+    @property
+    def stock(self) -> Stock:
+        """What was there when the night was planned."""
+        return self.plan.stock
+
+    @property
+    def form(self) -> EventFormat:
+        """How events are read."""
+        return self.stock.form
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The metrics, parsed."""
+        return self.stock.metrics
 
     def progress(self, stage: str) -> Any:
         """Return a callback that reports progress of a stage."""
@@ -102,7 +116,5 @@ def open_night(
             engine=engine,
             observer=observer or Silent(),
             run_id=run_id,
-            form=plan.form,
-            metrics=settings.parsed_metrics,
             plan=plan,
         )

@@ -58,7 +58,7 @@ def run_stage(stage: Any, night: Night) -> None:
 
 def finish(night: Night) -> NightReport:
     """Close a night: record what a night without work has learnt, and report."""
-    if not night.plan.work and night.plan.changed_files:
+    if not night.plan.work and night.stock.changed_files:
         commits.prepare_lake(night)
         commits.commit_files(night)
     as_of = to_date(night.plan.as_of)
@@ -85,8 +85,8 @@ def _warnings(night: Night) -> list[str]:
 def _rows(night: Night) -> dict[str, int]:
     """Count the rows that this run read: of its days, undated ones, and files delivered twice."""
     accounts = [total_account(result) for result in night.results.values()]
-    undated = sum(rejection.rows for rejection in night.plan.undated)
-    copies = [night.plan.files[path] for path in night.plan.surveyed]
+    undated = sum(rejection.rows for rejection in night.stock.undated)
+    copies = [night.stock.files[path] for path in night.stock.surveyed]
     twice = sum(entry.rows for entry in copies if entry.state == "duplicate")
     accepted = sum(account.accepted for account in accounts)
     rejected = sum(account.rejected for account in accounts) + undated

@@ -21,16 +21,16 @@ from hbpipe.data.survey import cut_pieces
 from hbpipe.data.window import fold_window
 from hbpipe.errors import GateError
 from hbpipe.run import audits, commits
-from hbpipe.run.covariates import check_covariates, code_covariates
 from hbpipe.run.engine import Task
 from hbpipe.run.fingerprints import kernel_digest, statistics_digest
-from hbpipe.run.fit_tables import stage_fits
-from hbpipe.run.fitting import find_trees, fit_on_sketches
-from hbpipe.run.group_rows import stage_groups
+from hbpipe.run.inference.covariates import check_covariates, code_covariates
+from hbpipe.run.inference.fit_tables import stage_fits
+from hbpipe.run.inference.fitting import find_trees, fit_on_sketches
+from hbpipe.run.inference.group_rows import stage_groups
+from hbpipe.run.inference.overdispersion import check_overdispersion, divisors, measure
+from hbpipe.run.inference.size_dependence import check_size_dependence, measure_size_dependence
+from hbpipe.run.inference.update import UpdateOrder, update_shard
 from hbpipe.run.night import Night
-from hbpipe.run.overdispersion import check_overdispersion, divisors, measure
-from hbpipe.run.size_dependence import check_size_dependence, measure_size_dependence
-from hbpipe.run.update import UpdateOrder, update_shard
 from hbpipe.run.windows import window_orders
 
 
@@ -67,7 +67,7 @@ def aggregate(night: Night) -> dict[str, Any]:
 
 def _check_undated(night: Night) -> None:
     """Refuse new files whose rows lack a day, before anything of them is taken as known."""
-    surveyed = [night.plan.files[path] for path in night.plan.surveyed]
+    surveyed = [night.stock.files[path] for path in night.stock.surveyed]
     counting = [entry for entry in surveyed if entry.state == "read"]
     check = audits.check_undated(counting, night.settings.audits)
     night.checks = [check]
@@ -121,7 +121,7 @@ def _pieces(night: Night) -> list[tuple[Piece, tuple[int, ...]]]:
             due.setdefault(path, []).append(day.day)
     found = []
     for path, days in sorted(due.items()):
-        entry = night.plan.files[path]
+        entry = night.stock.files[path]
         groups = {group.index: group for group in entry.row_groups}
         for piece in cut_pieces(entry.file, entry.row_groups, days):
             spans = [groups[index] for index in piece.row_groups]

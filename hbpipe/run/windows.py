@@ -31,7 +31,7 @@ def window_orders(night: Night) -> list[WindowOrder]:
     past = _between(snapshot, None, first - 1) if needs_history(settings) else None
     levels = night.form.levels
     needed = attributes(one for metric in night.metrics for one in metric.covariates)
-    listed = read_stores(settings.stores, levels, night.plan.level_types, needed)
+    listed = read_stores(settings.stores, levels, night.stock.level_types, needed)
     within_parent = _within_parent(night, listed)
     shards = _fold_shards(night)
     silent = settings.stores.keep_silent

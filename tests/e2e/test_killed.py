@@ -58,8 +58,8 @@ MIDDLE = {
     "plan": "hbpipe.run.inventory:survey_file",
     "aggregate": "hbpipe.run.stages:summarise_piece",
     "merge": "hbpipe.data.daily:write_part",
-    "fit": "hbpipe.run.fitting:fit_metric",
-    "update": "hbpipe.run.update:write_part",
+    "fit": "hbpipe.run.inference.fitting:fit_metric",
+    "update": "hbpipe.run.inference.update:write_part",
     "audit": "hbpipe.run.audits:check_posteriors",
 }
 TABLES = ("files", "days", "statistics", "quarantine", "hyperparameters", "fits", "posteriors")

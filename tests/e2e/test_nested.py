@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import hbpipe
 from hbpipe.data.lake import Lake
 from hbpipe.run.releases import read
-from hbpipe.run.verify import verify
+from hbpipe.run.verification.verify import verify
 from tests.nights import day, lake_of, night, rows_of, settings_for, write
 
 CONVERSION = {"family": "beta_binomial", "successes": "converted", "trials": "rows"}

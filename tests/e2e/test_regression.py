@@ -23,7 +23,7 @@ import hbpipe
 from hbpipe.data import units
 from hbpipe.data.lake import Lake
 from hbpipe.run.releases import read
-from hbpipe.run.verify import verify
+from hbpipe.run.verification.verify import verify
 from tests.nights import day, lake_of, night, rows_of, settings_for, write
 
 LOG = {"transform": "log"}

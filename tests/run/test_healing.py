@@ -12,7 +12,7 @@ from hbpipe.run import commits
 from hbpipe.run.engine import SerialEngine
 from hbpipe.run.plan import make_plan
 from hbpipe.run.releases import read
-from hbpipe.run.verify import verify
+from hbpipe.run.verification.verify import verify
 from tests.nights import (
     CONVERSION,
     NOW,

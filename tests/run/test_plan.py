@@ -60,7 +60,7 @@ def test_after_the_night_nothing_is_due_and_it_says_why(done: Settings) -> None:
     found = planned(done)
     assert not found.work
     assert due(found) == {}
-    assert found.surveyed == ()
+    assert found.stock.surveyed == ()
     assert f"{day(2)}.1" in found.release_reason
     assert "up to date" in found.release_reason
 
@@ -68,7 +68,7 @@ def test_after_the_night_nothing_is_due_and_it_says_why(done: Settings) -> None:
 def test_a_touched_file_is_not_changed(done: Settings) -> None:
     os.utime(file_of(done, 1), ns=(1, 1))
     found = planned(done)
-    assert found.surveyed == (f"{day(1)}.parquet",)
+    assert found.stock.surveyed == (f"{day(1)}.parquet",)
     assert not found.work
 
 
@@ -106,9 +106,9 @@ def test_the_same_bytes_under_a_new_name_count_once(done: Settings) -> None:
     copy.write_bytes(file_of(done, 1).read_bytes())
     found = planned(done)
     assert not found.work
-    assert found.files["again.parquet"].state == "duplicate"
-    assert found.files["again.parquet"].duplicate_of == f"{day(1)}.parquet"
-    assert found.files["again.parquet"].totals()["repeated"] == 40
+    assert found.stock.files["again.parquet"].state == "duplicate"
+    assert found.stock.files["again.parquet"].duplicate_of == f"{day(1)}.parquet"
+    assert found.stock.files["again.parquet"].totals()["repeated"] == 40
 
 
 def test_the_copy_counts_when_the_first_changes(done: Settings) -> None:
@@ -117,7 +117,7 @@ def test_the_copy_counts_when_the_first_changes(done: Settings) -> None:
     night(done)
     write(file_of(done, 1), visits(1, seed=1))
     found = planned(done)
-    assert found.files["again.parquet"].state == "read"
+    assert found.stock.files["again.parquet"].state == "read"
     assert [one.rows for one in found.days] == [80]
     assert found.days[0].files == (f"{day(1)}.parquet", "again.parquet")
 
@@ -130,7 +130,7 @@ def test_a_copy_that_goes_leaves_nothing_behind(done: Settings) -> None:
     found = planned(done)
     assert not found.work
     assert found.notes == ()
-    assert sum(found.files["again.parquet"].totals().values()) == 0
+    assert sum(found.stock.files["again.parquet"].totals().values()) == 0
 
 
 def test_a_renamed_file_keeps_its_days(done: Settings) -> None:
@@ -138,13 +138,13 @@ def test_a_renamed_file_keeps_its_days(done: Settings) -> None:
     found = planned(done)
     assert not found.work
     assert found.notes == ()
-    assert found.files["renamed.parquet"].totals()["accepted"] == 40
+    assert found.stock.files["renamed.parquet"].totals()["accepted"] == 40
     night(done)
     (Path(done.events.path) / "renamed.parquet").rename(file_of(done, 1))
     found = planned(done)
     assert not found.work
-    assert found.files[f"{day(1)}.parquet"].totals()["accepted"] == 40
-    assert sum(found.files["renamed.parquet"].totals().values()) == 0
+    assert found.stock.files[f"{day(1)}.parquet"].totals()["accepted"] == 40
+    assert sum(found.stock.files["renamed.parquet"].totals().values()) == 0
 
 
 def test_a_vanished_file_keeps_its_statistics_and_is_shown(done: Settings, tmp_path: Path) -> None:
@@ -152,10 +152,10 @@ def test_a_vanished_file_keeps_its_statistics_and_is_shown(done: Settings, tmp_p
     file_of(done, 1).rename(away)
     found = planned(done)
     assert not found.work
-    assert found.files[f"{day(1)}.parquet"].state == "gone"
+    assert found.stock.files[f"{day(1)}.parquet"].state == "gone"
     assert "1 file(s) vanished" in found.notes[0]
     night(done)
-    assert {to: e.state for to, e in planned(done).ledger.items()}[found.window[1]] == "gone"
+    assert {to: e.state for to, e in planned(done).stock.ledger.items()}[found.window[1]] == "gone"
     away.rename(file_of(done, 1))
     night(done)
     back = planned(done)

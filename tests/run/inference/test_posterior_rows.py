@@ -9,7 +9,7 @@ import pytest
 from hbpipe.data.quantities import parse_metric
 from hbpipe.data.window import Folded
 from hbpipe.model.update.pools import PosteriorColumns
-from hbpipe.run.posterior_rows import over_terms, tally_posteriors, term_columns
+from hbpipe.run.inference.posterior_rows import over_terms, tally_posteriors, term_columns
 
 METRIC = parse_metric(
     "m", {"family": "normal_regression", "response": "y", "predictors": [1, "x", "z"]}

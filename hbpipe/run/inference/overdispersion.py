@@ -13,9 +13,9 @@ from hbpipe.model.dispersion import CellSums
 from hbpipe.model.family import Array
 from hbpipe.model.overdispersion import Overdispersion
 from hbpipe.run.audits import Check, at_most
-from hbpipe.run.fits import MetricFit
+from hbpipe.run.inference.fits import MetricFit
+from hbpipe.run.inference.tree import Pool, pool_codes
 from hbpipe.run.night import Night
-from hbpipe.run.tree import Pool, pool_codes
 
 
 def disperse_shard(

@@ -18,11 +18,11 @@ from hbpipe.data.lake import Lake
 from hbpipe.data.survey import survey_file
 from hbpipe.errors import HbpipeError
 from hbpipe.run.engine import available_cpus, open_engine
-from hbpipe.run.findings import Finding
 from hbpipe.run.inventory import locate_events
 from hbpipe.run.night import open_lake
-from hbpipe.run.plan import event_format
+from hbpipe.run.stock import event_format
 from hbpipe.run.universe import read_stores
+from hbpipe.run.verification.findings import Finding
 
 _FREE_GIB = 1.0
 

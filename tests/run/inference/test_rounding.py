@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hbpipe.model.numerics.cross import cross_moments_of, fold_cross_moments
-from hbpipe.run.rounding import equal, numbers, roundings
+from hbpipe.run.inference.rounding import equal, numbers, roundings
 
 
 def moments(values: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from hbpipe.model.fit import PoolFits, fit_pools
 from hbpipe.model.integrate import integrate_pools
 from hbpipe.model.update.pools import update_pools
 from hbpipe.run.engine import Engine, SerialEngine, open_engine
-from hbpipe.run.shards import ShardedRows, join_sketches
+from hbpipe.run.inference.shards import ShardedRows, join_sketches
 
 FAMILY = get_family("normal_regression", 2)
 SHARDS, POOLS = 3, 4

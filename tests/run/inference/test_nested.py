@@ -10,9 +10,9 @@ import pytest
 import hbpipe
 from hbpipe.config import Inference
 from hbpipe.data.quantities import parse_metric
-from hbpipe.run.fits import MetricFit
-from hbpipe.run.nested import fit_groups
-from hbpipe.run.tree import Tree
+from hbpipe.run.inference.fits import MetricFit
+from hbpipe.run.inference.nested import fit_groups
+from hbpipe.run.inference.tree import Tree
 
 RATE = {"family": "beta_binomial", "successes": "sold", "trials": "rows"}
 VALUE = {"family": "normal", "value": "amount"}

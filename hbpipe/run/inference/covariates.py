@@ -15,10 +15,10 @@ from hbpipe.data.window import Folded
 from hbpipe.model.covariates.design import Design
 from hbpipe.model.numerics.grouped import Rows, merge_counts
 from hbpipe.run.audits import Check, PosteriorTally, at_most
-from hbpipe.run.coding import count_sizes, cover, design_of
+from hbpipe.run.inference.coding import count_sizes, cover, design_of
+from hbpipe.run.inference.tree import Pool, number_pools, pool_codes
+from hbpipe.run.inference.typical import Coded, describe_new_stores
 from hbpipe.run.night import Night
-from hbpipe.run.tree import Pool, number_pools, pool_codes
-from hbpipe.run.typical import Coded, describe_new_stores
 
 
 def code_covariates(

@@ -27,9 +27,9 @@ from hbpipe.model.nested.weights import group_weights
 from hbpipe.model.nesting import NestedFits, fit_nested, integrate_nested, own_values
 from hbpipe.model.overdispersion import Overdispersion
 from hbpipe.model.pooling import CompletePooling, complete_pooling, log_likelihood_no_pooling
-from hbpipe.run.fits import MetricFit, UnitPriors, drifts
-from hbpipe.run.tree import Tree, pool_label
-from hbpipe.run.typical import NewStores
+from hbpipe.run.inference.fits import MetricFit, UnitPriors, drifts
+from hbpipe.run.inference.tree import Tree, pool_label
+from hbpipe.run.inference.typical import NewStores
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def fit_groups(
     """Fit every pool of a metric with the groups below it, and integrate.
 
     ``sketch`` is that of the finest groups, ``whole`` that of the pools, which no and complete
-    pooling are about; the rest is as in :func:`hbpipe.run.fits.fit_metric`.
+    pooling are about; the rest is as in :func:`hbpipe.run.inference.fits.fit_metric`.
     """
     fits, nodes = [], []
     for pool, key in enumerate(tree.pools):

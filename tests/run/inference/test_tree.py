@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hbpipe.data.window import Folded
-from hbpipe.run.tree import Tree, find_pools, number_pools, pool_codes, pool_label
+from hbpipe.run.inference.tree import Tree, find_pools, number_pools, pool_codes, pool_label
 
 LEVELS = ("platform", "chain", "region")
 PATHS = [("x", 2, "n"), ("x", 1, "s"), ("x", 1, "n"), ("y", 2, "n"), ("y", 2, "s")]

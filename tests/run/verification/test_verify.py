@@ -15,9 +15,9 @@ import pytest
 from hbpipe.cli import main
 from hbpipe.data.lake import Lake
 from hbpipe.errors import LakeError
-from hbpipe.run.findings import finding
-from hbpipe.run.verify import verify
-from hbpipe.run.verify_raw import spread
+from hbpipe.run.verification.findings import finding
+from hbpipe.run.verification.raw import spread
+from hbpipe.run.verification.verify import verify
 from tests.nights import day, lake_of, night, settings_for, visits, write, write_days
 
 METRICS = {

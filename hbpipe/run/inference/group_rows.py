@@ -25,11 +25,11 @@ from hbpipe.model.nested.levels import GroupMeans
 from hbpipe.model.numerics.grouped import float_sums, integer_sums
 from hbpipe.run import commits
 from hbpipe.run.audits import PosteriorTally
-from hbpipe.run.fits import MetricFit, UnitPriors, effective
-from hbpipe.run.nested import Groups
+from hbpipe.run.inference.fits import MetricFit, UnitPriors, effective
+from hbpipe.run.inference.nested import Groups
+from hbpipe.run.inference.tree import pool_codes, pool_label
+from hbpipe.run.inference.update import sizes
 from hbpipe.run.night import Night
-from hbpipe.run.tree import pool_codes, pool_label
-from hbpipe.run.update import sizes
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,13 @@ from hbpipe.model.integrate import integrate_pools
 from hbpipe.model.integration.sampled_nodes import AnyNodes, SampledNodes
 from hbpipe.model.overdispersion import Overdispersion
 from hbpipe.model.pooling import CompletePooling, complete_pooling, log_likelihood_no_pooling
-from hbpipe.run import parameters
-from hbpipe.run.coding import COVARIATES, known_units
-from hbpipe.run.tree import Pool, Tree, pool_codes, pool_label
-from hbpipe.run.typical import Coded, NewStores
+from hbpipe.run.inference import parameters
+from hbpipe.run.inference.coding import COVARIATES, known_units
+from hbpipe.run.inference.tree import Pool, Tree, pool_codes, pool_label
+from hbpipe.run.inference.typical import Coded, NewStores
 
 if TYPE_CHECKING:
-    from hbpipe.run.nested import Groups
+    from hbpipe.run.inference.nested import Groups
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from hbpipe.model.family import Statistics
 from hbpipe.model.pooling import no_pooling
 from hbpipe.model.update.pools import PosteriorColumns, cdf_pools, update_pools
 from hbpipe.run.audits import PosteriorTally
-from hbpipe.run.coding import COVARIATES, known_units
-from hbpipe.run.fits import UnitPriors, effective
-from hbpipe.run.posterior_rows import (
+from hbpipe.run.inference.coding import COVARIATES, known_units
+from hbpipe.run.inference.fits import UnitPriors, effective
+from hbpipe.run.inference.posterior_rows import (
     NO_COVARIATES,
     NOT_ESTIMABLE,
     has_posterior,
@@ -29,7 +29,7 @@ from hbpipe.run.posterior_rows import (
     tally_posteriors,
     term_columns,
 )
-from hbpipe.run.tree import pool_codes, pool_label
+from hbpipe.run.inference.tree import pool_codes, pool_label
 
 
 @dataclass(frozen=True)

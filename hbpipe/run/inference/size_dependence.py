@@ -12,9 +12,9 @@ from hbpipe.data.quantities import Metric
 from hbpipe.data.window import Folded
 from hbpipe.model.checks import PrecisionDependence, SizeSums, precision_dependence, size_sums
 from hbpipe.run.audits import Check, at_most
-from hbpipe.run.fits import Estimates, MetricFit, effective, with_covariates_only
+from hbpipe.run.inference.fits import Estimates, MetricFit, effective, with_covariates_only
+from hbpipe.run.inference.tree import Pool, pool_codes
 from hbpipe.run.night import Night
-from hbpipe.run.tree import Pool, pool_codes
 
 
 def can_depend(metric: Metric) -> bool:

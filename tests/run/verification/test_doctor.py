@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hbpipe.config import Settings
-from hbpipe.run.doctor import examine
+from hbpipe.run.verification.doctor import examine
 from tests.nights import day, settings_for, visits, write, write_days
 
 

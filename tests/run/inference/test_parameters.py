@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hbpipe.run.parameters import labels, places, rebuild
+from hbpipe.run.inference.parameters import labels, places, rebuild
 
 TERMS = ("intercept", "price")
 

@@ -20,12 +20,12 @@ from hbpipe.data.clock import to_date, to_number
 from hbpipe.data.lake import Lake
 from hbpipe.data.quantities import RESERVED
 from hbpipe.errors import LakeError
-from hbpipe.run.findings import Finding, finding
 from hbpipe.run.fingerprints import statistics_digest
 from hbpipe.run.ledger import DayEntry, FileEntry, read_days, read_files
-from hbpipe.run.plan import event_format
 from hbpipe.run.releases import current_release, read
-from hbpipe.run.verify_raw import recount_days, spread
+from hbpipe.run.stock import event_format
+from hbpipe.run.verification.findings import Finding, finding
+from hbpipe.run.verification.raw import recount_days, spread
 
 
 def verify(

@@ -20,13 +20,13 @@ from hbpipe.model.geometry import geometry_of
 from hbpipe.model.integration.sampled_nodes import AnyNodes, SampledNodes
 from hbpipe.model.update.pools import update_pools
 from hbpipe.run import commits
-from hbpipe.run.covariates import told
-from hbpipe.run.fits import MetricFit
+from hbpipe.run.inference.covariates import told
+from hbpipe.run.inference.fits import MetricFit
+from hbpipe.run.inference.parameters import places
+from hbpipe.run.inference.tree import Pool, pool_label
+from hbpipe.run.inference.typical import NewStores
 from hbpipe.run.night import Night
-from hbpipe.run.parameters import places
 from hbpipe.run.releases import newest, read, releases
-from hbpipe.run.tree import Pool, pool_label
-from hbpipe.run.typical import NewStores
 
 
 def last_hyperparameters(

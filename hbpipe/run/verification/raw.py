@@ -22,11 +22,11 @@ from hbpipe.data.quantities import Metric, parse_metric
 from hbpipe.data.recount import Recount, RecountMetric, RecountSpec, recount
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Statistic
-from hbpipe.run.findings import Finding, finding
+from hbpipe.run.inference.rounding import equal, numbers, roundings
 from hbpipe.run.inventory import locate_events
 from hbpipe.run.ledger import FileEntry
-from hbpipe.run.plan import event_format
-from hbpipe.run.rounding import equal, numbers, roundings
+from hbpipe.run.stock import event_format
+from hbpipe.run.verification.findings import Finding, finding
 
 
 def spread(days: Iterable[int], sample: int | None) -> list[int]:

@@ -14,7 +14,7 @@ import hbpipe
 from hbpipe.config import Settings
 from hbpipe.data import clusters, units
 from hbpipe.report.night import NightReport
-from hbpipe.run.verify import verify
+from hbpipe.run.verification.verify import verify
 from tests.nights import day, lake_of, night, settings_for, write
 
 DAYS, STORES, VISITS = 14, 60, 4

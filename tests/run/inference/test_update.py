@@ -19,8 +19,8 @@ from hbpipe.model.fit import fit_pools
 from hbpipe.model.integrate import integrate_pools
 from hbpipe.model.pooling import complete_pooling
 from hbpipe.run.audits import PosteriorTally
-from hbpipe.run.fits import UnitPriors
-from hbpipe.run.update import UpdateOrder, update_shard
+from hbpipe.run.inference.fits import UnitPriors
+from hbpipe.run.inference.update import UpdateOrder, update_shard
 
 QUANTILES = (0.1, 0.9)
 LEVELS = {"chain_id": pa.string(), "store_id": pa.int64()}

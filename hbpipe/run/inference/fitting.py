@@ -8,13 +8,13 @@ from hbpipe.data.quantities import Metric
 from hbpipe.model.covariates.design import Design
 from hbpipe.model.family import Array
 from hbpipe.model.overdispersion import Overdispersion
-from hbpipe.run.fit_tables import last_hyperparameters
-from hbpipe.run.fits import MetricFit, compress_shard, family_of, fit_metric
-from hbpipe.run.nested import fit_groups
+from hbpipe.run.inference.fit_tables import last_hyperparameters
+from hbpipe.run.inference.fits import MetricFit, compress_shard, family_of, fit_metric
+from hbpipe.run.inference.nested import fit_groups
+from hbpipe.run.inference.shards import join_sketches
+from hbpipe.run.inference.tree import Pool, Tree, find_pools
+from hbpipe.run.inference.typical import Coded
 from hbpipe.run.night import Night
-from hbpipe.run.shards import join_sketches
-from hbpipe.run.tree import Pool, Tree, find_pools
-from hbpipe.run.typical import Coded
 
 
 def find_trees(night: Night) -> dict[str, Tree]:

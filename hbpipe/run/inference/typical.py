@@ -19,7 +19,7 @@ from hbpipe.model.covariates.design import Design, is_known
 from hbpipe.model.covariates.ranks import Span
 from hbpipe.model.family import Array, Codes
 from hbpipe.model.numerics.grouped import Rows
-from hbpipe.run.coding import COVARIATES, values_of
+from hbpipe.run.inference.coding import COVARIATES, values_of
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ def describe_new_stores(
     listed
         The table of stores; ``codes`` (R,) is the pool of each, -1 where it is none of the pools.
     sizes
-        The sizes of all units with data by pool, as :func:`hbpipe.run.coding.count_sizes` gives
-        them.
+        The sizes of all units with data by pool, as
+        :func:`hbpipe.run.inference.coding.count_sizes` gives them.
     """
     medians = _median_sizes(sizes)
     if listed is None:

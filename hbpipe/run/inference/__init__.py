@@ -1,0 +1,1 @@
+"""From statistics to staged tables: sketches, fits, posteriors, and what is said of them."""

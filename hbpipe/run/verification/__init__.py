@@ -1,0 +1,1 @@
+"""Whether machine, lake and releases hold what they promise: ``doctor`` and ``verify``."""
