@@ -91,6 +91,7 @@ DAYS = _table(
         "shared_ids": _INT,
         "shards": _INT,
         "metrics": _records(metric=_TEXT, used=_INT, skipped=_INT, excluded=_INT, rejected=_INT),
+        "makings": _records(metric=_TEXT, settings=_TEXT, kernel=_TEXT),
         "statistics_version": _INT,
         "run_id": _TEXT,
         "processed_at": _TIME,

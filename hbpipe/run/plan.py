@@ -156,10 +156,10 @@ def _release(
         return True, f"{len(due)} day(s) of its window change"
     if current["input"] != release_input(as_of, stock.ledger, settings):
         return True, "statistics changed since its release"
+    if current["settings"] != settings.digest():  # asked first: other metrics bring other code
+        return True, "inference settings changed since its release"
     if current["kernel"] != kernel:
         return True, "code changed since its release"
-    if current["settings"] != settings.digest():
-        return True, "inference settings changed since its release"
     return False, (
         f"release {current['release']} of {to_date(as_of)} is up to date: all "
         f"{len(window)} days of its window are done, and neither input, code nor settings changed"
