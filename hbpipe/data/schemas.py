@@ -129,7 +129,7 @@ AUDITS = _table(
         "run_id": _TEXT,
         "checked_at": _TIME,
     },
-    key=["run_id", "gate", "name", "subject"],
+    key=["run_id", "as_of", "gate", "name", "subject"],
 )
 
 RELEASES = _table(

@@ -107,6 +107,7 @@ def commit_days(night: Night, held: set[int]) -> None:
             files[path] = files[path].with_day(day.day, account, refused, day.keeps)
     commit_quarantine(night, night.plan.days)
     _commit_ledger(night, files)
+    night.files = files
 
 
 def commit_files(night: Night) -> None:
@@ -114,6 +115,7 @@ def commit_files(night: Night) -> None:
     night.days = dict(night.stock.ledger)
     commit_quarantine(night, ())
     _commit_ledger(night, night.stock.files)
+    night.files = dict(night.stock.files)
 
 
 def _commit_ledger(night: Night, files: Mapping[str, FileEntry]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,12 +43,21 @@ class DayPlan:
 
 
 def due_days(
-    stock: Stock, days: Iterable[int], horizon: int | None
+    stock: Stock,
+    days: Iterable[int],
+    horizon: int | None,
+    again: Mapping[int, str] | None = None,
 ) -> tuple[list[DayPlan], list[str]]:
     """List which of some days are missing or stale, in their order; and notes on those left alone.
 
-    ``horizon`` is the last day whose changed input is too old to be looked at; None for no end.
+    Parameters
+    ----------
+    horizon
+        The last day whose changed input is too old to be looked at; None for no end.
+    again
+        Days that are done whether stale or not, with the reason.
     """
+    asked = again or {}
     wanted = tuple(days)
     feeding: dict[int, list[FileEntry]] = {day: [] for day in wanted}
     for entry in stock.files.values():
@@ -62,7 +71,7 @@ def due_days(
         feeds = feeding[day]
         known = stock.ledger.get(day)
         fresh = DayEntry(day, "complete", "", input_fingerprint(day, feeds), wanted_makings)
-        reason = _reason(known, fresh, feeds)
+        reason = asked.get(day) or _reason(known, fresh, feeds)
         if reason is None:
             continue
         if any(entry.state == "gone" for entry in feeds):
@@ -75,7 +84,10 @@ def due_days(
                 f"{to_date(day)} is stale ({reason}) but beyond events.horizon: use --full-scan"
             )
         else:
-            due.append(_day_plan(known, fresh, reason, feeds))
+            # Which files were new, a run that is cut off can no more tell: the kind alone is kept.
+            told = asked.get(day) or reason.partition(":")[0]
+            before = None if day in asked else known
+            due.append(_day_plan(before, replace(fresh, reason=told), reason, feeds))
     return due, notes
 
 
@@ -95,8 +107,7 @@ def _day_plan(
         reason=reason,
         files=tuple(entry.path for entry in feeds),
         rows=sum(entry.days[fresh.day].rows for entry in feeds),
-        # The ledger keeps the kind alone: which files were new, a run cut off can no more tell.
-        entry=replace(fresh, reason=reason.partition(":")[0], makings=made),
+        entry=replace(fresh, makings=made),
         metrics=metrics,
         keeps=keeps,
     )

@@ -46,11 +46,43 @@ def aggregate(night: Night) -> dict[str, Any]:
     GateError
         When a day fails the data gate; it is held, the other days are committed.
     """
+    measure_days(night)
+    refuse_held(night)
+    accounts = [audits.total_account(result) for result in night.results.values()]
+    return {
+        "days": len(night.plan.days),
+        "rows": sum(account.rows for account in accounts),
+        "accepted": sum(account.accepted for account in accounts),
+        "rejected": sum(account.rejected for account in accounts),
+        "repeated": sum(account.repeated for account in accounts),
+    }
+
+
+def measure_days(night: Night) -> set[int]:
+    """Commit the statistics of every due day that passes the data gate; return those held.
+
+    Raises
+    ------
+    GateError
+        When new files have too many rows without a day: nothing of them is taken as known.
+    """
     commits.prepare_lake(night)
     _check_undated(night)
     results = night.engine.gather(_day_tasks(night), night.progress("aggregate"))
     night.results = {result.day: result for result in results}
-    commits.commit_days(night, _check_days(night))
+    held = _check_days(night)
+    commits.commit_days(night, held)
+    return held
+
+
+def refuse_held(night: Night) -> None:
+    """Stop a night whose window contains a held day.
+
+    Raises
+    ------
+    GateError
+        Names the days, and the checks that they failed.
+    """
     blocking = [
         f"{to_date(day)} ({night.days[day].reason})"
         for day in night.plan.window
@@ -59,14 +91,6 @@ def aggregate(night: Night) -> dict[str, Any]:
     if blocking:
         commits.commit_checks(night)
         raise _gate_failed("data", audits.failures(night.checks), f"held: {', '.join(blocking)}")
-    accounts = [audits.total_account(result) for result in results]
-    return {
-        "days": len(night.plan.days),
-        "rows": sum(account.rows for account in accounts),
-        "accepted": sum(account.accepted for account in accounts),
-        "rejected": sum(account.rejected for account in accounts),
-        "repeated": sum(account.repeated for account in accounts),
-    }
 
 
 def _check_undated(night: Night) -> None:
