@@ -130,9 +130,23 @@ class MetricFit:
     @property
     def integrated(self) -> NDArray[np.bool_]:
         """(G,) False where the chains that integrate over the hyperparameters disagree."""
+        if self.groups is not None:
+            return np.array([drawn.converged for drawn in self.groups.drawn])
         if isinstance(self.nodes, SampledNodes):
             return self.nodes.converged
         return np.ones(len(self.pools), np.bool_)
+
+    @property
+    def converged(self) -> NDArray[np.bool_]:
+        """(G,) Whether an estimate and the integration around it are to be trusted."""
+        return np.asarray(self.fits.converged & self.integrated)
+
+    @property
+    def status(self) -> list[str]:
+        """How each pool ended, in one word: that of its fit, or that its chains disagree."""
+        only_chains = self.fits.converged & ~self.integrated
+        found = zip(only_chains, self.fits.status, strict=True)
+        return ["chains_disagree" if disagree else word for disagree, word in found]
 
 
 @dataclass(frozen=True)
@@ -285,12 +299,13 @@ def drifts(
     last = [before.get(pool_label(pool), {}) for pool in pools]
     wanted = {name: fits.hyperparameters[name] for name in family.hyperparameters}
     needed = parameters.labels(wanted, terms)
-    known = [needed <= row.keys() for row in last]
+    known = [
+        needed <= row.keys() and bool(sure) for row, sure in zip(last, fits.identified, strict=True)
+    ]
     if not any(known):
         return [None] * len(pools)
     rows = [row if complete else {} for row, complete in zip(last, known, strict=True)]
     old = {name: parameters.rebuild(name, values, terms, rows) for name, values in wanted.items()}
     coordinates = np.clip(family.to_coordinates(old), *family.bounds)
-    kept = family.log_marginal(fits.sketch, coordinates)[0]
-    now = family.log_marginal(fits.sketch, fits.coordinates)[0]
+    kept, now = fits.log_likelihood(coordinates), fits.log_likelihood(fits.coordinates)
     return [float(2 * (now[g] - kept[g])) if known[g] else None for g in range(len(pools))]

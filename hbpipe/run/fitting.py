@@ -53,7 +53,9 @@ def fit_on_sketches(
         return fit_metric(metric, whole, tree, inference, before, overdispersion, divisor, coded)
     of_groups = None if divisor is None else divisor[tree.roots(tree.depth)]
     finest = _sketch(night, metric, tree.levels, tree.finest, of_groups)
-    return fit_groups(metric, finest, whole, tree, inference, before, overdispersion, divisor)
+    return fit_groups(
+        night.engine, metric, finest, whole, tree, inference, before, overdispersion, divisor
+    )
 
 
 def _sketch(

@@ -193,7 +193,7 @@ def pooled_nodes(family: Family, fits: Any, uncertainty: str) -> NestedNodes:
         ``plug_in``, ``integrated`` or ``auto``.
     """
     estimate, stores = fits.coordinates[0], np.asarray(fits.groups.n_groups)
-    if not fits.identified[0]:
+    if not fits.identified[0] or not stores.any():
         return _unidentified(family, fits)
     is_known = uncertainty == "plug_in" or (uncertainty == "auto" and _is_sharp(fits))
     held = estimate if is_known else fits.held[0]

@@ -70,12 +70,15 @@ class GridSketch:
         (5,) coordinates to start from.
     n_pools
         At how many points the root is looked at.
+    case
+        What the chains' data lack, where that leaves (m, S) without an estimate.
     """
 
     grids: PoolGrids
     sampling: Array
     guess: Array
     n_pools: int = 1
+    case: Degeneracy | None = None
 
     @property
     def n_rows(self) -> int:
@@ -271,17 +274,8 @@ def _scale(sketch: GridSketch) -> Array:
 
 
 def _degeneracies(sketch: GridSketch) -> tuple[Degeneracy, ...]:
-    """No chain with data."""
-    return (
-        Degeneracy(
-            "no_data",
-            sketch.n_groups == 0,
-            limit=np.zeros((sketch.n_pools, 5)),
-            identified=False,
-            found="no group has data",
-            remedy="leave this root out",
-        ),
-    )
+    """No chain with data, or none with a count."""
+    return () if sketch.case is None else (sketch.case,)
 
 
 def _from_coordinates(

@@ -41,9 +41,9 @@ def group_weights(fits: NestedFits, drawn: Drawn) -> list[Array]:
     family = get_family(fits.family)
     if geometry_of(family).location_is_analytic:
         return _of_means(family, fits, drawn)
-    found = np.zeros(len(fits.parents[-1]))
-    if fits.identified[0]:
-        found[np.asarray(fits.groups.n_groups) > 0] = _of_counts(fits, drawn)
+    found, seen = np.zeros(len(fits.parents[-1])), np.asarray(fits.groups.n_groups) > 0
+    if fits.identified[0] and seen.any():
+        found[seen] = _of_counts(fits, drawn)
     return [found]
 
 
