@@ -18,6 +18,7 @@ from hbpipe.model.hyperpriors import LogPrior, compile_hyperprior
 from hbpipe.model.integrate import start_point
 from hbpipe.model.integration.proper import IMPROPER
 from hbpipe.model.integration.target import Hyperprior, Target
+from hbpipe.model.nested.names import law_of
 from hbpipe.model.nested.pool_grids import NormalLaw, PoolGrids, place_grids
 from hbpipe.model.nested.pools import (
     LOG_SD,
@@ -121,7 +122,7 @@ def fit_pooled(
     -------
     The fit, a batch of one, and how its grids were placed.
     """
-    names = (f"tau_{level}", f"tau_{level}_spread")
+    names = law_of(level)[:-1]
     own, ours = split_hyperprior(family, hyperprior, names)
     alone = compile_hyperprior(
         family, own, sketch, held=frozenset(fixed) & set(family.hyperparameters)

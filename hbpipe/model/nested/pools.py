@@ -38,6 +38,7 @@ from hbpipe.model.family import (
 )
 from hbpipe.model.geometry import LOCATION, SPREAD, geometry_of
 from hbpipe.model.hyperpriors import WIDTH, LogPrior
+from hbpipe.model.nested.names import law_of
 from hbpipe.model.nested.pool_grids import NormalLaw, PoolGrids
 from hbpipe.model.numerics import jets
 from hbpipe.model.numerics.jets import Jet
@@ -235,7 +236,7 @@ def pooled_family(family: Family, level: str, around: Array | None = None) -> Fa
     """
     base = len(family.coordinates)
     assert base == len(MEAN), "families of counts have a location and a spread"
-    names = (f"tau_{level}", f"tau_{level}_spread", f"correlation_{level}")
+    names = law_of(level)
     bound, limits = np.inf, [(-_LOG_SD_BOUND, _LOG_SD_BOUND)] * len(LOG_SD)
     if around is not None:
         limits = [(around[place] - _DOWN, around[place] + _UP) for place in LOG_SD]
