@@ -19,12 +19,13 @@ from hbpipe.model.covariates.sketch import CovariateSketch
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Codes, Family, Statistics
 from hbpipe.model.fit import PoolFits, fit_pools
-from hbpipe.model.integrate import integrate_pools
 from hbpipe.model.integration.sampled_nodes import AnyNodes, SampledNodes
 from hbpipe.model.overdispersion import Overdispersion
 from hbpipe.model.pooling import CompletePooling, complete_pooling, log_likelihood_no_pooling
 from hbpipe.run import parameters
 from hbpipe.run.coding import COVARIATES, known_units
+from hbpipe.run.engine import Engine
+from hbpipe.run.integration import integrate_on
 from hbpipe.run.tree import Pool, Tree, pool_codes, pool_label
 from hbpipe.run.typical import Coded, NewStores
 
@@ -198,6 +199,7 @@ def effective(
 
 
 def fit_metric(
+    engine: Engine,
     metric: Metric,
     sketch: Any,
     tree: Tree,
@@ -215,7 +217,7 @@ def fit_metric(
     design = None if coded is None else coded.design
     new_stores = NewStores(np.arange(len(tree.pools))) if coded is None else coded.new_stores
     span = _span(metric, sketch, inference)
-    fits, nodes, complete = _estimate(metric, design, sketch, span, inference)
+    fits, nodes, complete = _estimate(engine, metric, tree.pools, design, sketch, span, inference)
     terms = metric.term_names if design is None else design.labels
     drift = drifts(terms, tree.pools, fits, _without_effect(before, tree.pools, span, terms))
     return MetricFit(
@@ -267,7 +269,13 @@ def _span(metric: Metric, sketch: Any, inference: Inference) -> Span | None:
 
 
 def _estimate(
-    metric: Metric, design: Design | None, sketch: Any, span: Span | None, inference: Inference
+    engine: Engine,
+    metric: Metric,
+    pools: list[Pool],
+    design: Design | None,
+    sketch: Any,
+    span: Span | None,
+    inference: Inference,
 ) -> tuple[PoolFits, AnyNodes, CompletePooling]:
     options: dict[str, Any] = {
         "estimator": inference.estimator,
@@ -279,7 +287,8 @@ def _estimate(
         ranked = fit_by_rank(family, sketch, span, **options, uncertainty=uncertainty)
         return ranked.fits, ranked.nodes, ranked.complete
     fits = fit_pools(family, sketch, **options)
-    return fits, integrate_pools(fits, uncertainty=uncertainty), complete_pooling(fits)
+    nodes = integrate_on(engine, fits, [pool_label(pool) for pool in pools], uncertainty)
+    return fits, nodes, complete_pooling(fits)
 
 
 def family_of(metric: Metric, design: Design | None) -> Family:

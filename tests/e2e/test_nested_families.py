@@ -226,12 +226,14 @@ def test_verify_finds_nothing(nights: tuple[Path, NightReport]) -> None:
 def test_any_engine_gives_the_same_bits(nights: tuple[Path, NightReport], tmp_path: Path) -> None:
     """Roots are fitted as tasks: in a thread each, or one after the other."""
     shutil.copytree(nights[0] / "events", tmp_path / "events")
-    settings = settings_of(tmp_path, cluster={"kind": "local", "workers": 3, "processes": False})
+    metrics = {name: METRICS[name] for name in ("effect", "held")}
+    cluster = {"kind": "local", "workers": 3, "processes": False}
+    settings = settings_of(tmp_path, metrics=metrics, cluster=cluster)
     night(settings)
     for name in ("hyperparameters", "fits", "posteriors", "new_stores"):
         lakes = lake_of(settings), Lake(str(nights[0] / "lake"))
         mine, other = (rows_of(read(lake, name), without={"drift"}) for lake in lakes)
-        assert mine == other, name
+        assert mine == [row for row in other if "'metric': 'orders'" not in row], name
 
 
 def test_chains_that_disagree_stop_the_release(
