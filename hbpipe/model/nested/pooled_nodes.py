@@ -82,10 +82,10 @@ class PooledTarget:
         if len(possible):
             point = [jets.constants(column, 0) for column in coordinates[possible].T]
             evidence = [
-                np.sum(weigh(self.sketch.grids.flat, self._parts, at)[1])
+                np.sum(weigh(self.sketch.grids.flat, self._parts, at)[1], axis=1)
                 for at in coefficients_for(self.sketch.grids, coordinates[possible])
             ]
-            found[possible] = self.prior.at(point).value + np.array(evidence)
+            found[possible] = self.prior.at(point).value + np.concatenate(evidence)
         return found
 
     def coordinates(self, points: Array) -> Array:
@@ -137,9 +137,11 @@ def average_weights(grids: PoolGrids, coordinates: Array, weight: Array) -> Arra
     coordinates, weight
         (S, 5) and (S,).
     """
-    parts, total = features(grids), np.zeros_like(grids.flat)
-    for share, at in zip(weight, coefficients_for(grids, coordinates), strict=True):
-        total += share * weigh(grids.flat, parts, at)[0]
+    parts, total, done = features(grids), np.zeros_like(grids.flat), 0
+    for at in coefficients_for(grids, coordinates):
+        share = weight[done : done + len(at)]
+        total += np.einsum("s,scn->cn", share, weigh(grids.flat, parts, at)[0])
+        done += len(at)
     return total.reshape(grids.line.shape)
 
 

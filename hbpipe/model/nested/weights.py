@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 
@@ -91,7 +92,8 @@ def _of_counts(fits: NestedFits, drawn: Drawn) -> Array:
     coordinates = _thinned(drawn, target.coordinates(drawn.points), log_sd)
     parts, total = features(grids), np.zeros(len(grids.line))
     between = np.exp(2.0 * coordinates[:, log_sd])
-    for variance, at in zip(between, coefficients_for(grids, coordinates), strict=True):
+    laws = chain.from_iterable(coefficients_for(grids, coordinates))
+    for variance, at in zip(between, laws, strict=True):
         weight = weigh(grids.flat, parts, at)[0].reshape(grids.line.shape)
         left = grids.variance(weight)[:, LOCATION]
         total += np.clip(1.0 - left / variance, 0.0, 1.0)
