@@ -18,6 +18,7 @@ from hbpipe.model.fits import PoolFits
 from hbpipe.model.nested.labels import Labels
 from hbpipe.model.nested.levels import GroupMeans, NestedNodes
 from hbpipe.model.nesting import NestedFits, fit_nested, integrate_nested, own_values
+from hbpipe.model.numerics.chains import disagreement
 from hbpipe.model.pooling import complete_pooling
 from hbpipe.model.posterior import Posterior
 from hbpipe.model.remembered import remembered
@@ -161,6 +162,18 @@ def nested_posterior(
             expected="nesting in the fit and in its posterior, or in neither",
             remedy="leave nesting out, or fit with it",
         )
-    groups = remembered(fits, uncertainty, integrate_nested)
+    groups = remembered(fits, uncertainty, _integrate)
     family = get_family(fits.family)
     return NestedPosterior(family, fits, groups, statistics, nesting, quantiles)
+
+
+def _integrate(fits: LabelledFits, *, uncertainty: str) -> NestedNodes:
+    """Integrate; FitError where the Markov chains disagree."""
+    found = integrate_nested(fits, uncertainty=uncertainty)
+    if not found.drawn.converged:
+        raise disagreement(
+            found.drawn.r_hat,
+            "give proper hyperpriors with lighter tails, or leave a level out",
+            stores=int(fits.n_groups[0]),
+        )
+    return found
