@@ -275,7 +275,7 @@ class Posterior(Mapping[str, Array]):
         FitError
             If a level is not strictly between 0 and 1.
         """
-        amount = checked_exposure(exposure, len(self._codes), self._family.exposure_width)
+        amount = checked_exposure(exposure, len(self._codes), self._family)
         levels = checked_levels(quantiles)
         if self._closed is not None:
             return self._closed.law(amount, levels)

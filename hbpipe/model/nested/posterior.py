@@ -122,7 +122,7 @@ class NestedPosterior(Posterior):
         self, exposure: Array | float, quantiles: float | tuple[float, ...] = (0.025, 0.5, 0.975)
     ) -> Description:
         """Predict each store's next observation; see :meth:`Posterior.predict`."""
-        amount = checked_exposure(exposure, len(self._codes))
+        amount = checked_exposure(exposure, len(self._codes), self._family)
         levels = checked_levels(quantiles)
         rows = [np.flatnonzero(self._codes == pool) for pool in np.unique(self._codes)]
         parts = [self._predict(some, amount[some], levels) for some in rows]
