@@ -164,3 +164,20 @@ def test_where_importance_sampling_fails_chains_take_over(monkeypatch):
     drawn = integrate_nested(fit.pools).drawn
     assert not drawn.converged
     assert 0.5 < drawn.r_hat < 1.5
+
+
+def test_a_chain_of_successes_mirrors_one_of_failures():
+    chain = np.repeat([0, 1, 2], 8)
+    sold = np.array([12] * 8 + [0] * 8 + [3, 5, 2, 8, 6, 4, 7, 3])
+    trials = np.full(24, 12)
+    nesting = {"chain": chain}
+
+    def chains(successes):
+        stores = {"successes": successes, "trials": trials}
+        fit = hbpipe.fit("beta_binomial", stores, nesting=nesting)
+        return hbpipe.posterior(fit, stores, nesting=nesting).levels["chain"]
+
+    found, mirrored = chains(sold), chains(trials - sold)
+    np.testing.assert_allclose(found["q0.025"], 1.0 - mirrored["q0.975"], atol=3e-3)
+    np.testing.assert_allclose(found["mean"], 1.0 - mirrored["mean"], atol=3e-3)
+    assert found["q0.025"][0] > 0.05
