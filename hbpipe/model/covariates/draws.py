@@ -1,9 +1,11 @@
 """The posterior of counts with covariates: importance sampling along the spread.
 
 Points are drawn as for every family with more than two hyperparameters
-(``integration/drawing.py``), in the coordinates of ``ridge.py``. They are enough when the limits of
-a few made-up stores have settled: stores without data, typical ones and typical ones far out,
-where covariates are most usual and where they are most unusual.
+(``integration/drawing.py``), in the coordinates of ``ridge.py``. They are enough when posteriors
+of a few made-up stores have settled: stores without data, typical ones and typical ones far out,
+where covariates are most usual and where they are most unusual. Looked at are probabilities below
+points near their limits, as the limits themselves cost more where they are next to 0, and the
+moments of a store without data need not exist.
 """
 
 from __future__ import annotations
@@ -18,15 +20,21 @@ from hbpipe.model.covariates.stores import conditional
 from hbpipe.model.covariates.target import RegressionTarget
 from hbpipe.model.family import Array
 from hbpipe.model.geometry import SPREAD
-from hbpipe.model.integration.drawing import Density, draw, drawn_nodes, limits_of_stores
+from hbpipe.model.integration.drawing import Density, draw, drawn_nodes
 from hbpipe.model.integration.first_order import marginal_mode
 from hbpipe.model.integration.peak import Peak
 from hbpipe.model.integration.sampled_nodes import PoolNodes
-from hbpipe.model.integration.sampling import Conditional
 from hbpipe.model.numerics.modes import Mode
+from hbpipe.model.update.sampled_stores import StorePosterior
 
 #: How far out a typical store may lie, in predictive sds.
 _FAR_OUT = 2.0
+#: Levels at which the made-up stores are looked at, at given hyperparameters, which is further in
+#: for the mixture; and the normal density at the limits of the mixture, 2.5, 50 and 97.5 %.
+_LEVELS, _WORTH = np.array([0.005, 0.5, 0.995]), np.array([0.0584, 0.3989, 0.0584])
+
+#: Points with less than this share of the largest weight say nothing.
+_NEGLIGIBLE = 1e-10
 
 
 def draw_counts(target: RegressionTarget, peak: Peak) -> list[PoolNodes]:
@@ -53,7 +61,7 @@ def _of_pool(target: OnRidge, centre: float, variance: float) -> PoolNodes:
     if target.ridge.has_spread:
         start[0], covariance[0, 0] = centre, variance
     mode = Mode(start, float(density.far(start[None])[0]), covariance, True)
-    drawn = draw(density, mode, limits_of_stores(Typical.of(target, start)), few=True)
+    drawn = draw(density, mode, Typical.of(target, start), few=True)
     return drawn_nodes(drawn, target.nodes(drawn.points), int(sketch.n_groups[0]))
 
 
@@ -91,15 +99,17 @@ class OnRidge:
 
 @dataclass(frozen=True)
 class Typical:
-    """Made-up stores whose limits decide when there are points enough.
+    """Made-up stores whose probabilities decide when there are points enough.
 
-    ``size`` and ``raw`` (J,), ``covariates`` (J, P).
+    ``size`` and ``raw`` (J,), ``covariates`` (J, P); ``limits`` (J, L) near the ends and the middle
+    of their posteriors.
     """
 
     target: OnRidge
     size: Array
     raw: Array
     covariates: Array
+    limits: Array
 
     @classmethod
     def of(cls, target: OnRidge, centre: Array) -> Typical:
@@ -114,13 +124,22 @@ class Typical:
         _, v1, v2 = geometry.variance
         away = _FAR_OUT * np.sqrt(variance + (v1 * mean + v2 * mean**2) / size)
         highest = 1.0 if v2 < 0 else np.inf
-        raw = [np.zeros(2), mean, np.clip(mean - away, 0.0, None), np.minimum(mean + away, highest)]
-        sizes = np.repeat([0.0, size, size, size], 2)
-        return cls(target, sizes, np.concatenate(raw), np.tile(x, (4, 1)))
+        raw = [0.0 * mean, mean, np.maximum(mean - away, 0.0), np.minimum(mean + away, highest)]
+        sizes, raws = np.repeat([0.0, size, size, size], 2), np.concatenate(raw)
+        at = conditional(geometry, nodes, sizes, raws, np.tile(x, (4, 1)))
+        limits = at.law.ppf(*(values[:, 0] for values in at.parameters), _LEVELS)
+        return cls(target, sizes, raws, np.tile(x, (4, 1)), limits)
 
-    def __call__(self, points: Array) -> Conditional:
-        """Posteriors at points (S, V)."""
+    def __call__(self, points: Array, weight: Array) -> tuple[Array, Array]:
+        """Probabilities below the limits at weighted points (S, V), and what an sd is worth.
+
+        Both are (J L,). A normal law has the density ``_WORTH`` at its limits, in units of its sd.
+        """
         geometry = self.target.target.geometry
-        return conditional(
-            geometry, self.target.nodes(points), self.size, self.raw, self.covariates
-        )
+        # Points without weight may be beyond the range of floats.
+        used = weight > _NEGLIGIBLE * np.max(weight)
+        nodes = self.target.nodes(points[used])
+        at = conditional(geometry, nodes, self.size, self.raw, self.covariates)
+        posterior = StorePosterior(at, weight[used], nodes)
+        found = [posterior.cdf(limit[:, None])[:, 0] for limit in self.limits.T]
+        return np.concatenate(found), np.repeat(_WORTH, len(self.size))

@@ -6,7 +6,6 @@ Quasi-random importance sampling around the mode (``numerics/importance.py``), a
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,19 +14,15 @@ import numpy as np
 from hbpipe.errors import FitError
 from hbpipe.model.family import Array
 from hbpipe.model.integration.sampled_nodes import PoolNodes
-from hbpipe.model.integration.sampling import Conditional
 from hbpipe.model.numerics.chains import R_HAT_LIMIT, draw_chains
 from hbpipe.model.numerics.importance import Limits, Weighted, fitted, sample, shortest, tempered
 from hbpipe.model.numerics.modes import LogDensity, Mode
 from hbpipe.model.numerics.pareto import LIMIT
-from hbpipe.model.update.sampled_stores import StorePosterior
 
 #: Chains, and the largest number of their draws that are kept as nodes.
 _CHAINS, _DRAWS = 4, 4096
 #: Numbers that one call of a density may hold: points times rows of the sketch.
 _BLOCK = 2**20
-#: Levels of the limits that have to settle.
-_LEVELS = np.array([0.025, 0.975])
 #: Points that together have less weight than this are left out.
 _NEGLIGIBLE = 1e-7
 
@@ -130,21 +125,6 @@ def _kept(found: Weighted) -> tuple[Array, Array]:
     kept = np.setdiff1d(np.arange(len(order)), little)
     weight = found.weight[kept]
     return found.points[kept], weight / np.sum(weight)
-
-
-def limits_of_stores(conditional: Callable[[Array], Conditional]) -> Limits:
-    """Let means and 95 % limits of a few stores, which speak for all, be what has to settle.
-
-    ``conditional`` gives their posteriors at points (S, V).
-    """
-
-    def limits(points: Array, weight: Array) -> tuple[Array, Array]:
-        posterior = StorePosterior(conditional(points), weight, {})
-        found = np.concatenate([posterior.mean[:, :, None], posterior.quantiles(_LEVELS)], axis=2)
-        unit = np.sqrt(posterior.variance)[:, :, None]
-        return found.ravel(), np.broadcast_to(unit, found.shape).ravel()
-
-    return limits
 
 
 class Drawable(Protocol):

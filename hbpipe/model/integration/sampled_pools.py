@@ -13,12 +13,15 @@ import numpy as np
 
 from hbpipe.errors import FitError
 from hbpipe.model.family import Array, Family
-from hbpipe.model.integration.drawing import Density, draw, drawn_nodes, limits_of_stores
+from hbpipe.model.integration.drawing import Density, draw, drawn_nodes
 from hbpipe.model.integration.sampled_nodes import STEP, PoolNodes, SampledNodes
 from hbpipe.model.integration.sampling import HyperTarget, Sampling
 from hbpipe.model.numerics.importance import Limits
 from hbpipe.model.numerics.modes import Mode, find_mode, marginal_mode
+from hbpipe.model.update.sampled_stores import StorePosterior
 
+#: Levels of the limits that have to settle.
+_LEVELS = np.array([0.025, 0.975])
 #: Where a family names no stores, mean ± 2 sd of the hyperparameters have to settle, to four times
 #: as much of their sd: of a store's variance only a part comes from them.
 _PART = 4.0
@@ -118,14 +121,27 @@ def _integrated(
     sampling: Sampling, target: HyperTarget, density: Density, mode: Mode, sketch: Any
 ) -> PoolNodes:
     """Nodes by importance sampling, or by chains where the weights are not to be trusted."""
-    limits: Limits = _of_hyperparameters
-    if sampling.representatives is not None:
-        stores = sampling.representatives(sketch)
-        limits = limits_of_stores(lambda points: sampling.conditional(stores, target.nodes(points)))
     # Moments of the hyperparameters do not tell whether fewer points would serve the stores.
-    drawn = draw(density, mode, limits, far=density.far, few=sampling.representatives is not None)
+    few = sampling.representatives is not None
+    drawn = draw(density, mode, _limits(sampling, target, sketch), far=density.far, few=few)
     stores_with_data = int(np.asarray(sketch.n_groups)[0])
     return drawn_nodes(drawn, target.nodes(drawn.points), stores_with_data)
+
+
+def _limits(sampling: Sampling, target: HyperTarget, sketch: Any) -> Limits:
+    """Choose what has to settle: limits of some stores, or moments of the hyperparameters."""
+    if sampling.representatives is None:
+        return _of_hyperparameters
+    stores = sampling.representatives(sketch)
+
+    def of_stores(points: Array, weight: Array) -> tuple[Array, Array]:
+        conditional = sampling.conditional(stores, target.nodes(points))
+        posterior = StorePosterior(conditional, weight, {})
+        limits = np.concatenate([posterior.mean[:, :, None], posterior.quantiles(_LEVELS)], axis=2)
+        unit = np.sqrt(posterior.variance)[:, :, None]
+        return limits.ravel(), np.broadcast_to(unit, limits.shape).ravel()
+
+    return of_stores
 
 
 def _of_hyperparameters(points: Array, weight: Array) -> tuple[Array, Array]:

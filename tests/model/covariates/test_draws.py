@@ -86,6 +86,17 @@ def test_what_is_held_is_no_variable(name):
 
 
 @counts
+def test_few_stores_of_rare_events_take_more_points(name):
+    """Some of the points are beyond the range of floats, and none of them counts."""
+    data, x = DATA[name](20, 9, 3)
+    nodes = posterior(fit(name, data, covariates=x), data, covariates=x).nodes
+    assert nodes.sampler.tolist() == ["sobol"]
+    assert nodes.pareto_k[0] < 0.7
+    assert nodes.ess[0] > 5000.0
+    assert nodes.moved[0] < 0.02
+
+
+@counts
 def test_chains_take_over_where_weights_are_not_to_be_trusted(name, monkeypatch):
     data, x = DATA[name](12, 25, 2)
     found = fit(name, data, covariates=x)
