@@ -29,9 +29,9 @@ from hbpipe.model.update.sampled_stores import StorePosterior
 
 #: How far out a typical store may lie, in predictive sds.
 _FAR_OUT = 2.0
-#: Levels at which the made-up stores are looked at, at given hyperparameters, which is further in
-#: for the mixture; and the normal density at the limits of the mixture, 2.5, 50 and 97.5 %.
-_LEVELS, _WORTH = np.array([0.005, 0.5, 0.995]), np.array([0.0584, 0.3989, 0.0584])
+#: Levels at which the made-up stores are looked at, at given hyperparameters (further in for the
+#: mixture), and the normal density there.
+_LEVELS, _WORTH = np.array([0.025, 0.5, 0.975]), np.array([0.0584, 0.3989, 0.0584])
 
 #: Points with less than this share of the largest weight say nothing.
 _NEGLIGIBLE = 1e-10

@@ -194,9 +194,10 @@ def test_first_order_is_the_integral_where_the_spread_is_known(name):
     assert quick.method == "first_order"
     assert quick.nodes.curvature[0] >= 80.0
     slow = posterior(found, data, uncertainty="integrated", covariates=x)
+    # 0.08 sd, and the 0.005 to which an integral settles.
     for column in ("mean", "q0.025", "q0.5", "q0.975"):
-        assert distance(quick[column], slow[column], slow["sd"]) < 0.08
-    np.testing.assert_allclose(quick["sd"], slow["sd"], rtol=0.022)
+        assert distance(quick[column], slow[column], slow["sd"]) < 0.085
+    np.testing.assert_allclose(quick["sd"], slow["sd"], rtol=0.025)
 
 
 def pooled(name, width=3):
