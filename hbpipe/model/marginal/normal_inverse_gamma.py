@@ -246,7 +246,8 @@ def _tails(terms: _Terms, ratio: Array, log_u: Array) -> Array:
 def _log_gammas(sketch: VarianceSketch, x: Array) -> tuple[Array, Array, Array]:
     """Σ g(x; n) over the stores of each pool and its first two derivatives, (G,) each."""
     even, odd = sketch.even, sketch.odd
-    # Even n: steps from a, R(1, 2x; n/2), also between. Odd n: the half step, then R(1 + x, 2x; (n − 1)/2).
+    # Even n, and n that is not whole: steps from a, R(1, 2x; n/2). Odd n: the half step, then
+    # R(1 + x, 2x; (n − 1)/2).
     whole, after = even(np.ones_like(x), 2.0 * x), odd(1.0 + x, 2.0 * x)
     stores = odd.counts.sum(odd.counts["count"])
     half, half_x, half_x_x = _half_step(x)
