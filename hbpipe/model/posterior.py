@@ -304,14 +304,8 @@ class Posterior(Mapping[str, Array]):
     def _update(self, quantiles: float | tuple[float, ...]) -> PosteriorColumns:
         if self.closed is not None:
             return self.closed.columns(checked_levels(quantiles))
-        return update_pools(
-            self._family,
-            self.nodes,
-            self._point,
-            self._statistics,
-            self._codes,
-            quantiles=quantiles,
-        )
+        known = (self._family, self.nodes, self._point, self._statistics, self._codes)
+        return update_pools(*known, quantiles=quantiles)
 
 
 def _integrate(fits: PoolFits, *, uncertainty: str) -> AnyNodes:
