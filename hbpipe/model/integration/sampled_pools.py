@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hbpipe.errors import FitError
 from hbpipe.model.family import Array, Family
+from hbpipe.model.integration.evaluated import Evaluated
 from hbpipe.model.integration.sampled_nodes import STEP, PoolNodes, SampledNodes
 from hbpipe.model.integration.sampling import HyperTarget, Sampling, sampling_of
 from hbpipe.model.numerics.chains import draw_chains
@@ -165,19 +167,20 @@ def _integrated(
     sampling: Sampling, target: HyperTarget, density: Density, mode: Mode, sketch: Any
 ) -> PoolNodes:
     """Nodes by importance sampling, or by chains where the weights are not to be trusted."""
-    limits = _limits(sampling, target, sketch)
+    evaluated = Evaluated(target)
+    limits = _limits(sampling, evaluated, sketch)
     found = sample(density, mode, limits)
     single = _single(target, mode.point, sketch, "integrated")
     if found.pareto_k > LIMIT:
         return _by_chains(single, target, density, found)
     # Moments of the hyperparameters do not tell whether fewer points would serve the stores.
     few = found if sampling.representatives is None else shortest(found, limits)
-    points, weight = _kept(few)
+    kept, weight = _kept(few)
     return replace(
         single,
-        points=points,
+        points=few.points[kept],
         weight=weight,
-        values=target.nodes(points),
+        values={name: values[kept] for name, values in evaluated(few.points).items()},
         sampler="sobol",
         ess=found.ess,
         pareto_k=found.pareto_k,
@@ -206,16 +209,16 @@ def _by_chains(
     )
 
 
-def _kept(found: Weighted) -> tuple[Array, Array]:
-    """Points and weights without those that carry next to nothing."""
+def _kept(found: Weighted) -> tuple[NDArray[np.int64], Array]:
+    """Which points carry more than next to nothing, and their weights."""
     order = np.argsort(found.weight, kind="stable")
     little = order[np.cumsum(found.weight[order]) < _NEGLIGIBLE]
     kept = np.setdiff1d(np.arange(len(order)), little)
     weight = found.weight[kept]
-    return found.points[kept], weight / np.sum(weight)
+    return kept, weight / np.sum(weight)
 
 
-def _limits(sampling: Sampling, target: HyperTarget, sketch: Any) -> Limits:
+def _limits(sampling: Sampling, evaluated: Evaluated, sketch: Any) -> Limits:
     """Choose what has to settle: limits of some stores, or moments of the hyperparameters."""
 
     def of_hyperparameters(points: Array, weight: Array) -> tuple[Array, Array]:
@@ -228,7 +231,7 @@ def _limits(sampling: Sampling, target: HyperTarget, sketch: Any) -> Limits:
     stores = sampling.representatives(sketch)
 
     def of_stores(points: Array, weight: Array) -> tuple[Array, Array]:
-        conditional = sampling.conditional(stores, target.nodes(points))
+        conditional = sampling.conditional(stores, evaluated(points))
         posterior = StorePosterior(conditional, weight, {})
         limits = np.concatenate([posterior.mean[:, :, None], posterior.quantiles(_LEVELS)], axis=2)
         unit = np.sqrt(posterior.variance)[:, :, None]
