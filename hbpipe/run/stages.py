@@ -27,7 +27,7 @@ from hbpipe.run import audits, commits
 from hbpipe.run.due import DayPlan
 from hbpipe.run.engine import Task
 from hbpipe.run.fingerprints import makings
-from hbpipe.run.inference.covariates import check_covariates, code_covariates
+from hbpipe.run.inference.covariates import check_covariates, check_curves, code_covariates
 from hbpipe.run.inference.fit_tables import stage_fits
 from hbpipe.run.inference.fitting import find_trees, fit_on_sketches
 from hbpipe.run.inference.group_rows import stage_groups
@@ -276,6 +276,7 @@ def audit(night: Night) -> dict[str, Any]:
     found += check_size_dependence(night.fits)
     found += audits.check_posteriors(night.tallies, events)
     found += check_covariates(night.tallies, night.metrics, night.settings.audits)
+    found += check_curves({name: fit.design for name, fit in night.fits.items()})
     found += audits.check_window(window, makings(night.form, night.metrics))
     # A stage that is tried again replaces its own checks.
     night.checks = [check for check in night.checks if check.gate != "release"] + found
