@@ -27,6 +27,8 @@ from hbpipe.sections import (
     Events,
     Inference,
     LakeSettings,
+    ReleaseRetention,
+    Retention,
     Section,
     Stores,
 )
@@ -36,6 +38,7 @@ from hbpipe.setting_checks import (
     nest_faults,
     nested_metric_faults,
     pool_faults,
+    retention_faults,
 )
 from hbpipe.typed import MetricName, MetricSetting
 
@@ -45,6 +48,8 @@ __all__ = [
     "Events",
     "Inference",
     "LakeSettings",
+    "ReleaseRetention",
+    "Retention",
     "Settings",
     "Stores",
     "digest",
@@ -78,6 +83,7 @@ class Settings(Section):
     lake: LakeSettings
     cluster: Cluster = Cluster()
     audits: Audits = Audits()
+    retention: Retention = Retention()
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
     _metrics: tuple[Metric, ...] = PrivateAttr(default=())
 
@@ -90,6 +96,7 @@ class Settings(Section):
         faults += estimator_faults(inference.estimator, self._metrics)
         faults += nested_metric_faults(inference, self._metrics)
         faults += covariate_faults(self.stores.path, self._metrics)
+        faults += retention_faults(self.retention.statistics, inference, self.stores, self._metrics)
         if faults:
             raise ValueError("\n".join(faults))
         return self

@@ -408,6 +408,8 @@ def test_the_table_of_all_keys_is_drawn_from_the_schema():
 def test_every_default_of_the_schema_can_be_typed(tmp_path):
     content = yaml.safe_load(SOUND)
     for name, section in json_schema()["$defs"].items():
+        if name == "ReleaseRetention":
+            continue  # a part of retention, whose defaults hold its own
         key = "lake" if name == "LakeSettings" else name.lower()
         keys = {k: one["default"] for k, one in section["properties"].items() if "default" in one}
         content[key] = {**keys, **content.get(key, {})}

@@ -5,9 +5,12 @@ from __future__ import annotations
 from argparse import Namespace
 from datetime import date
 
-from hbpipe.commands.common import print_findings, print_json, settings_of
+from hbpipe.commands.common import WORK, print_findings, print_json, settings_of
 from hbpipe.errors import ConfigError
+from hbpipe.report.console import ConsoleObserver
+from hbpipe.report.upkeep import upkeep_text
 from hbpipe.run.night import open_lake
+from hbpipe.run.retention import maintain
 from hbpipe.run.verification.doctor import examine
 from hbpipe.run.verification.verify import verify as verify_lake
 
@@ -51,3 +54,19 @@ def doctor(arguments: Namespace) -> int:
     else:
         print_findings(findings)
     return 0 if all(finding.fine for finding in findings) else 1
+
+
+def vacuum(arguments: Namespace) -> int:
+    """Expire and delete, or show what would go; 10 for a dry run that finds something."""
+    with ConsoleObserver(arguments.quiet or arguments.json) as observer:
+        found = maintain(
+            settings_of(arguments),
+            keep_hours=arguments.keep_hours,
+            dry_run=arguments.dry_run,
+            observer=observer,
+        )
+    if arguments.json:
+        print_json(found.to_dict())
+    else:
+        print(upkeep_text(found, done=not arguments.dry_run))
+    return WORK if arguments.dry_run and found.work else 0

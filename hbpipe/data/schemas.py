@@ -152,6 +152,8 @@ RELEASES = _table(
         "repeated": _INT,
         "units": _INT,
         "pools": _INT,
+        "expired_at": _TIME,  # since when it can no longer be read; null while it can
+        "note": _TEXT,  # what upkeep has done to it, and why
     },
     key=["release"],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -30,11 +30,38 @@ _BY_AS_OF = ("hyperparameters", "fits", "posteriors", "new_stores")
 
 
 def releases(lake: Lake, environment: str) -> list[dict[str, Any]]:
-    """List the releases of an environment, oldest first."""
+    """List the releases of an environment that can be read, oldest first."""
+    return [row for row in _every(lake, environment) if not is_expired(row)]
+
+
+def is_expired(row: Mapping[str, Any]) -> bool:
+    """Tell whether retention, or a store that was forgotten, has ended a release."""
+    return row.get("expired_at") is not None
+
+
+def _every(lake: Lake, environment: str) -> list[dict[str, Any]]:
     if lake.version("releases") is None:
         return []
     rows = lake.read("releases").to_pylist()
     return [row for row in rows if row["environment"] == environment]
+
+
+def require_kept(lake: Lake, row: Mapping[str, Any]) -> None:
+    """Refuse a release that has expired: its files may be gone.
+
+    Raises
+    ------
+    LakeError
+        Says since when, why, and how to publish its day again.
+    """
+    if is_expired(row):
+        raise LakeError(
+            f"release {row['release']} expired on {row['expired_at']:%Y-%m-%d}: {row['note']}",
+            where={"lake": lake.uri},
+            expected="a release whose expired_at is null: see `hbpipe read releases`",
+            remedy=f"`hbpipe backfill --start {row['as_of']} --end {row['as_of']}` publishes its "
+            "day again, from the events as they are now",
+        )
 
 
 def current_release(
@@ -98,7 +125,7 @@ def read(
     Raises
     ------
     LakeError
-        When there is no such release, or it names no such table.
+        When there is no such release, it has expired, or it names no such table.
     """
     store = lake if isinstance(lake, Lake) else Lake(os.fspath(lake))
     if table == "releases":
@@ -120,8 +147,9 @@ def _find(lake: Lake, environment: str, release: str | None) -> dict[str, Any]:
         row = current_release(lake, environment)
         found = f"no release in environment {environment!r}"
     else:
-        named = [r for r in releases(lake, environment) if r["release"] == release]
+        named = [row for row in _every(lake, environment) if row["release"] == release]
         row, found = (named[0] if named else None), f"no release {release!r} in {environment!r}"
     if row is None:
         raise LakeError(found, where={"lake": lake.uri}, remedy="publish one with `hbpipe run`")
+    require_kept(lake, row)
     return row
