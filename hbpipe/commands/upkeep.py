@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from argparse import Namespace
 from datetime import date
+from typing import Any
 
-from hbpipe.commands.common import WORK, print_findings, print_json, settings_of
+from hbpipe.commands.common import WORK, confirm, print_findings, print_json, settings_of
 from hbpipe.errors import ConfigError
 from hbpipe.report.console import ConsoleObserver
-from hbpipe.report.upkeep import upkeep_text
+from hbpipe.report.upkeep import forget_text, upkeep_text
+from hbpipe.run.forget import forget as forget_unit
 from hbpipe.run.night import open_lake
 from hbpipe.run.retention import maintain
 from hbpipe.run.verification.doctor import examine
@@ -70,3 +72,33 @@ def vacuum(arguments: Namespace) -> int:
     else:
         print(upkeep_text(found, done=not arguments.dry_run))
     return WORK if arguments.dry_run and found.work else 0
+
+
+def forget(arguments: Namespace) -> int:
+    """Forget a unit, or show what there is of it; 3 when traces are left."""
+    settings = settings_of(arguments)
+    options: dict[str, Any] = {
+        "level": arguments.level,
+        "parents": _parents(arguments.parent),
+        "reason": arguments.reason,
+    }
+    found = forget_unit(settings, arguments.unit, dry_run=True, **options)
+    if not arguments.dry_run:
+        if not arguments.yes:
+            confirm(forget_text(found, done=False), "a unit waits to be forgotten for good")
+        found = forget_unit(settings, arguments.unit, **options)
+    if arguments.json:
+        print_json(found.to_dict())
+    else:
+        print(forget_text(found, done=not arguments.dry_run))
+    return WORK if arguments.dry_run and found.work else 0
+
+
+def _parents(given: list[str]) -> dict[str, str]:
+    parents = {}
+    for text in given:
+        level, found, value = text.partition("=")
+        if not found:
+            raise ConfigError(f"--parent {text!r}", expected="LEVEL=VALUE")
+        parents[level] = value
+    return parents

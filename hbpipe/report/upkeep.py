@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from hbpipe.report.tables import text_table
 from hbpipe.run.expiry import Expiry
+from hbpipe.run.forget import ForgetReport
 from hbpipe.run.retention import Upkeep
 
 
@@ -45,3 +46,15 @@ def _span(expiry: Expiry) -> str:
     if expiry.partitions:
         return f"{len(expiry.partitions)} day(s)"
     return f"{expiry.rows:,} row(s)"
+
+
+def forget_text(found: ForgetReport, *, done: bool) -> str:
+    """Write for a terminal what was, or would be, forgotten; the id itself is not repeated."""
+    verb = "went" if done else "would go"
+    lines = [f"{table}: {rows:,} row(s) {verb}" for table, rows in found.rows.items() if rows]
+    lines.append(f"{len(found.rewritten)} release(s) name versions without it")
+    lines += [f"  {name} expires: its results had been replaced" for name in found.expired]
+    if done:
+        lines.append(f"{found.files} file(s) deleted; no file left in the lake holds the id")
+        lines.append("The events are not touched: delete it there too.")
+    return "\n".join(lines)

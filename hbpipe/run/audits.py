@@ -7,7 +7,7 @@ stay on the old release. Every result, passed or not, becomes a row of ``audits`
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from hbpipe.config import Audits
 from hbpipe.data.aggregate import Account
 from hbpipe.data.clock import to_date
 from hbpipe.data.daily import DayResult
+from hbpipe.data.rejections import FORGOTTEN
 from hbpipe.data.schemas import AUDITS
 from hbpipe.run.ledger import DayEntry, FileEntry, Making
 
@@ -82,11 +83,20 @@ def check_day(
 ) -> list[Check]:
     """Check one day before its statistics are committed."""
     subject = to_date(result.day).isoformat()
-    found = [*_conserved(result, account, expected_rows), *_shares(account, limits)]
+    found = [
+        *_conserved(result, account, expected_rows),
+        *_shares(_without_forgotten(account, result), limits),
+    ]
     return [
         at_most("data", name, subject, value, limit, message, "fail")
         for name, value, limit, message in found
     ]
+
+
+def _without_forgotten(account: Account, result: DayResult) -> Account:
+    """Return an account in which rows of forgotten units are not held against the day."""
+    rows = sum(one.rows for one in result.rejections if one.reason == FORGOTTEN)
+    return replace(account, rejected=account.rejected - rows)
 
 
 def _conserved(

@@ -16,6 +16,7 @@ def add(verbs: Verbs) -> None:
     purpose = "check this machine, the events and the lake before the first run"
     add_verb(verbs, "upkeep", "doctor", purpose)
     _add_vacuum(verbs)
+    _add_forget(verbs)
 
 
 def _add_verify(verbs: Verbs) -> None:
@@ -41,3 +42,22 @@ def _add_vacuum(verbs: Verbs) -> None:
     vacuum.add_argument(
         "--dry-run", action="store_true", help="show what would go; exit 10 when anything would"
     )
+
+
+def _add_forget(verbs: Verbs) -> None:
+    purpose = "take a store out of every table and out of history, and prove it"
+    forget = add_verb(verbs, "upkeep", "forget", purpose)
+    forget.add_argument("unit", metavar="UNIT", help="its id")
+    forget.add_argument("--level", metavar="NAME", help="the level of the id; by default the unit")
+    forget.add_argument(
+        "--parent",
+        action="append",
+        default=[],
+        metavar="LEVEL=VALUE",
+        help="a level above it, where the id alone does not name it; may be repeated",
+    )
+    forget.add_argument("--reason", required=True, help="why, without naming it; kept in the lake")
+    forget.add_argument(
+        "--dry-run", action="store_true", help="show what would go; exit 10 when anything would"
+    )
+    forget.add_argument("--yes", action="store_true", help="do not ask")
