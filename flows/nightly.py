@@ -13,33 +13,30 @@ import logging
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
-from prefect import flow, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import FlowRun, State
-from prefect.context import FlowRunContext
+from prefect import flow, get_run_logger
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 
+from flows.due import scheduled_day, this_run
 from flows.local import embedded_server
 from flows.observer import Observers, PrefectObserver, watch, watchers
+from flows.tasks import run_as_task
 from hbpipe.config import Settings, load_settings
-from hbpipe.data.clock import Calendar, to_date, to_number
-from hbpipe.errors import EngineError, HbpipeError
+from hbpipe.data.clock import to_date
+from hbpipe.errors import HbpipeError
 from hbpipe.report.console import ConsoleObserver
 from hbpipe.report.night import NightReport
-from hbpipe.run.night import Night, open_night
+from hbpipe.run.audits import by_severity
+from hbpipe.run.due import DayPlan
+from hbpipe.run.night import open_night
 from hbpipe.run.nightly import finish, run_stage
 from hbpipe.run.stages import STAGES
-from hbpipe.run.stock import event_format
-
-#: Waits before a stage that lost its cluster is tried again.
-RETRY_DELAYS_S: list[float] = [10, 60]
 
 
 @flow(name="nightly", flow_run_name="nightly", persist_result=False)
@@ -76,74 +73,31 @@ def nightly(
     """
     settings = load_settings(config, env, overrides)
     prefect = PrefectObserver(settings.pipeline, get_run_logger())
-    observer = Observers(prefect, *watchers())
     with open_night(
         settings,
         as_of=as_of or scheduled_day(settings),
-        observer=observer,
+        observer=Observers(prefect, *watchers()),
         full_scan=full_scan,
         accept_missing=accept_missing,
     ) as night:
-        prefect.planned(_this_run().id, to_date(night.plan.as_of))
-        if night.plan.work:
-            for stage in STAGES:
-                run_as_task(stage, night)
+        prefect.name_run(this_run().id, str(to_date(night.plan.as_of)))
+        prefect.table("days", [_planned(day) for day in night.plan.days])
+        try:
+            if night.plan.work:
+                for stage in STAGES:
+                    run_as_task(stage.__name__, partial(run_stage, stage, night))
+        finally:
+            # Of a failed gate too: they say what failed.
+            prefect.table("audits", [vars(check) for check in by_severity(night.checks)])
         report = finish(night)
-    prefect.report(report.markdown(), report.hyperparameters())
+    prefect.report(report.markdown())
+    prefect.table("hyperparameters", report.hyperparameters())
     return report
 
 
-def run_as_task(stage: Callable[[Night], dict[str, Any]], night: Night) -> None:
-    """Run one stage as a Prefect task.
-
-    The task has no parameters and keeps no result, so Prefect hashes and stores nothing. Only a
-    lost worker or cluster is tried again: another attempt cannot mend events or a failed gate.
-    """
-
-    @task(
-        name=stage.__name__,
-        task_run_name=stage.__name__,
-        cache_policy=NO_CACHE,
-        persist_result=False,
-        retries=len(RETRY_DELAYS_S),
-        retry_delay_seconds=RETRY_DELAYS_S,
-        retry_condition_fn=_is_infrastructure,
-    )
-    def run() -> None:
-        run_stage(stage, night)
-
-    run()
-
-
-def _is_infrastructure(_task: Any, _run: Any, state: State[Any]) -> bool:
-    return isinstance(state.data, EngineError)
-
-
-def _this_run() -> FlowRun:
-    context = FlowRunContext.get()
-    if context is None or context.flow_run is None:
-        raise RuntimeError("only within a flow run")
-    return context.flow_run
-
-
-def scheduled_day(settings: Settings) -> date | None:
-    """Return the last business day over when this run was due, or None without a deployment.
-
-    A run that starts late, or is tried again the day after, still works for the day it was meant.
-    """
-    run = _this_run()
-    if run.deployment_id is None or run.expected_start_time is None:
-        return None
-    due = datetime.fromtimestamp(run.expected_start_time.timestamp(), UTC)
-    return last_day_over(due, event_format(settings).calendar)
-
-
-def last_day_over(instant: datetime, calendar: Calendar) -> date:
-    """Return the last business day that is over at an instant."""
-    day = instant.astimezone(ZoneInfo(calendar.timezone)).date()
-    while calendar.end_of(to_number(day)) > instant:
-        day -= timedelta(days=1)
-    return day
+def _planned(day: DayPlan) -> dict[str, Any]:
+    """Tell of a day what fits a row: how many files, not which."""
+    return {**day.to_dict(), "files": len(day.files)}
 
 
 # --- on this machine ----------------------------------------------------------------------------

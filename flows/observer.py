@@ -1,13 +1,12 @@
-"""What Prefect shows of a night: log lines, progress, a report and a table."""
+"""What Prefect shows of a run: log lines, progress, a report and tables."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import date
 from typing import Any, cast
 from uuid import UUID
 
@@ -23,6 +22,8 @@ from hbpipe.run.observe import Observer
 
 #: Progress reaches the server at most this often; every update is a request.
 UPDATE_INTERVAL_S = 2.0
+#: What a person looks through; the lake's tables have every row.
+MOST_ROWS = 500
 
 _watchers: ContextVar[tuple[Observer, ...]] = ContextVar("watchers", default=())
 
@@ -83,18 +84,27 @@ class PrefectObserver:
         """Log a line."""
         self._logger.info("%s", text)
 
-    def planned(self, flow_run_id: UUID, as_of: date) -> None:
-        """Name the run after its as-of day, which is known once the night is planned."""
+    def name_run(self, flow_run_id: UUID, days: str) -> None:
+        """Name the run after its days, which are known once it is planned."""
         with self._best_effort("the run's name"), get_client(sync_client=True) as client:
-            client.update_flow_run(flow_run_id, name=f"{self._prefix} {as_of}")
+            client.update_flow_run(flow_run_id, name=f"{self._prefix} {days}")
 
-    def report(self, markdown: str, hyperparameters: list[dict[str, Any]]) -> None:
-        """Keep the night's report and its table of hyperparameters as artifacts."""
+    def report(self, markdown: str) -> None:
+        """Keep a report as an artifact."""
         with self._best_effort("the report"):
             create_markdown_artifact(markdown, key=f"{self._prefix}-report")
-        if hyperparameters:
-            with self._best_effort("the hyperparameters"):
-                create_table_artifact(hyperparameters, key=f"{self._prefix}-hyperparameters")
+
+    def table(self, name: str, rows: Sequence[dict[str, Any]]) -> None:
+        """Keep rows as an artifact; where there are very many, the first of them."""
+        if not rows:
+            return
+        more = len(rows) - MOST_ROWS
+        with self._best_effort(f"the table {name}"):
+            create_table_artifact(
+                list(rows[:MOST_ROWS]),
+                key=f"{self._prefix}-{name}",
+                description=f"{name}: the first {MOST_ROWS} of {len(rows)}" if more > 0 else name,
+            )
 
     def _move(self, stage: str, percent: float, description: str) -> None:
         if stage in self._bars:

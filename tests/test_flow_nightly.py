@@ -18,6 +18,7 @@ from typing import Any
 
 import cloudpickle
 import pytest
+from prefect import flow, get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
@@ -26,12 +27,18 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.flow_engine import run_flow
 from prefect.states import Scheduled
 
+import flows.due
 import flows.nightly
 import flows.observer
+import flows.tasks
+from flows.due import last_day_over
 from flows.local import embedded_server
-from flows.nightly import last_day_over, nightly
+from flows.nightly import nightly
 from hbpipe.data.clock import Calendar, to_number
 from hbpipe.errors import EngineError, GateError
+from hbpipe.run.audits import Check
+from hbpipe.run.due import DayPlan
+from hbpipe.run.ledger import DayEntry
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -48,7 +55,15 @@ class FakeNight:
 
     @property
     def plan(self) -> Any:
-        return SimpleNamespace(work=self.work, as_of=to_number(self.as_of or date(2026, 3, 1)))
+        as_of = to_number(self.as_of or date(2026, 3, 1))
+        entry = DayEntry(as_of, "begun", "missing", "", "", "")
+        days = (DayPlan(as_of, "missing", ("a.parquet", "b.parquet"), 40, entry),)
+        return SimpleNamespace(work=self.work, as_of=as_of, days=days if self.work else ())
+
+    @property
+    def checks(self) -> list[Check]:
+        seen = [("unknown", "pass"), ("rejected_share", "fail"), ("drift", "warn")]
+        return [Check("data", name, "day", status, 0, 0, "") for name, status in seen]
 
     def report(self) -> Any:
         return SimpleNamespace(
@@ -91,11 +106,11 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[FakeNight]]:
         settings = SimpleNamespace(pipeline=pipeline)
         form = SimpleNamespace(calendar=Calendar("Europe/Paris", day_start=120))
         monkeypatch.setattr(flows.nightly, "load_settings", lambda *_: settings)
-        monkeypatch.setattr(flows.nightly, "event_format", lambda _: form)
+        monkeypatch.setattr(flows.due, "event_format", lambda _: form)
         monkeypatch.setattr(flows.nightly, "open_night", open_night)
         monkeypatch.setattr(flows.nightly, "finish", FakeNight.report)
         monkeypatch.setattr(flows.nightly, "STAGES", (aggregate, release))
-        monkeypatch.setattr(flows.nightly, "RETRY_DELAYS_S", [0, 0])
+        monkeypatch.setattr(flows.tasks, "RETRY_DELAYS_S", [0, 0])
         return opened
 
     return install
@@ -115,6 +130,12 @@ def artifacts(key: str) -> list[Any]:
         )
 
 
+def rows(key: str) -> list[dict[str, Any]]:
+    (table,) = artifacts(key)
+    found: list[dict[str, Any]] = json.loads(table.data)
+    return found
+
+
 def test_a_night_runs_its_stages_in_order_and_leaves_a_report(fake: Any) -> None:
     (opened, report) = fake("whole_night"), nightly("any.yaml", as_of=date(2026, 1, 28))
 
@@ -122,8 +143,10 @@ def test_a_night_runs_its_stages_in_order_and_leaves_a_report(fake: Any) -> None
     assert report.calls == ["aggregate", "release"]
     assert the_run("whole-night 2026-01-28").state_name == "Completed"
     assert [found.data for found in artifacts("whole-night-report")] == ["# aggregate release"]
-    (table,) = artifacts("whole-night-hyperparameters")
-    assert json.loads(table.data) == [{"chain_id": "north", "alpha": 5.0}]
+    assert rows("whole-night-hyperparameters") == [{"chain_id": "north", "alpha": 5.0}]
+    planned = {"day": "2026-01-28", "reason": "missing", "files": 2, "rows": 40}
+    assert rows("whole-night-days") == [planned]
+    assert [check["status"] for check in rows("whole-night-audits")] == ["fail", "warn", "pass"]
     assert [found.data for found in artifacts("whole-night-release")] == [100.0]
 
 
@@ -133,6 +156,18 @@ def test_nothing_to_do_runs_no_stage_and_still_reports(fake: Any) -> None:
     assert opened[0].calls == []
     assert the_run("idle 2026-03-01").state_name == "Completed"
     assert len(artifacts("idle-report")) == 1
+    assert artifacts("idle-days") == []
+
+
+def test_a_table_of_very_many_rows_is_cut() -> None:
+    @flow
+    def tell() -> None:
+        observer = flows.observer.PrefectObserver("many", get_run_logger())
+        observer.table("pools", [{"pool": number} for number in range(501)])
+
+    tell()
+    assert len(rows("many-pools")) == 500
+    assert artifacts("many-pools")[0].description == "pools: the first 500 of 501"
 
 
 def test_a_lost_cluster_is_tried_again(fake: Any) -> None:
@@ -158,6 +193,7 @@ def test_what_another_attempt_cannot_mend_is_not_tried_again(fake: Any, error: E
     assert opened[0].calls == ["aggregate"]
     assert the_run(f"{name} 2026-03-01").state_name == "Failed"
     assert artifacts(f"{name}-report") == []
+    assert rows(f"{name}-audits")[0]["name"] == "rejected_share", "what failed comes first"
 
 
 def test_prefects_own_troubles_do_not_end_a_night(

@@ -90,7 +90,7 @@ class NightReport:
         for row in self.pools:
             rest = {name: value for name, value in row.items() if name != "metric"}
             found.setdefault(row["metric"], []).extend(rows_by_term(rest))
-        return found
+        return {metric: _without_idle_drift(rows) for metric, rows in found.items()}
 
     def _story(self) -> str:
         lines = []
@@ -106,6 +106,13 @@ class NightReport:
         lines.append(f"Rows: {counts}.")
         lines += [f"Note: {note}" for note in self.notes]
         return "\n".join(lines)
+
+
+def _without_idle_drift(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave the column ``drift`` out where no earlier release gives it a value."""
+    if any(row.get("drift") is not None for row in rows):
+        return rows
+    return [{name: row[name] for name in row if name != "drift"} for row in rows]
 
 
 def rows_by_term(record: dict[str, Any]) -> list[dict[str, Any]]:
@@ -150,8 +157,8 @@ def _pools(lake: Lake, row: dict[str, Any]) -> list[dict[str, Any]]:
         record = records.get(_pool_key(found, levels), {})
         record[found["parameter"]] = found["value"]
     for key, fit in fits.items():
-        record = {"stores": fit["n_groups"], "method": fit["method"], "status": fit["status"]}
-        records[key] |= record
+        records[key] |= {"stores": fit["n_groups"]}
+        records[key] |= {name: fit[name] for name in ("method", "status", "drift")}
     return list(records.values())
 
 
