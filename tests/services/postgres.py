@@ -125,9 +125,7 @@ def _missing() -> str | None:
         try:
             pwd.getpwnam("postgres")
         except KeyError:
-            return (
-                f"{getpass.getuser()} needs a user postgres to run PostgreSQL as: useradd postgres"
-            )
+            return "PostgreSQL does not run as root: make a user for it, useradd postgres"
     return None
 
 

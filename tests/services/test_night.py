@@ -150,10 +150,20 @@ def test_its_artifacts_are_read_back(stack: Stack, night: FlowRun) -> None:
     pools = json.loads(found["chain-metrics-hyperparameters"])
     assert {row["metric"] for row in pools} == {"conversion", "basket_value", "orders"}
     assert all("drift" in row for row in pools)
-    assert [row["reason"] for row in json.loads(found["chain-metrics-days"])] == ["missing"] * 5
+    days = json.loads(found["chain-metrics-days"])
+    assert {row["reason"] for row in days} == {"missing"}
+    assert days[-1]["day"] == "2026-01-04"
     assert "fail" not in {row["status"] for row in json.loads(found["chain-metrics-audits"])}
     stages = ("aggregate", "fit", "update", "audit", "release")
     assert [found[f"chain-metrics-{stage}"] for stage in stages] == [100.0] * 5
+
+
+def test_the_audit_recounts_and_publishes_its_findings(stack: Stack, night: FlowRun) -> None:
+    run = run_deployment(stack, "audit/prod", datetime(2026, 1, 5, 6, 30, tzinfo=PARIS))
+    assert run.name == "chain-metrics audit 2026-01-04"
+    findings = json.loads(artifacts_of(stack, run)["chain-metrics-findings"])
+    assert findings
+    assert all(finding["fine"] for finding in findings)
 
 
 def test_the_next_night_runs_without_the_server(stack: Stack, night: FlowRun) -> None:
