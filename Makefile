@@ -73,7 +73,7 @@ test: $(INSTALLED)  ## Run the tests
 
 test-services: $(INSTALLED)  ## Run a night on PostgreSQL, a Prefect server and a Dask cluster, as processes
 	@$(BIN)/python tests/services/postgres.py
-	$(BIN)/python -m pytest --numprocesses=0 -m services tests/services
+	$(BIN)/python -m pytest --numprocesses=0 --exitfirst -m services tests/services
 
 test-reference: $(INSTALLED)  ## Compare with other software's answers (REFERENCE=folder)
 	@test -d '$(REFERENCE)' || { \

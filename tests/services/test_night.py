@@ -8,11 +8,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -45,7 +49,9 @@ def prefect(stack: Stack) -> Iterator[SyncPrefectClient]:
         yield client
 
 
-def run_deployment(stack: Stack, name: str, due: datetime, **parameters: Any) -> FlowRun:
+def run_deployment(
+    stack: Stack, name: str, due: datetime, *, state: str = "Completed", **parameters: Any
+) -> FlowRun:
     """Let a deployment run as if its schedule had asked for it at ``due``, and wait for the end."""
     with prefect(stack) as client:
         deployment = client.read_deployment_by_name(name)
@@ -58,7 +64,7 @@ def run_deployment(stack: Stack, name: str, due: datetime, **parameters: Any) ->
             return found if found.state is not None and found.state.is_final() else None
 
         found = wait_for(f"end of {name}", ended, stack.worker, stack.server)
-    assert found.state_name == "Completed", f"{found.state}\n{stack.worker.said()[-8000:]}"
+    assert found.state_name == state, f"{found.state}\n{stack.worker.said()[-8000:]}"
     return found
 
 
@@ -68,6 +74,33 @@ def artifacts_of(stack: Stack, run: FlowRun) -> dict[str, Any]:
     with prefect(stack) as client:
         found = client.read_artifacts(artifact_filter=of_run)
     return {str(artifact.key): artifact.data for artifact in found}
+
+
+@dataclass
+class Listener:
+    """What takes notifications: an address, and the bodies that came there."""
+
+    address: str
+    heard: list[dict[str, Any]]
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    heard: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield Listener(f"http://127.0.0.1:{server.server_port}/hook", heard)
+        server.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +197,28 @@ def test_the_audit_recounts_and_publishes_its_findings(stack: Stack, night: Flow
     findings = json.loads(artifacts_of(stack, run)["chain-metrics-findings"])
     assert findings
     assert all(finding["fine"] for finding in findings)
+
+
+def test_a_run_that_fails_is_told(
+    stack: Stack, night: FlowRun, tmp_path: Path, listener: Listener
+) -> None:
+    secret = tmp_path / "webhook"
+    secret.write_text(listener.address)
+    command = [sys.executable, "-m", "flows.alerts", "--webhook", f"file:{secret}"]
+    environment = {
+        "PREFECT_API_URL": stack.api,
+        "PREFECT_API_AUTH_STRING": stack.auth,
+        "PREFECT_HOME": str(tmp_path),
+    }
+    subprocess.run(command, cwd=ROOT, env={**PLAIN, **environment}, check=True, timeout=240)
+    due = datetime(2026, 1, 20, 4, 15, tzinfo=PARIS)
+    run = run_deployment(stack, "nightly/prod", due, state="Failed")
+    told = wait_for("notification", lambda: next(iter(listener.heard), None), stack.server)
+    assert told["text"].startswith(f"hbpipe: {run.name} Failed")
+    assert "no events of 2026-01-19 or later have arrived" in told["text"]
+    with prefect(stack) as client:
+        names = sorted(automation.name for automation in client.read_automations())
+    assert names == ["hbpipe: end runs that fell silent", "hbpipe: tell of bad ends"]
 
 
 def test_the_next_night_runs_without_the_server(stack: Stack, night: FlowRun) -> None:
