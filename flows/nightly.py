@@ -33,7 +33,6 @@ from hbpipe.errors import HbpipeError
 from hbpipe.report.console import ConsoleObserver
 from hbpipe.report.night import NightReport
 from hbpipe.run.audits import by_severity
-from hbpipe.run.due import DayPlan
 from hbpipe.run.night import open_night
 from hbpipe.run.nightly import finish, run_stage
 from hbpipe.run.stages import STAGES
@@ -81,7 +80,7 @@ def nightly(
         accept_missing=accept_missing,
     ) as night:
         prefect.name_run(this_run().id, str(to_date(night.plan.as_of)))
-        prefect.table("days", [_planned(day) for day in night.plan.days])
+        prefect.days(night.plan.days)
         try:
             if night.plan.work:
                 for stage in STAGES:
@@ -93,11 +92,6 @@ def nightly(
     prefect.report(report.markdown())
     prefect.table("hyperparameters", report.hyperparameters())
     return report
-
-
-def _planned(day: DayPlan) -> dict[str, Any]:
-    """Tell of a day what fits a row: how many files, not which."""
-    return {**day.to_dict(), "files": len(day.files)}
 
 
 # --- on this machine ----------------------------------------------------------------------------

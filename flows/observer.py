@@ -18,6 +18,7 @@ from prefect.artifacts import (
 )
 from prefect.client.orchestration import get_client
 
+from hbpipe.run.due import DayPlan
 from hbpipe.run.observe import Observer
 
 #: Progress reaches the server at most this often; every update is a request.
@@ -93,6 +94,10 @@ class PrefectObserver:
         """Keep a report as an artifact."""
         with self._best_effort("the report"):
             create_markdown_artifact(markdown, key=f"{self._prefix}-report")
+
+    def days(self, days: Sequence[DayPlan]) -> None:
+        """Keep the days of a plan: why each is due, from how many files and rows."""
+        self.table("days", [{**day.to_dict(), "files": len(day.files)} for day in days])
 
     def table(self, name: str, rows: Sequence[dict[str, Any]]) -> None:
         """Keep rows as an artifact; where there are very many, the first of them."""

@@ -20,7 +20,7 @@ STOP_TIMEOUT_S = 20.0
 
 
 def main(user: str, *command: str) -> int:
-    """Run the command; returns its exit code."""
+    """Run the command; returns its exit code, as a shell does of one that a signal ended."""
     rights = {} if user == "-" else {"user": user, "group": user, "extra_groups": []}
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **rights)
     # The group hears of the end through standard input alone.
@@ -29,7 +29,7 @@ def main(user: str, *command: str) -> int:
     threading.Thread(target=_end, args=(process,), daemon=True).start()
     code = process.wait()
     _signal(process.pid, signal.SIGKILL)  # what the command left behind
-    return code
+    return code if code >= 0 else 128 - code
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
