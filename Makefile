@@ -15,6 +15,8 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check
 # Also as constraints: pip 23 does not see that the pin of a package holds with its extras too.
 LOCKED := $(PIP) --require-hashes --requirement requirements.lock --constraint requirements.lock
 INSTALLED := $(VENV)/installed
+# Packages for Linux on ARM lack it; there it is the system's.
+SHELLCHECK = $(or $(wildcard $(BIN)/shellcheck),shellcheck)
 
 ON_A_GRID := normal,normal_known_variance,beta_binomial,gamma_poisson
 SAMPLED := normal_regression,normal_inverse_gamma
@@ -96,7 +98,7 @@ lint: $(INSTALLED)  ## Check style, types and layout; infra/ too, without a cont
 	$(BIN)/hadolint infra/Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec infra/compose.yaml
 	$(BIN)/yamllint --strict .yamllint configs infra
-	$(BIN)/shellcheck .ci/run infra/*.sh
+	$(SHELLCHECK) .ci/run infra/*.sh
 
 format: $(INSTALLED)  ## Mend style where that is safe
 	$(BIN)/ruff check --fix

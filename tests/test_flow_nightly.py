@@ -27,6 +27,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.flow_engine import run_flow
 from prefect.states import Scheduled
 
+import flows.alerts
 import flows.due
 import flows.nightly
 import flows.observer
@@ -239,6 +240,19 @@ def test_the_servers_scheduler_schedules(fake: Any) -> None:
         client.delete_deployment(deployment)
     assert due, "the scheduler made no run"
     assert {run.state_name for run in due} == {"Scheduled"}
+
+
+def test_automations_are_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    webhook = tmp_path / "webhook"
+    webhook.write_text("http://127.0.0.1:9/hook")
+    for _ in range(2):
+        assert flows.alerts.main(["--webhook", f"file:{webhook}"]) == 0
+    with get_client(sync_client=True) as client:
+        made = {automation.name: automation for automation in client.read_automations()}
+        assert len(client.read_automations()) == len(made) == 2
+    assert all("prefect.tag.hbpipe" in str(one.trigger.match_related) for one in made.values())
+    assert flows.alerts.main(["--webhook", "env:NO_SUCH_VARIABLE"]) == 2
+    assert "NO_SUCH_VARIABLE, which is not set" in capsys.readouterr().err
 
 
 def test_the_flow_can_be_handed_to_the_process_that_serves_it() -> None:
