@@ -96,7 +96,8 @@ class Statistic:
     by inverse variance). ``shape`` has the lengths of the axes after that of the stores.
     ``lowest``, ``exclusive`` and ``at_most`` are as in :class:`Role`. ``absent`` is the value
     that says "this store has no data" and may be the only infinite one. ``needs`` names another
-    statistic without which this one must be zero (no count without exposure).
+    statistic without which this one must be zero (no count without exposure): where that is not
+    above ``needs_above`` (no squares about the mean of one value).
     """
 
     name: str
@@ -108,6 +109,7 @@ class Statistic:
     at_most: str | None = None
     absent: float = 0.0
     needs: str | None = None
+    needs_above: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -231,6 +233,8 @@ class Family:
     log_no_pooling: Callable[[Any, Array], Array] | None = None
     #: The statistic that counts the observations behind a raw value; None: events stand in.
     sample_size: str | None = None
+    #: Whether the next observation may be of size 0: no trials, but not the mean of no values.
+    empty_exposure: bool = True
     #: Whether a sketch is far smaller than its stores; where not, its rows stay where they are.
     compresses: bool = True
     #: statistics -> each store's own estimate, (J,) or (J, P); None where ``geometry`` gives it.

@@ -65,7 +65,7 @@ class PoolNodes:
     @property
     def converged(self) -> bool:
         """Whether the nodes are to be trusted: not where chains disagree."""
-        return not self.r_hat > R_HAT_LIMIT
+        return self.sampler != "nuts" or self.r_hat <= R_HAT_LIMIT
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,9 @@ def sample_pools(
         one = sketch.select(np.array([pool]))
         try:
             if known or not usable[pool]:
-                target = sampling.target(one, None, held[pool], estimate[pool])
+                # Of data that determine nothing the estimate is all that there is.
+                given = held[pool] if usable[pool] else estimate[pool]
+                target = sampling.target(one, None, given, estimate[pool])
                 method = "plug_in" if known else "unidentified"
                 pools.append(_single(target, target.start, one, method))
             else:

@@ -7,7 +7,6 @@ from typing import Protocol
 
 import numpy as np
 
-from hbpipe.errors import FitError
 from hbpipe.model.family import Array
 from hbpipe.model.numerics.chains import R_HAT_LIMIT, draw_chains
 from hbpipe.model.numerics.importance import Limits, fitted, sample, tempered
@@ -54,6 +53,8 @@ class Drawn:
         ``sobol``, ``nuts``, or ``none`` where nothing was left to integrate.
     ess, pareto_k
         Effective number of points; k̂ of the weights of importance sampling.
+    r_hat
+        Of chains: the largest split R̂ of a variable.
     """
 
     points: Array
@@ -61,10 +62,18 @@ class Drawn:
     sampler: str
     ess: float
     pareto_k: float
+    r_hat: float = np.nan
+
+    @property
+    def converged(self) -> bool:
+        """Whether the points are to be trusted: not where chains disagree."""
+        return self.sampler != "nuts" or self.r_hat <= R_HAT_LIMIT
 
 
 def draw(target: Target, limits: Limits) -> Drawn:
     """Integrate by importance sampling, or by chains where its weights are not to be trusted.
+
+    Chains that disagree in the end raise nothing: see ``Drawn.converged``.
 
     Parameters
     ----------
@@ -72,11 +81,6 @@ def draw(target: Target, limits: Limits) -> Drawn:
         The posterior density; without free variables there is one point.
     limits
         What has to settle.
-
-    Raises
-    ------
-    FitError
-        If not even the chains agree.
     """
     if not target.names:
         return Drawn(np.zeros((1, 0)), np.ones(1), "none", 1.0, 0.0)
@@ -88,14 +92,7 @@ def draw(target: Target, limits: Limits) -> Drawn:
     place = (np.arange(_CHAINS) + 0.5) / _CHAINS
     begin = np.searchsorted(np.cumsum(tempered(found)), place)
     chains = draw_chains(density, found.points[begin], fitted(found).root)
-    if not chains.agree:
-        raise FitError(
-            "the posterior of the hyperparameters could not be integrated: its Markov chains "
-            "disagree",
-            where={"r_hat": round(chains.r_hat, 3)},
-            expected=f"a split R-hat of at most {R_HAT_LIMIT}",
-            remedy="give proper hyperpriors with lighter tails, or leave a level out",
-        )
     draws = chains.draws.reshape(-1, chains.draws.shape[2])
     points = draws[:: max(1, -(-len(draws) // _DRAWS))]
-    return Drawn(points, np.full(len(points), 1.0 / len(points)), "nuts", chains.ess, k)
+    weight = np.full(len(points), 1.0 / len(points))
+    return Drawn(points, weight, "nuts", chains.ess, k, chains.r_hat)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,9 +92,8 @@ def update_pools(
     PosteriorColumns
     """
     pools, levels = np.asarray(pools), checked_levels(quantiles)
+    amount = None if exposure is None else checked_exposure(exposure, len(pools), family)
     if isinstance(nodes, SampledNodes):
-        width = family.exposure_width
-        amount = None if exposure is None else checked_exposure(exposure, len(pools), width)
         columns = update_sampled(family, nodes, hyperparameters, statistics, pools, levels, amount)
         return PosteriorColumns(**columns, method=nodes.method[pools])
     geometry = geometry_of(family)
@@ -114,8 +112,8 @@ def update_pools(
             )
     _plug_in(family, nodes, hyperparameters, statistics, pools, levels, out)
     predictive: tuple[Array | None, Array | None] = (None, None)
-    if exposure is not None:
-        predictive = _predict(geometry, out["mean"], out["sd"] ** 2, noise, exposure)
+    if amount is not None:
+        predictive = _predict(geometry, out["mean"], out["sd"] ** 2, noise, amount)
     return PosteriorColumns(
         **out,
         method=nodes.method[pools],
@@ -238,10 +236,9 @@ def _plug_in(
 
 
 def _predict(
-    geometry: Geometry, mean: Array, variance: Array, noise: Array, exposure: Any
+    geometry: Geometry, mean: Array, variance: Array, noise: Array, amount: Array
 ) -> tuple[Array, Array]:
     """Moments of the next observation: E and Var of N successes, a count, or a mean of N."""
-    amount = checked_exposure(exposure, len(mean))
     v0, v1, v2 = geometry.variance
     if geometry.law is NORMAL:
         own = noise / amount if geometry.has_noise else amount
