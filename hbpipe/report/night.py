@@ -17,6 +17,8 @@ from hbpipe.report.tables import markdown_table, text_table
 from hbpipe.run.releases import RELEASED, read
 
 _SHOWN = 10
+#: What the tables of a metric leave out: its own name, and what a first night has not.
+_UNTOLD = ("metric", "drift")
 _OF_A_TERM = re.compile(r"(\w+)\[([^,\]]+)\]")
 
 
@@ -88,9 +90,9 @@ class NightReport:
         """Return the pools' records by metric, without the metric's name in each."""
         found: dict[str, list[dict[str, Any]]] = {}
         for row in self.pools:
-            rest = {name: value for name, value in row.items() if name != "metric"}
+            rest = {name: value for name, value in row.items() if name not in _UNTOLD}
             found.setdefault(row["metric"], []).extend(rows_by_term(rest))
-        return {metric: _without_idle_drift(rows) for metric, rows in found.items()}
+        return found
 
     def _story(self) -> str:
         lines = []
@@ -106,13 +108,6 @@ class NightReport:
         lines.append(f"Rows: {counts}.")
         lines += [f"Note: {note}" for note in self.notes]
         return "\n".join(lines)
-
-
-def _without_idle_drift(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Leave the column ``drift`` out where no earlier release gives it a value."""
-    if any(row.get("drift") is not None for row in rows):
-        return rows
-    return [{name: row[name] for name in row if name != "drift"} for row in rows]
 
 
 def rows_by_term(record: dict[str, Any]) -> list[dict[str, Any]]:
