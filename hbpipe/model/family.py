@@ -27,7 +27,7 @@ from hbpipe.model.declarations import Degeneracy, Description, Pearson, Regressi
 if TYPE_CHECKING:
     from hbpipe.model.dispersion import Dispersion
     from hbpipe.model.geometry import Geometry
-    from hbpipe.model.integration.sampling import Sampling
+    from hbpipe.model.integration.sampling import StoreUpdate
     from hbpipe.model.named import NamedSpace
     from hbpipe.model.nested.messages import Message
 
@@ -245,13 +245,14 @@ class Family:
     geometry: Geometry | None = None
     #: How totals vary over days or clusters of events; None where overdispersion is not measured.
     dispersion: Dispersion | None = None
-    #: What it needs for more than two hyperparameters, in place of ``geometry``.
-    sampling: Sampling | None = None
+    #: What more than two hyperparameters need: a ``Sampling`` in place of ``geometry``, or with
+    #: covariates beside it how stores are updated.
+    sampling: StoreUpdate | None = None
     #: Its named hyperparameters as formulas, for hyperpriors; a ``geometry`` has its own.
     named: NamedSpace | None = None
-    #: (specification, sketch, names that are held) -> compiled hyperprior, with ``select``, where
-    #: formulas of single parameters do not suffice.
-    hyperprior: Callable[[Any, Any, frozenset[str]], Any] | None = None
+    #: (specification, sketch, held coordinates (D,), NaN where free) -> compiled hyperprior, with
+    #: ``select``, where formulas of single parameters do not suffice.
+    hyperprior: Callable[[Any, Any, Array], Any] | None = None
     #: P, the number of coefficients or classes of a store's θ; None where θ is one number.
     size: int | None = None
     #: P -> the same family with that many; a record stands for one size.

@@ -6,7 +6,7 @@ from scipy import stats
 
 import hbpipe
 from hbpipe.errors import FitError
-from hbpipe.model.nested import sampling as nested_sampling
+from hbpipe.model.integration import drawing
 from hbpipe.model.nesting import integrate_nested
 from hbpipe.model.numerics import chains
 
@@ -144,17 +144,17 @@ def test_where_importance_sampling_fails_chains_take_over(monkeypatch):
         return hbpipe.posterior(fit, stores, nesting=nesting)
 
     expected = posterior()
-    monkeypatch.setattr(nested_sampling, "LIMIT", -10.0)
+    monkeypatch.setattr(drawing, "LIMIT", -10.0)
     for name, value in (("_FIRST", 30), ("_WINDOWS", (40,)), ("_LENGTH", 120), ("ENOUGH", 100.0)):
         monkeypatch.setattr(chains, name, value)
-    for module in (chains, nested_sampling):
+    for module in (chains, drawing):
         monkeypatch.setattr(module, "R_HAT_LIMIT", 1.1)
     found = posterior()
     assert expected.groups.drawn.sampler == "sobol"
     assert found.groups.drawn.sampler == "nuts"
     for name in ("mean", "sd", "q0.025", "q0.975"):
         np.testing.assert_allclose((found[name] - expected[name]) / expected["sd"], 0.0, atol=0.2)
-    for module in (chains, nested_sampling):
+    for module in (chains, drawing):
         monkeypatch.setattr(module, "R_HAT_LIMIT", 0.5)
     monkeypatch.setattr(chains, "_TIMES", 1)
     with pytest.raises(FitError, match="Markov chains disagree"):

@@ -8,7 +8,6 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from hbpipe.model.covariates.nodes import CoefficientNodes
 from hbpipe.model.family import Array, Codes
 from hbpipe.model.integration.nodes import Nodes
 from hbpipe.model.numerics.chains import R_HAT_LIMIT
@@ -134,4 +133,4 @@ class SampledNodes:
 
 
 #: What ``integrate_pools`` gives, by the family.
-AnyNodes: TypeAlias = Nodes | CoefficientNodes | SampledNodes
+AnyNodes: TypeAlias = Nodes | SampledNodes

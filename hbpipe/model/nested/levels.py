@@ -14,8 +14,8 @@ from hbpipe.model.distributions.laws import NORMAL
 from hbpipe.model.distributions.mixture import Mixture
 from hbpipe.model.family import Array, Codes
 from hbpipe.model.geometry import geometry_of
+from hbpipe.model.integration.drawing import Drawn
 from hbpipe.model.integration.nodes import Nodes
-from hbpipe.model.nested.sampling import Drawn
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hbpipe.model.family import Array, Family
 from hbpipe.model.geometry import LOCATION, SPREAD, geometry_of
 from hbpipe.model.integrate import FIRST_ORDER_CURVATURE
+from hbpipe.model.integration.drawing import Drawn
 from hbpipe.model.integration.nodes import Nodes, combine_pools, single_nodes
 from hbpipe.model.nested.levels import NestedNodes
 from hbpipe.model.nested.pool_grids import PoolGrids
@@ -26,7 +27,7 @@ from hbpipe.model.nested.pools import (
     law_at,
     weigh,
 )
-from hbpipe.model.nested.sampling import Drawn, draw
+from hbpipe.model.nested.sampling import draw
 from hbpipe.model.numerics import jets
 from hbpipe.model.numerics.importance import Limits
 

@@ -10,9 +10,9 @@ import numpy as np
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Family
 from hbpipe.model.geometry import LOCATION, geometry_of
+from hbpipe.model.integration.drawing import Drawn
 from hbpipe.model.nested.pooled_nodes import PooledTarget
 from hbpipe.model.nested.pools import LOG_SD, coefficients_for, features, weigh
-from hbpipe.model.nested.sampling import Drawn
 from hbpipe.model.nested.target import NestedTarget
 from hbpipe.model.nesting import NestedFits
 

@@ -17,8 +17,8 @@ from hbpipe.model.covariates.design import Design
 from hbpipe.model.estimation.delta import standard_deviations
 from hbpipe.model.family import Array, Family
 from hbpipe.model.geometry import geometry_of
+from hbpipe.model.integration.drawing import Drawn
 from hbpipe.model.integration.sampled_nodes import AnyNodes, PoolNodes, SampledNodes
-from hbpipe.model.nested.sampling import Drawn
 from hbpipe.model.update.pools import update_pools
 from hbpipe.run import commits
 from hbpipe.run.inference.covariates import told

@@ -20,9 +20,9 @@ from hbpipe.data.quantities import Metric
 from hbpipe.errors import FitError
 from hbpipe.model.family import Array, Codes
 from hbpipe.model.fit import fit_pools
+from hbpipe.model.integration.drawing import Drawn
 from hbpipe.model.integration.nodes import Nodes, combine_pools
 from hbpipe.model.nested.levels import NestedNodes
-from hbpipe.model.nested.sampling import Drawn
 from hbpipe.model.nested.weights import group_weights
 from hbpipe.model.nesting import NestedFits, fit_nested, integrate_nested, own_values
 from hbpipe.model.overdispersion import Overdispersion
