@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nights import lake_of, night, settings_for, write_config, write_days
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 from flows.audit import audit
 from hbpipe.errors import GateError
+from tests.nights import lake_of, night, settings_for, write_config, write_days
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

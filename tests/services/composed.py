@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from services.processes import ROOT
+
+from tests.services.processes import ROOT
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "infra/compose.yaml").read_text("utf-8"))
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from services.composed import command_of, environment_of, write_secrets
-from services.postgres import Database, postgres
-from services.processes import Running, free_port, healthy, running, wait_for
 
 from hbpipe.run.simulate import simulate_events
+from tests.services.composed import command_of, environment_of, write_secrets
+from tests.services.postgres import Database, postgres
+from tests.services.processes import Running, free_port, healthy, running, wait_for
 
 FIRST_DAY = date(2026, 1, 1)
 DAYS = 5

@@ -48,7 +48,7 @@ class Database:
 @contextmanager
 def postgres(folder: Path, user: str, password: str, name: str) -> Iterator[Database]:
     """Make a cluster with one user and one database, and serve it until the end."""
-    from services.processes import free_port, running, wait_for
+    from tests.services.processes import free_port, running, wait_for
 
     # Whoever owns it must reach it, and folders of tests are closed to all but their user.
     with tempfile.TemporaryDirectory(prefix="hbpipe-postgres-") as data:

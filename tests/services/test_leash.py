@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from services import postgres
+
+from tests.services import postgres
 
 LEASH = [sys.executable, str(Path(__file__).parent / "leash.py"), "-"]
 

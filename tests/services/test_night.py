@@ -32,10 +32,10 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from prefect.states import Scheduled
-from services.conftest import Stack
-from services.processes import PLAIN, ROOT, wait_for
 
 import hbpipe
+from tests.services.conftest import Stack
+from tests.services.processes import PLAIN, ROOT, wait_for
 
 pytestmark = pytest.mark.services
 
