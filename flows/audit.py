@@ -5,7 +5,6 @@ The checks are those of ``hbpipe verify``; they read, and change nothing.
 
 # Annotations are not postponed here, as in nightly.py.
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Annotated
 
@@ -14,6 +13,7 @@ from pydantic import Field
 
 from flows.due import this_run
 from flows.observer import PrefectObserver
+from flows.parameters import Config, Env, Overrides, Told
 from flows.tasks import run_as_task
 from hbpipe.config import load_settings
 from hbpipe.errors import GateError
@@ -24,23 +24,14 @@ from hbpipe.run.verification.verify import verify
 
 @flow(name="audit", flow_run_name="audit", persist_result=False)
 def audit(
-    config: str,
-    env: str | None = None,
-    sample: Annotated[int, Field(ge=1)] = 3,
-    overrides: Sequence[str] = (),
+    config: Config,
+    env: Env = None,
+    sample: Annotated[
+        int, Field(ge=1), Told("how many days are recounted, evenly spread over all")
+    ] = 3,
+    overrides: Overrides = (),
 ) -> None:
     """Verify the current release, and recount some days from the raw files.
-
-    Parameters
-    ----------
-    config
-        The settings file.
-    env
-        The overlay ``env/NAME.yaml`` beside it.
-    sample
-        How many days are recounted, evenly spread over those that are done.
-    overrides
-        ``section.key=value`` strings.
 
     Raises
     ------

@@ -18,7 +18,7 @@ from contextlib import contextmanager, nullcontext
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow, get_run_logger
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME
@@ -26,6 +26,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 from flows.due import scheduled_day, this_run
 from flows.local import embedded_server
 from flows.observer import Observers, PrefectObserver, watch, watchers
+from flows.parameters import Config, Env, Overrides, Told
 from flows.tasks import run_as_task
 from hbpipe.config import Settings, load_settings
 from hbpipe.data.clock import to_date
@@ -40,30 +41,20 @@ from hbpipe.run.stages import STAGES
 
 @flow(name="nightly", flow_run_name="nightly", persist_result=False)
 def nightly(
-    config: str,
-    env: str | None = None,
-    as_of: date | None = None,
-    overrides: Sequence[str] = (),
-    full_scan: bool = False,
-    accept_missing: bool = False,
+    config: Config,
+    env: Env = None,
+    as_of: Annotated[
+        date | None,
+        Told(
+            "the last business day included; by default the last that was over when the run was "
+            "due, or without a schedule the latest complete day of events"
+        ),
+    ] = None,
+    overrides: Overrides = (),
+    full_scan: Annotated[bool, Told("look for late input beyond events.horizon")] = False,
+    accept_missing: Annotated[bool, Told("take out the rows of files that have vanished")] = False,
 ) -> NightReport:
     """Bring the window of one as-of day up to date and publish one release.
-
-    Parameters
-    ----------
-    config
-        The settings file.
-    env
-        The overlay ``env/NAME.yaml`` beside it.
-    as_of
-        The last business day included. By default the last day that was over when the run was
-        scheduled to start; without a schedule, the latest complete day of events.
-    overrides
-        ``section.key=value`` strings. Secrets belong into references, for Prefect stores these.
-    full_scan
-        Look for late input beyond ``events.horizon``.
-    accept_missing
-        Take out the rows of files that have vanished.
 
     Raises
     ------

@@ -340,6 +340,7 @@ def test_a_deployment_has_parameters_that_its_flow_takes(deployment: dict[str, A
     assert FLOWS[name].name == name
     assert deployment["enforce_parameter_schema"] is True
     FLOWS[name].validate_parameters(deployment["parameters"])
+    assert all(field["description"] for field in FLOWS[name].parameters.properties.values())
     load_settings(ROOT / deployment["parameters"]["config"], deployment["parameters"]["env"])
 
 

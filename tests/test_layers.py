@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "hbpipe/verbs": "hbpipe.verbs.*",
     "hbpipe/cli.py": "hbpipe.errors hbpipe.verbs.*",
     "hbpipe/__init__.py": "hbpipe.model.* hbpipe.run.*",
-    "flows": "prefect pydantic hbpipe.* flows.*",
+    "flows": "prefect pydantic pydantic_core hbpipe.* flows.*",
 }
 
 #: What nobody imports, and why.

@@ -7,14 +7,58 @@ must differ, addresses and folders, is named; a name that the file lacks is an e
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tests.services.processes import ROOT
+from tests.services.processes import ROOT, Running, running
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "infra/compose.yaml").read_text("utf-8"))
+
+
+@dataclass
+class Composed:
+    """Services that run, each with a log and a home in ``folder``, until ``stack`` is closed.
+
+    ``site`` is what their settings say beyond the file, as a site's own ``env/prod.yaml`` would.
+    """
+
+    folder: Path
+    stack: ExitStack
+    site: dict[str, str]
+    secrets: dict[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.secrets = write_secrets(self.folder / "secrets")
+
+    def secret(self, name: str) -> str:
+        return Path(self.secrets[f"/run/secrets/{name}"]).read_text()
+
+    def start(
+        self, service: str, words: Mapping[str, str], *, name: str | None = None, **variables: str
+    ) -> Running:
+        """Start a service; ``words`` of its command and ``variables`` differ on this machine."""
+        environment = self.environment_of(service, **variables)
+        name = name or service
+        return self.stack.enter_context(
+            running(
+                name,
+                command_of(service, words),
+                {"PREFECT_HOME": str(self.folder / f"{name}-home"), **environment},
+                self.folder,
+            )
+        )
+
+    def environment_of(self, service: str, **variables: str) -> dict[str, str]:
+        """Return the environment of a service, with its secrets' files and what differs here."""
+        given: dict[str, str] = COMPOSE["services"][service]["environment"]
+        unknown = variables.keys() - given.keys()
+        assert not unknown, f"{service} has no {unknown}"
+        named = {n: self.secrets.get(v, v) for n, v in {**given, **variables}.items()}
+        return {**named, **self.site}
 
 
 def command_of(service: str, here: Mapping[str, str]) -> list[str]:
@@ -34,14 +78,6 @@ def command_of(service: str, here: Mapping[str, str]) -> list[str]:
 def _replaced(word: str, here: Mapping[str, str]) -> str:
     there = max((end for end in here if word.endswith(end)), key=len, default="")
     return word.removesuffix(there) + here.get(there, "")
-
-
-def environment_of(service: str, here: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a service, with what differs on this machine."""
-    given = COMPOSE["services"][service]["environment"]
-    unknown = here.keys() - given.keys()
-    assert not unknown, f"{service} has no {unknown}"
-    return {**given, **here}
 
 
 def write_secrets(folder: Path) -> dict[str, str]:

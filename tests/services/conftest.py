@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from hbpipe.run.simulate import simulate_events
-from tests.services.composed import command_of, environment_of, write_secrets
+from tests.services.composed import Composed
 from tests.services.postgres import Database, postgres
-from tests.services.processes import Running, free_port, healthy, running, wait_for
+from tests.services.processes import Running, free_port, healthy, wait_for
 
 FIRST_DAY = date(2026, 1, 1)
 DAYS = 5
@@ -51,123 +51,68 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         bad=0.01,
         repeated=0.02,
     )
-    secrets = write_secrets(folder / "secrets")
-    with ExitStack() as services:
-        database = services.enter_context(
-            postgres(
-                folder,
-                "prefect",
-                Path(secrets["/run/secrets/postgres_password"]).read_text(),
-                "prefect",
-            )
-        )
-        api, server = _server(services, folder, secrets, database)
-        scheduler, dashboard = _dask(services, folder)
-        client = {
+    paths = {"EVENTS__PATH": folder / "events", "LAKE__PATH": folder / "lake"}
+    site = {f"HBPIPE__{name}": str(path) for name, path in paths.items()}
+    with ExitStack() as until_the_end:
+        composed = Composed(folder, until_the_end, site)
+        password = composed.secret("postgres_password")
+        database = until_the_end.enter_context(postgres(folder, "prefect", password, "prefect"))
+        api, server = start_prefect(composed, database)
+        scheduler, dashboard = start_dask(composed)
+        wait_for("Prefect server", lambda: healthy(f"{api}/health"), server)
+        for number in (1, 2):  # the second time finds what the first has made
+            name = f"prefect-deploy-{number}"
+            composed.start("prefect-deploy", {}, name=name, PREFECT_API_URL=api).finish()
+        variables = {
             "PREFECT_API_URL": api,
-            "PREFECT_API_AUTH_STRING_FILE": secrets["/run/secrets/prefect_auth"],
-        }
-        _deploy(services, folder, client)
-        nightly = {
-            **client,
             "HBPIPE__CLUSTER__ADDRESS": scheduler,
             "PREFECT_WORKER_WEBSERVER_PORT": str(free_port()),
         }
-        # What a site's own env/prod.yaml would say.
-        paths = {
-            "HBPIPE__EVENTS__PATH": str(folder / "events"),
-            "HBPIPE__LAKE__PATH": str(folder / "lake"),
-        }
-        environment = {**environment_of("prefect-worker", nightly), **paths}
-        worker = services.enter_context(
-            running(
-                "prefect-worker",
-                command_of("prefect-worker", {}),
-                {**environment, "PREFECT_HOME": str(folder / "worker")},
-                folder,
-            )
-        )
-        health = f"http://127.0.0.1:{nightly['PREFECT_WORKER_WEBSERVER_PORT']}/health"
+        worker = composed.start("prefect-worker", {}, **variables)
+        health = f"http://127.0.0.1:{variables['PREFECT_WORKER_WEBSERVER_PORT']}/health"
         wait_for("Prefect worker", lambda: healthy(health), worker, server)
-        auth = Path(secrets["/run/secrets/prefect_auth"]).read_text()
+        environment = composed.environment_of("prefect-worker", **variables)
+        auth = composed.secret("prefect_auth")
         yield Stack(api, auth, folder / "lake", dashboard, environment, server, worker)
 
 
-def _server(
-    services: ExitStack, folder: Path, secrets: dict[str, str], database: Database
-) -> tuple[str, Running]:
+def start_prefect(composed: Composed, database: Database) -> tuple[str, Running]:
+    """Start Prefect's server; returns the address of its API."""
     port = str(free_port())
-    environment = environment_of(
+    server = composed.start(
         "prefect-server",
-        {
-            "PREFECT_SERVER_API_AUTH_STRING_FILE": secrets["/run/secrets/prefect_auth"],
-            "PREFECT_SERVER_DATABASE_PASSWORD_FILE": secrets["/run/secrets/postgres_password"],
-            "PREFECT_SERVER_DATABASE_HOST": "127.0.0.1",
-            "PREFECT_SERVER_DATABASE_PORT": str(database.port),
-        },
+        {"0.0.0.0": "127.0.0.1", "4200": port},
+        PREFECT_SERVER_DATABASE_HOST="127.0.0.1",
+        PREFECT_SERVER_DATABASE_PORT=str(database.port),
     )
-    own = {"PREFECT_HOME": str(folder / "server"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-    server = services.enter_context(
-        running(
-            "prefect-server",
-            command_of("prefect-server", {"0.0.0.0": "127.0.0.1", "4200": port}),
-            {**environment, **own},
-            folder,
-        )
-    )
-    api = f"http://127.0.0.1:{port}/api"
-    wait_for("Prefect server", lambda: healthy(f"{api}/health"), server)
-    return api, server
+    return f"http://127.0.0.1:{port}/api", server
 
 
-def _dask(services: ExitStack, folder: Path) -> tuple[str, str]:
+def start_dask(composed: Composed) -> tuple[str, str]:
     """Start a scheduler and two workers; returns its address and that of its dashboard."""
     port, dashboard = str(free_port()), f"127.0.0.1:{free_port()}"
-    local = {"0.0.0.0": "127.0.0.1", "8786": port, "0.0.0.0:8787": dashboard}
-    scheduler = services.enter_context(
-        running(
-            "dask-scheduler",
-            command_of("dask-scheduler", local),
-            environment_of("dask-scheduler", {}),
-            folder,
-        )
-    )
     address = f"tcp://127.0.0.1:{port}"
-    wait_for("scheduler", lambda: healthy(f"http://{dashboard}/health"), scheduler)
-    for number in (1, 2):
-        here = {
-            "tcp://dask-scheduler:8786": address,
-            "/scratch": str(folder / f"scratch-{number}"),
-            ":8788": f"127.0.0.1:{free_port()}",
-        }
-        services.enter_context(
-            running(
-                f"dask-worker-{number}",
-                command_of("dask-worker", here),
-                environment_of("dask-worker", {}),
-                folder,
-            )
+    scheduler = composed.start(
+        "dask-scheduler", {"0.0.0.0": "127.0.0.1", "8786": port, "0.0.0.0:8787": dashboard}
+    )
+    workers = [
+        composed.start(
+            "dask-worker",
+            {
+                "tcp://dask-scheduler:8786": address,
+                "/scratch": str(composed.folder / f"scratch-{number}"),
+                ":8788": f"127.0.0.1:{free_port()}",
+            },
+            name=f"dask-worker-{number}",
         )
-    wait_for("two Dask workers", lambda: _workers(dashboard) == 2 or None, scheduler)
+        for number in (1, 2)
+    ]
+    wait_for("scheduler", lambda: healthy(f"http://{dashboard}/health"), scheduler)
+    wait_for("two Dask workers", lambda: count_workers(dashboard) == 2 or None, scheduler, *workers)
     return address, dashboard
 
 
-def _workers(dashboard: str) -> int:
+def count_workers(dashboard: str) -> int:
     with urllib.request.urlopen(f"http://{dashboard}/json/counts.json", timeout=30) as answer:
         counts: dict[str, Any] = json.load(answer)
     return int(counts["workers"])
-
-
-def _deploy(services: ExitStack, folder: Path, client: dict[str, str]) -> None:
-    """Do it twice: the second time finds what the first has made."""
-    for number in (1, 2):
-        environment = environment_of("prefect-deploy", client)
-        deploy = services.enter_context(
-            running(
-                f"prefect-deploy-{number}",
-                command_of("prefect-deploy", {}),
-                {**environment, "PREFECT_HOME": str(folder / "deploy")},
-                folder,
-            )
-        )
-        deploy.finish()

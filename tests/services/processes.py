@@ -13,8 +13,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 ROOT = Path(__file__).parent.parent.parent
-#: What children see beside what they are given: nothing that tells of the user's own Prefect.
+#: What children see beside what they are given: what the image sets, nothing of the user's own.
 PLAIN = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     "PYTHONPATH": str(ROOT),
     "LANG": "C.UTF-8",
