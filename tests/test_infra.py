@@ -27,6 +27,7 @@ from prefect.settings import Settings as PrefectSettings
 
 import infra.locked
 from flows.audit import audit
+from flows.backfill import backfill
 from flows.nightly import nightly
 from hbpipe.cli import _parser
 from hbpipe.config import Cluster, load_settings
@@ -40,7 +41,10 @@ DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load((INFRA / "prefect.yaml").read
 DOCKERFILE = (INFRA / "Dockerfile").read_text("utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 LOCK = (ROOT / "requirements.lock").read_text("utf-8")
-FLOWS = {"nightly": nightly, "audit": audit}
+FLOWS = {flow.name: flow for flow in (nightly, backfill, audit)}
+#: What such a run cannot do without, given by whoever starts it.
+BY_HAND = {"backfill": {"start": "2026-01-01", "end": "2026-01-31"}}
+
 
 services = pytest.mark.parametrize("service", COMPOSE["services"])
 deployments = pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda one: one["entrypoint"])
@@ -339,7 +343,8 @@ def test_a_deployment_has_parameters_that_its_flow_takes(deployment: dict[str, A
     name = deployment["entrypoint"].partition(":")[2]
     assert FLOWS[name].name == name
     assert deployment["enforce_parameter_schema"] is True
-    FLOWS[name].validate_parameters(deployment["parameters"])
+    FLOWS[name].validate_parameters({**deployment["parameters"], **BY_HAND.get(name, {})})
+    assert deployment["schedules"] or name in BY_HAND
     assert all(field["description"] for field in FLOWS[name].parameters.properties.values())
     load_settings(ROOT / deployment["parameters"]["config"], deployment["parameters"]["env"])
 
