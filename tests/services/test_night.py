@@ -199,6 +199,21 @@ def test_the_audit_recounts_and_publishes_its_findings(stack: Stack, night: Flow
     assert all(finding["fine"] for finding in findings)
 
 
+def test_history_is_backfilled_on_the_cluster(stack: Stack, night: FlowRun) -> None:
+    due = datetime(2026, 1, 5, 9, 0, tzinfo=PARIS)
+    run = run_deployment(stack, "backfill/prod", due, start="2026-01-02", end="2026-01-03")
+    assert run.name == "chain-metrics 2026-01-02..2026-01-03"
+    found = artifacts_of(stack, run)
+    assert "2 release(s) published" in found["chain-metrics-report"]
+    assert found["chain-metrics-backfill"] == 100.0
+    assert as_of_days(stack) == [2, 3, 4]
+
+
+def as_of_days(stack: Stack) -> list[int]:
+    """The days of January of which there is a release."""
+    return sorted(day.day for day in hbpipe.read(stack.lake, "releases")["as_of"].to_pylist())
+
+
 def test_a_run_that_fails_is_told(
     stack: Stack, night: FlowRun, tmp_path: Path, listener: Listener
 ) -> None:
@@ -236,4 +251,4 @@ def test_the_next_night_runs_without_the_server(stack: Stack, night: FlowRun) ->
     report = json.loads(done.stdout)
     assert report["as_of"] == "2026-01-05"
     assert [day["day"] for day in report["days"]] == ["2026-01-05"]
-    assert hbpipe.read(stack.lake, "releases").num_rows == 2
+    assert as_of_days(stack) == [2, 3, 4, 5]
