@@ -62,7 +62,8 @@ def environment(service: str) -> dict[str, str]:
 
 
 def unit(name: str) -> configparser.ConfigParser:
-    parser = configparser.ConfigParser(interpolation=None, strict=True)
+    # A key may stand several times, which only the last is asked for here.
+    parser = configparser.ConfigParser(interpolation=None, strict=False)
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     parser.read_string((INFRA / "systemd" / name).read_text(encoding="utf-8"))
     return parser
@@ -89,6 +90,15 @@ def test_the_timer_avoids_the_hours_that_daylight_saving_moves() -> None:
     _, clock, zone = timer["OnCalendar"].split()
     assert int(clock[:2]) >= 4
     assert zone == load_settings(ROOT / "configs" / "base.yaml").events.timezone
+
+
+def test_the_worker_of_the_system_serves_the_pool_of_the_deployments() -> None:
+    worker, night = (unit(name)["Service"] for name in ("hbpipe-worker.service", "hbpipe.service"))
+    program, *arguments = shlex.split(worker["ExecStart"])
+    assert program == f"{worker['WorkingDirectory']}/.venv/bin/prefect"
+    assert ["prefect", *arguments] == words("prefect-worker")[: 1 + len(arguments)]
+    for name in ("User", "WorkingDirectory", "ReadWritePaths"):
+        assert worker[name] == night[name]
 
 
 def cron_lines() -> Iterator[str]:
