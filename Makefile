@@ -23,7 +23,7 @@ COVERAGE = OMP_NUM_THREADS=1 $(BIN)/python -m hbpipe.model.coverage --ratios 0.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo retail test test-reference coverage bench lint format lock clean
+.PHONY: help install demo retail test test-reference test-history coverage bench lint format lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ test-reference: $(INSTALLED)  ## Compare with other software's answers (REFERENC
 	REFERENCE=$(abspath $(REFERENCE)) $(BIN)/python -m pytest -m 'reference or not reference' \
 	  tests/reference tests/model/test_golden_fit.py tests/model/test_golden_posterior.py \
 	  tests/model/test_golden_regression.py
+
+test-history: $(INSTALLED)  ## Backfill a year of 2,000 stores, killed three times (minutes)
+	$(BIN)/python -m pytest -m history tests/history
 
 coverage: $(INSTALLED)  ## Measure how often intervals hold the truth (STORES, ERROR)
 	$(COVERAGE) --groups $(STORES) --families $(ON_A_GRID)

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from hbpipe.data.aggregate import Account, summarise_piece
 from hbpipe.data.clock import Calendar, to_date, to_number
-from hbpipe.data.daily import DayOrder, DayResult, finish_day
+from hbpipe.data.daily import DayResult, finish_day
+from hbpipe.data.day_files import DayOrder
 from hbpipe.data.durable import Storage
 from hbpipe.data.events import EventFormat, find_files, full_path
 from hbpipe.data.quantities import Metric, parse_metric

@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from hbpipe.data.aggregate import Account, Part, summarise_piece
-from hbpipe.data.arrays import to_arrow
 from hbpipe.data.clock import to_date
-from hbpipe.data.clusters import Clusters, merge_clusters, one_in, sampled, to_columns
+from hbpipe.data.clusters import Clusters, merge_clusters
+from hbpipe.data.day_files import DayOrder, DayStatistics, write_day
 from hbpipe.data.durable import Storage
-from hbpipe.data.events import EventFormat, full_path, read_piece
-from hbpipe.data.parts import Receipt, write_part
+from hbpipe.data.events import full_path, read_piece
+from hbpipe.data.parts import Receipt
 from hbpipe.data.quantities import Metric
 from hbpipe.data.rejections import Rejection, merge_rejections
 from hbpipe.data.repeats import first_rows, plain, rows_differ
-from hbpipe.data.schemas import Table
-from hbpipe.data.units import count_shards, encode, find_units, shard_of, shared_ids
+from hbpipe.data.units import count_shards, encode, find_units, shared_ids
 from hbpipe.errors import EventsError, StatisticsError
-
-
-@dataclass(frozen=True)
-class DayOrder:
-    """What a worker must know to finish one day."""
-
-    form: EventFormat
-    metrics: tuple[Metric, ...]
-    day: int
-    label: str  # the ISO date, the partition
-    rows: int
-    table: Table
-    run_id: str
 
 
 @dataclass(frozen=True)
@@ -50,16 +35,6 @@ class DayResult:
     shared_ids: int
     shards: int
     n_events: int
-
-
-@dataclass(frozen=True)
-class DayStatistics:
-    """Statistics of one day: ``keys`` one array (U,) per level, the rest (U, ...)."""
-
-    keys: tuple[pa.Array, ...]
-    n_events: NDArray[np.int64]
-    statistics: dict[str, dict[str, NDArray[Any]]]
-    clusters: dict[str, Clusters]
 
 
 def finish_day(storage: Storage, order: DayOrder, parts: Sequence[Part]) -> DayResult:
@@ -77,7 +52,7 @@ def finish_day(storage: Storage, order: DayOrder, parts: Sequence[Part]) -> DayR
     ordered = sorted(parts, key=lambda part: part.piece.key)
     ordered = _settle_repeats(order, ordered)
     merged = merge_day(order.metrics, order.day, ordered)
-    receipts = _write(storage, order, merged)
+    receipts = write_day(storage, order, merged)
     accounts: dict[str, Account] = {}
     for part in ordered:
         if order.day in part.accounts:
@@ -250,47 +225,3 @@ def _conflicts(
         right = theirs.take(pa.array(rows[firsts[pairs]]))
         differing += int(rows_differ(left, right).sum())
     return differing
-
-
-def _write(storage: Storage, order: DayOrder, merged: DayStatistics) -> tuple[Receipt, ...]:
-    shards = shard_of(merged.keys[-1], count_shards(order.rows))
-    return tuple(
-        write_part(
-            storage,
-            "statistics",
-            _metric_tables(order, merged, shards, np.flatnonzero(shards == shard)),
-            schema=order.table.data_schema,
-            run_id=order.run_id,
-            partition={"day": order.label},
-            dictionary=["metric", *order.form.levels[:-1]],
-            statistics=["metric", "shard"],
-        )
-        for shard in np.unique(shards)
-    )
-
-
-def _metric_tables(
-    order: DayOrder, merged: DayStatistics, shards: NDArray[np.int32], rows: NDArray[np.int64]
-) -> Iterator[pa.Table]:
-    """Give one table per metric, each a row group, so that a reader of one decodes no other."""
-    schema = order.table.data_schema
-    at = pa.array(rows)
-    shared = {name: key.take(at) for name, key in zip(order.form.levels, merged.keys, strict=True)}
-    shared["shard"] = pa.array(shards[rows], pa.int32())
-    shared["n_events"] = pa.array(merged.n_events[rows])
-    for metric in order.metrics:
-        found = merged.statistics[metric.name]
-        columns = {
-            "metric": pa.repeat(metric.name, len(rows)),
-            **shared,
-            **{name: to_arrow(values[rows]) for name, values in found.items()},
-        }
-        if metric.name in merged.clusters:
-            kept = sampled(merged.clusters[metric.name], one_in(order.rows))
-            lists = to_columns(kept, len(merged.n_events))
-            columns |= {name: values.take(at) for name, values in lists.items()}
-        arrays = [
-            columns[field.name] if field.name in columns else pa.nulls(len(rows), field.type)
-            for field in schema
-        ]
-        yield pa.table(arrays, names=schema.names).cast(schema)

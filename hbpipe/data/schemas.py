@@ -91,6 +91,7 @@ DAYS = _table(
         "shared_ids": _INT,
         "shards": _INT,
         "metrics": _records(metric=_TEXT, used=_INT, skipped=_INT, excluded=_INT, rejected=_INT),
+        "makings": _records(metric=_TEXT, settings=_TEXT, kernel=_TEXT),
         "statistics_version": _INT,
         "run_id": _TEXT,
         "processed_at": _TIME,
@@ -128,7 +129,7 @@ AUDITS = _table(
         "run_id": _TEXT,
         "checked_at": _TIME,
     },
-    key=["run_id", "gate", "name", "subject"],
+    key=["run_id", "as_of", "gate", "name", "subject"],
 )
 
 RELEASES = _table(

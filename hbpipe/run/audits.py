@@ -6,7 +6,7 @@ stay on the old release. Every result, passed or not, becomes a row of ``audits`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +18,7 @@ from hbpipe.data.aggregate import Account
 from hbpipe.data.clock import to_date
 from hbpipe.data.daily import DayResult
 from hbpipe.data.schemas import AUDITS
-from hbpipe.run.ledger import DayEntry, FileEntry
+from hbpipe.run.ledger import DayEntry, FileEntry, Making
 
 
 @dataclass(frozen=True)
@@ -246,13 +246,13 @@ def check_fits(fits: dict[str, Any], limits: Audits) -> list[Check]:
     return checks
 
 
-def check_window(window: Sequence[DayEntry], kernel: str, settings: str) -> list[Check]:
+def check_window(window: Sequence[DayEntry], wanted: Mapping[str, Making]) -> list[Check]:
     """Check that the days of the window are of one making, and that most of them have events.
 
     Days whose input has vanished keep their statistics, which other settings may have made.
     """
     filled = [day for day in window if day.units]
-    others = [day for day in filled if (day.kernel, day.settings) != (kernel, settings)]
+    others = [d for d in filled if any(d.makings.get(m) != made for m, made in wanted.items())]
     named = ", ".join(to_date(day.day).isoformat() for day in others[:3])
     empty = 1 - len(filled) / max(len(window), 1)
     return [

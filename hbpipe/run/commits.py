@@ -17,9 +17,11 @@ import pyarrow.compute as pc
 
 from hbpipe import __version__
 from hbpipe.data import schemas
+from hbpipe.data.aggregate import Account
 from hbpipe.data.clock import to_date
 from hbpipe.data.rejections import REMEDIES, Rejection
 from hbpipe.run import audits
+from hbpipe.run.due import DayPlan
 from hbpipe.run.fingerprints import release_input
 from hbpipe.run.ledger import DayEntry, FileEntry, write_days, write_files
 from hbpipe.run.night import Night
@@ -96,22 +98,24 @@ def commit_days(night: Night, held: set[int]) -> None:
     night.days = dict(night.stock.ledger)
     files = dict(night.stock.files)
     for day in night.plan.days:
-        night.days[day.day] = _day_entry(night, day.entry, day.day in held, version)
+        night.days[day.day] = _day_entry(night, day, day.day in held, version)
         result = night.results.get(day.day)
         if result is None or day.day in held:
             continue
         for path, account in result.accounts.items():
             refused = [r for r in result.rejections if r.file == path]
-            files[path] = files[path].with_day(day.day, account, refused)
-    commit_quarantine(night, days=[day.day for day in night.plan.days])
+            files[path] = files[path].with_day(day.day, account, refused, day.keeps)
+    commit_quarantine(night, night.plan.days)
     _commit_ledger(night, files)
+    night.files = files
 
 
 def commit_files(night: Night) -> None:
     """Record files that are new, changed or gone, when no day needs work."""
     night.days = dict(night.stock.ledger)
-    commit_quarantine(night, days=())
+    commit_quarantine(night, ())
     _commit_ledger(night, night.stock.files)
+    night.files = dict(night.stock.files)
 
 
 def _commit_ledger(night: Night, files: Mapping[str, FileEntry]) -> None:
@@ -139,7 +143,8 @@ def _commit_statistics(night: Night, held: set[int]) -> int | None:
     )
 
 
-def _day_entry(night: Night, entry: DayEntry, held: bool, version: int | None) -> DayEntry:
+def _day_entry(night: Night, day: DayPlan, held: bool, version: int | None) -> DayEntry:
+    entry = day.entry
     result = night.results.get(entry.day)
     if result is None:
         return replace(entry, state="empty", statistics_version=version)
@@ -154,12 +159,20 @@ def _day_entry(night: Night, entry: DayEntry, held: bool, version: int | None) -
         state="held" if held else "complete",
         reason=", ".join(failed) if held else entry.reason,
         files=len(result.accounts),
-        account=account,
+        account=_with_kept(account, night.stock.ledger.get(day.entry.day), day.keeps),
         units=result.units,
         shared_ids=result.shared_ids,
         shards=result.shards,
         statistics_version=None if held else version,
     )
+
+
+def _with_kept(account: Account, before: DayEntry | None, keeps: Iterable[str]) -> Account:
+    """Add how the rows split for the metrics that were not measured again."""
+    if before is None:
+        return account
+    kept = {name: before.account.metrics[name] for name in keeps if name in before.account.metrics}
+    return replace(account, metrics={**kept, **account.metrics})
 
 
 def _show_gone(days: Mapping[int, DayEntry], files: Iterable[FileEntry]) -> dict[int, DayEntry]:
@@ -174,21 +187,15 @@ def _show_gone(days: Mapping[int, DayEntry], files: Iterable[FileEntry]) -> dict
     }
 
 
-def commit_quarantine(night: Night, days: Iterable[int]) -> None:
+def commit_quarantine(night: Night, days: Iterable[DayPlan]) -> None:
     """Replace the examples of what was read again by what was met now; keep all others.
 
     ``days`` are those that were processed; rows without a day are replaced file by file.
     """
     found: list[Rejection] = list(night.stock.undated)
     found += [r for result in night.results.values() for r in result.rejections]
-    surveyed = pa.array(sorted(night.stock.surveyed), pa.string())
-    processed = pa.array([to_date(day) for day in days], pa.date32())
     kept = night.lake.read("quarantine")
-    again = pc.if_else(
-        pc.is_null(kept["day"]),
-        pc.is_in(kept["file"], surveyed),
-        pc.is_in(kept["day"], processed),
-    )
+    again = _read_again(kept, night.stock.surveyed, days)
     if not found and not pc.any(again).as_py():
         return
     rows = [row for rejection in found for row in _quarantine_rows(rejection, night.run_id)]
@@ -196,6 +203,20 @@ def commit_quarantine(night: Night, days: Iterable[int]) -> None:
     table = pa.concat_tables([kept.filter(pc.invert(again)), fresh])
     order = [(name, "ascending") for name in schemas.QUARANTINE.key]
     night.lake.replace("quarantine", table.sort_by(order), run_id=night.run_id)
+
+
+def _read_again(kept: pa.Table, surveyed: Iterable[str], days: Iterable[DayPlan]) -> pa.Array:
+    """Tell which examples are of rows that were read again, for the metrics measured again."""
+    processed = {to_date(day.day): day.keeps for day in days}
+    files = set(surveyed)
+    columns = (kept[name].to_pylist() for name in ("file", "day", "metric"))
+    return pa.array(
+        [
+            file in files if day is None else day in processed and metric not in processed[day]
+            for file, day, metric in zip(*columns, strict=True)
+        ],
+        pa.bool_(),
+    )
 
 
 def _quarantine_rows(rejection: Rejection, run_id: str) -> list[dict[str, Any]]:

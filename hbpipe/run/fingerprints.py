@@ -8,7 +8,7 @@ from hbpipe.config import Settings, digest
 from hbpipe.data.events import EventFormat
 from hbpipe.data.quantities import Metric
 from hbpipe.model.families import get_family
-from hbpipe.run.ledger import DayEntry
+from hbpipe.run.ledger import DayEntry, Making
 from hbpipe.run.universe import stores_digest
 
 #: Bumped by hand when hyperparameters or posteriors would come out otherwise.
@@ -20,20 +20,22 @@ def format_digest(form: EventFormat) -> str:
     return digest([form.time, repr(form.calendar), form.levels, form.event_id])
 
 
-def statistics_digest(form: EventFormat, metrics: Iterable[Metric]) -> str:
-    """Hash every setting that decides the daily statistics."""
-    measured = {metric.name: metric.measured_by() for metric in metrics}
-    return digest([format_digest(form), measured])
-
-
-def kernel_digest(metrics: Iterable[Metric]) -> str:
-    """Hash the versions of the code that makes the daily statistics."""
-    return digest({m.family: get_family(m.family).kernel_version for m in metrics})
+def makings(form: EventFormat, metrics: Iterable[Metric]) -> dict[str, Making]:
+    """Tell what the daily statistics of each metric are made with, now."""
+    reading = format_digest(form)
+    return {
+        metric.name: Making(
+            settings=digest([reading, metric.measured_by()]),
+            kernel=f"{metric.family}/{get_family(metric.family).kernel_version}",
+        )
+        for metric in metrics
+    }
 
 
 def release_kernel_digest(metrics: Iterable[Metric]) -> str:
     """Hash the versions of all code that a release comes from."""
-    return digest([kernel_digest(metrics), MODEL_VERSION])
+    kernels = {m.family: get_family(m.family).kernel_version for m in metrics}
+    return digest([digest(kernels), MODEL_VERSION])
 
 
 def release_input(as_of: int, ledger: Mapping[int, DayEntry], settings: Settings) -> str:

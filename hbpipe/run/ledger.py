@@ -7,10 +7,10 @@ has not been processed), and the four always add up to the file's rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -84,30 +84,53 @@ class FileEntry:
             rejections={},
         )
 
-    def with_day(self, day: int, account: Account, rejections: Iterable[Rejection]) -> FileEntry:
-        """Return the entry after ``day`` was processed."""
-        kept = {key: rows for key, rows in self.rejections.items() if key[0] != day}
+    def with_day(
+        self,
+        day: int,
+        account: Account,
+        rejections: Iterable[Rejection],
+        keeps: Collection[str] = (),
+    ) -> FileEntry:
+        """Return the entry after ``day`` was processed, but for the metrics that it ``keeps``."""
+        old = self.rejections.items()
+        kept = {key: rows for key, rows in old if key[0] != day or key[1] in keeps}
         kept |= _count(rejections)
         days = {**self.days, day: FileDay(self.days[day].rows, account)}
         return replace(self, days=days, rejections=kept)
 
 
+class Making(NamedTuple):
+    """What a metric's daily statistics were made with: settings as a digest, code by version."""
+
+    settings: str
+    kernel: str
+
+
 @dataclass(frozen=True)
 class DayEntry:
-    """What the ledger knows of one business day."""
+    """What the ledger knows of one business day; ``makings`` by metric."""
 
     day: int
     state: str
     reason: str
     input: str
-    kernel: str
-    settings: str
+    makings: Mapping[str, Making]
     files: int = 0
     account: Account = field(default_factory=Account)
     units: int = 0
     shared_ids: int = 0
     shards: int = 1
     statistics_version: int | None = None
+
+    @property
+    def kernel(self) -> str:
+        """Digest of the code that made the statistics."""
+        return digest(sorted({made.kernel for made in self.makings.values()}))
+
+    @property
+    def settings(self) -> str:
+        """Digest of the settings that decided the statistics."""
+        return digest({name: made.settings for name, made in self.makings.items()})
 
     @property
     def fingerprint(self) -> tuple[str, str, str]:
@@ -261,6 +284,9 @@ def _day_row(entry: DayEntry) -> dict[str, Any]:
         "metrics": [
             {"metric": name, **split} for name, split in sorted(entry.account.metrics.items())
         ],
+        "makings": [
+            {"metric": name, **made._asdict()} for name, made in sorted(entry.makings.items())
+        ],
         "statistics_version": entry.statistics_version,
     }
 
@@ -275,8 +301,10 @@ def _day_entry(row: Mapping[str, Any]) -> DayEntry:
         state=row["state"],
         reason=row["reason"],
         input=row["input"],
-        kernel=row["kernel"],
-        settings=row["settings"],
+        makings={
+            made["metric"]: Making(made["settings"], made["kernel"])
+            for made in row["makings"] or ()  # a ledger of an older version has none
+        },
         files=row["files"],
         account=Account(**{name: row[name] for name in _COUNTS}, metrics=metrics),
         units=row["units"],

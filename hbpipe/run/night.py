@@ -19,7 +19,7 @@ from hbpipe.run.audits import Check, PosteriorTally
 from hbpipe.run.engine import Engine, Task, open_engine
 from hbpipe.run.inference.fits import MetricFit
 from hbpipe.run.lease import Lease
-from hbpipe.run.ledger import DayEntry
+from hbpipe.run.ledger import DayEntry, FileEntry
 from hbpipe.run.observe import Observer, Silent
 from hbpipe.run.plan import Plan, make_plan
 from hbpipe.run.stock import Stock
@@ -42,6 +42,7 @@ class Night:
 
     results: dict[int, DayResult] = field(default_factory=dict)  # aggregate
     days: dict[int, DayEntry] = field(default_factory=dict)  # aggregate: the ledger afterwards
+    files: dict[str, FileEntry] = field(default_factory=dict)  # aggregate: likewise
     folded: list[Task] = field(default_factory=list)  # fit: one per shard
     fits: dict[str, MetricFit] = field(default_factory=dict)  # fit
     staged: dict[str, list[Receipt]] = field(default_factory=dict)  # fit, update

@@ -6,6 +6,7 @@ nothing.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -98,8 +99,9 @@ def plan_night(
     window = window_of(settings, stock.files, as_of_day)
     horizon = None if full_scan else as_of_day - settings.events.horizon
     due, left = due_days(stock, window, horizon)
-    kernel = release_kernel_digest(stock.metrics)
-    release_due, reason = _release(stock, lake, as_of_day, window, due, kernel)
+    current = current_release(lake, settings.environment, as_of=to_date(as_of_day))
+    touched = [day.day for day in due]
+    release_due, reason = release_reason(stock, current, as_of_day, touched)
     if left and not release_due:
         reason = f"nothing can be done for the {len(left)} day(s) that the notes name"
     return Plan(
@@ -111,7 +113,7 @@ def plan_night(
         release_due=release_due,
         notes=(*left, *_vanished(stock), *_unseen_history(stock, window)),
         settings_digest=settings.digest(),
-        kernel_digest=kernel,
+        kernel_digest=release_kernel_digest(stock.metrics),
     )
 
 
@@ -140,27 +142,27 @@ def _vanished(stock: Stock) -> list[str]:
     ]
 
 
-def _release(
-    stock: Stock,
-    lake: Lake,
-    as_of: int,
-    window: tuple[int, ...],
-    due: list[DayPlan],
-    kernel: str,
+def release_reason(
+    stock: Stock, current: Mapping[str, Any] | None, as_of: int, touched: Collection[int]
 ) -> tuple[bool, str]:
+    """Say whether a release of an as-of day is due, and why or why not.
+
+    ``current`` is its newest release, None without one; ``touched`` the days of its window that
+    will change.
+    """
     settings = stock.settings
-    current = current_release(lake, settings.environment, as_of=to_date(as_of))
     if current is None:
         return True, f"no release of {to_date(as_of)} in {settings.environment} yet"
-    if due:
-        return True, f"{len(due)} day(s) of its window change"
+    if touched:
+        return True, f"{len(touched)} day(s) of its window change"
     if current["input"] != release_input(as_of, stock.ledger, settings):
         return True, "statistics changed since its release"
-    if current["kernel"] != kernel:
-        return True, "code changed since its release"
-    if current["settings"] != settings.digest():
+    if current["settings"] != settings.digest():  # asked first: other metrics bring other code
         return True, "inference settings changed since its release"
+    if current["kernel"] != release_kernel_digest(stock.metrics):
+        return True, "code changed since its release"
     return False, (
         f"release {current['release']} of {to_date(as_of)} is up to date: all "
-        f"{len(window)} days of its window are done, and neither input, code nor settings changed"
+        f"{current['days']} days of its window are done, and neither input, code nor settings "
+        "changed"
     )

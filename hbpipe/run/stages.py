@@ -7,6 +7,7 @@ writes is seen by readers before ``release`` appends its one row.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,18 @@ import numpy as np
 from hbpipe.data.aggregate import summarise_piece
 from hbpipe.data.clock import to_date
 from hbpipe.data.clusters import one_in
-from hbpipe.data.daily import DayOrder, finish_day
+from hbpipe.data.daily import finish_day
+from hbpipe.data.day_files import DayOrder
 from hbpipe.data.events import Piece
-from hbpipe.data.schemas import Table
+from hbpipe.data.quantities import Metric
+from hbpipe.data.snapshot import Snapshot
 from hbpipe.data.survey import cut_pieces
 from hbpipe.data.window import fold_window
 from hbpipe.errors import GateError
 from hbpipe.run import audits, commits
+from hbpipe.run.due import DayPlan
 from hbpipe.run.engine import Task
-from hbpipe.run.fingerprints import kernel_digest, statistics_digest
+from hbpipe.run.fingerprints import makings
 from hbpipe.run.inference.covariates import check_covariates, check_curves, code_covariates
 from hbpipe.run.inference.fit_tables import stage_fits
 from hbpipe.run.inference.fitting import find_trees, fit_on_sketches
@@ -42,11 +46,43 @@ def aggregate(night: Night) -> dict[str, Any]:
     GateError
         When a day fails the data gate; it is held, the other days are committed.
     """
+    measure_days(night)
+    refuse_held(night)
+    accounts = [audits.total_account(result) for result in night.results.values()]
+    return {
+        "days": len(night.plan.days),
+        "rows": sum(account.rows for account in accounts),
+        "accepted": sum(account.accepted for account in accounts),
+        "rejected": sum(account.rejected for account in accounts),
+        "repeated": sum(account.repeated for account in accounts),
+    }
+
+
+def measure_days(night: Night) -> set[int]:
+    """Commit the statistics of every due day that passes the data gate; return those held.
+
+    Raises
+    ------
+    GateError
+        When new files have too many rows without a day: nothing of them is taken as known.
+    """
     commits.prepare_lake(night)
     _check_undated(night)
     results = night.engine.gather(_day_tasks(night), night.progress("aggregate"))
     night.results = {result.day: result for result in results}
-    commits.commit_days(night, _check_days(night))
+    held = _check_days(night)
+    commits.commit_days(night, held)
+    return held
+
+
+def refuse_held(night: Night) -> None:
+    """Stop a night whose window contains a held day.
+
+    Raises
+    ------
+    GateError
+        Names the days, and the checks that they failed.
+    """
     blocking = [
         f"{to_date(day)} ({night.days[day].reason})"
         for day in night.plan.window
@@ -55,14 +91,6 @@ def aggregate(night: Night) -> dict[str, Any]:
     if blocking:
         commits.commit_checks(night)
         raise _gate_failed("data", audits.failures(night.checks), f"held: {', '.join(blocking)}")
-    accounts = [audits.total_account(result) for result in results]
-    return {
-        "days": len(night.plan.days),
-        "rows": sum(account.rows for account in accounts),
-        "accepted": sum(account.accepted for account in accounts),
-        "rejected": sum(account.rejected for account in accounts),
-        "repeated": sum(account.repeated for account in accounts),
-    }
 
 
 def _check_undated(night: Night) -> None:
@@ -73,25 +101,37 @@ def _check_undated(night: Night) -> None:
     night.checks = [check]
     if check.status == "fail":
         commits.commit_checks(night)
-        commits.commit_quarantine(night, days=())
+        commits.commit_quarantine(night, ())
         raise _gate_failed("data", [check], "nothing was read")
 
 
 def _day_tasks(night: Night) -> list[Task]:
+    """Submit the work of all due days; those that need the same metrics share their pieces."""
+    alike: dict[tuple[str, ...], list[DayPlan]] = {}
+    for day in night.plan.days:
+        alike.setdefault(day.metrics, []).append(day)
+    return [
+        task
+        for names, days in alike.items()
+        for task in _tasks_of(night, tuple(m for m in night.metrics if m.name in names), days)
+    ]
+
+
+def _tasks_of(night: Night, metrics: tuple[Metric, ...], due: list[DayPlan]) -> list[Task]:
     """Submit every piece once, and one merge per day that waits for the day's pieces."""
-    pieces = _pieces(night)
+    pieces = _pieces(night, due)
     feeding: dict[int, list[int]] = {}
     for index, (_, days) in enumerate(pieces):
         for day in days:
             feeding.setdefault(day, []).append(index)
-    rows = {day.day: day.rows for day in night.plan.days}
+    rows = {day.day: day.rows for day in due}
     crowded = {day for day, indices in feeding.items() if len(indices) > 1}
     parts = [
         night.engine.submit(
             summarise_piece,
             night.form,
             piece,
-            night.metrics,
+            metrics,
             days,
             bool(night.form.event_id) and not crowded.isdisjoint(days),
             min((one_in(rows[day]) for day in days), default=1),
@@ -99,28 +139,29 @@ def _day_tasks(night: Night) -> list[Task]:
         )
         for piece, days in pieces
     ]
-    table = commits.lake_table(night, "statistics")
+    snapshot = night.lake.snapshot("statistics")
     return [
         night.engine.submit(
             finish_day,
             night.lake.storage,
-            _day_order(night, day, rows[day], table),
-            [parts[index] for index in indices],
-            label=f"merge of {to_date(day)}",
+            _day_order(night, metrics, day, snapshot),
+            [parts[index] for index in feeding[day.day]],
+            label=f"merge of {to_date(day.day)}",
             priority=10,
         )
-        for day, indices in sorted(feeding.items())
+        for day in sorted(due, key=lambda day: day.day)
+        if day.day in feeding
     ]
 
 
-def _pieces(night: Night) -> list[tuple[Piece, tuple[int, ...]]]:
+def _pieces(night: Night, due: list[DayPlan]) -> list[tuple[Piece, tuple[int, ...]]]:
     """Cut the files that feed due days; each piece comes with the due days it may hold."""
-    due: dict[str, list[int]] = {}
-    for day in night.plan.days:
+    fed: dict[str, list[int]] = {}
+    for day in due:
         for path in day.files:
-            due.setdefault(path, []).append(day.day)
+            fed.setdefault(path, []).append(day.day)
     found = []
-    for path, days in sorted(due.items()):
+    for path, days in sorted(fed.items()):
         entry = night.stock.files[path]
         groups = {group.index: group for group in entry.row_groups}
         for piece in cut_pieces(entry.file, entry.row_groups, days):
@@ -130,15 +171,20 @@ def _pieces(night: Night) -> list[tuple[Piece, tuple[int, ...]]]:
     return found
 
 
-def _day_order(night: Night, day: int, rows: int, table: Table) -> DayOrder:
+def _day_order(
+    night: Night, metrics: tuple[Metric, ...], day: DayPlan, statistics: Snapshot
+) -> DayOrder:
+    label = to_date(day.day).isoformat()
     return DayOrder(
         form=night.form,
-        metrics=night.metrics,
-        day=day,
-        label=to_date(day).isoformat(),
-        rows=rows,
-        table=table,
+        metrics=metrics,
+        day=day.day,
+        label=label,
+        rows=day.rows,
+        table=replace(commits.tables(night)["statistics"], schema=statistics.schema),
         run_id=night.run_id,
+        kept=statistics.in_partitions([{"day": label}]) if day.keeps else None,
+        keeps=day.keeps,
     )
 
 
@@ -231,9 +277,7 @@ def audit(night: Night) -> dict[str, Any]:
     found += audits.check_posteriors(night.tallies, events)
     found += check_covariates(night.tallies, night.metrics, night.settings.audits)
     found += check_curves({name: fit.design for name, fit in night.fits.items()})
-    found += audits.check_window(
-        window, kernel_digest(night.metrics), statistics_digest(night.form, night.metrics)
-    )
+    found += audits.check_window(window, makings(night.form, night.metrics))
     # A stage that is tried again replaces its own checks.
     night.checks = [check for check in night.checks if check.gate != "release"] + found
     commits.commit_checks(night)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from hbpipe.verbs.common import add_verb, day
+from hbpipe.verbs.common import add_verb, at_least, day
 
 if TYPE_CHECKING:
     from hbpipe.verbs.common import Verbs
@@ -17,6 +17,8 @@ def add(verbs: Verbs) -> None:
     _add_night_options(add_verb(verbs, "nights", "plan", purpose))
     purpose = "bring the window of one day up to date and publish a release"
     _add_night_options(add_verb(verbs, "nights", "run", purpose))
+    _add_backfill(verbs)
+    _add_restate(verbs)
 
 
 def _add_night_options(verb: argparse.ArgumentParser) -> None:
@@ -29,3 +31,50 @@ def _add_night_options(verb: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take out the rows of files that have vanished",
     )
+
+
+def _add_backfill(verbs: Verbs) -> None:
+    purpose = "publish the nights of a range of days, as far as they are missing"
+    verb = add_verb(verbs, "history", "backfill", purpose)
+    _add_range_options(verb)
+    verb.add_argument(
+        "--reprocess",
+        choices=("missing", "failed", "all"),
+        default="missing",
+        help="missing: without a release, or stale; failed: also what failed a gate; all",
+    )
+    verb.add_argument("--newest-first", action="store_true", help="measure the latest days first")
+
+
+def _add_restate(verbs: Verbs) -> None:
+    purpose = "recompute a range of days, and every release that rests on them"
+    verb = add_verb(verbs, "history", "restate", purpose)
+    _add_range_options(verb)
+    verb.add_argument("--reason", required=True, help="why; kept in the ledger")
+    verb.add_argument(
+        "--tables",
+        choices=("statistics", "posteriors"),
+        default="statistics",
+        help="where to begin: at the events, or at the statistics that are there",
+    )
+
+
+def _add_range_options(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--start", type=day, required=True, metavar="DAY", help="the first day")
+    verb.add_argument("--end", type=day, required=True, metavar="DAY", help="the last day")
+    verb.add_argument(
+        "--max-active",
+        type=at_least(1),
+        default=30,
+        metavar="N",
+        help="work on, and commit, at most N days at once",
+    )
+    verb.add_argument(
+        "--accept-missing",
+        action="store_true",
+        help="take out the rows of files that have vanished",
+    )
+    verb.add_argument(
+        "--dry-run", action="store_true", help="show what would be done; exit 10 when there is work"
+    )
+    verb.add_argument("--yes", action="store_true", help="do not ask")

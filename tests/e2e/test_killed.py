@@ -57,7 +57,7 @@ COMMITS = 11
 MIDDLE = {
     "plan": "hbpipe.run.inventory:survey_file",
     "aggregate": "hbpipe.run.stages:summarise_piece",
-    "merge": "hbpipe.data.daily:write_part",
+    "merge": "hbpipe.data.day_files:write_part",
     "fit": "hbpipe.run.inference.fitting:fit_metric",
     "update": "hbpipe.run.inference.update:write_part",
     "audit": "hbpipe.run.audits:check_posteriors",

@@ -16,6 +16,7 @@ from hbpipe.data.survey import RowGroup, Survey
 from hbpipe.run.ledger import (
     DayEntry,
     FileEntry,
+    Making,
     from_survey,
     input_fingerprint,
     read_days,
@@ -23,6 +24,8 @@ from hbpipe.run.ledger import (
     write_days,
     write_files,
 )
+
+MADE = {"conversion": Making("s", "beta_binomial/1")}
 
 
 @pytest.fixture
@@ -121,8 +124,7 @@ def test_days_come_back_as_they_were_written(lake: Lake) -> None:
         state="complete",
         reason="missing",
         input="i",
-        kernel="k",
-        settings="s",
+        makings=MADE,
         files=2,
         account=Account(7, 2, 1, 1, {"conversion": split}),
         units=3,
@@ -130,7 +132,7 @@ def test_days_come_back_as_they_were_written(lake: Lake) -> None:
         shards=2,
         statistics_version=4,
     )
-    empty = DayEntry(20455, "empty", "missing", "i", "k", "s")
+    empty = DayEntry(20455, "empty", "missing", "i", MADE)
     write_days(lake, [full, empty], "run-1")
     assert read_days(lake) == {20454: full, 20455: empty}
 
@@ -148,9 +150,9 @@ def test_a_row_is_replaced_and_the_others_kept(lake: Lake) -> None:
 
 
 def test_an_older_version_of_the_days_can_be_read(lake: Lake) -> None:
-    write_days(lake, [DayEntry(20454, "held", "x", "i", "k", "s")], "run-1")
+    write_days(lake, [DayEntry(20454, "held", "x", "i", MADE)], "run-1")
     version = lake.version("days")
-    write_days(lake, [DayEntry(20454, "complete", "x", "i", "k", "s")], "run-2")
+    write_days(lake, [DayEntry(20454, "complete", "x", "i", MADE)], "run-2")
     assert read_days(lake, version)[20454].state == "held"
     assert read_days(lake)[20454].state == "complete"
 

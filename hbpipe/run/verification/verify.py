@@ -20,7 +20,7 @@ from hbpipe.data.clock import to_date, to_number
 from hbpipe.data.lake import Lake
 from hbpipe.data.quantities import RESERVED
 from hbpipe.errors import LakeError
-from hbpipe.run.fingerprints import statistics_digest
+from hbpipe.run.fingerprints import makings
 from hbpipe.run.ledger import DayEntry, FileEntry, read_days, read_files
 from hbpipe.run.releases import current_release, read
 from hbpipe.run.stock import event_format
@@ -224,8 +224,16 @@ def _recount(
     sample: int | None,
 ) -> Iterator[Finding]:
     """Recount the days whose raw files are there and whose statistics these settings made."""
-    current = statistics_digest(event_format(settings), settings.parsed_metrics)
-    able = [day for day, e in days.items() if e.state != "gone" and e.settings == current]
+    current = makings(event_format(settings), settings.parsed_metrics)
+    able = [
+        day
+        for day, entry in days.items()
+        if entry.state != "gone"
+        and all(
+            name in entry.makings and entry.makings[name].settings == made.settings
+            for name, made in current.items()
+        )
+    ]
     chosen = spread(able, sample)
     if not chosen:
         yield Finding(

@@ -1,0 +1,120 @@
+"""Verbs that work on many days."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from functools import partial
+
+from hbpipe.commands.common import WORK, print_json, settings_of
+from hbpipe.data.lake import Lake
+from hbpipe.errors import ConfigError
+from hbpipe.report.console import ConsoleObserver
+from hbpipe.run import backfill as backfills
+from hbpipe.run import restate as restatements
+from hbpipe.run.history import HistoryPlan, open_history, plan_history, run_history
+from hbpipe.run.stock import Stock
+
+_SHOWN = 20
+
+
+def backfill(arguments: Namespace) -> int:
+    """Publish what is missing of a range of days."""
+    return _work(
+        arguments,
+        partial(
+            backfills.decide,
+            within=backfills.Range(arguments.start, arguments.end),
+            reprocess=arguments.reprocess,
+            newest_first=arguments.newest_first,
+        ),
+    )
+
+
+def restate(arguments: Namespace) -> int:
+    """Recompute a range of days and what rests on them."""
+    return _work(
+        arguments,
+        partial(
+            restatements.decide,
+            within=backfills.Range(arguments.start, arguments.end),
+            reason=arguments.reason,
+            what=arguments.tables,
+        ),
+    )
+
+
+def _work(arguments: Namespace, decide: Callable[[Stock, Lake], HistoryPlan]) -> int:
+    """Plan, show the plan, ask, and do it; 3 when a gate failed."""
+    settings = settings_of(arguments)
+    if arguments.dry_run:
+        found = plan_history(settings, decide, accept_missing=arguments.accept_missing)
+        _show(found, arguments.json)
+        return WORK if found.work else 0
+    with (
+        ConsoleObserver(arguments.quiet or arguments.json) as observer,
+        open_history(
+            settings,
+            decide,
+            batch=arguments.max_active,
+            observer=observer,
+            accept_missing=arguments.accept_missing,
+        ) as history,
+    ):
+        if history.plan.work and not arguments.yes:
+            _ask(history.plan)
+        report = run_history(history)
+    if arguments.json:
+        print_json(report.to_dict())
+    else:
+        print(report.text())
+    return 3 if report.failed else 0
+
+
+def _show(plan: HistoryPlan, as_json: bool) -> None:
+    if as_json:
+        print_json(plan.to_dict())
+    else:
+        print(plan_text(plan))
+
+
+def plan_text(plan: HistoryPlan) -> str:
+    """Write a plan for a terminal: the days, and the releases that follow from them."""
+    described = plan.to_dict()
+    days = [f"  {d['day']}  {d['rows']:>12,} rows  {d['reason']}" for d in described["days"]]
+    nights = [f"  {night['as_of']}  {night['reason']}" for night in described["releases"]]
+    return "\n".join(
+        [
+            f"{len(days)} day(s) to measure, {described['rows']:,} rows",
+            *_first(days),
+            f"{len(nights)} release(s) to publish",
+            *_first(nights),
+            *(f"Note: {note}" for note in described["notes"]),
+        ]
+    )
+
+
+def _first(lines: list[str]) -> list[str]:
+    more = len(lines) - _SHOWN
+    return [*lines[:_SHOWN], f"  … and {more} more"] if more > 0 else lines
+
+
+def _ask(plan: HistoryPlan) -> None:
+    """Show the plan and wait for a yes.
+
+    Raises
+    ------
+    ConfigError
+        When nobody can answer, or the answer is no.
+    """
+    if not sys.stdin.isatty():
+        raise ConfigError(
+            f"{len(plan.days)} day(s) and {len(plan.nights)} release(s) wait for a yes, and there "
+            "is no terminal to give it",
+            remedy="look at --dry-run, then add --yes",
+        )
+    print(plan_text(plan), file=sys.stderr)
+    print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise ConfigError("not confirmed: nothing was done")

@@ -1,0 +1,86 @@
+"""Restate: recompute what is published already, with the cascade shown before it happens."""
+
+from __future__ import annotations
+
+from datetime import date
+from functools import partial
+from typing import Any, Literal
+
+from hbpipe.config import Settings
+from hbpipe.data.clock import to_date, to_number
+from hbpipe.data.lake import Lake
+from hbpipe.errors import LateError
+from hbpipe.run.as_of import window_of
+from hbpipe.run.backfill import Range
+from hbpipe.run.due import due_days
+from hbpipe.run.history import DueNight, HistoryPlan, HistoryReport, open_history, run_history
+from hbpipe.run.releases import releases
+from hbpipe.run.stock import Stock
+
+What = Literal["statistics", "posteriors"]
+
+
+def restate(
+    settings: Settings,
+    *,
+    start: date,
+    end: date,
+    reason: str,
+    what: What = "statistics",
+    max_active: int = 30,
+    **options: Any,
+) -> HistoryReport:
+    """Measure a range of days again, and publish anew every night that rests on one of them.
+
+    Parameters
+    ----------
+    start, end
+        The first and the last business day.
+    reason
+        Kept with the days in the ledger.
+    what
+        ``statistics``: from the events on. ``posteriors``: only the nights of the range, from
+        the statistics that are there.
+    max_active, options
+        As ``backfill``.
+
+    Raises
+    ------
+    ConfigError, LateError, HbpipeError
+        As ``backfill``.
+    """
+    chosen = partial(decide, within=Range(start, end), reason=reason, what=what)
+    with open_history(settings, chosen, batch=max_active, **options) as history:
+        return run_history(history)
+
+
+def decide(
+    stock: Stock, lake: Lake, *, within: Range, reason: str, what: What = "statistics"
+) -> HistoryPlan:
+    """Plan a restatement; writes nothing. Parameters and errors as ``restate``."""
+    told = f"restated: {reason}"
+    fed = {day for entry in stock.files.values() for day in entry.days}
+    days = sorted(day for day in fed | set(stock.ledger) if day in within)
+    if not days:
+        raise LateError(
+            f"no day between {within.start} and {within.end} has events or statistics",
+            remedy="choose another range",
+        )
+    rows = releases(lake, stock.settings.environment)
+    published = sorted({to_number(row["as_of"]) for row in rows})
+    if what == "posteriors":
+        nights = [DueNight(as_of, told) for as_of in published if as_of in within]
+        return HistoryPlan(stock, (), tuple(nights), ())
+    due, notes = due_days(stock, days, None, dict.fromkeys(days, told))
+    changed = {day.day for day in due}
+    nights = [
+        DueNight(as_of, f"{told}; rests on {_told(touched)}")
+        for as_of in published
+        if (touched := changed.intersection(window_of(stock.settings, stock.files, as_of)))
+    ]
+    return HistoryPlan(stock, tuple(due), tuple(nights), tuple(notes))
+
+
+def _told(days: set[int]) -> str:
+    first = to_date(min(days))
+    return str(first) if len(days) == 1 else f"{len(days)} restated days from {first} on"

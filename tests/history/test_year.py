@@ -1,0 +1,130 @@
+"""A year of 2,000 stores backfilled, killed three times on the way, against an undisturbed twin.
+
+The disturbed one measures the newest days first, the twin in the order of time; both must end with
+the same tables, and with one release for each day.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import date, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import yaml
+
+from hbpipe.cli import main
+from hbpipe.config import load_settings
+from hbpipe.data.lake import Lake
+from hbpipe.run.night import open_lake
+from hbpipe.run.releases import releases
+from hbpipe.run.verification.verify import verify
+
+pytestmark = pytest.mark.history
+
+ROOT = Path(__file__).parents[2]
+FIRST, DAYS, STORES = date(2025, 7, 1), 365, 2000
+LAST = FIRST + timedelta(days=DAYS - 1)
+RANGE = ["--start", str(FIRST), "--end", str(LAST), "--yes", "--quiet"]
+#: Columns that tell of the run and not of the events.
+OF_THE_RUN = {"run_id", "processed_at", "modified_ns", "statistics_version"}
+KEYS = {
+    "statistics": ["day", "metric", "chain_id", "store_id"],
+    "posteriors": ["as_of", "metric", "chain_id", "store_id", "term"],
+    "hyperparameters": ["as_of", "metric", "pool", "parameter"],
+    "fits": ["as_of", "metric", "pool"],
+    "days": ["day"],
+    "files": ["path"],
+}
+#: The command line, killed before its n-th commit to the lake.
+DRIVER = """
+import os, signal, sys
+from hbpipe.cli import main
+from hbpipe.data import publish
+
+left, commit = int(sys.argv[1]), publish.compare_and_swap
+
+def deadly(*args, **options):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return commit(*args, **options)
+
+publish.compare_and_swap = deadly
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Simulated events: for each day about two visits of a store, some delivered a day late."""
+    folder = tmp_path_factory.mktemp("year")
+    simulated = ["simulate", str(folder), "--first-day", str(FIRST), "--days", str(DAYS)]
+    size = ["--stores", str(STORES), "--chains", "20", "--events-per-day", str(2 * STORES)]
+    assert main([*simulated, *size, "--late", "0.002", "--quiet"]) == 0
+    return folder
+
+
+def config(folder: Path, lake: str) -> Path:
+    settings = {
+        "pipeline": "year",
+        "events": {
+            "path": str(folder / "events"),
+            "time": "ts",
+            "levels": ["chain_id", "store_id"],
+            "event_id": "event_id",
+        },
+        "metrics": {
+            "conversion": {"family": "beta_binomial", "successes": "converted", "trials": "rows"}
+        },
+        "inference": {"window": "28d"},
+        "lake": {"path": str(folder / lake)},
+    }
+    path = folder / f"{lake}.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def killed(folder: Path, path: Path, commits: int) -> None:
+    driver = folder / "driver.py"
+    driver.write_text(DRIVER)
+    command = [sys.executable, str(driver), str(commits), "backfill", "--config", str(path)]
+    done = subprocess.run(
+        [*command, *RANGE, "--newest-first"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=3600,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def contents(lake: Lake, name: str) -> pa.Table:
+    table = lake.read(name)
+    kept = [column for column in table.column_names if column not in OF_THE_RUN]
+    return table.select(kept).sort_by([(key, "ascending") for key in KEYS[name]]).combine_chunks()
+
+
+def test_a_year_killed_three_times_is_that_of_its_undisturbed_twin(folder: Path) -> None:
+    disturbed, twin = config(folder, "disturbed"), config(folder, "twin")
+    killed(folder, disturbed, 20)  # while statistics are committed
+    killed(folder, disturbed, 150)  # while nights are released
+    killed(folder, disturbed, 1000)
+    assert main(["backfill", "--config", str(disturbed), *RANGE, "--newest-first"]) == 0
+    assert main(["backfill", "--config", str(twin), *RANGE]) == 0
+
+    settings = load_settings(disturbed)
+    lake, other = open_lake(settings), open_lake(load_settings(twin))
+    once = [f"{FIRST + timedelta(days=number)}.1" for number in range(DAYS)]
+    assert sorted(row["release"] for row in releases(lake, "prod")) == once
+    assert sorted(row["release"] for row in releases(other, "prod")) == once
+    for name in KEYS:
+        assert contents(lake, name).equals(contents(other, name)), name
+    assert all(one.fine for one in verify(settings, lake, full=True, sample=5))
+    assert main(["backfill", "--config", str(disturbed), *RANGE, "--dry-run"]) == 0
