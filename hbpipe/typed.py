@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Wi
 from hbpipe.data.quantities import parse_metric
 
 _LONGEST_WINDOW = 36_500
+_MINUTES = {"d": 1440, "h": 60, "m": 1}
 
 
 def _days(value: Any) -> int:
@@ -30,6 +31,18 @@ def _minutes(value: Any) -> int:
     if not match:
         raise ValueError(f"expected a time of day such as '02:00' (quoted), found {value!r}")
     return int(match[1]) * 60 + int(match[2])
+
+
+def _duration(value: Any) -> int:
+    match = re.fullmatch(r"(\d{1,6})\s*([dhm])", str(value).strip())
+    if not match:
+        raise ValueError(f"expected a duration such as 6h, 90m or 1d, found {value!r}")
+    return int(match[1]) * _MINUTES[match[2]]
+
+
+def _as_duration(minutes: int) -> str:
+    unit = next(unit for unit, length in _MINUTES.items() if minutes % length == 0)
+    return f"{minutes // _MINUTES[unit]}{unit}"
 
 
 def _as_days(days: int) -> str:
@@ -69,6 +82,7 @@ _TIME_SCHEMA = {
     "pattern": r"^([01]?\d|2[0-3]):[0-5]\d$",
     "examples": ["02:00"],
 }
+_DURATION_SCHEMA = {"type": "string", "pattern": r"^\d+\s*[dhm]$", "examples": ["6h"]}
 _NAMES_SCHEMA = {
     "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
 }
@@ -89,6 +103,13 @@ Window = Annotated[
     BeforeValidator(_window),
     PlainSerializer(_as_window),
     WithJsonSchema({"anyOf": [_DAYS_SCHEMA, {"const": "all"}, {"type": "null"}]}),
+]
+#: In minutes.
+Duration = Annotated[
+    int,
+    BeforeValidator(_duration),
+    PlainSerializer(_as_duration),
+    WithJsonSchema(_DURATION_SCHEMA),
 ]
 DayStart = Annotated[
     int,
