@@ -45,6 +45,12 @@ class Attempt:
 
     def __init__(self, lake: Lake, *, run_id: str, kind: str, environment: str) -> None:
         before = read_runs(lake)
+        if any(entry.run_id == run_id for entry in before):
+            raise ConfigError(
+                f"there has been a run {run_id!r}",
+                where={"lake": lake.uri},
+                expected="a name that no other run has; --retry runs the plan of another again",
+            )
         self._last = before[-1] if before else None
         self._seen = self._last.attempt if self._last else 0
         self.entry = RunEntry(run_id, self._seen + 1, kind, environment)

@@ -88,9 +88,8 @@ def test_late_files_are_awaited_until_the_cut_off(tmp_path: Path) -> None:
     now = datetime(2026, 1, 4, 5, tzinfo=UTC)
     found = planned(settings, now)
     assert found.to_dict()["as_of"] == str(day(1))
-    assert found.notes == (
-        f"late files of {day(2)} are still awaited; expected: a run after 2026-01-04T06:00:00+00:00",
-    )
+    then = "expected: a run after 2026-01-04T06:00:00+00:00"
+    assert found.notes == (f"late files of {day(2)} are still awaited; {then}",)
     with pytest.raises(LateError, match=f"late files of {day(2)} are still awaited"):
         planned(settings, now, as_of=day(2))
     assert as_of(settings, now + timedelta(hours=1)) == str(day(2))

@@ -133,12 +133,13 @@ def test_another_pipelines_lake_is_not_written_to(tmp_path: Path) -> None:
 def test_an_attempt_tells_how_it_ended(
     lake: Lake, error: BaseException, state: str, told: str
 ) -> None:
-    with (
-        pytest.raises(type(error)),
-        attempted(lake, run_id="a", kind="restate", environment="dev") as one,
-    ):
-        one.record(as_of=date(2026, 1, 1))
-        raise error
+    def end_badly() -> None:
+        with attempted(lake, run_id="a", kind="restate", environment="dev") as one:
+            one.record(as_of=date(2026, 1, 1))
+            raise error
+
+    with pytest.raises(type(error)):
+        end_badly()
     (entry,) = read_runs(lake)
     assert (entry.kind, entry.environment, entry.state, entry.error) == (
         "restate",
@@ -162,13 +163,14 @@ def test_the_first_error_is_shown_where_the_row_cannot_be_written(
     def full(*_: Any, **__: Any) -> None:
         raise OSError("no space left")
 
-    with (
-        pytest.raises(EventsError, match="first"),
-        attempted(lake, run_id="a", kind="night", environment="prod") as one,
-    ):
-        one.record()
-        monkeypatch.setattr(Lake, "upsert", full)
-        raise EventsError("first")
+    def end_badly() -> None:
+        with attempted(lake, run_id="a", kind="night", environment="prod") as one:
+            one.record()
+            monkeypatch.setattr(Lake, "upsert", full)
+            raise EventsError("first")
+
+    with pytest.raises(EventsError, match="first"):
+        end_badly()
     assert states(lake) == {"a": (1, "running")}
 
 
@@ -242,6 +244,13 @@ def test_a_release_names_what_its_own_run_committed(tmp_path: Path) -> None:
     assert released == {name: one.versions[name] for name in RELEASED}
 
 
+def test_a_name_is_given_once(lake: Lake) -> None:
+    attempt(lake, "a").record()
+    with pytest.raises(ConfigError, match="there has been a run 'a'"):
+        attempt(lake, "a")
+    assert states(lake) == {"a": (1, "running")}
+
+
 def test_runs_are_found_by_name(lake: Lake) -> None:
     assert read_runs(lake) == []
     assert find_run(lake, "a") is None
@@ -252,5 +261,5 @@ def test_runs_are_found_by_name(lake: Lake) -> None:
     described = found.to_dict()
     assert "plan" not in described
     assert described["as_of"] == "2026-01-01"
-    with pytest.raises(Exception, match="there is no run 'b'.*hbpipe status"):
+    with pytest.raises(Exception, match=r"there is no run 'b'.*hbpipe status"):
         require_run(lake, "b")
