@@ -18,6 +18,7 @@ from hbpipe.errors import FitError
 from hbpipe.model.covariates.restate import outside
 from hbpipe.model.estimation.adjusted import POWERS
 from hbpipe.model.estimation.climb import climb
+from hbpipe.model.estimation.edge import closed
 from hbpipe.model.estimation.problem import (
     ADJUSTABLE,
     Problem,
@@ -91,7 +92,7 @@ def fit(
         If the data do not determine the hyperparameters, or an argument is wrong. An estimate on
         a bound is not an error: see ``Fit.boundary``.
     """
-    model = get_family(family) if isinstance(family, str) else family
+    model = family if isinstance(family, Family) else get_family(family)
     model, arrays = admitted(model, statistics)
     check_link(model, link)
     given: dict[str, Any] = {
@@ -153,6 +154,7 @@ def fit_pools(
         is_restricted(model, held, kind),
         prior if kind == "map" else None,
         _power(model, kind, variant, held, pinned),
+        _shut(model, sketch, held, prior) if kind == "map" else None,
     )
     first = first_start(problem, start)
     if kind == "moments":
@@ -203,6 +205,12 @@ def _power(family: Family, kind: str, variant: str, held: Array, pinned: Array) 
         return None
     (axis,) = family.spreads
     return np.where(np.isnan(held[:, axis]) & np.isnan(pinned[:, axis]), POWERS[variant], 0.0)
+
+
+def _shut(family: Family, sketch: Any, held: Array, prior: Any) -> NDArray[np.bool_]:
+    """Bounds (G, D) on which the hyperprior's density is 0."""
+    at = np.where(np.isnan(held), family.start(sketch, held), held)
+    return closed(family, prior, at, family.scale(sketch))
 
 
 def _climb(problem: Problem, first: Array) -> _Found:

@@ -27,7 +27,7 @@ from hbpipe.model.fits import Fit, PoolFits
 from hbpipe.model.integrate import UNCERTAINTIES, integrate_pools
 from hbpipe.model.integration.sampled_nodes import AnyNodes, SampledNodes
 from hbpipe.model.names import unknown
-from hbpipe.model.numerics.chains import R_HAT_LIMIT
+from hbpipe.model.numerics.chains import disagreement
 from hbpipe.model.pooling import CompletePooling, complete_pooling, no_pooling
 from hbpipe.model.remembered import remembered
 from hbpipe.model.statistics import admitted, check_covariates
@@ -275,7 +275,7 @@ class Posterior(Mapping[str, Array]):
         FitError
             If a level is not strictly between 0 and 1.
         """
-        amount = checked_exposure(exposure, len(self._codes), self._family.exposure_width)
+        amount = checked_exposure(exposure, len(self._codes), self._family)
         levels = checked_levels(quantiles)
         if self._closed is not None:
             return self._closed.law(amount, levels)
@@ -316,15 +316,10 @@ def _integrate(fits: PoolFits, *, uncertainty: str) -> AnyNodes:
     """Integrate one pool; FitError where its Markov chains disagree."""
     nodes = integrate_pools(fits, uncertainty=uncertainty)
     if isinstance(nodes, SampledNodes) and not nodes.converged[0]:
-        raise _chains_disagree(nodes)
+        raise disagreement(
+            float(nodes.r_hat[0]),
+            "give proper hyperpriors with lighter tails, pool more stores, or use "
+            "uncertainty='first_order'",
+            stores=int(nodes.n_groups[0]),
+        )
     return nodes
-
-
-def _chains_disagree(nodes: SampledNodes) -> FitError:
-    return FitError(
-        "the posterior of the hyperparameters could not be integrated: its Markov chains disagree",
-        where={"r_hat": round(float(nodes.r_hat[0]), 3), "stores": int(nodes.n_groups[0])},
-        expected=f"a split R-hat of at most {R_HAT_LIMIT}",
-        remedy="give proper hyperpriors with lighter tails, pool more stores, or use "
-        "uncertainty='first_order'",
-    )

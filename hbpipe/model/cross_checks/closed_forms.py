@@ -110,7 +110,7 @@ class ClosedForm:
 
 def is_closed_form(uncertainty: str) -> bool:
     """Whether a name is one of the closed forms, an ``ebci`` with a kurtosis included."""
-    return uncertainty.partition("(")[0] in CLOSED_FORMS
+    return str(uncertainty).partition("(")[0] in CLOSED_FORMS
 
 
 def closed_form(fit: Fit, statistics: Statistics, uncertainty: str) -> ClosedForm:

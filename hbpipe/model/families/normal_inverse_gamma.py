@@ -254,7 +254,7 @@ FAMILY = Family(
     statistics=(
         Statistic("n", "int64", "moments", lowest=0.0),
         Statistic("mean", "float64", "moments"),
-        Statistic("m2", "float64", "moments", lowest=0.0),
+        Statistic("m2", "float64", "moments", lowest=0.0, needs="n", needs_above=1.0),
     ),
     hyperparameters=NAMES,
     coordinates=(
@@ -285,6 +285,7 @@ FAMILY = Family(
     predict=predict,
     simulate=simulate,
     sample_size="n",
+    empty_exposure=False,
     raw=raw,
     raw_sd=raw_sd,
     sampling=variance_sampling("normal_inverse_gamma"),

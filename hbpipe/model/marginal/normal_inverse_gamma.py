@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.polynomial.polynomial import polyder, polyval
@@ -28,6 +28,7 @@ from hbpipe.model.family import Array, Codes, Derivatives, Statistics
 from hbpipe.model.marginal.log1p import log1p_ratio
 from hbpipe.model.marginal.means import LOG_2PI
 from hbpipe.model.marginal.rising import RisingCounts
+from hbpipe.model.marginal.row_sketch import RowSketch
 from hbpipe.model.numerics.grouped import Rows, integer_sums, stack
 
 #: Numbers of the coordinates (μ, φ, x, log s₀).
@@ -48,7 +49,7 @@ _HALF_STEP_SERIES[1::2] = (
 
 
 @dataclass(frozen=True)
-class VarianceSketch:
+class VarianceSketch(RowSketch):
     """The distinct stores of each pool, lossless.
 
     ``rows`` has ``n`` (values of a store), ``mean``, ``m2`` and ``stores`` (how many are alike),
@@ -56,7 +57,8 @@ class VarianceSketch:
     ``odd`` count the whole part of n/2 of the stores with even and with odd n.
     """
 
-    rows: Rows
+    stores: ClassVar[str] = "stores"
+
     even: RisingCounts
     odd: RisingCounts
 
@@ -80,21 +82,6 @@ class VarianceSketch:
             RisingCounts.merged([sketch.even for sketch in sketches]),
             RisingCounts.merged([sketch.odd for sketch in sketches]),
         )
-
-    @property
-    def n_pools(self) -> int:
-        """The number of pools."""
-        return self.rows.n_pools
-
-    @property
-    def n_rows(self) -> int:
-        """Rows of the table of stores."""
-        return len(self.rows)
-
-    @property
-    def n_groups(self) -> NDArray[np.int64]:
-        """Stores with at least one value in each pool, (G,)."""
-        return self.rows.sum(self.rows["stores"]).astype(np.int64)
 
     @property
     def n_values(self) -> Array:
