@@ -51,14 +51,26 @@ class Attempt:
                 where={"lake": lake.uri},
                 expected="a name that no other run has; --retry runs the plan of another again",
             )
+        self._left_running = any(entry.state == "running" for entry in before)
         self._last = before[-1] if before else None
         self._seen = self._last.attempt if self._last else 0
         self.entry = RunEntry(run_id, self._seen + 1, kind, environment)
         self.lake = replace(lake, fence=self.entry.attempt)
         self.begun = False
-        if any(entry.state == "running" for entry in before):
+
+    def take_over(self) -> None:
+        """Take the place of a run that was left running, if there is one; before planning.
+
+        Raises
+        ------
+        LeaseError
+            As ``record``.
+        """
+        if self._left_running:
             self.record()
-            self._raise_fences()
+            for name in (*RELEASED, "releases"):
+                if self.lake.version(name) is not None:
+                    raise_fence(self.lake.storage, name)
 
     def know(self, **known: Any) -> None:
         """Note what is to be written of the run, without writing it yet."""
@@ -106,11 +118,6 @@ class Attempt:
         left = [replace(entry, **ended) for entry in entries if entry.state == "running"]
         return to_table([*left, self.entry])
 
-    def _raise_fences(self) -> None:
-        for name in (*RELEASED, "releases"):
-            if self.lake.version(name) is not None:
-                raise_fence(self.lake.storage, name)
-
 
 @contextmanager
 def attempted(lake: Lake, *, run_id: str, kind: str, environment: str) -> Iterator[Attempt]:
@@ -123,16 +130,15 @@ def attempted(lake: Lake, *, run_id: str, kind: str, environment: str) -> Iterat
     """
     attempt = Attempt(lake, run_id=run_id, kind=kind, environment=environment)
     try:
+        attempt.take_over()
         yield attempt
         if attempt.entry.state == "running":
             attempt.end("done" if attempt.begun else "nothing")
-    except LeaseError:
-        raise  # whoever took this run's place has said so in its row
     except BaseException as error:
         # Settings that are wrong may name another pipeline's lake.
         if attempt.begun or not isinstance(error, ConfigError):
-            # Where not even this can be written, the first error is the one to be shown; the next
-            # run finds a row left running.
+            # Where not even this can be written, the first error is the one to be shown: another
+            # has taken this run's place and said so in its row, or will find it left running.
             with suppress(HbpipeError, OSError):
                 attempt.end("held" if isinstance(error, GateError) else "failed", _told(error))
         raise

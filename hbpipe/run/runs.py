@@ -55,7 +55,8 @@ class RunEntry:
         What it does, for whom, and the last business day of its window; None before it is chosen.
     state
         ``running``; ``done``; ``nothing`` was due; ``failed``; ``held`` by a gate; ``abandoned``:
-        its process ended without a word, or another took its place.
+        its process ended without a word, or another took its place. What it had published by then
+        holds.
     started_at, finished_at, host, pid
         When, and by which process.
     plan

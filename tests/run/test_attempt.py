@@ -34,7 +34,9 @@ def lake(tmp_path: Path) -> Lake:
 
 
 def attempt(lake: Lake, run_id: str) -> Attempt:
-    return Attempt(lake, run_id=run_id, kind="night", environment="prod")
+    one = Attempt(lake, run_id=run_id, kind="night", environment="prod")
+    one.take_over()
+    return one
 
 
 def states(lake: Lake) -> dict[str, tuple[int, str]]:
