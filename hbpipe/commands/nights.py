@@ -10,11 +10,12 @@ from typing import Any
 from hbpipe.commands.common import WORK, print_json, settings_of
 from hbpipe.errors import ConfigError
 from hbpipe.report.console import ConsoleObserver
+from hbpipe.run.describe import describe_plan
 from hbpipe.run.documents import read_document
 from hbpipe.run.engine import open_engine
 from hbpipe.run.night import open_lake
 from hbpipe.run.nightly import run_night
-from hbpipe.run.plan import describe_plan, make_plan
+from hbpipe.run.plan import make_plan
 
 
 def plan(arguments: Namespace) -> int:
