@@ -250,9 +250,9 @@ class Family:
     sampling: StoreUpdate | None = None
     #: Its named hyperparameters as formulas, for hyperpriors; a ``geometry`` has its own.
     named: NamedSpace | None = None
-    #: (specification, sketch, names that are held) -> compiled hyperprior, with ``select``, where
-    #: formulas of single parameters do not suffice.
-    hyperprior: Callable[[Any, Any, frozenset[str]], Any] | None = None
+    #: (specification, sketch, held coordinates (D,), NaN where free) -> compiled hyperprior, with
+    #: ``select``, where formulas of single parameters do not suffice.
+    hyperprior: Callable[[Any, Any, Array], Any] | None = None
     #: P, the number of coefficients or classes of a store's θ; None where θ is one number.
     size: int | None = None
     #: P -> the same family with that many; a record stands for one size.

@@ -142,7 +142,7 @@ def fit_pools(
     if model.standardise is not None:
         sketch = model.standardise(given, kind != "map")
     held = inside(sketch, hold(model, fixed or {}, sketch.n_pools))
-    prior = _compile(model, sketch, hyperprior, frozenset(fixed or ()), needed=kind == "map")
+    prior = _compile(model, sketch, hyperprior, fixed or {}, held, needed=kind == "map")
     pinned, status, identified = diagnose(model, sketch, held, estimator=estimator)
     problem = Problem(
         model,
@@ -184,19 +184,22 @@ def _same_summit(value: Array) -> Array:
     return np.asarray(_SAME_SUMMIT * (1.0 + np.abs(value)))
 
 
-def _compile(family: Family, sketch: Any, spec: Any, held: frozenset[str], *, needed: bool) -> Any:
+def _compile(
+    family: Family, sketch: Any, spec: Any, fixed: Mapping[str, Any], held: Array, *, needed: bool
+) -> Any:
     """Compile the hyperprior; a wrong specification is an error of every fit that is given one."""
     if callable(spec) or (spec is None and not needed):
         return spec
     if family.hyperprior is not None:
-        return family.hyperprior(spec, sketch, held)
+        return family.hyperprior(spec, sketch, held[0])
+    names = frozenset(fixed)
     if family.covariates is not None:
         from hbpipe.model.covariates.prior import compile_prior
 
-        return compile_prior(family, spec, sketch, held=held)
+        return compile_prior(family, spec, sketch, held=names)
     from hbpipe.model.hyperpriors import compile_hyperprior
 
-    return compile_hyperprior(family, spec, sketch, held=held)
+    return compile_hyperprior(family, spec, sketch, held=names)
 
 
 def _power(family: Family, kind: str, variant: str, held: Array, pinned: Array) -> Array | None:

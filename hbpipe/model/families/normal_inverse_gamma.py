@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hbpipe.model.dispersion import VALUES
 from hbpipe.model.distributions.laws import STUDENT_T
 from hbpipe.model.estimation.moments import hedges, paule_mandel, ratio, weighted_mean
 from hbpipe.model.family import (
@@ -290,4 +291,5 @@ FAMILY = Family(
     raw_sd=raw_sd,
     sampling=variance_sampling("normal_inverse_gamma"),
     named=SPACE,
+    dispersion=VALUES,
 )

@@ -14,6 +14,7 @@ import numpy as np
 from hbpipe.errors import FitError
 from hbpipe.model.family import Array, Family
 from hbpipe.model.integration.drawing import Density, draw, drawn_nodes
+from hbpipe.model.integration.evaluated import Evaluated
 from hbpipe.model.integration.sampled_nodes import STEP, PoolNodes, SampledNodes
 from hbpipe.model.integration.sampling import HyperTarget, Sampling
 from hbpipe.model.numerics.importance import Limits
@@ -125,19 +126,20 @@ def _integrated(
     """Nodes by importance sampling, or by chains where the weights are not to be trusted."""
     # Moments of the hyperparameters do not tell whether fewer points would serve the stores.
     few = sampling.representatives is not None
-    drawn = draw(density, mode, _limits(sampling, target, sketch), far=density.far, few=few)
+    evaluated = Evaluated(target)
+    drawn = draw(density, mode, _limits(sampling, evaluated, sketch), far=density.far, few=few)
     stores_with_data = int(np.asarray(sketch.n_groups)[0])
-    return drawn_nodes(drawn, target.nodes(drawn.points), stores_with_data)
+    return drawn_nodes(drawn, evaluated(drawn.points), stores_with_data)
 
 
-def _limits(sampling: Sampling, target: HyperTarget, sketch: Any) -> Limits:
+def _limits(sampling: Sampling, evaluated: Evaluated, sketch: Any) -> Limits:
     """Choose what has to settle: limits of some stores, or moments of the hyperparameters."""
     if sampling.representatives is None:
         return _of_hyperparameters
     stores = sampling.representatives(sketch)
 
     def of_stores(points: Array, weight: Array) -> tuple[Array, Array]:
-        conditional = sampling.conditional(stores, target.nodes(points))
+        conditional = sampling.conditional(stores, evaluated(points))
         posterior = StorePosterior(conditional, weight, {})
         limits = np.concatenate([posterior.mean[:, :, None], posterior.quantiles(_LEVELS)], axis=2)
         unit = np.sqrt(posterior.variance)[:, :, None]
