@@ -147,7 +147,7 @@ def test_a_plan_that_was_written_is_run_as_it_is(hbpipe: Verb, config: Path) -> 
     path = config.parent / "plan.json"
     code, printed, _ = hbpipe("plan", "--out", str(path))
     assert code == 10
-    assert "Costs: 120 rows, 0.0 MiB" in printed
+    assert "Costs: 120 rows, 3 KiB" in printed
     assert f"Publishes: {day(2)}.1 in prod, with conversion" in printed
     assert json.loads(path.read_text()) == the_object(hbpipe("plan", "--json")[1])
     write_days(config.parent, 1, first=3)

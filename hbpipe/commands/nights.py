@@ -62,9 +62,10 @@ def _plan_text(described: dict[str, Any]) -> str:
 
 
 def _costs(described: dict[str, Any]) -> str:
-    seconds = described["expected_seconds"]
-    size = f"{described['rows']:,} rows, {described['bytes'] / 2**20:,.1f} MiB"
-    return size if seconds is None else f"{size}, about {seconds:,.0f} s by the runs before"
+    seconds, size = described["expected_seconds"], described["bytes"]
+    shown = f"{size / 2**10:,.0f} KiB" if size < 2**20 else f"{size / 2**20:,.0f} MiB"
+    costs = f"{described['rows']:,} rows, {shown}"
+    return costs if seconds is None else f"{costs}, about {seconds:,.0f} s by the runs before"
 
 
 def run(arguments: Namespace) -> int:
