@@ -58,6 +58,7 @@ def _work(arguments: Namespace, decide: Callable[[Stock, Lake], HistoryPlan]) ->
             settings,
             decide,
             batch=arguments.max_active,
+            kind=arguments.verb,
             observer=observer,
             accept_missing=arguments.accept_missing,
         ) as history,

@@ -85,7 +85,7 @@ def backfill(
     chosen = partial(
         decide, within=Range(start, end), reprocess=reprocess, newest_first=newest_first
     )
-    with open_history(settings, chosen, batch=max_active, **options) as history:
+    with open_history(settings, chosen, batch=max_active, kind="backfill", **options) as history:
         return run_history(history)
 
 

@@ -32,6 +32,11 @@ def makings(form: EventFormat, metrics: Iterable[Metric]) -> dict[str, Making]:
     }
 
 
+def statistics_digest(form: EventFormat, metrics: Iterable[Metric]) -> str:
+    """Hash every setting that decides the daily statistics."""
+    return digest({name: made.settings for name, made in makings(form, metrics).items()})
+
+
 def release_kernel_digest(metrics: Iterable[Metric]) -> str:
     """Hash the versions of all code that a release comes from."""
     kernels = {m.family: get_family(m.family).kernel_version for m in metrics}

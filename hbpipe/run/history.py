@@ -6,6 +6,7 @@ for a day depends on the files alone: not on batches, interruptions, or what was
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,9 +19,9 @@ from hbpipe.data.clock import to_date
 from hbpipe.data.lake import Lake
 from hbpipe.errors import GateError
 from hbpipe.run import commits, stages
+from hbpipe.run.attempt import Attempt, open_run
 from hbpipe.run.due import DayPlan
 from hbpipe.run.engine import Engine, open_engine
-from hbpipe.run.lease import Lease
 from hbpipe.run.night import Night, new_run_id, open_lake
 from hbpipe.run.observe import Observer, Silent
 from hbpipe.run.plan import Plan, plan_night
@@ -86,9 +87,11 @@ class History:
     engine: Engine
     observer: Observer
     run_id: str
+    attempt: int
     plan: HistoryPlan
     batch: int
     stock: Stock
+    versions: dict[str, int] = field(default_factory=dict)  # of each table, as this run left it
     measured: int = 0
     released: list[dict[str, Any]] = field(default_factory=list)
     failed: list[dict[str, str]] = field(default_factory=list)
@@ -111,7 +114,9 @@ class History:
             engine=self.engine,
             observer=observer or Silent(),
             run_id=self.run_id,
+            attempt=self.attempt,
             plan=plan,
+            versions=self.versions,
             days=dict(self.stock.ledger),
         )
 
@@ -216,6 +221,7 @@ def open_history(
     decide: Callable[[Stock, Lake], HistoryPlan],
     *,
     batch: int,
+    kind: str,
     observer: Observer | None = None,
     now: datetime | None = None,
     accept_missing: bool = False,
@@ -228,6 +234,8 @@ def open_history(
         Makes the plan: see ``backfill.decide`` and ``restate.decide``.
     batch
         How many days, or nights, are one step.
+    kind
+        What ``runs`` calls it.
 
     Raises
     ------
@@ -237,18 +245,33 @@ def open_history(
         As ``take_stock``.
     """
     run_id, lake = new_run_id(now), open_lake(settings)
-    with Lease(lake).acquire(run_id=run_id), open_engine(settings.cluster) as engine:
-        stock = take_stock(settings, lake, engine, now=now, accept_missing=accept_missing)
-        yield History(
+    with (
+        open_run(lake, settings, run_id=run_id, kind=kind) as attempt,
+        open_engine(settings.cluster) as engine,
+    ):
+        stock = take_stock(settings, attempt.lake, engine, now=now, accept_missing=accept_missing)
+        plan = decide(stock, attempt.lake)
+        _enter_plan(attempt, plan)
+        history = History(
             settings=settings,
-            lake=lake,
+            lake=attempt.lake,
             engine=engine,
             observer=observer or Silent(),
             run_id=run_id,
-            plan=decide(stock, lake),
+            attempt=attempt.entry.attempt,
+            plan=plan,
             batch=batch,
             stock=stock,
         )
+        yield history
+        attempt.end("held" if history.failed else "done" if plan.work else "nothing")
+
+
+def _enter_plan(attempt: Attempt, plan: HistoryPlan) -> None:
+    """Enter the plan into ``runs`` before anything of it is done."""
+    attempt.know(plan=json.dumps(plan.to_dict()), rows=sum(day.rows for day in plan.days))
+    if plan.work or plan.stock.changed_files:
+        attempt.record()
 
 
 def run_history(history: History) -> HistoryReport:

@@ -50,7 +50,7 @@ def restate(
         As ``backfill``.
     """
     chosen = partial(decide, within=Range(start, end), reason=reason, what=what)
-    with open_history(settings, chosen, batch=max_active, **options) as history:
+    with open_history(settings, chosen, batch=max_active, kind="restate", **options) as history:
         return run_history(history)
 
 
