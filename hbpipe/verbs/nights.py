@@ -43,7 +43,7 @@ def _add_night_options(verb: argparse.ArgumentParser) -> None:
 
 def _add_backfill(verbs: Verbs) -> None:
     purpose = "publish the nights of a range of days, as far as they are missing"
-    verb = add_verb(verbs, "history", "backfill", purpose)
+    verb = add_verb(verbs, "rebuild", "backfill", purpose)
     _add_range_options(verb)
     verb.add_argument(
         "--reprocess",
@@ -56,7 +56,7 @@ def _add_backfill(verbs: Verbs) -> None:
 
 def _add_restate(verbs: Verbs) -> None:
     purpose = "recompute a range of days, and every release that rests on them"
-    verb = add_verb(verbs, "history", "restate", purpose)
+    verb = add_verb(verbs, "rebuild", "restate", purpose)
     _add_range_options(verb)
     verb.add_argument("--reason", required=True, help="why; kept in the ledger")
     verb.add_argument(

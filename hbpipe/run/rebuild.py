@@ -43,7 +43,7 @@ class DueNight:
 
 
 @dataclass(frozen=True)
-class HistoryPlan:
+class RebuildPlan:
     """What would be done: ``days`` in the order in which they are measured, ``nights`` in time."""
 
     stock: Stock
@@ -75,7 +75,7 @@ class Step:
 
 
 @dataclass
-class History:
+class Rebuild:
     """Many days under way. Whoever drives it runs the ``steps`` in their order.
 
     Stopped anywhere, it leaves a lake in which every finished batch counts; opened again, it plans
@@ -88,7 +88,7 @@ class History:
     observer: Observer
     run_id: str
     attempt: int
-    plan: HistoryPlan
+    plan: RebuildPlan
     batch: int
     stock: Stock
     versions: dict[str, int] = field(default_factory=dict)  # of each table, as this run left it
@@ -201,13 +201,13 @@ def _span(days: Sequence[int]) -> str:
     return str(first) if first == last else f"{first}..{last}"
 
 
-def plan_history(
+def plan_rebuild(
     settings: Settings,
-    decide: Callable[[Stock, Lake], HistoryPlan],
+    decide: Callable[[Stock, Lake], RebuildPlan],
     *,
     now: datetime | None = None,
     accept_missing: bool = False,
-) -> HistoryPlan:
+) -> RebuildPlan:
     """Plan alone, beside whatever runs: takes no lease and writes nothing."""
     lake = open_lake(settings)
     with open_engine(settings.cluster.model_copy(update={"kind": "serial"})) as engine:
@@ -216,16 +216,16 @@ def plan_history(
 
 
 @contextmanager
-def open_history(
+def open_rebuild(
     settings: Settings,
-    decide: Callable[[Stock, Lake], HistoryPlan],
+    decide: Callable[[Stock, Lake], RebuildPlan],
     *,
     batch: int,
     kind: str,
     observer: Observer | None = None,
     now: datetime | None = None,
     accept_missing: bool = False,
-) -> Iterator[History]:
+) -> Iterator[Rebuild]:
     """Take the lease, start the engine, look at everything once and plan.
 
     Parameters
@@ -252,7 +252,7 @@ def open_history(
         stock = take_stock(settings, attempt.lake, engine, now=now, accept_missing=accept_missing)
         plan = decide(stock, attempt.lake)
         _enter_plan(attempt, plan)
-        history = History(
+        rebuild = Rebuild(
             settings=settings,
             lake=attempt.lake,
             engine=engine,
@@ -263,27 +263,27 @@ def open_history(
             batch=batch,
             stock=stock,
         )
-        yield history
-        attempt.end("held" if history.failed else "done" if plan.work else "nothing")
+        yield rebuild
+        attempt.end("held" if rebuild.failed else "done" if plan.work else "nothing")
 
 
-def _enter_plan(attempt: Attempt, plan: HistoryPlan) -> None:
+def _enter_plan(attempt: Attempt, plan: RebuildPlan) -> None:
     """Enter the plan into ``runs`` before anything of it is done."""
     attempt.know(plan=json.dumps(plan.to_dict()), rows=sum(day.rows for day in plan.days))
     if plan.work or plan.stock.changed_files:
         attempt.record()
 
 
-def run_history(history: History) -> HistoryReport:
+def run_rebuild(rebuild: Rebuild) -> RebuildReport:
     """Run all steps, telling the observer."""
-    for step in history.steps():
-        history.observer.stage_started(step.label)
-        history.observer.stage_finished(step.label, step.run())
-    return report_of(history)
+    for step in rebuild.steps():
+        rebuild.observer.stage_started(step.label)
+        rebuild.observer.stage_finished(step.label, step.run())
+    return report_of(rebuild)
 
 
 @dataclass(frozen=True)
-class HistoryReport:
+class RebuildReport:
     """What was done on many days."""
 
     run_id: str
@@ -307,12 +307,12 @@ class HistoryReport:
         return "\n".join(lines)
 
 
-def report_of(history: History) -> HistoryReport:
-    """Tell what a history has done so far."""
-    return HistoryReport(
-        run_id=history.run_id,
-        measured=history.measured,
-        released=list(history.released),
-        failed=list(history.failed),
-        notes=list(history.plan.notes),
+def report_of(rebuild: Rebuild) -> RebuildReport:
+    """Tell what a rebuild has done so far."""
+    return RebuildReport(
+        run_id=rebuild.run_id,
+        measured=rebuild.measured,
+        released=list(rebuild.released),
+        failed=list(rebuild.failed),
+        notes=list(rebuild.plan.notes),
     )
