@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from hbpipe.data.quantities import RESERVED
-from hbpipe.typed import Days, DayStart, Name, Names, Options, Window
+from hbpipe.typed import Days, DayStart, Duration, Name, Names, Options, Window
 
 
 class Section(BaseModel):
@@ -245,4 +245,9 @@ class Audits(Section):
         le=1,
         description="a metric with a larger share of stores whose covariates are unknown stops the "
         "release",
+    )
+    max_age: Duration = Field(
+        timedelta(hours=36),
+        description="`hbpipe freshness` calls readers late when the as-of day that they see ended "
+        "longer ago",
     )

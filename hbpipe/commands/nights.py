@@ -38,6 +38,9 @@ def _plan_text(found: Plan) -> str:
         f"  {day['day']}  {day['rows']:>12,} rows from {len(day['files'])} file(s)  {day['reason']}"
         for day in described["days"]
     ]
+    older = [day.isoformat() for day in found.affects if day.isoformat() != described["as_of"]]
+    if older:
+        lines.append(f"Makes stale the releases of {len(older)} day(s): {', '.join(older)}")
     verb = "Release" if found.release_due else "Nothing to do"
     lines += [f"{verb}: {found.release_reason}", *(f"Note: {note}" for note in found.notes)]
     return "\n".join(lines)

@@ -17,7 +17,8 @@ from hbpipe.run.as_of import choose_as_of, window_of
 from hbpipe.run.due import DayPlan, due_days
 from hbpipe.run.engine import Engine
 from hbpipe.run.fingerprints import release_input, release_kernel_digest
-from hbpipe.run.releases import current_release
+from hbpipe.run.releases import latest_release, releases
+from hbpipe.run.stale import affected
 from hbpipe.run.stock import Stock, take_stock
 
 
@@ -32,6 +33,8 @@ class Plan:
     #: Why a release is due, or why none is.
     release_reason: str
     release_due: bool
+    #: Released as-of days whose window holds a due day.
+    affects: tuple[date, ...]
     notes: tuple[str, ...]
     settings_digest: str
     kernel_digest: str
@@ -49,6 +52,7 @@ class Plan:
             "days": [day.to_dict() for day in self.days],
             "rows": sum(day.rows for day in self.days),
             "release": {"due": self.release_due, "reason": self.release_reason},
+            "affects": [day.isoformat() for day in self.affects],
             "notes": list(self.notes),
         }
 
@@ -109,6 +113,7 @@ def plan_night(
         days=tuple(due),
         release_reason=reason,
         release_due=release_due,
+        affects=affected(releases(lake, settings.environment), settings, [day.day for day in due]),
         notes=(*left, *_vanished(stock), *_unseen_history(stock, window)),
         settings_digest=settings.digest(),
         kernel_digest=kernel,
@@ -149,7 +154,7 @@ def _release(
     kernel: str,
 ) -> tuple[bool, str]:
     settings = stock.settings
-    current = current_release(lake, settings.environment, as_of=to_date(as_of))
+    current = latest_release(lake, settings.environment, to_date(as_of))
     if current is None:
         return True, f"no release of {to_date(as_of)} in {settings.environment} yet"
     if due:
