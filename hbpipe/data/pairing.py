@@ -9,8 +9,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hbpipe.data.units import compact, encode_any
-
 Rows = NDArray[np.int64]
 
 
@@ -48,16 +46,19 @@ def pair(left: pa.Table, right: pa.Table, key: Sequence[str]) -> Pairing:
 
 def _codes(left: pa.Table, right: pa.Table, key: Sequence[str]) -> tuple[Rows, int]:
     """Give each key of both tables a number, column by column so that no product can overflow."""
-    rows = left.num_rows + right.num_rows
-    everything = np.ones(rows, np.bool_)
-    codes, size = np.zeros(rows, np.int64), 1
+    codes, size = np.zeros(left.num_rows + right.num_rows, np.int64), 1
     for name in key:
-        column = pa.chunked_array([*left.column(name).chunks, *right.column(name).chunks])
-        encoded = encode_any(column)
-        width = len(encoded.values) + 1
-        codes, present = compact(codes * width + encoded.codes + 1, size * width, everything)
-        size = max(len(present), 1)
+        both = pa.chunked_array([*left.column(name).chunks, *right.column(name).chunks])
+        column, width = _numbered(both.combine_chunks())
+        if width > 1:
+            codes, size = _numbered(pa.array(codes * width + column))
     return codes, size
+
+
+def _numbered(values: pa.Array) -> tuple[Rows, int]:
+    """Give each distinct value a number, null too; and tell how many there are."""
+    encoded = values.dictionary_encode(null_encoding="encode")
+    return encoded.indices.to_numpy().astype(np.int64), len(encoded.dictionary)
 
 
 def _places(codes: Rows, size: int) -> Rows:

@@ -51,7 +51,7 @@ class MetricDiff:
     stores
         The posteriors that moved furthest: both means and sds, and the move ``b - a`` in sds.
     new, vanished
-        Units that only ``b`` has, and only ``a``.
+        Units that only ``b`` has, and only ``a``; one that moved to another chain is both.
     new_stores, vanished_stores
         Some of them.
     hyperparameters
@@ -214,17 +214,14 @@ def _partners(
 def _in_sds(a: pa.Table, b: pa.Table, name: str) -> Floats:
     """Return ``b - a`` of paired rows in units of the root mean square of both sds.
 
-    Where one release has no sd, the other's is the unit. A move from one certain value to another
-    is infinite; NaN where either value is missing, or both sds are.
+    A move from one certain value to another is infinite. NaN where a value or an sd is missing: a
+    hyperparameter on a bound has none, and its change is told with the status of the pool.
     """
     before, after = _floats(a, name), _floats(b, name)
-    variances = np.stack([_floats(a, "sd"), _floats(b, "sd")]) ** 2
-    known = ~np.isnan(variances)
+    unit = np.sqrt((_floats(a, "sd") ** 2 + _floats(b, "sd") ** 2) / 2)
     with np.errstate(divide="ignore", invalid="ignore"):
-        unit = np.sqrt(np.where(known, variances, 0.0).sum(axis=0) / known.sum(axis=0))
         moves = (after - before) / unit
-    same = (after == before) & ~np.isnan(unit)
-    return np.where(same, 0.0, moves)
+    return np.where((after == before) & (unit == 0), 0.0, moves)
 
 
 def _side_by_side(a: pa.Table, b: pa.Table, names: Sequence[str]) -> Records:
