@@ -6,10 +6,13 @@ from argparse import Namespace
 
 from hbpipe.commands.common import WORK, print_json, settings_of
 from hbpipe.report.console import ConsoleObserver
+from hbpipe.report.explain import explain_text
 from hbpipe.run.engine import open_engine
+from hbpipe.run.explain import explain_day
 from hbpipe.run.night import open_lake
 from hbpipe.run.nightly import run_night
 from hbpipe.run.plan import Plan, make_plan
+from hbpipe.run.stock import take_stock
 
 
 def plan(arguments: Namespace) -> int:
@@ -61,4 +64,17 @@ def run(arguments: Namespace) -> int:
         print_json(report.to_dict())
     else:
         print(report.text())
+    return 0
+
+
+def explain(arguments: Namespace) -> int:
+    """Print what is known of one business day."""
+    settings = settings_of(arguments)
+    lake = open_lake(settings)
+    with open_engine(settings.cluster.model_copy(update={"kind": "serial"})) as engine:
+        found = explain_day(take_stock(settings, lake, engine), lake, arguments.day)
+    if arguments.json:
+        print_json(found.to_dict())
+    else:
+        print(explain_text(found))
     return 0

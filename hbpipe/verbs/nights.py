@@ -17,6 +17,13 @@ def add(verbs: Verbs) -> None:
     _add_night_options(add_verb(verbs, "nights", "plan", purpose))
     purpose = "bring the window of one day up to date and publish a release"
     _add_night_options(add_verb(verbs, "nights", "run", purpose))
+    _add_explain(verbs)
+
+
+def _add_explain(verbs: Verbs) -> None:
+    purpose = "explain one business day: its files, runs and releases, and why it is due or not"
+    explain = add_verb(verbs, "nights", "explain", purpose)
+    explain.add_argument("day", type=day, metavar="DAY", help="a business day")
 
 
 def _add_night_options(verb: argparse.ArgumentParser) -> None:
