@@ -95,8 +95,11 @@ class History:
         ]
         if pointer is None:
             return newest(published)
-        target = self._target(pointer)
-        return target if pointer.pinned else newest([target, *published])
+        target = [row for row in self.releases if row["release"] == pointer.release]
+        # A promoted release may have gone when its time was over; one that readers see may not.
+        if not target and (pointer.pinned or not published):
+            raise self._lost(pointer)
+        return target[0] if pointer.pinned else newest([*target, *published])
 
     def previous(self, environment: str) -> Release | None:
         """Return the release before the current one; None when there is none.
@@ -187,11 +190,8 @@ class History:
                 remedy="publish one with `hbpipe run`",
             )
 
-    def _target(self, pointer: Pointer) -> Release:
-        for row in self.releases:
-            if row["release"] == pointer.release:
-                return row
-        raise LakeError(
+    def _lost(self, pointer: Pointer) -> LakeError:
+        return LakeError(
             f"pointer {pointer.number} of {pointer.environment!r} names the release "
             f"{pointer.release!r}, which is not there",
             where={"lake": self.lake},

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
@@ -22,6 +22,8 @@ from hbpipe.run.releases import releases
 from hbpipe.run.universe import stores_digest
 
 _SHOWN = 3
+#: So many releases, the newest, are told with the days that changed: each is a table to read.
+_DETAILED = 31
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def stale_releases(
     Returns
     -------
     list of StaleRelease
-        In the order of as-of days.
+        In the order of as-of days. Which days changed is told of the newest 31 whose input did.
     """
     by_day: dict[date, list[Release]] = {}
     for row in releases(lake, settings.environment):
@@ -80,13 +82,15 @@ def stale_releases(
     chosen = sorted(by_day if as_of is None else by_day.keys() & set(as_of))
     digests = settings.digest(), release_kernel_digest(settings.parsed_metrics)
     stores = stores_digest(settings.stores)
-    found = []
-    for day in chosen:
+    found: list[StaleRelease] = []
+    for day in reversed(chosen):
         row = max(by_day[day], key=order)
-        one = _compare(lake, row, settings, ledger, digests, stores)
-        if one is not None:
-            found.append(one)
-    return found
+        one = _compare(row, settings, ledger, digests, stores)
+        if one is not None and one.kind == "input" and len(of_kind(found, "input")) < _DETAILED:
+            days = _changed_days(lake, row, settings, ledger)
+            one = replace(one, reason=_in_words(days), days=days)
+        found += [] if one is None else [one]
+    return found[::-1]
 
 
 def of_kind(found: Iterable[StaleRelease], kind: str) -> list[StaleRelease]:
@@ -128,7 +132,6 @@ def affected(rows: Iterable[Release], settings: Settings, days: Iterable[int]) -
 
 
 def _compare(
-    lake: Lake,
     row: Release,
     settings: Settings,
     ledger: Mapping[int, DayEntry],
@@ -140,8 +143,7 @@ def _compare(
     if row["settings"] != digests[0]:
         return StaleRelease(release, as_of, "settings", "inference settings changed since")
     if row["input"] != release_input(to_number(as_of), ledger, settings, row.get("stores")):
-        days = _changed_days(lake, row, settings, ledger)
-        return StaleRelease(release, as_of, "input", _in_words(days), days)
+        return StaleRelease(release, as_of, "input", _in_words(()))
     if row["kernel"] != digests[1]:
         return StaleRelease(release, as_of, "code", "code changed since")
     if row.get("stores") not in (None, stores):
@@ -168,8 +170,8 @@ def _fingerprint(ledger: Mapping[int, DayEntry], day: int) -> tuple[str, str, st
 
 
 def _in_words(days: Sequence[date]) -> str:
-    if not days:  # of a release that does not tell its table of stores
-        return "what it rests on changed since, its days or the table of stores"
+    if not days:
+        return "what it rests on changed since"
     more = f" and {len(days) - _SHOWN} more" if len(days) > _SHOWN else ""
     named = ", ".join(day.isoformat() for day in days[:_SHOWN])
     return f"{len(days)} of its days changed since: {named}{more}"
