@@ -192,11 +192,19 @@ def _look(
     return Move(
         environment=environment,
         action=action,
-        before=history.current(environment),
+        before=_seen(history, environment),
         after=target(history),
         pin=history.pin(environment),
         recorded=False,
     )
+
+
+def _seen(history: History, environment: str) -> Release | None:
+    """Return what readers see; None too where it is lost, for then a promote is the way out."""
+    try:
+        return history.current(environment)
+    except LakeError:
+        return None
 
 
 def _pointer(history: History, move: Move, reason: str, now: datetime | None) -> Pointer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -217,9 +218,27 @@ def test_readers_are_not_pointed_to_files_that_have_gone(lake: Lake) -> None:
 def test_a_pointer_to_nothing_is_an_error_and_not_another_release(lake: Lake) -> None:
     rollback(lake, "prod", reason="x")
     seen = read_history(lake)
-    cut = history.History(seen.lake, seen.releases[2:], seen.pointers)
+    cut = replace(seen, releases=seen.releases[2:])
     with pytest.raises(LakeError, match=f"pointer 1 of 'prod' names the release '{day(1)}.1'"):
         cut.current("prod")
+
+
+def test_a_promote_is_the_way_out_of_a_pointer_to_nothing(lake: Lake) -> None:
+    rollback(lake, "prod", reason="x")
+    lake.replace("releases", lake.read("releases").slice(2), run_id="somebody")
+    with pytest.raises(LakeError, match="what to do: promote another release"):
+        word(lake)
+    move = promote(lake, f"{day(2)}.1", to="prod", reason="that one is lost")
+    assert move.before is None
+    assert word(lake) == "day 2"
+
+
+def test_a_promoted_release_may_expire_once_a_later_one_is_seen(lake: Lake) -> None:
+    promote(lake, publish(lake, day(4), environment="dev"), to="prod", reason="x")
+    publish(lake, day(5), "day 5")
+    kept = lake.read("releases")
+    lake.replace("releases", kept.slice(kept.num_rows - 1), run_id="retention")
+    assert word(lake) == "day 5"
 
 
 # --- races --------------------------------------------------------------------------------------
