@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "hbpipe/typed.py": "pydantic hbpipe.data.quantities",
     "hbpipe/sections.py": "pydantic hbpipe.errors hbpipe.data.quantities hbpipe.typed",
     "hbpipe/setting_checks.py": "hbpipe.data.covariates hbpipe.data.quantities "
-    "hbpipe.data.spelling hbpipe.model.family hbpipe.sections",
+    "hbpipe.data.spelling hbpipe.model.family hbpipe.model.nested.names hbpipe.sections",
     "hbpipe/layers.py": "yaml hbpipe.errors hbpipe.data.spelling",
     "hbpipe/config.py": "pydantic hbpipe.errors hbpipe.data.quantities hbpipe.data.spelling "
     "hbpipe.layers hbpipe.sections hbpipe.setting_checks hbpipe.typed",
