@@ -45,6 +45,7 @@ class FakeNight:
     work: bool = True
     faults: dict[str, list[Exception]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def plan(self) -> Any:

@@ -10,7 +10,11 @@ from hbpipe.data.clock import to_date
 from hbpipe.data.lake import Lake
 from hbpipe.run.history import read_history
 from hbpipe.run.ledger import read_days, read_files
+from hbpipe.run.runs import read_runs
 from hbpipe.run.stale import stale_releases, summary
+
+#: So many of the newest runs are shown.
+_RUNS = 5
 
 
 def describe_status(lake: Lake, settings: Settings) -> dict[str, Any]:
@@ -41,6 +45,7 @@ def describe_status(lake: Lake, settings: Settings) -> dict[str, Any]:
             name: sum(entry.totals()[name] for entry in files.values())
             for name in ("accepted", "rejected", "repeated", "pending")
         },
+        "runs": [run.to_dict() for run in read_runs(lake)[: -_RUNS - 1 : -1]],
     }
 
 
@@ -61,4 +66,13 @@ def status_text(found: dict[str, Any]) -> str:
         lines.append(f"{name}: {counts or 'none'}")
     lines += [f"held {day}: {reason}" for day, reason in sorted(found["held"].items())]
     lines += [f"stale {words}" for words in found["stale_in_words"]]
+    lines += map(_run_line, found["runs"])
     return "\n".join(lines)
+
+
+def _run_line(run: dict[str, Any]) -> str:
+    """Tell of one run: its number, what it did for which day, and how it ended."""
+    story = f"{run['kind']} of {run['as_of']}" if run["as_of"] else run["kind"]
+    where = f", pid {run['pid']} on {run['host']}" if run["state"] == "running" else ""
+    line = f"run {run['run_id']} (attempt {run['attempt']}): {story}, {run['state']}{where}"
+    return f"{line}: {run['error']}" if run["error"] else line

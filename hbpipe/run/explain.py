@@ -9,6 +9,7 @@ from typing import Any
 
 from hbpipe.data.clock import to_date, to_number
 from hbpipe.data.lake import Lake
+from hbpipe.errors import LateError
 from hbpipe.run.as_of import choose_as_of, window_of
 from hbpipe.run.due import due_days
 from hbpipe.run.fingerprints import kernel_digest, statistics_digest
@@ -92,14 +93,14 @@ def explain_day(stock: Stock, lake: Lake, day: date) -> Explanation:
 
 def _why(stock: Stock, day: int, feeds: list[FileEntry]) -> tuple[bool, str]:
     """Say whether a day is due, for whom, and why."""
-    settings, calendar = stock.settings, stock.form.calendar
-    if calendar.end_of(day) > stock.now:
-        return False, f"the day is not over before {calendar.end_of(day).isoformat()}"
+    settings = stock.settings
     if not feeds and day not in stock.ledger:
         return False, "no file has rows of it"
-    as_of = choose_as_of(calendar, stock.files, None, stock.now)
-    if day > as_of:
-        return False, f"the latest day of events that is over is {to_date(as_of)}"
+    try:
+        choose_as_of(stock, to_date(day))
+    except LateError as error:
+        return False, error.found
+    as_of = choose_as_of(stock, None)
     found, notes = due_days(stock, [day], None)
     if notes:
         return False, notes[0]

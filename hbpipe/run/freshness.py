@@ -24,7 +24,8 @@ from hbpipe.run.stock import calendar_of
 class Freshness:
     """What readers of one environment see, and how old it is.
 
-    ``expected`` is the latest business day that is over, and ``overdue`` the time since it was;
+    ``expected`` is the latest business day that should be there: that is over, and whose late
+    files are awaited no longer (``events.complete_after``). ``overdue`` is the time since its end;
     ``age`` is the time since the end of the as-of day that readers see. The fields of a release
     are None in an environment that has none, which is late.
     """
@@ -85,10 +86,12 @@ def freshness(
         When the lake cannot be read.
     """
     history, moment = read_history(lake), now or datetime.now(UTC)
-    own, limit = settings.environment, max_age or settings.audits.max_age
+    own = settings.environment
+    limit = timedelta(minutes=settings.audits.max_age) if max_age is None else max_age
     names = [own, *(name for name in history.environments if name != own)]
-    calendar = calendar_of(settings)
-    return [_freshness(history, name, calendar, limit, moment) for name in names]
+    calendar, wait = calendar_of(settings), timedelta(minutes=settings.events.complete_after)
+    expected = latest_over(calendar, moment - wait)
+    return [_freshness(history, name, calendar, expected, limit, moment) for name in names]
 
 
 def freshness_rows(found: Iterable[Freshness]) -> list[dict[str, Any]]:
@@ -109,9 +112,13 @@ def freshness_rows(found: Iterable[Freshness]) -> list[dict[str, Any]]:
 
 
 def _freshness(
-    history: History, environment: str, calendar: Calendar, limit: timedelta, now: datetime
+    history: History,
+    environment: str,
+    calendar: Calendar,
+    expected: int,
+    limit: timedelta,
+    now: datetime,
 ) -> Freshness:
-    expected = latest_over(calendar, now)
     row = history.current(environment)
     age = None if row is None else now - calendar.end_of(to_number(row["as_of"]))
     return Freshness(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import date, datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ from hbpipe.data.clock import to_date
 from hbpipe.report.night import NightReport, describe_release
 from hbpipe.run import commits
 from hbpipe.run.audits import total_account
+from hbpipe.run.documents import PlanDocument
 from hbpipe.run.history import read_history
 from hbpipe.run.night import Night, open_night
 from hbpipe.run.observe import Observer
@@ -26,10 +28,12 @@ def run_night(
     now: datetime | None = None,
     full_scan: bool = False,
     accept_missing: bool = False,
+    document: PlanDocument | None = None,
+    retry: str | None = None,
 ) -> NightReport:
     """Bring the window of one as-of day up to date and publish one release.
 
-    Nothing is done where nothing is due; the report then says why.
+    Nothing is done where nothing is due; the report then says why. Options as ``open_night``.
 
     Raises
     ------
@@ -44,6 +48,8 @@ def run_night(
         now=now,
         full_scan=full_scan,
         accept_missing=accept_missing,
+        document=document,
+        retry=retry,
     ) as night:
         if night.plan.work:
             for stage in STAGES:
@@ -52,10 +58,15 @@ def run_night(
 
 
 def run_stage(stage: Any, night: Night) -> None:
-    """Run one stage, telling the observer."""
-    night.observer.stage_started(stage.__name__)
-    summary = stage(night)
-    night.observer.stage_finished(stage.__name__, summary)
+    """Run one stage, telling the observer, and note the seconds it took."""
+    name, begun = stage.__name__, time.monotonic()
+    night.observer.stage_started(name)
+    try:
+        summary = stage(night)
+    finally:
+        # One that is tried again takes the time of all its attempts.
+        night.seconds[name] = night.seconds.get(name, 0.0) + time.monotonic() - begun
+    night.observer.stage_finished(name, summary)
 
 
 def finish(night: Night) -> NightReport:

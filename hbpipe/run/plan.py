@@ -6,18 +6,22 @@ nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
 from hbpipe.config import Settings
 from hbpipe.data.clock import to_date
 from hbpipe.data.lake import Lake
-from hbpipe.run.as_of import choose_as_of, window_of
+from hbpipe.errors import EventsError
+from hbpipe.run.as_of import awaited, choose_as_of, window_of
+from hbpipe.run.costs import bytes_of, expected_seconds
+from hbpipe.run.documents import PlanDocument
 from hbpipe.run.due import DayPlan, due_days
 from hbpipe.run.engine import Engine
-from hbpipe.run.fingerprints import release_input, release_kernel_digest
-from hbpipe.run.releases import latest_release, releases
+from hbpipe.run.fingerprints import release_input, release_kernel_digest, statistics_digest
+from hbpipe.run.releases import RELEASED, current_release, latest_release, next_name, releases
+from hbpipe.run.runs import read_runs
 from hbpipe.run.stale import affected
 from hbpipe.run.stock import Stock, take_stock
 
@@ -33,11 +37,19 @@ class Plan:
     #: Why a release is due, or why none is.
     release_reason: str
     release_due: bool
-    #: Released as-of days whose window holds a due day.
-    affects: tuple[date, ...]
     notes: tuple[str, ...]
     settings_digest: str
     kernel_digest: str
+
+    @property
+    def rows(self) -> int:
+        """Rows of the days to process."""
+        return sum(day.rows for day in self.days)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that are read for them."""
+        return bytes_of(self.stock, self.days)
 
     @property
     def work(self) -> bool:
@@ -45,16 +57,70 @@ class Plan:
         return bool(self.days) or self.release_due
 
     def to_dict(self) -> dict[str, Any]:
-        """Describe the plan for ``plan --json``."""
+        """Describe the plan as a document that can be run again (``documents``)."""
         return {
             "as_of": to_date(self.as_of).isoformat(),
             "window": [to_date(self.window[0]).isoformat(), to_date(self.window[-1]).isoformat()],
-            "days": [day.to_dict() for day in self.days],
-            "rows": sum(day.rows for day in self.days),
+            "days": [day.to_dict() | {"bytes": bytes_of(self.stock, [day])} for day in self.days],
+            "rows": self.rows,
+            "bytes": self.bytes,
             "release": {"due": self.release_due, "reason": self.release_reason},
-            "affects": [day.isoformat() for day in self.affects],
             "notes": list(self.notes),
+            "files": self._files(),
+            "vanished": self._vanished(),
+            "accept_missing": self.stock.accept_missing,
+            "made_with": made_with(self.stock),
         }
+
+    def _files(self) -> list[dict[str, Any]]:
+        """List the files that feed the days to process."""
+        paths = sorted({path for day in self.days for path in day.files})
+        entries = [self.stock.files[path] for path in paths]
+        return [{"path": e.path, "size": e.file.size, "sha256": e.sha256} for e in entries]
+
+    def _vanished(self) -> list[str]:
+        """List the files whose rows are taken out."""
+        gone = [path for path in self.stock.changed_files if self.stock.files[path].state == "gone"]
+        return gone if self.stock.accept_missing else []
+
+
+def made_with(stock: Stock) -> dict[str, str]:
+    """Name what a plan depends on beside events and lake: whose it is, settings, code."""
+    return {
+        "pipeline": stock.settings.pipeline,
+        "environment": stock.settings.environment,
+        "event settings": statistics_digest(stock.form, stock.metrics),
+        "inference settings": stock.settings.digest(),
+        "code": release_kernel_digest(stock.metrics),
+    }
+
+
+def describe_plan(plan: Plan, lake: Lake) -> dict[str, Any]:
+    """Describe a plan with what it costs, and what it changes for readers: the whole document."""
+    settings = plan.stock.settings
+    days = [day.day for day in plan.days]
+    publishes = {
+        "release": next_name(lake, to_date(plan.as_of)),
+        "environment": settings.environment,
+        "tables": list(RELEASED),
+        "metrics": [metric.name for metric in plan.stock.metrics],
+        "pools": _known_pools(lake, settings),
+    }
+    return plan.to_dict() | {
+        "expected_seconds": expected_seconds(read_runs(lake), plan.rows) if plan.work else None,
+        "would_publish": publishes if plan.work else None,
+        "affects": [
+            as_of.isoformat()
+            for as_of in affected(releases(lake, settings.environment), settings, days)
+            if as_of != to_date(plan.as_of)
+        ],
+    }
+
+
+def _known_pools(lake: Lake, settings: Settings) -> int | None:
+    """Return the number of pools of the present release; they are not known before the fit."""
+    current = current_release(lake, settings.environment)
+    return None if current is None else int(current["pools"])
 
 
 def make_plan(
@@ -66,6 +132,7 @@ def make_plan(
     now: datetime | None = None,
     full_scan: bool = False,
     accept_missing: bool = False,
+    document: PlanDocument | None = None,
 ) -> Plan:
     """Compare the events with the ledger, and plan one as-of day.
 
@@ -79,18 +146,25 @@ def make_plan(
         Look for changed input beyond ``events.horizon`` too.
     accept_missing
         Take the rows of vanished files out, where their days are in the window.
+    document
+        A plan that was made before, which is to be run as it is; the other options are its own.
 
     Raises
     ------
     ConfigError
-        When the lake belongs to another pipeline.
+        When the lake belongs to another pipeline, or the document was made with other settings
+        or code.
     EventsError
-        When there are no events, or a file cannot be used.
+        When there are no events, or a file cannot be used or has changed since the document.
     LateError
-        When the as-of day is not over, or has no events yet.
+        When the as-of day is not complete, or has no events yet.
     """
-    stock = take_stock(settings, lake, engine, now=now, accept_missing=accept_missing)
-    return plan_night(stock, lake, as_of=as_of, full_scan=full_scan)
+    if document is None:
+        stock = take_stock(settings, lake, engine, now=now, accept_missing=accept_missing)
+        return plan_night(stock, lake, as_of=as_of, full_scan=full_scan)
+    missing, files = document.accept_missing, document.delivery
+    stock = take_stock(settings, lake, engine, now=now, accept_missing=missing, delivery=files)
+    return plan_again(stock, lake, document)
 
 
 def plan_night(
@@ -98,24 +172,57 @@ def plan_night(
 ) -> Plan:
     """Plan one as-of day from stock that was taken; options and errors as ``make_plan``."""
     settings = stock.settings
-    as_of_day = choose_as_of(stock.form.calendar, stock.files, as_of, stock.now)
+    as_of_day = choose_as_of(stock, as_of)
     window = window_of(settings, stock.files, as_of_day)
     horizon = None if full_scan else as_of_day - settings.events.horizon
     due, left = due_days(stock, window, horizon)
+    later = awaited(stock, as_of_day) if as_of is None else []
+    return _assemble(stock, lake, window, due, [*left, *later])
+
+
+def plan_again(stock: Stock, lake: Lake, document: PlanDocument) -> Plan:
+    """Plan what a document says, from stock of its files: its days that are not done since.
+
+    Raises
+    ------
+    ConfigError
+        When it was made with other settings or code.
+    EventsError
+        When other files feed a day by now.
+    """
+    document.check(made_with(stock))
+    first, last = document.window
+    due, left = due_days(stock, sorted(document.days), None)
+    for day in due:
+        others = document.days[day.day].files.symmetric_difference(day.files)
+        if others:
+            raise EventsError(
+                f"{to_date(day.day)} comes from other files by now, e.g. {min(others)}",
+                where={"plan": document.name},
+                expected=f"the {len(document.days[day.day].files)} file(s) that the plan names",
+                remedy="plan again",
+            )
+    days = [replace(day, reason=document.days[day.day].reason) for day in due]
+    return _assemble(stock, lake, tuple(range(first, last + 1)), days, left)
+
+
+def _assemble(
+    stock: Stock, lake: Lake, window: tuple[int, ...], due: list[DayPlan], left: list[str]
+) -> Plan:
+    """Decide whether a release is due; ``left`` are notes on days that are left alone."""
     kernel = release_kernel_digest(stock.metrics)
-    release_due, reason = _release(stock, lake, as_of_day, window, due, kernel)
+    release_due, reason = _release(stock, lake, window, due, kernel)
     if left and not release_due:
         reason = f"nothing can be done for the {len(left)} day(s) that the notes name"
     return Plan(
         stock=stock,
-        as_of=as_of_day,
+        as_of=window[-1],
         window=window,
         days=tuple(due),
         release_reason=reason,
         release_due=release_due,
-        affects=affected(releases(lake, settings.environment), settings, [day.day for day in due]),
         notes=(*left, *_vanished(stock), *_unseen_history(stock, window)),
-        settings_digest=settings.digest(),
+        settings_digest=stock.settings.digest(),
         kernel_digest=kernel,
     )
 
@@ -148,12 +255,11 @@ def _vanished(stock: Stock) -> list[str]:
 def _release(
     stock: Stock,
     lake: Lake,
-    as_of: int,
     window: tuple[int, ...],
     due: list[DayPlan],
     kernel: str,
 ) -> tuple[bool, str]:
-    settings = stock.settings
+    settings, as_of = stock.settings, window[-1]
     current = latest_release(lake, settings.environment, to_date(as_of))
     if current is None:
         return True, f"no release of {to_date(as_of)} in {settings.environment} yet"

@@ -18,7 +18,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from hbpipe.data.journal import extend
 from hbpipe.data.lake import Lake
 from hbpipe.data.schemas import Table
 
@@ -94,13 +93,12 @@ def append_pointer(
     lake.create("pointers", POINTERS.schema)
     landed: list[Pointer | None] = [None]
 
-    def rows(present: pa.Table) -> pa.Table | None:
+    def rows(present: pa.Table) -> pa.Table:
         landed[0] = decide(to_pointers(present))
-        if landed[0] is None:
-            return None
-        return pa.Table.from_pylist([vars(landed[0])], schema=POINTERS.schema)
+        new = [] if landed[0] is None else [vars(landed[0])]
+        return pa.Table.from_pylist(new, schema=POINTERS.schema)
 
-    extend(lake, "pointers", rows, run_id=f"pointer-{uuid.uuid4().hex[:8]}")
+    lake.upsert("pointers", rows, POINTERS.key, run_id=f"pointer-{uuid.uuid4().hex[:8]}")
     return landed[0]
 
 

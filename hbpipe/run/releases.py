@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from typing import Any
 
 import pyarrow as pa
 
 from hbpipe.data.filters import Condition
-from hbpipe.data.journal import extend
 from hbpipe.data.lake import Lake
 from hbpipe.data.schemas import RELEASES
 from hbpipe.errors import ConfigError, LakeError
-from hbpipe.run.history import History, Release, newest, order, read_history
+from hbpipe.run.history import (
+    History,
+    Release,
+    newest,
+    number_of,
+    order,
+    read_history,
+    read_releases,
+)
 from hbpipe.run.pointers import pointer_table
 
 #: Tables whose versions a release names, in the order in which they are committed.
@@ -59,16 +66,25 @@ def publish_release(lake: Lake, row: Release) -> Release:
     """
     landed: list[Release] = []
 
-    def name(present: pa.Table) -> pa.Table:
+    def named(present: pa.Table) -> pa.Table:
         rows = present.select(["release", "as_of", "number"]).to_pylist()
-        of_day = [order(one)[1] for one in rows if one["as_of"] == row["as_of"]]
-        named = f"{row['as_of'].isoformat()}.{max(of_day, default=0) + 1}"
-        number = max((one["number"] or 0 for one in rows), default=0) + 1
-        landed[:] = [{**row, "release": named, "number": number}]
+        number = max(map(number_of, rows), default=0) + 1
+        landed[:] = [{**row, "release": _next_name(rows, row["as_of"]), "number": number}]
         return pa.Table.from_pylist(landed, schema=RELEASES.schema)
 
-    extend(lake, "releases", name, run_id=row["run_id"])
+    lake.upsert("releases", named, RELEASES.key, run_id=row["run_id"])
     return landed[0]
+
+
+def next_name(lake: Lake, as_of: date) -> str:
+    """Name the release of a day that would be published now."""
+    return _next_name(read_releases(lake), as_of)
+
+
+def _next_name(rows: Iterable[Release], as_of: date) -> str:
+    """Name the next release of a day: ``2026-01-31.2`` is its second."""
+    last = max((order(row)[1] for row in rows if row["as_of"] == as_of), default=0)
+    return f"{as_of.isoformat()}.{last + 1}"
 
 
 def read(

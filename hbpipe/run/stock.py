@@ -15,7 +15,7 @@ from hbpipe.data.rejections import Rejection
 from hbpipe.errors import ConfigError
 from hbpipe.run.engine import Engine
 from hbpipe.run.history import read_releases
-from hbpipe.run.inventory import take_inventory
+from hbpipe.run.inventory import Delivery, take_inventory
 from hbpipe.run.ledger import DayEntry, FileEntry, read_days, read_files
 
 
@@ -25,7 +25,7 @@ class Stock:
 
     ``files`` are as the ledger will have them, ``known`` as it has them, ``surveyed`` the paths
     that were read just now and ``undated`` their rows without a business day. ``now`` is the one
-    reading of the clock.
+    reading of the clock; ``accept_missing`` tells that the rows of vanished files are taken out.
     """
 
     settings: Settings
@@ -37,6 +37,7 @@ class Stock:
     level_types: tuple[str, ...]
     ledger: Mapping[int, DayEntry]
     now: datetime
+    accept_missing: bool = False
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -56,6 +57,7 @@ def take_stock(
     *,
     now: datetime | None = None,
     accept_missing: bool = False,
+    delivery: Delivery | None = None,
 ) -> Stock:
     """Compare the files that are there with the ledger; writes nothing.
 
@@ -65,17 +67,21 @@ def take_stock(
         The moment of planning, aware; by default the present.
     accept_missing
         Take the rows of vanished files out.
+    delivery
+        Look at these files only; all others are as the ledger knows them.
 
     Raises
     ------
     ConfigError
         When the lake belongs to another pipeline.
     EventsError
-        When there are no events, or a file cannot be used.
+        When there are no events, or a file cannot be used or is not as the delivery says.
     """
     _check_lineage(settings, lake)
     known = read_files(lake)
-    inventory = take_inventory(event_format(settings), settings.parsed_metrics, known, engine)
+    inventory = take_inventory(
+        event_format(settings), settings.parsed_metrics, known, engine, delivery
+    )
     files = inventory.files
     if accept_missing:
         files = {p: e.emptied(None) if e.state == "gone" else e for p, e in files.items()}
@@ -89,6 +95,7 @@ def take_stock(
         level_types=inventory.level_types,
         ledger=read_days(lake),
         now=now or datetime.now(UTC),
+        accept_missing=accept_missing,
     )
 
 

@@ -14,9 +14,17 @@ if TYPE_CHECKING:
 def add(verbs: Verbs) -> None:
     """Add the verbs of this group."""
     purpose = "list the days to process and why; exit 10 when there is work"
-    _add_night_options(add_verb(verbs, "nights", "plan", purpose))
+    plan = add_verb(verbs, "nights", "plan", purpose)
+    _add_night_options(plan)
+    plan.add_argument("--out", metavar="FILE", help="write the plan, for `hbpipe run --plan`")
     purpose = "bring the window of one day up to date and publish a release"
-    _add_night_options(add_verb(verbs, "nights", "run", purpose))
+    run = add_verb(verbs, "nights", "run", purpose)
+    _add_night_options(run)
+    again = run.add_mutually_exclusive_group()
+    again.add_argument(
+        "--plan", dest="document", metavar="FILE", help="run this plan of `hbpipe plan --out`"
+    )
+    again.add_argument("--retry", metavar="RUN_ID", help="run the plan of an earlier run again")
     _add_explain(verbs)
 
 

@@ -50,9 +50,9 @@ setattr(module, name, deadly)
 sys.exit(main(arguments))
 """
 COMMIT = "hbpipe.data.publish:compare_and_swap"
-#: Commits of the second night: days begun, statistics, quarantine, files, days, audits,
-#: hyperparameters, fits, posteriors, new_stores, releases.
-COMMITS = 11
+#: Commits of the second night until its release is there: the run begun, days begun, statistics,
+#: quarantine, files, days, audits, hyperparameters, fits, posteriors, new_stores, releases.
+COMMITS = 12
 #: A function in the middle of each stage.
 MIDDLE = {
     "plan": "hbpipe.run.inventory:survey_file",

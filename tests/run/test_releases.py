@@ -19,6 +19,7 @@ from hbpipe.run.releases import (
     RELEASED,
     current_release,
     latest_release,
+    next_name,
     read,
     releases,
 )
@@ -34,7 +35,12 @@ def lake(tmp_path: Path) -> Lake:
 def test_releases_of_a_day_are_numbered(lake: Lake) -> None:
     names = [publish(lake, day(k)) for k in (0, 1, 0)]
     assert names == ["2026-01-01.1", "2026-01-02.1", "2026-01-01.2"]
-    assert read(lake, "releases")["number"].to_pylist() == [1, 2, 3]
+    numbers = read(lake, "releases", columns=["release", "number"]).to_pylist()
+    assert {row["release"]: row["number"] for row in numbers} == dict(
+        zip(names, (1, 2, 3), strict=True)
+    )
+    assert next_name(lake, day(0)) == "2026-01-01.3"
+    assert next_name(lake, day(9)) == "2026-01-10.1"
 
 
 def test_readers_see_the_newest_release(lake: Lake) -> None:
