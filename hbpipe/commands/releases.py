@@ -116,7 +116,7 @@ def diff(arguments: Namespace) -> int:
     settings = settings_of(arguments)
     lake = open_lake(settings)
     history = read_history(lake)
-    a, b = (history.any(settings.environment, name) for name in (arguments.a, arguments.b))
+    a, b = (history.anywhere(settings.environment, name) for name in (arguments.a, arguments.b))
     moved = compare(
         lake,
         a,

@@ -150,7 +150,7 @@ class History:
             )
         raise self._unknown(f"no release {name!r} in {environment!r}", name, own)
 
-    def any(self, environment: str, name: str) -> Release:
+    def anywhere(self, environment: str, name: str) -> Release:
         """Return a release of any environment by its name; ``current`` ones of this environment.
 
         Raises
