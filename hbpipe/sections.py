@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -70,7 +70,7 @@ class Events(Section):
     )
     horizon: Days = Field(7, description="how far back each night looks for late files")
     complete_after: Duration = Field(
-        0,
+        timedelta(0),
         description="how long after the end of a business day its late files are awaited, such as "
         "6h: only then is the day complete",
     )
@@ -287,7 +287,7 @@ class Audits(Section):
         "release",
     )
     max_age: Duration = Field(
-        36 * 60,
+        timedelta(hours=36),
         description="`hbpipe freshness` calls readers late when the as-of day that they see ended "
         "longer ago",
     )

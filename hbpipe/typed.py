@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
@@ -12,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Wi
 from hbpipe.data.quantities import parse_metric
 
 _LONGEST_WINDOW = 36_500
-_MINUTES = {"d": 1440, "h": 60, "m": 1}
+_UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 
 
 def _days(value: Any) -> int:
@@ -33,23 +34,26 @@ def _minutes(value: Any) -> int:
     return int(match[1]) * 60 + int(match[2])
 
 
-def minutes_of(value: Any) -> int:
-    """Return the minutes of a duration such as ``6h``, ``90m`` or ``1d``.
+def parse_duration(value: Any) -> timedelta:
+    """Understand a duration such as ``36h``, ``90m`` or ``2d``.
 
     Raises
     ------
     ValueError
         It is none.
     """
+    if isinstance(value, timedelta):
+        return value
     match = re.fullmatch(r"(\d{1,6})\s*([dhm])", str(value).strip())
     if not match:
         raise ValueError(f"expected a duration such as 6h, 90m or 1d, found {value!r}")
-    return int(match[1]) * _MINUTES[match[2]]
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
-def _as_duration(minutes: int) -> str:
-    unit = next(unit for unit, length in _MINUTES.items() if minutes % length == 0)
-    return f"{minutes // _MINUTES[unit]}{unit}"
+def _as_duration(value: timedelta) -> str:
+    """Write a duration as it is typed, to the minute."""
+    minutes = round(value.total_seconds() / 60)
+    return f"{minutes // 60}h" if minutes % 60 == 0 else f"{minutes}m"
 
 
 def _as_days(days: int) -> str:
@@ -111,10 +115,9 @@ Window = Annotated[
     PlainSerializer(_as_window),
     WithJsonSchema({"anyOf": [_DAYS_SCHEMA, {"const": "all"}, {"type": "null"}]}),
 ]
-#: In minutes.
 Duration = Annotated[
-    int,
-    BeforeValidator(minutes_of),
+    timedelta,
+    BeforeValidator(parse_duration),
     PlainSerializer(_as_duration),
     WithJsonSchema(_DURATION_SCHEMA),
 ]

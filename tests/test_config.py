@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import jsonschema
@@ -478,11 +478,11 @@ def test_the_days_of_a_window():
         ("6h", 360, "6h"),
         ("90m", 90, "90m"),
         ("120 m", 120, "2h"),
-        ("48h", 2880, "2d"),
-        ("0m", 0, "0d"),
+        ("2d", 2880, "48h"),
+        ("0m", 0, "0h"),
     ],
 )
 def test_a_duration_is_shown_as_it_can_be_typed(tmp_path, typed, minutes, shown):
     settings = load(tmp_path, SOUND, f"events.complete_after={typed}")
-    assert settings.events.complete_after == minutes
+    assert settings.events.complete_after == timedelta(minutes=minutes)
     assert settings.model_dump(mode="json")["events"]["complete_after"] == shown

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -28,7 +28,7 @@ from hbpipe.run.night import open_lake
 from hbpipe.run.promotion import Move
 from hbpipe.run.releases import read as read_release
 from hbpipe.run.stock import calendar_of
-from hbpipe.typed import minutes_of
+from hbpipe.typed import parse_duration
 
 #: The exit code of ``freshness`` when readers see something that is too old.
 LATE = 5
@@ -177,11 +177,10 @@ def freshness(arguments: Namespace) -> int:
     """Print how old what readers see is; 5 when it is late in the environment of the settings."""
     settings = settings_of(arguments)
     try:
-        limit = None if arguments.max_age is None else minutes_of(arguments.max_age)
+        limit = None if arguments.max_age is None else parse_duration(arguments.max_age)
     except ValueError as error:
         raise ConfigError(f"--max-age: {error}") from None
-    max_age = None if limit is None else timedelta(minutes=limit)
-    found = look(open_lake(settings), settings, max_age=max_age)
+    found = look(open_lake(settings), settings, max_age=limit)
     own = found[0]
     if arguments.json:
         print_json({"late": own.late, "environments": [one.to_dict() for one in found]})

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 
 from hbpipe.config import Settings, window_days
 from hbpipe.data.clock import to_date, to_number
@@ -88,7 +88,7 @@ def _latest(stock: Stock, days: list[int]) -> int:
 def _awaited_time(stock: Stock, day: int) -> Awaited | None:
     """Return what a day waits for that is not over, or whose late files may still come."""
     over = stock.form.calendar.end_of(day)
-    complete = over + timedelta(minutes=stock.settings.events.complete_after)
+    complete = over + stock.settings.events.complete_after
     if stock.now >= complete:
         return None
     then = f"a run after {complete.isoformat()}"

@@ -4,7 +4,9 @@ An attempt is numbered when it first looks at the lake, one above all before it,
 ``runs`` by a compare-and-swap when it first writes: it begins only if nobody has begun since it
 looked. Its number is the fence of all its commits (``data.commit``). Where a run was left running,
 its place is taken at once, before anything is planned, and the fence of every table is raised: all
-that the other has committed is then seen by the plan, and nothing of it can land later.
+that the other has committed is then seen by the plan, and nothing of it can land later. (A table
+that the first night has yet to make is fenced by the first commit to it. Until then the other may
+commit there what it computed itself, which is whole days with the ledger's word for them.)
 
 A run that finds nothing to do is one row; a second one that would say the same is none. A lake
 that is polled every few minutes does not grow, and still shows when it was last found up to date.
@@ -20,11 +22,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from hbpipe.config import Settings
 from hbpipe.data.commit import raise_fence
 from hbpipe.data.lake import Lake
 from hbpipe.errors import ConfigError, GateError, HbpipeError, LeaseError
 from hbpipe.run.releases import RELEASED
 from hbpipe.run.runs import RUNS, RunEntry, entries_of, read_runs, to_table
+from hbpipe.run.timed_lease import lease_of
 
 #: What two attempts that did nothing have in common when they say the same.
 _SAME = ("kind", "environment", "as_of", "state", "error")
@@ -113,10 +117,35 @@ class Attempt:
         ended: dict[str, Any] = {
             "state": "abandoned",
             "finished_at": datetime.now(UTC),
-            "error": f"its process ended without a word; {self.entry.run_id} took its place",
+            "error": f"it ended without a word, or was paused; {self.entry.run_id} took its place",
         }
         left = [replace(entry, **ended) for entry in entries if entry.state == "running"]
         return to_table([*left, self.entry])
+
+
+@contextmanager
+def open_run(lake: Lake, settings: Settings, *, run_id: str, kind: str) -> Iterator[Attempt]:
+    """Take the lease and give an attempt: what every verb that writes does first.
+
+    All commits go through the ``lake`` of the attempt, which carries its fence.
+
+    Parameters
+    ----------
+    lake, settings
+        The lake; the kind of its lease, and the environment.
+    run_id, kind
+        As in ``runs``.
+
+    Raises
+    ------
+    LeaseError
+        Another run holds the lease, or takes this one's place.
+    """
+    with (
+        lease_of(lake, settings.lake).acquire(run_id=run_id),
+        attempted(lake, run_id=run_id, kind=kind, environment=settings.environment) as attempt,
+    ):
+        yield attempt
 
 
 @contextmanager

@@ -87,10 +87,10 @@ def freshness(
     """
     history, moment = read_history(lake), now or datetime.now(UTC)
     own = settings.environment
-    limit = timedelta(minutes=settings.audits.max_age) if max_age is None else max_age
+    limit = settings.audits.max_age if max_age is None else max_age
     names = [own, *(name for name in history.environments if name != own)]
-    calendar, wait = calendar_of(settings), timedelta(minutes=settings.events.complete_after)
-    expected = latest_over(calendar, moment - wait)
+    calendar = calendar_of(settings)
+    expected = latest_over(calendar, moment - settings.events.complete_after)
     return [_freshness(history, name, calendar, expected, limit, moment) for name in names]
 
 

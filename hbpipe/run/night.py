@@ -17,7 +17,7 @@ from hbpipe.data.events import EventFormat
 from hbpipe.data.lake import Lake
 from hbpipe.data.parts import Receipt
 from hbpipe.data.quantities import Metric
-from hbpipe.run.attempt import Attempt, attempted
+from hbpipe.run.attempt import Attempt, open_run
 from hbpipe.run.audits import Check, PosteriorTally
 from hbpipe.run.documents import PlanDocument, planned_by
 from hbpipe.run.engine import Engine, Task, open_engine
@@ -27,7 +27,6 @@ from hbpipe.run.observe import Observer, Silent
 from hbpipe.run.plan import Plan, describe_plan, make_plan
 from hbpipe.run.runs import require_run
 from hbpipe.run.stock import Stock
-from hbpipe.run.timed_lease import lease_of
 
 
 @dataclass
@@ -125,11 +124,9 @@ def open_night(
         As ``make_plan``; and when there is no plan to run again.
     """
     run_id, lake = run_id or new_run_id(now), open_lake(settings)
-    named = {"run_id": run_id, "kind": kind, "environment": settings.environment}
     with (
-        lease_of(lake, settings.lake).acquire(run_id=run_id),
+        open_run(lake, settings, run_id=run_id, kind=kind) as attempt,
         open_engine(settings.cluster) as engine,
-        attempted(lake, **named) as attempt,
     ):
         plan = make_plan(
             settings,
