@@ -12,7 +12,6 @@ from hbpipe.data.lake import Lake
 from hbpipe.errors import LateError
 from hbpipe.run.as_of import choose_as_of, window_of
 from hbpipe.run.due import due_days
-from hbpipe.run.fingerprints import kernel_digest, statistics_digest
 from hbpipe.run.history import Release, read_history
 from hbpipe.run.ledger import FileEntry, input_fingerprint
 from hbpipe.run.stale import affected, stale_releases
@@ -114,13 +113,12 @@ def _why(stock: Stock, day: int, feeds: list[FileEntry]) -> tuple[bool, str]:
 
 
 def _fingerprints(stock: Stock, day: int, feeds: Iterable[FileEntry]) -> Records:
-    entry = stock.ledger.get(day)
+    """Put what a day was made from beside what it would be made from now."""
+    entry, (found, _) = stock.ledger.get(day), due_days(stock, [day], None)
     was = (None, None, None) if entry is None else entry.fingerprint
-    now = (
-        input_fingerprint(day, feeds),
-        kernel_digest(stock.metrics),
-        statistics_digest(stock.form, stock.metrics),
-    )
+    # A day that is not due would be made by the same code and settings again.
+    _, kernel, settings = found[0].entry.fingerprint if found else was
+    now = (input_fingerprint(day, feeds), kernel, settings)
     return [
         {"of": name, "made_from": old, "now": new, "same": old == new}
         for name, old, new in zip(("input", "kernel", "settings"), was, now, strict=True)
