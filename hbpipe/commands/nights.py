@@ -11,12 +11,13 @@ from hbpipe.commands.common import WORK, print_json, settings_of
 from hbpipe.errors import ConfigError
 from hbpipe.report.console import ConsoleObserver
 from hbpipe.report.explain import explain_text
+from hbpipe.run.describe import describe_plan
 from hbpipe.run.documents import read_document
 from hbpipe.run.engine import open_engine
 from hbpipe.run.explain import explain_day
 from hbpipe.run.night import open_lake
 from hbpipe.run.nightly import run_night
-from hbpipe.run.plan import describe_plan, make_plan
+from hbpipe.run.plan import make_plan
 from hbpipe.run.stock import take_stock
 
 

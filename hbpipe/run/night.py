@@ -19,12 +19,13 @@ from hbpipe.data.parts import Receipt
 from hbpipe.data.quantities import Metric
 from hbpipe.run.attempt import Attempt, open_run
 from hbpipe.run.audits import Check, PosteriorTally
+from hbpipe.run.describe import describe_plan
 from hbpipe.run.documents import PlanDocument, planned_by
 from hbpipe.run.engine import Engine, Task, open_engine
 from hbpipe.run.inference.fits import MetricFit
 from hbpipe.run.ledger import DayEntry
 from hbpipe.run.observe import Observer, Silent
-from hbpipe.run.plan import Plan, describe_plan, make_plan
+from hbpipe.run.plan import Plan, make_plan
 from hbpipe.run.runs import require_run
 from hbpipe.run.stock import Stock
 

@@ -15,14 +15,12 @@ from hbpipe.data.clock import to_date
 from hbpipe.data.lake import Lake
 from hbpipe.errors import EventsError
 from hbpipe.run.as_of import awaited, choose_as_of, window_of
-from hbpipe.run.costs import bytes_of, expected_seconds
+from hbpipe.run.costs import bytes_of
 from hbpipe.run.documents import PlanDocument
 from hbpipe.run.due import DayPlan, due_days
 from hbpipe.run.engine import Engine
 from hbpipe.run.fingerprints import release_input, release_kernel_digest, statistics_digest
-from hbpipe.run.releases import RELEASED, current_release, latest_release, next_name, releases
-from hbpipe.run.runs import read_runs
-from hbpipe.run.stale import affected
+from hbpipe.run.releases import latest_release
 from hbpipe.run.stock import Stock, take_stock
 
 
@@ -93,34 +91,6 @@ def made_with(stock: Stock) -> dict[str, str]:
         "inference settings": stock.settings.digest(),
         "code": release_kernel_digest(stock.metrics),
     }
-
-
-def describe_plan(plan: Plan, lake: Lake) -> dict[str, Any]:
-    """Describe a plan with what it costs, and what it changes for readers: the whole document."""
-    settings = plan.stock.settings
-    days = [day.day for day in plan.days]
-    publishes = {
-        "release": next_name(lake, to_date(plan.as_of)),
-        "environment": settings.environment,
-        "tables": list(RELEASED),
-        "metrics": [metric.name for metric in plan.stock.metrics],
-        "pools": _known_pools(lake, settings),
-    }
-    return plan.to_dict() | {
-        "expected_seconds": expected_seconds(read_runs(lake), plan.rows) if plan.work else None,
-        "would_publish": publishes if plan.work else None,
-        "affects": [
-            as_of.isoformat()
-            for as_of in affected(releases(lake, settings.environment), settings, days)
-            if as_of != to_date(plan.as_of)
-        ],
-    }
-
-
-def _known_pools(lake: Lake, settings: Settings) -> int | None:
-    """Return the number of pools of the present release; they are not known before the fit."""
-    current = current_release(lake, settings.environment)
-    return None if current is None else int(current["pools"])
 
 
 def make_plan(

@@ -15,6 +15,7 @@ from hbpipe.run.plan import Plan, make_plan
 from tests.nights import NOW, day, lake_of, night, settings_for, visits, write, write_days
 
 SECOND = timedelta(seconds=1)
+LATER = datetime(2027, 1, 1, tzinfo=UTC)
 
 
 def planned(settings: Settings, now: datetime = NOW, **options: Any) -> Plan:
@@ -80,6 +81,27 @@ def test_the_days_around_a_change_of_the_clock_are_each_complete_in_turn(tmp_pat
     start = datetime(2026, 3, 28, 23, tzinfo=UTC)  # the 28th is over
     found = [as_of(settings, start + timedelta(hours=h)) for h in range(48)]
     assert [found.count(str(one)) for one in changes] == [23, 24, 1]
+
+
+@pytest.mark.parametrize(
+    ("zone", "start", "first", "hours"),
+    [
+        ("Europe/Paris", "00:00", date(2026, 3, 28), [24, 23, 24]),
+        ("Europe/Paris", "04:00", date(2026, 3, 28), [23, 24, 24]),
+        ("Europe/Paris", "00:00", date(2026, 10, 24), [24, 25, 24]),
+        ("America/New_York", "04:00", date(2026, 10, 31), [25, 24, 24]),
+        ("Pacific/Kiritimati", "00:00", date(2026, 1, 30), [24, 24, 24]),
+    ],
+)
+def test_a_visit_every_hour_is_counted_on_its_own_day(
+    zone: str, start: str, first: date, hours: list[int], tmp_path: Path
+) -> None:
+    begin = datetime(first.year, first.month, first.day, tzinfo=UTC) - timedelta(days=2)
+    moments = [begin + timedelta(hours=h) for h in range(24 * 8)]
+    write(tmp_path / "events" / "a.parquet", [{**visits(0)[0], "ts": one} for one in moments])
+    found = planned(settings_for(tmp_path, events={"timezone": zone, "day_start": start}), LATER)
+    rows = {one["day"]: one["rows"] for one in found.to_dict()["days"]}
+    assert [rows[str(first + timedelta(days=k))] for k in range(3)] == hours
 
 
 def test_late_files_are_awaited_until_the_cut_off(tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ import pytest
 from hbpipe.config import Settings
 from hbpipe.errors import ConfigError, EventsError, GateError, LakeError
 from hbpipe.run import stages
+from hbpipe.run.describe import describe_plan
 from hbpipe.run.documents import PlanDocument, parse_document, planned_by, read_document
 from hbpipe.run.engine import SerialEngine
 from hbpipe.run.ledger import read_files
-from hbpipe.run.plan import Plan, describe_plan, make_plan
+from hbpipe.run.plan import Plan, make_plan
 from hbpipe.run.releases import read
 from hbpipe.run.runs import find_run, read_runs
 from tests.nights import NOW, day, lake_of, night, rows_of, settings_for, visits, write, write_days

@@ -13,9 +13,10 @@ from hbpipe.config import Settings
 from hbpipe.data.clock import to_number
 from hbpipe.report.status import describe_status, status_text
 from hbpipe.run import fingerprints
+from hbpipe.run.describe import describe_plan
 from hbpipe.run.engine import SerialEngine
 from hbpipe.run.ledger import read_days
-from hbpipe.run.plan import describe_plan, make_plan
+from hbpipe.run.plan import make_plan
 from hbpipe.run.releases import releases
 from hbpipe.run.stale import StaleRelease, affected, stale_releases, summary
 from tests.nights import (
