@@ -286,3 +286,8 @@ class Audits(Section):
         description="a metric with a larger share of stores whose covariates are unknown stops the "
         "release",
     )
+    max_age: Duration = Field(
+        timedelta(hours=36),
+        description="`hbpipe freshness` calls readers late when the as-of day that they see ended "
+        "longer ago",
+    )

@@ -34,7 +34,14 @@ def _minutes(value: Any) -> int:
     return int(match[1]) * 60 + int(match[2])
 
 
-def _duration(value: Any) -> timedelta:
+def parse_duration(value: Any) -> timedelta:
+    """Understand a duration such as ``36h``, ``90m`` or ``2d``.
+
+    Raises
+    ------
+    ValueError
+        It is none.
+    """
     if isinstance(value, timedelta):
         return value
     match = re.fullmatch(r"(\d{1,6})\s*([dhm])", str(value).strip())
@@ -110,7 +117,7 @@ Window = Annotated[
 ]
 Duration = Annotated[
     timedelta,
-    BeforeValidator(_duration),
+    BeforeValidator(parse_duration),
     PlainSerializer(_as_duration),
     WithJsonSchema(_DURATION_SCHEMA),
 ]

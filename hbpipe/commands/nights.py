@@ -10,12 +10,15 @@ from typing import Any
 from hbpipe.commands.common import WORK, print_json, settings_of
 from hbpipe.errors import ConfigError
 from hbpipe.report.console import ConsoleObserver
+from hbpipe.report.explain import explain_text
 from hbpipe.run.describe import describe_plan
 from hbpipe.run.documents import read_document
 from hbpipe.run.engine import open_engine
+from hbpipe.run.explain import explain_day
 from hbpipe.run.night import open_lake
 from hbpipe.run.nightly import run_night
 from hbpipe.run.plan import make_plan
+from hbpipe.run.stock import take_stock
 
 
 def plan(arguments: Namespace) -> int:
@@ -99,3 +102,16 @@ def _what_to_run(arguments: Namespace) -> dict[str, Any]:
     if arguments.retry is not None:
         return {"retry": arguments.retry}
     return {"document": read_document(Path(arguments.document))}
+
+
+def explain(arguments: Namespace) -> int:
+    """Print what is known of one business day."""
+    settings = settings_of(arguments)
+    lake = open_lake(settings)
+    with open_engine(settings.cluster.model_copy(update={"kind": "serial"})) as engine:
+        found = explain_day(take_stock(settings, lake, engine), lake, arguments.day)
+    if arguments.json:
+        print_json(found.to_dict())
+    else:
+        print(explain_text(found))
+    return 0

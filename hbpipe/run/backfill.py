@@ -21,9 +21,10 @@ from hbpipe.data.lake import Lake
 from hbpipe.errors import ConfigError, LateError
 from hbpipe.run.as_of import window_of
 from hbpipe.run.due import DayPlan, due_days
+from hbpipe.run.history import newest
 from hbpipe.run.plan import release_reason
 from hbpipe.run.rebuild import DueNight, RebuildPlan, RebuildReport, open_rebuild, run_rebuild
-from hbpipe.run.releases import newest, releases
+from hbpipe.run.releases import releases
 from hbpipe.run.stock import Stock
 
 Reprocess = Literal["missing", "failed", "all"]

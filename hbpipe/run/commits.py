@@ -26,7 +26,8 @@ from hbpipe.run.due import DayPlan
 from hbpipe.run.fingerprints import release_input
 from hbpipe.run.ledger import DayEntry, FileEntry, read_days, write_days, write_files
 from hbpipe.run.night import Night
-from hbpipe.run.releases import RELEASED, next_name, publish_release
+from hbpipe.run.releases import RELEASED, publish_release
+from hbpipe.run.universe import stores_digest
 
 _TYPES = {"int64": pa.int64(), "string": pa.string()}
 
@@ -308,7 +309,6 @@ def commit_release(night: Night) -> dict[str, Any]:
         for name in ("rows", "accepted", "rejected", "repeated")
     }
     row = {
-        "release": next_name(night.lake, as_of),
         "environment": night.settings.environment,
         "as_of": as_of,
         "run_id": night.run_id,
@@ -319,10 +319,10 @@ def commit_release(night: Night) -> dict[str, Any]:
         "input": release_input(plan.as_of, night.days, night.settings),
         "settings": plan.settings_digest,
         "kernel": plan.kernel_digest,
+        "stores": stores_digest(night.settings.stores),
         "days": len(plan.window),
         **totals,
         "units": sum(t.units for t in night.tallies if t.metric == night.metrics[0].name),
         "pools": len(next(iter(night.fits.values())).pools),
     }
-    publish_release(night.lake, row)
-    return row
+    return publish_release(night.lake, row)

@@ -7,11 +7,11 @@ from typing import Any
 from hbpipe.config import Settings
 from hbpipe.data.clock import to_date
 from hbpipe.data.lake import Lake
-from hbpipe.run.affected import affected_days
 from hbpipe.run.costs import expected_seconds
 from hbpipe.run.plan import Plan
-from hbpipe.run.releases import RELEASED, current_release, next_name
+from hbpipe.run.releases import RELEASED, current_release, next_name, releases
 from hbpipe.run.runs import read_runs
+from hbpipe.run.stale import affected
 
 
 def describe_plan(plan: Plan, lake: Lake) -> dict[str, Any]:
@@ -21,11 +21,12 @@ def describe_plan(plan: Plan, lake: Lake) -> dict[str, Any]:
     are the other as-of days whose releases rest on days that are processed.
     """
     settings, as_of = plan.stock.settings, to_date(plan.as_of)
-    affected = affected_days(lake, settings, [day.day for day in plan.days])
+    released = releases(lake, settings.environment)
+    touched = affected(released, settings, [day.day for day in plan.days])
     return plan.to_dict() | {
         "expected_seconds": expected_seconds(read_runs(lake), plan.rows) if plan.work else None,
         "would_publish": _published(plan, lake) if plan.work else None,
-        "affects": [day.isoformat() for day in affected if day != as_of],
+        "affects": [day.isoformat() for day in touched if day != as_of],
     }
 
 

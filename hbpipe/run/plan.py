@@ -21,7 +21,7 @@ from hbpipe.run.documents import PlanDocument
 from hbpipe.run.due import DayPlan, due_days
 from hbpipe.run.engine import Engine
 from hbpipe.run.fingerprints import release_input, release_kernel_digest, statistics_digest
-from hbpipe.run.releases import current_release
+from hbpipe.run.releases import latest_release
 from hbpipe.run.stock import Stock, take_stock
 
 
@@ -182,7 +182,7 @@ def _assemble(
 ) -> Plan:
     """Decide whether a release is due; ``left`` are notes on days that are left alone."""
     as_of = window[-1]
-    current = current_release(lake, stock.settings.environment, as_of=to_date(as_of))
+    current = latest_release(lake, stock.settings.environment, to_date(as_of))
     touched = [day.day for day in due]
     release_due, reason = release_reason(stock, current, as_of, touched)
     if left and not release_due:

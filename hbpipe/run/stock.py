@@ -14,9 +14,9 @@ from hbpipe.data.quantities import Metric
 from hbpipe.data.rejections import Rejection
 from hbpipe.errors import ConfigError
 from hbpipe.run.engine import Engine
+from hbpipe.run.history import read_releases
 from hbpipe.run.inventory import Delivery, take_inventory
 from hbpipe.run.ledger import DayEntry, FileEntry, read_days, read_files
-from hbpipe.run.releases import current_release
 
 
 @dataclass(frozen=True)
@@ -105,25 +105,31 @@ def event_format(settings: Settings) -> EventFormat:
     return EventFormat(
         root=events.path,
         time=str(events.time or events.day),
-        calendar=Calendar(
-            timezone=events.timezone,
-            day_start=events.day_start,
-            earliest=events.earliest,
-            latest=events.latest,
-            whole_days=events.day is not None,
-        ),
+        calendar=calendar_of(settings),
         levels=events.levels,
         event_id=events.event_id,
         options=resolve_secrets(events.storage_options),
     )
 
 
+def calendar_of(settings: Settings) -> Calendar:
+    """Return how times become business days; needs neither events nor secrets."""
+    events = settings.events
+    return Calendar(
+        timezone=events.timezone,
+        day_start=events.day_start,
+        earliest=events.earliest,
+        latest=events.latest,
+        whole_days=events.day is not None,
+    )
+
+
 def _check_lineage(settings: Settings, lake: Lake) -> None:
     """Refuse a lake of another pipeline: days of both would become one release."""
-    current = current_release(lake, settings.environment)
-    if current is not None and current["pipeline"] != settings.pipeline:
+    found = [row["pipeline"] for row in read_releases(lake)]
+    if found and found[-1] != settings.pipeline:
         raise ConfigError(
-            f"the lake belongs to the pipeline {current['pipeline']!r}, not {settings.pipeline!r}",
+            f"the lake belongs to the pipeline {found[-1]!r}, not {settings.pipeline!r}",
             where={"lake": lake.uri},
             expected="one lake for one pipeline",
             remedy="choose another lake.path, or keep the pipeline's name",

@@ -27,6 +27,13 @@ def add(verbs: Verbs) -> None:
     again.add_argument("--retry", metavar="RUN_ID", help="run the plan of an earlier run again")
     _add_backfill(verbs)
     _add_restate(verbs)
+    _add_explain(verbs)
+
+
+def _add_explain(verbs: Verbs) -> None:
+    purpose = "explain one business day: its files, runs and releases, and why it is due or not"
+    explain = add_verb(verbs, "nights", "explain", purpose)
+    explain.add_argument("day", type=day, metavar="DAY", help="a business day")
 
 
 def _add_night_options(verb: argparse.ArgumentParser) -> None:
