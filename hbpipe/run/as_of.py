@@ -58,6 +58,11 @@ def choose_as_of(stock: Stock, asked: date | None) -> int:
     return day
 
 
+def is_complete(stock: Stock, day: int) -> bool:
+    """Tell whether a day is over, and nothing of it is awaited any more."""
+    return _awaited_time(stock, day) is None and _awaited_marker(stock, day) is None
+
+
 def awaited(stock: Stock, as_of: int) -> list[str]:
     """Say of the next day of events, if it is over, why it is not taken yet."""
     later = [day for day in _days_of_events(stock) if day > as_of]

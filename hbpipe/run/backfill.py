@@ -19,7 +19,7 @@ from hbpipe.config import Settings
 from hbpipe.data.clock import to_date, to_number
 from hbpipe.data.lake import Lake
 from hbpipe.errors import ConfigError, LateError
-from hbpipe.run.as_of import window_of
+from hbpipe.run.as_of import is_complete, window_of
 from hbpipe.run.due import DayPlan, due_days
 from hbpipe.run.history import newest
 from hbpipe.run.plan import release_reason
@@ -124,9 +124,9 @@ def _is_held(stock: Stock, day: DayPlan) -> bool:
 
 
 def nights_of(stock: Stock, within: Range) -> list[int]:
-    """List the as-of days of a range: those that have events and are over."""
+    """List the as-of days of a range: those that have events and are complete."""
     days = sorted({day for entry in stock.files.values() for day in entry.days if day in within})
-    return [day for day in days if stock.form.calendar.end_of(day) <= stock.now]
+    return [day for day in days if is_complete(stock, day)]
 
 
 def _due_nights(
