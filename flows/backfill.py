@@ -22,8 +22,8 @@ from flows.tasks import run_as_task
 from hbpipe.config import load_settings
 from hbpipe.errors import GateError
 from hbpipe.run.backfill import Range, decide
-from hbpipe.run.history import HistoryReport, Step, open_history, report_of
 from hbpipe.run.observe import Observer
+from hbpipe.run.rebuild import RebuildReport, Step, open_rebuild, report_of
 
 #: Of one flow run; with many hundreds Prefect's server slows down.
 MOST_TASKS = 150
@@ -49,7 +49,7 @@ def backfill(
         bool, Told("measure the latest days first; releases come in the order of their days")
     ] = False,
     overrides: Overrides = (),
-) -> HistoryReport:
+) -> RebuildReport:
     """Publish the nights of a range of as-of days, as far as they are missing.
 
     Raises
@@ -66,11 +66,13 @@ def backfill(
         decide, within=Range(start, end), reprocess=reprocess, newest_first=newest_first
     )
     observer = Observers(prefect, *watchers())
-    with open_history(settings, chosen, batch=max_active, observer=observer) as history:
-        prefect.days(history.plan.days)
-        prefect.table("nights", [night.to_dict() for night in history.plan.nights])
-        run_steps(list(history.steps()), observer)
-        report = report_of(history)
+    with open_rebuild(
+        settings, chosen, batch=max_active, kind="backfill", observer=observer
+    ) as rebuild:
+        prefect.days(rebuild.plan.days)
+        prefect.table("nights", [night.to_dict() for night in rebuild.plan.nights])
+        run_steps(list(rebuild.steps()), observer)
+        report = report_of(rebuild)
     prefect.report(report.text())
     if report.failed:
         raise GateError(

@@ -10,7 +10,7 @@ from prefect.context import FlowRunContext
 
 from hbpipe.config import Settings
 from hbpipe.data.clock import Calendar, to_number
-from hbpipe.run.stock import event_format
+from hbpipe.run.stock import calendar_of
 
 
 def this_run() -> FlowRun:
@@ -19,6 +19,16 @@ def this_run() -> FlowRun:
     if context is None or context.flow_run is None:
         raise RuntimeError("only within a flow run")
     return context.flow_run
+
+
+def run_id_of(run: FlowRun, number: int) -> str:
+    """Name the run of hbpipe that is attempt ``number``, from 1, of a flow run.
+
+    So an attempt finds what the ones before it had planned.
+    """
+    begun = run.expected_start_time or run.created
+    moment = "" if begun is None else f"{begun:%Y%m%dT%H%M%S}-"
+    return f"{moment}{run.id.hex[-8:]}" + (f"-{number}" if number > 1 else "")
 
 
 def scheduled_day(settings: Settings) -> date | None:
@@ -30,7 +40,7 @@ def scheduled_day(settings: Settings) -> date | None:
     if run.deployment_id is None or run.expected_start_time is None:
         return None
     due = datetime.fromtimestamp(run.expected_start_time.timestamp(), UTC)
-    return last_day_over(due, event_format(settings).calendar)
+    return last_day_over(due, calendar_of(settings))
 
 
 def last_day_over(instant: datetime, calendar: Calendar) -> date:

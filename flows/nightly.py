@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 
-from flows.due import scheduled_day, this_run
+from flows.due import run_id_of, scheduled_day, this_run
 from flows.local import embedded_server
 from flows.observer import Observers, PrefectObserver, watch, watchers
 from flows.parameters import Config, Env, Overrides, Told
@@ -34,8 +35,9 @@ from hbpipe.errors import HbpipeError
 from hbpipe.report.console import ConsoleObserver
 from hbpipe.report.night import NightReport
 from hbpipe.run.audits import by_severity
-from hbpipe.run.night import open_night
+from hbpipe.run.night import open_lake, open_night
 from hbpipe.run.nightly import finish, run_stage
+from hbpipe.run.runs import find_run
 from hbpipe.run.stages import STAGES
 
 
@@ -62,15 +64,17 @@ def nightly(
         As ``hbpipe run`` does. A failed gate fails the run and leaves the old release.
     """
     settings = load_settings(config, env, overrides)
-    prefect = PrefectObserver(settings.pipeline, get_run_logger())
+    prefect, run = PrefectObserver(settings.pipeline, get_run_logger()), this_run()
     with open_night(
         settings,
         as_of=as_of or scheduled_day(settings),
         observer=Observers(prefect, *watchers()),
         full_scan=full_scan,
         accept_missing=accept_missing,
+        run_id=run_id_of(run, run.run_count),
+        retry=_planned_before(settings, run),
     ) as night:
-        prefect.name_run(this_run().id, str(to_date(night.plan.as_of)))
+        prefect.name_run(run.id, str(to_date(night.plan.as_of)))
         prefect.days(night.plan.days)
         try:
             if night.plan.work:
@@ -83,6 +87,18 @@ def nightly(
     prefect.report(report.markdown())
     prefect.table("hyperparameters", report.hyperparameters())
     return report
+
+
+def _planned_before(settings: Settings, run: FlowRun) -> str | None:
+    """Return the run whose plan this one has to run: that of the flow run's first attempt."""
+    if run.run_count < 2:
+        return None
+    lake = open_lake(settings)
+    for number in range(1, run.run_count):
+        earlier = find_run(lake, run_id_of(run, number))
+        if earlier is not None and earlier.plan is not None:
+            return earlier.run_id
+    return None
 
 
 # --- on this machine ----------------------------------------------------------------------------

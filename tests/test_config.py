@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import jsonschema
@@ -144,6 +144,9 @@ audits: {max_rejected_share: 2}
         ("events.day=d", "give either time (timestamp or ISO text) or day (a date column)"),
         ("events.earliest=2100-01-01", "earliest 2100-01-01 is after latest 2099-12-31"),
         ("events.horizon=0d", "found '0d'"),
+        ("events.complete_after=6", "expected a duration such as 6h, 90m or 1d, found 6"),
+        ("events.ready=_ready/day", "expected a path with {day} in it"),
+        ("lake.lease_s=0", "greater than 0"),
         ("inference.pool_by=[store_id]", "a pool needs many units"),
         ("inference.nest_by=[chain]", "'chain' is not a level; did you mean 'chain_id'?"),
         ("inference.nest_by=[store_id]", "a group needs many units"),
@@ -467,3 +470,19 @@ def test_the_days_of_a_window():
     last = date(2026, 3, 2)
     assert window_days(last, 3, date(2020, 1, 1)) == [date(2026, 2, 28), date(2026, 3, 1), last]
     assert window_days(last, None, date(2026, 3, 1)) == [date(2026, 3, 1), last]
+
+
+@pytest.mark.parametrize(
+    ("typed", "minutes", "shown"),
+    [
+        ("6h", 360, "6h"),
+        ("90m", 90, "90m"),
+        ("120 m", 120, "2h"),
+        ("2d", 2880, "48h"),
+        ("0m", 0, "0h"),
+    ],
+)
+def test_a_duration_is_shown_as_it_can_be_typed(tmp_path, typed, minutes, shown):
+    settings = load(tmp_path, SOUND, f"events.complete_after={typed}")
+    assert settings.events.complete_after == timedelta(minutes=minutes)
+    assert settings.model_dump(mode="json")["events"]["complete_after"] == shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -53,6 +54,7 @@ class FakeNight:
     work: bool = True
     faults: dict[str, list[Exception]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def plan(self) -> Any:
@@ -98,16 +100,17 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[FakeNight]]:
 
         @contextmanager
         def open_night(
-            settings: Any, as_of: date | None, observer: Any, **flags: bool
+            settings: Any, as_of: date | None, observer: Any, run_id: str, **flags: Any
         ) -> Iterator[FakeNight]:
-            assert flags == {"full_scan": False, "accept_missing": False}
+            assert re.fullmatch(r"\d{8}T\d{6}-[0-9a-f]{8}", run_id)
+            assert flags == {"full_scan": False, "accept_missing": False, "retry": None}
             opened.append(FakeNight(as_of, observer, **behaviour))
             yield opened[-1]
 
         settings = SimpleNamespace(pipeline=pipeline)
-        form = SimpleNamespace(calendar=Calendar("Europe/Paris", day_start=120))
+        calendar = Calendar("Europe/Paris", day_start=120)
         monkeypatch.setattr(flows.nightly, "load_settings", lambda *_: settings)
-        monkeypatch.setattr(flows.due, "event_format", lambda _: form)
+        monkeypatch.setattr(flows.due, "calendar_of", lambda _: calendar)
         monkeypatch.setattr(flows.nightly, "open_night", open_night)
         monkeypatch.setattr(flows.nightly, "finish", FakeNight.report)
         monkeypatch.setattr(flows.nightly, "STAGES", (aggregate, release))

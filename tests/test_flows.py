@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,21 @@ from prefect.client.schemas.filters import (
     TaskRunFilterFlowRunId,
 )
 from prefect.client.schemas.objects import FlowRun
+from prefect.flow_engine import run_flow
+from prefect.states import AwaitingRetry, Scheduled
 
 import flows.backfill
+import flows.nightly
 import flows.tasks
 from flows.audit import audit
 from flows.backfill import backfill
+from flows.nightly import nightly
 from hbpipe.data.clock import to_number
 from hbpipe.errors import EngineError, GateError
-from hbpipe.run.history import History
+from hbpipe.run.night import Night
+from hbpipe.run.rebuild import Rebuild
+from hbpipe.run.runs import read_runs
+from hbpipe.run.stages import STAGES
 from tests.nights import day, lake_of, night, settings_for, visits, write, write_config, write_days
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -55,11 +63,11 @@ def tasks_of(run: FlowRun) -> list[str]:
     return [one.name for one in sorted(found, key=lambda one: one.created)]
 
 
-def released(folder: Path, pipeline: str) -> str:
+def released(folder: Path, pipeline: str, max_age: str = "99999d") -> str:
     """Run a night on three days of events; returns the settings file."""
     write_days(folder, 3)
     night(settings_for(folder, pipeline=pipeline))
-    return str(write_config(folder, pipeline=pipeline))
+    return str(write_config(folder, pipeline=pipeline, audits={"max_age": max_age}))
 
 
 def test_a_lake_that_adds_up_passes(tmp_path: Path) -> None:
@@ -78,6 +86,12 @@ def test_a_damaged_lake_fails_and_says_where(tmp_path: Path) -> None:
     first = rows("damaged-findings")[0]
     assert not first["fine"]
     assert damaged.name in first["message"]
+
+
+def test_a_release_that_is_too_old_fails(tmp_path: Path) -> None:
+    with pytest.raises(GateError, match=r"1 of .* checks failed: freshness"):
+        audit(released(tmp_path, "old", max_age="36h"))
+    assert "readers see 2026-01-03; " in rows("old-findings")[0]["message"]
 
 
 def test_its_parameters_have_a_schema() -> None:
@@ -131,15 +145,15 @@ def test_a_batch_that_lost_its_cluster_goes_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(flows.tasks, "RETRY_DELAYS_S", [0, 0])
-    publish = History._publish_one
+    publish = Rebuild._publish_one
     lost = [EngineError("a worker was lost")]
 
-    def losing(self: History, due: Any) -> None:
+    def losing(self: Rebuild, due: Any) -> None:
         if due.as_of == to_number(day(1)) and lost:
             raise lost.pop()
         publish(self, due)
 
-    monkeypatch.setattr(History, "_publish_one", losing)
+    monkeypatch.setattr(Rebuild, "_publish_one", losing)
     write_days(tmp_path, 3)
     backfill(str(write_config(tmp_path, pipeline="flaky-range")), day(0), day(2))
     assert published(tmp_path) == [f"{day(k)}.1" for k in range(3)], "each once"
@@ -165,3 +179,39 @@ def test_the_parameters_of_a_backfill_have_a_schema() -> None:
         backfill.validate_parameters(
             {"config": "a", "start": "2026-01-01", "end": "2026-01-01", "reprocess": "none"}
         )
+
+
+# --- nightly, tried again -----------------------------------------------------------------------
+
+
+def test_a_flow_run_that_is_retried_runs_its_first_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_days(tmp_path, 3)
+    given = {"config": str(write_config(tmp_path, pipeline="again"))}
+    due = datetime(2026, 1, 4, 5, tzinfo=UTC)
+    with get_client(sync_client=True) as client:
+        deployment = client.create_deployment(client.create_flow(nightly), "again")
+        run = client.create_flow_run_from_deployment(
+            deployment, parameters=given, state=Scheduled(scheduled_time=due)
+        )
+        with monkeypatch.context() as faulty:
+            faulty.setattr(flows.nightly, "STAGES", (STAGES[0], refuse))
+            with pytest.raises(GateError, match="no release"):
+                run_flow(nightly, flow_run=run, parameters=given)
+        # What comes meanwhile is for the next night.
+        write(tmp_path / "events" / "late.parquet", visits(2, rows=5, seed=9))
+        client.set_flow_run_state(run.id, AwaitingRetry(), force=True)
+        run_flow(nightly, flow_run=client.read_flow_run(run.id), parameters=given)
+        client.delete_deployment(deployment)
+    assert published(tmp_path) == [f"{day(2)}.1"]
+    first, second = read_runs(lake_of(settings_for(tmp_path)))
+    assert [first.state, second.state] == ["held", "done"]
+    assert second.run_id == f"{first.run_id}-2"
+    assert json.loads(second.plan)["as_of"] == json.loads(first.plan)["as_of"]
+    files = {path for days in json.loads(second.plan)["days"] for path in days["files"]}
+    assert not [path for path in files if path.endswith("late.parquet")]
+
+
+def refuse(_: Night) -> dict[str, Any]:
+    raise GateError("no release")

@@ -118,6 +118,13 @@ def find_files(form: EventFormat) -> list[FileState]:
     return sorted(states, key=lambda state: state.path)
 
 
+def has_marker(form: EventFormat, path: str) -> bool:
+    """Tell whether a file or folder lies at a path relative to the root."""
+    filesystem, root = form.open()
+    info = filesystem.get_file_info(posixpath.join(root, path))
+    return bool(info.type != pafs.FileType.NotFound)
+
+
 def _is_event_file(path: str) -> bool:
     # Like Spark: a folder ``_day=2026-01-31`` is a partition, not bookkeeping.
     hidden = any(p.startswith(".") or (p.startswith("_") and "=" not in p) for p in path.split("/"))

@@ -135,6 +135,7 @@ AUDITS = _table(
 RELEASES = _table(
     {
         "release": _TEXT,
+        "number": _INT,  # rises by one with every release of the lake
         "environment": _TEXT,
         "as_of": _DAY,
         "run_id": _TEXT,
@@ -145,6 +146,7 @@ RELEASES = _table(
         "input": _TEXT,
         "settings": _TEXT,
         "kernel": _TEXT,
+        "stores": _TEXT,
         "days": _INT,
         "rows": _INT,
         "accepted": _INT,

@@ -51,8 +51,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         bad=0.01,
         repeated=0.02,
     )
-    paths = {"EVENTS__PATH": folder / "events", "LAKE__PATH": folder / "lake"}
-    site = {f"HBPIPE__{name}": str(path) for name, path in paths.items()}
+    site = {
+        "HBPIPE__EVENTS__PATH": str(folder / "events"),
+        "HBPIPE__LAKE__PATH": str(folder / "lake"),
+        "HBPIPE__AUDITS__MAX_AGE": "99999d",  # of events that are old on any day
+    }
     with ExitStack() as until_the_end:
         composed = Composed(folder, until_the_end, site)
         password = composed.secret("postgres_password")

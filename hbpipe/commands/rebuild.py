@@ -13,7 +13,7 @@ from hbpipe.errors import ConfigError
 from hbpipe.report.console import ConsoleObserver
 from hbpipe.run import backfill as backfills
 from hbpipe.run import restate as restatements
-from hbpipe.run.history import HistoryPlan, open_history, plan_history, run_history
+from hbpipe.run.rebuild import RebuildPlan, open_rebuild, plan_rebuild, run_rebuild
 from hbpipe.run.stock import Stock
 
 _SHOWN = 20
@@ -45,26 +45,27 @@ def restate(arguments: Namespace) -> int:
     )
 
 
-def _work(arguments: Namespace, decide: Callable[[Stock, Lake], HistoryPlan]) -> int:
+def _work(arguments: Namespace, decide: Callable[[Stock, Lake], RebuildPlan]) -> int:
     """Plan, show the plan, ask, and do it; 3 when a gate failed."""
     settings = settings_of(arguments)
     if arguments.dry_run:
-        found = plan_history(settings, decide, accept_missing=arguments.accept_missing)
+        found = plan_rebuild(settings, decide, accept_missing=arguments.accept_missing)
         _show(found, arguments.json)
         return WORK if found.work else 0
     with (
         ConsoleObserver(arguments.quiet or arguments.json) as observer,
-        open_history(
+        open_rebuild(
             settings,
             decide,
             batch=arguments.max_active,
+            kind=arguments.verb,
             observer=observer,
             accept_missing=arguments.accept_missing,
-        ) as history,
+        ) as rebuild,
     ):
-        if history.plan.work and not arguments.yes:
-            _ask(history.plan)
-        report = run_history(history)
+        if rebuild.plan.work and not arguments.yes:
+            _ask(rebuild.plan)
+        report = run_rebuild(rebuild)
     if arguments.json:
         print_json(report.to_dict())
     else:
@@ -72,14 +73,14 @@ def _work(arguments: Namespace, decide: Callable[[Stock, Lake], HistoryPlan]) ->
     return 3 if report.failed else 0
 
 
-def _show(plan: HistoryPlan, as_json: bool) -> None:
+def _show(plan: RebuildPlan, as_json: bool) -> None:
     if as_json:
         print_json(plan.to_dict())
     else:
         print(plan_text(plan))
 
 
-def plan_text(plan: HistoryPlan) -> str:
+def plan_text(plan: RebuildPlan) -> str:
     """Write a plan for a terminal: the days, and the releases that follow from them."""
     described = plan.to_dict()
     days = [f"  {d['day']}  {d['rows']:>12,} rows  {d['reason']}" for d in described["days"]]
@@ -100,7 +101,7 @@ def _first(lines: list[str]) -> list[str]:
     return [*lines[:_SHOWN], f"  … and {more} more"] if more > 0 else lines
 
 
-def _ask(plan: HistoryPlan) -> None:
+def _ask(plan: RebuildPlan) -> None:
     """Show the plan and wait for a yes.
 
     Raises
