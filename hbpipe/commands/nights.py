@@ -5,10 +5,13 @@ from __future__ import annotations
 from argparse import Namespace
 
 from hbpipe.commands.common import WORK, print_json, settings_of
+from hbpipe.observe import observers_of
+from hbpipe.observe.log import STDERR
 from hbpipe.report.console import ConsoleObserver
 from hbpipe.run.engine import open_engine
 from hbpipe.run.night import open_lake
 from hbpipe.run.nightly import run_night
+from hbpipe.run.observe import Observers
 from hbpipe.run.plan import Plan, make_plan
 
 
@@ -46,11 +49,13 @@ def _plan_text(found: Plan) -> str:
 def run(arguments: Namespace) -> int:
     """Run one night and print its report."""
     settings = settings_of(arguments)
-    with ConsoleObserver(arguments.quiet or arguments.json) as observer:
+    # Lines for people would stand between those for machines.
+    logged = settings.observe.log.path == STDERR
+    with ConsoleObserver(arguments.quiet or arguments.json or logged) as console:
         report = run_night(
             settings,
             as_of=arguments.as_of,
-            observer=observer,
+            observer=Observers(console, observers_of(settings)),
             full_scan=arguments.full_scan,
             accept_missing=arguments.accept_missing,
         )

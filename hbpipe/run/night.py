@@ -20,7 +20,7 @@ from hbpipe.run.engine import Engine, Task, open_engine
 from hbpipe.run.inference.fits import MetricFit
 from hbpipe.run.lease import Lease
 from hbpipe.run.ledger import DayEntry
-from hbpipe.run.observe import Observer, Silent
+from hbpipe.run.observe import Observer, Opening, Silent, watched
 from hbpipe.run.plan import Plan, make_plan
 from hbpipe.run.stock import Stock
 
@@ -99,8 +99,13 @@ def open_night(
     EventsError, LateError
         As ``make_plan``.
     """
-    run_id, lake = new_run_id(now), open_lake(settings)
-    with Lease(lake).acquire(run_id=run_id), open_engine(settings.cluster) as engine:
+    run_id, lake, observer = new_run_id(now), open_lake(settings), observer or Silent()
+    opening = Opening(run_id, settings.pipeline, settings.environment, datetime.now(UTC))
+    with (
+        watched(observer, opening),
+        Lease(lake).acquire(run_id=run_id),
+        open_engine(settings.cluster) as engine,
+    ):
         plan = make_plan(
             settings,
             lake,
@@ -110,11 +115,13 @@ def open_night(
             full_scan=full_scan,
             accept_missing=accept_missing,
         )
-        yield Night(
+        night = Night(
             settings=settings,
             lake=lake,
             engine=engine,
-            observer=observer or Silent(),
+            observer=observer,
             run_id=run_id,
             plan=plan,
         )
+        observer.run_planned(night)
+        yield night
