@@ -5,16 +5,25 @@ They decide nothing of what is computed, and are part of no fingerprint.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from hbpipe.sections import Section
 from hbpipe.typed import Name
 
 _URL = r"^https?://[^@\s]+$"
+
+
+def _address(value: str) -> str:
+    if not re.match(_URL, value):
+        raise ValueError("expected an address such as http://host:9091, without user and password")
+    return value
+
+
 #: An address on the web; credentials have keys of their own, and never stand in an address.
-Url = Annotated[str, Field(pattern=_URL)]
+Url = Annotated[str, AfterValidator(_address), Field(json_schema_extra={"pattern": _URL})]
 #: A value to keep to oneself: ``env:NAME`` or ``file:PATH`` names where it stands.
 Secret = Annotated[str, Field(min_length=1)]
 
