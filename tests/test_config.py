@@ -365,7 +365,10 @@ def test_secrets_of_observers_are_masked_and_decide_nothing(tmp_path):
         (["notify.on=[all]"], "notify.on.0: "),
         (["observe.prometheus.textfile=gauges.txt"], "observe.prometheus.textfile: "),
         (["observe.prometheus.push=file:///etc"], "expected an address such as"),
-        (["observe.openlineage.url=https://me:hunter2@host"], "observe.openlineage.url: expected an address"),
+        (
+            ["observe.openlineage.url=https://me:hunter2@host"],
+            "url: expected an address",
+        ),
         (["observe.prometheus.pusj=x"], "unknown key; did you mean 'push'"),
     ],
 )

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from http.client import HTTPMessage
 from typing import IO, TypeVar
 
-from hbpipe.errors import HbpipeError
+from hbpipe.errors import ConfigError, HbpipeError
 
 logger = logging.getLogger(__name__)
 
@@ -153,11 +153,11 @@ def post_json(url: str, text: str, token: str | None = None) -> None:
     ------
     OSError
         The server does not answer, or not with success.
-    ValueError
-        The address is none of the web.
+    ConfigError
+        The address is none on the web.
     """
     if not url.lower().startswith(("http://", "https://")):
-        raise ValueError("not an address on the web")
+        raise ConfigError("the address is none on the web", expected="http:// or https://")
     headers = {"Content-Type": "application/json"}
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from hbpipe.errors import GateError, LateError
 from hbpipe.observe import observers_of
 from hbpipe.report.night import NightReport
 from hbpipe.run.lease import Lease
+from hbpipe.run.observe import Opening
 from tests.nights import day, lake_of, night, settings_for, visits, write, write_days
 
 
@@ -40,6 +42,13 @@ def late_night(folder: Path, **sections: Any) -> LateError:
     return caught.value
 
 
+def ended(folder: Path, error: BaseException | None, **sections: Any) -> None:
+    """End a run that never had a plan."""
+    watch = observers_of(settings_for(folder, **sections))
+    watch.run_opened(Opening("20260201T030000-one", "tiny", "prod", datetime.now(UTC)))
+    watch.run_ended(error)
+
+
 def warned_night(folder: Path, **sections: Any) -> NightReport:
     """Run a night on which a check warns: most days of its window have no events."""
     write(folder / "events" / f"{day(0)}.parquet", visits(0))
@@ -51,5 +60,8 @@ def warned_night(folder: Path, **sections: Any) -> NightReport:
 def refused_night(folder: Path, **sections: Any) -> None:
     """Run a night while another run holds the lease."""
     settings = settings_for(folder, **sections)
-    with Lease(lake_of(settings)).acquire(run_id="another"), pytest.raises(Exception, match="lease"):
+    with (
+        Lease(lake_of(settings)).acquire(run_id="another"),
+        pytest.raises(Exception, match="lease"),
+    ):
         night(settings, observer=observers_of(settings))

@@ -49,7 +49,8 @@ def web_server() -> Iterator[Web]:
                 self.send_header(name, value)
             self.end_headers()
 
-        do_GET = do_PUT = do_POST
+        def do_GET(self) -> None:
+            self.do_POST()
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -75,59 +76,64 @@ class Mail:
     """A mail server of this machine."""
 
     port: int
+    certificate: Path | None
     messages: list[str] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
 
 
+_ANSWERS = {"STARTTLS": "220 go on", "AUTH": "235 welcome", "DATA": "354 go on", "QUIT": "221 bye"}
+
+
+class _MailHandler(socketserver.StreamRequestHandler):
+    """Speaks as much SMTP as taking a message needs."""
+
+    mail: Mail
+
+    def handle(self) -> None:
+        self.say("220 here")
+        while line := self.rfile.readline().decode().strip():
+            self.mail.commands.append(line)
+            verb = line.split()[0].upper()
+            self.say(self.greeting() if verb == "EHLO" else _ANSWERS.get(verb, "250 fine"))
+            if verb == "STARTTLS":
+                self.encrypt()
+            elif verb == "DATA":
+                self.mail.messages.append(b"".join(iter(self.rfile.readline, b".\r\n")).decode())
+                self.say("250 taken")
+            elif verb == "QUIT":
+                return
+
+    def finish(self) -> None:
+        super().finish()
+        self.connection.close()
+
+    def greeting(self) -> str:
+        offered = "8BITMIME" if self.mail.certificate is None else "STARTTLS"
+        return f"250-here\r\n250-AUTH PLAIN\r\n250 {offered}"
+
+    def say(self, text: str) -> None:
+        self.wfile.write(f"{text}\r\n".encode())
+
+    def encrypt(self) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        assert self.mail.certificate is not None
+        context.load_cert_chain(self.mail.certificate)
+        self.connection = context.wrap_socket(self.connection, server_side=True)
+        self.rfile = self.connection.makefile("rb")
+        self.wfile = self.connection.makefile("wb", buffering=0)
+
+
 @contextmanager
 def mail_server(certificate: Path | None = None) -> Iterator[Mail]:
-    """Take mail until the block is left; with a certificate (and its key) by STARTTLS alone."""
+    """Take mail until the block is left; with a certificate (and its key) STARTTLS is offered."""
 
-    class Handler(socketserver.StreamRequestHandler):
-        def handle(self) -> None:
-            self.say("220 here")
-            while line := self.rfile.readline().decode().strip():
-                mail.commands.append(line)
-                verb = line.split()[0].upper()
-                if verb == "EHLO":
-                    self.say("250-here\r\n250-AUTH PLAIN\r\n" + f"250 {self.offer()}")
-                elif verb == "STARTTLS":
-                    self.say("220 go on")
-                    self.encrypt()
-                elif verb == "AUTH":
-                    self.say("235 welcome")
-                elif verb == "DATA":
-                    self.say("354 go on")
-                    mail.messages.append(self.text())
-                    self.say("250 taken")
-                elif verb == "QUIT":
-                    self.say("221 bye")
-                    return
-                else:
-                    self.say("250 fine")
-
-        def offer(self) -> str:
-            return "STARTTLS" if certificate else "8BITMIME"
-
-        def say(self, text: str) -> None:
-            self.wfile.write(f"{text}\r\n".encode())
-
-        def text(self) -> str:
-            lines = iter(self.rfile.readline, b".\r\n")
-            return b"".join(lines).decode()
-
-        def encrypt(self) -> None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            assert certificate is not None
-            context.load_cert_chain(certificate)
-            self.connection = context.wrap_socket(self.connection, server_side=True)
-            self.rfile = self.connection.makefile("rb")
-            self.wfile = self.connection.makefile("wb", buffering=0)
+    class Handler(_MailHandler):
+        pass
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
-        mail = Mail(server.server_address[1])
+        Handler.mail = Mail(server.server_address[1], certificate)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield mail
+        yield Handler.mail
         server.shutdown()
         thread.join()
