@@ -42,7 +42,7 @@ def web_server() -> Iterator[Web]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             length = int(self.headers.get("Content-Length", 0))
-            body = self.rfile.read(length).decode()
+            body = self.rfile.read(length).decode(errors="replace")
             web.requests.append(Request(self.command, self.path, dict(self.headers), body))
             self.send_response(web.status)
             for name, value in {"Content-Length": "0", **web.headers}.items():

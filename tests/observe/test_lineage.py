@@ -16,7 +16,7 @@ from hbpipe.observe.facets import dataset_name
 from hbpipe.observe.lineage import ParentRun, lineage_id
 from hbpipe.report.night import NightReport
 from hbpipe.run.night import open_night
-from tests.nights import NOW, lake_of, settings_for, write_days
+from tests.nights import NOW, lake_of, night, settings_for, write_days
 from tests.observe.nights_watched import held_night, refused_night, watched_night
 from tests.observe.servers import web_server
 
@@ -33,6 +33,19 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, NightRepo
     path = folder / "lineage"
     report = watched_night(folder, observe={"openlineage": {"path": str(path)}})
     return folder, report, events_of(path)
+
+
+def every_ending(folder: Path) -> list[Event]:
+    """Events of runs that end in every way: published in a flow, held, and never planned."""
+    path = folder / "lineage"
+    observe = {"openlineage": {"path": str(path)}}
+    write_days(folder, 2)
+    settings = settings_for(folder, observe=observe)
+    parent = ParentRun("3f5e83fa-3480-44ff-99c5-ff943904e5e8", "prefect", "nightly")
+    night(settings, observer=observers_of(settings, parent=parent))
+    held_night(folder, observe=observe)
+    refused_night(folder, observe=observe)
+    return events_of(path)
 
 
 def facets_in(part: Any) -> Iterator[Event]:

@@ -10,11 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 from referencing import Registry, Resource
 
-from hbpipe.observe import observers_of
-from hbpipe.observe.lineage import ParentRun
-from tests.nights import night, settings_for
-from tests.observe.nights_watched import held_night, refused_night, watched_night
-from tests.observe.test_lineage import events_of, facets_in
+from tests.observe.test_lineage import every_ending, facets_in
 
 pytestmark = pytest.mark.reference
 
@@ -28,19 +24,10 @@ def schemas(reference: Path) -> dict[str, Any]:
 
 
 def test_events_and_their_facets_are_valid(tmp_path: Path, schemas: dict[str, Any]) -> None:
-    path = tmp_path / "lineage"
-    observe = {"openlineage": {"path": str(path)}}
-    watched_night(tmp_path)
-    settings = settings_for(tmp_path, observe=observe, inference={"window": "3d"})
-    parent = ParentRun("3f5e83fa-3480-44ff-99c5-ff943904e5e8", "prefect", "nightly")
-    night(settings, observer=observers_of(settings, parent=parent))
-    held_night(tmp_path, observe=observe)
-    refused_night(tmp_path, observe=observe)
-
     registry = Registry().with_resources(
         (address, Resource.from_contents(schema)) for address, schema in schemas.items()
     )
-    events = events_of(path)
+    events = every_ending(tmp_path)
     assert [event["eventType"] for event in events][:2] == ["START", "COMPLETE"]
     for event in events:
         for part in [event, *facets_in(event)]:
