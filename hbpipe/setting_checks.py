@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from hbpipe.data.covariates import attributes
 from hbpipe.data.quantities import Metric
 from hbpipe.data.spelling import nearest
 from hbpipe.model.family import Family
+from hbpipe.model.nested.names import law_of, spread_of
 from hbpipe.sections import Inference
 
 
@@ -81,7 +83,7 @@ def nest_faults(
 
 
 def nested_metric_faults(inference: Inference, metrics: Sequence[Metric]) -> list[str]:
-    """List the metrics whose family, estimator or levels do not go with nested levels."""
+    """List the metrics whose family, estimator or numbers do not go with nested levels."""
     return [
         f"metrics.{metric.name}: {fault}"
         for metric in metrics
@@ -97,6 +99,7 @@ def _nested_faults(inference: Inference, metric: Metric) -> Iterator[str]:
             yield f"nest: {name!r} is not a level of inference.nest_by{found}"
     if [name for name in inference.nest_by if name in chosen] != list(chosen):
         yield "nest: each level once, in the order of inference.nest_by"
+    yield from _fixed_faults(metric, chosen)
     if not chosen:
         return
     if metric.covariates:
@@ -120,6 +123,16 @@ def _nested_faults(inference: Inference, metric: Metric) -> Iterator[str]:
             "nested levels have no uncertainty first_order; use auto or integrated, or set "
             "nest: false"
         )
+
+
+def _fixed_faults(metric: Metric, levels: Sequence[str]) -> Iterator[str]:
+    """List what is held of levels that the metric does not have."""
+    own, counts = metric.model.hyperparameters, metric.model.location_message is None
+    of_levels = [law_of(level) if counts else (spread_of(level),) for level in levels]
+    known = [*own, *chain.from_iterable(of_levels)]
+    for name in metric.fixed:
+        if name not in known:
+            yield f"fixed: {name!r} is of no nested level; can be held: {', '.join(known)}"
 
 
 def _most_levels(family: Family) -> float:

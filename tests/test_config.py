@@ -189,6 +189,22 @@ def test_nested_levels_and_the_pools_above_them(tmp_path):
 
 
 SPREAD = "{family: normal_inverse_gamma, value: amount}"
+VALUE = "{family: normal, value: amount}"
+
+
+def test_what_can_be_held_of_nested_levels(tmp_path):
+    law = "{tau_region: 0.5, tau_region_spread: 0.3, correlation_region: 0}"
+    one = load(
+        tmp_path, THREE, "metrics.conversion.nest=[region]", f"metrics.conversion.fixed={law}"
+    )
+    assert one.parsed_metrics[0].fixed == {
+        "tau_region": 0.5,
+        "tau_region_spread": 0.3,
+        "correlation_region": 0.0,
+    }
+    held = f"{VALUE[:-1]}, fixed: {{sigma: 2, tau_chain_id: 0, tau_region: 1}}}}"
+    two = load(tmp_path, THREE, f"metrics.conversion={held}")
+    assert two.parsed_metrics[0].fixed == {"sigma": 2.0, "tau_chain_id": 0.0, "tau_region": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -204,6 +220,20 @@ SPREAD = "{family: normal_inverse_gamma, value: amount}"
         (("inference.estimator=moments",), "nested levels have no estimator moments"),
         (("inference.estimator=ml:chung",), "nested levels have no estimator ml:chung"),
         (("inference.uncertainty=first_order",), "nested levels have no uncertainty first_order"),
+        (
+            (f"metrics.conversion={VALUE[:-1]}, fixed: {{tau_chain: 1}}}}",),
+            "fixed: 'tau_chain' is of no nested level; can be held: mu, tau, sigma, tau_chain_id, "
+            "tau_region",
+        ),
+        (
+            (f"metrics.conversion={VALUE[:-1]}, nest: false, fixed: {{tau_region: 1}}}}",),
+            "fixed: 'tau_region' is of no nested level; can be held: mu, tau, sigma",
+        ),
+        (
+            ("metrics.conversion.nest=[region]", "metrics.conversion.fixed={tau_chain_id: 1}"),
+            "tau_region, tau_region_spread, correlation_region",
+        ),
+        (("metrics.conversion.fixed={tau_region: none}",), "fixed.tau_region must be a finite"),
     ],
 )
 def test_faults_of_nested_levels(tmp_path, overrides, message):

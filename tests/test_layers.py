@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "hbpipe/sections.py": "pydantic hbpipe.errors hbpipe.data.quantities hbpipe.typed",
     "hbpipe/observe_sections.py": "pydantic hbpipe.sections hbpipe.typed",
     "hbpipe/setting_checks.py": "hbpipe.data.covariates hbpipe.data.quantities "
-    "hbpipe.data.spelling hbpipe.model.family hbpipe.sections",
+    "hbpipe.data.spelling hbpipe.model.family hbpipe.model.nested.names hbpipe.sections",
     "hbpipe/layers.py": "yaml hbpipe.errors hbpipe.data.spelling",
     "hbpipe/config.py": "pydantic hbpipe.errors hbpipe.data.quantities hbpipe.data.spelling "
     "hbpipe.layers hbpipe.observe_sections hbpipe.sections hbpipe.setting_checks hbpipe.typed",

@@ -39,6 +39,8 @@ _METRIC_KEYS = (
     "nest",
     "covariates",
 )
+#: What the names of hyperparameters of nested levels begin with; the settings know the levels.
+_OF_LEVELS = ("tau_", "correlation_")
 #: Columns that the lake's tables have of their own, so no level may be called so.
 _RESERVED = """
 as_of at_bound boundary cluster_id cluster_size cluster_total complete_pooling
@@ -290,9 +292,11 @@ def _fixed(
         raise ValueError(f"fixed maps hyperparameters to numbers, found {raw!r}")
     values: dict[str, Any] = {}
     for key, value in raw.items():
-        if key not in hyperparameters:
+        if key not in hyperparameters and str(key).startswith(_OF_LEVELS):
+            values[key] = _number(f"fixed.{key}", value)
+        elif key not in hyperparameters:
             raise ValueError(f"fixed: unknown {key!r}{nearest(str(key), hyperparameters)}")
-        if terms is not None:
+        elif terms is not None:
             values[key] = _held(f"fixed.{key}", value, len(terms))
     return {key: value for key, value in values.items() if value is not None}
 

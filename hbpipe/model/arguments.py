@@ -7,12 +7,24 @@ from typing import Any
 import numpy as np
 
 from hbpipe.errors import FitError, StatisticsError
-from hbpipe.model.family import Array
+from hbpipe.model.family import Array, Family
+
+
+def _numbers(values: Any, name: str) -> Array:
+    """Return what a caller passed as floats; FitError for texts, None and ragged lists."""
+    try:
+        return np.asarray(values, dtype=float)
+    except (TypeError, ValueError):
+        raise FitError(
+            f"the {name} are {values!r}",
+            expected="a number, or an array of numbers",
+            remedy="pass numbers",
+        ) from None
 
 
 def checked_levels(quantiles: float | tuple[float, ...]) -> Array:
     """Return one level or several as (Q,); FitError unless strictly between 0 and 1."""
-    levels = np.asarray(quantiles, dtype=float).reshape(-1)
+    levels = _numbers(quantiles, "quantile levels").reshape(-1)
     if not np.all((levels > 0) & (levels < 1)):
         raise FitError(
             f"the quantile levels are {tuple(levels.tolist())}",
@@ -27,7 +39,7 @@ def one_per_store(values: Any, stores: int, name: str, terms: int | None = None)
 
     For stores with several terms, one for each term, or for each store and term: (J, T).
     """
-    found = np.asarray(values, dtype=float)
+    found = _numbers(values, name)
     shape = (stores,) if terms is None else (stores, terms)
     if found.shape not in ((), (1,), shape, shape[1:]):
         raise StatisticsError(
@@ -39,14 +51,16 @@ def one_per_store(values: Any, stores: int, name: str, terms: int | None = None)
     return np.broadcast_to(found, shape)
 
 
-def checked_exposure(exposure: Any, stores: int, width: int | None = None) -> Array:
+def checked_exposure(exposure: Any, stores: int, family: Family) -> Array:
     """Return exposures as (J,); StatisticsError where one is negative, infinite or NaN.
 
-    With a ``width`` P they are the predictors of the next event, (J, P), or (P,) for all stores,
-    of any sign.
+    For some families 0 is an error too: a mean of no values is nothing. Where the family has an
+    ``exposure_width`` P they are the predictors of the next event, (J, P), or (P,) for all
+    stores, of any sign.
     """
+    width, empty = family.exposure_width, family.empty_exposure
     if width is not None:
-        predictors = np.asarray(exposure, dtype=float)
+        predictors = _numbers(exposure, "predictors of the next event")
         shapes = ((width,), (stores, width))
         if predictors.shape not in shapes or not np.isfinite(predictors).all():
             raise StatisticsError(
@@ -57,11 +71,12 @@ def checked_exposure(exposure: Any, stores: int, width: int | None = None) -> Ar
             )
         return np.broadcast_to(predictors, shapes[1])
     amount = one_per_store(exposure, stores, "exposures")
-    if len(wrong := np.flatnonzero(~(np.isfinite(amount) & (amount >= 0)))):
+    possible = np.isfinite(amount) & ((amount >= 0) if empty else (amount > 0))
+    if len(wrong := np.flatnonzero(~possible)):
         raise StatisticsError(
             f"an exposure is {amount[wrong[0]]:g}",
             where={"store": int(wrong[0])},
-            expected="a finite number that is not negative",
+            expected=f"a finite number that is {'not negative' if empty else 'positive'}",
             remedy="pass the size of the next observation",
         )
     return amount

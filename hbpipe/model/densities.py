@@ -24,12 +24,14 @@ Arguments: TypeAlias = "tuple[float | Array, ...]"
 class Density:
     """A density of one parameter: its arguments' names, bounds, and the log density.
 
-    ``log_density(u, u², arguments)`` is exact up to a constant for improper densities. ``u²``
-    is separate because an even density of τ is smooth in τ² at 0, where τ itself is not.
+    ``log_density(u, companion, arguments)`` is exact up to a constant for improper densities. The
+    companion is u², because an even density of τ is smooth in τ² at 0, where τ itself is not; for
+    a density on (0, 1) it is 1 − u, which has no digits left where u is next to 1.
     """
 
     arguments: tuple[str, ...]
     log_density: Callable[[Jet, Jet, Arguments], Jet]
+    companion: str = "squared"
 
 
 def _half_cauchy(_: Jet, square: Jet, arguments: Arguments) -> Jet:
@@ -61,9 +63,9 @@ def _gamma(u: Jet, _: Jet, arguments: Arguments) -> Jet:
     return log_density
 
 
-def _beta(u: Jet, _: Jet, arguments: Arguments) -> Jet:
+def _beta(u: Jet, complement: Jet, arguments: Arguments) -> Jet:
     a, b = arguments
-    log_density: Jet = jets.log(u) * (a - 1.0) + jets.log(1.0 - u) * (b - 1.0) - betaln(a, b)
+    log_density: Jet = jets.log(u) * (a - 1.0) + jets.log(complement) * (b - 1.0) - betaln(a, b)
     return log_density
 
 
@@ -79,7 +81,7 @@ DENSITIES: dict[str, Density] = {
     "normal": Density(("mean", "sd"), _normal),
     "exponential": Density(("rate",), lambda u, _, a: u * -a[0] + np.log(a[0])),
     "gamma": Density(("shape", "rate"), _gamma),
-    "beta": Density(("a", "b"), _beta),
+    "beta": Density(("a", "b"), _beta, "complement"),
     "uniform": Density((), lambda u, _, a: u * 0.0),
     "reciprocal": Density((), lambda u, _, a: -jets.log(u)),
     "power": Density(("exponent",), lambda u, _, a: a[0] * jets.log(u)),
@@ -98,10 +100,11 @@ class Term:
 
     def log_density(self, named: dict[str, Jet]) -> Jet:
         """Evaluate the log density at jets of the named parameters."""
-        u = named[self.parameter]
-        square = named.get(f"{self.parameter}_squared")
-        evaluate = DENSITIES[self.density].log_density
-        return evaluate(u, u * u if square is None else square, self.arguments)
+        u, density = named[self.parameter], DENSITIES[self.density]
+        companion = named.get(f"{self.parameter}_{density.companion}")
+        if companion is None:
+            companion = u * u if density.companion == "squared" else 1.0 - u
+        return density.log_density(u, companion, self.arguments)
 
 
 def read_term(parameter: str, text: Any) -> Term:

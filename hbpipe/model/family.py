@@ -27,7 +27,7 @@ from hbpipe.model.declarations import Degeneracy, Description, Pearson, Regressi
 if TYPE_CHECKING:
     from hbpipe.model.dispersion import Dispersion
     from hbpipe.model.geometry import Geometry
-    from hbpipe.model.integration.sampling import Sampling
+    from hbpipe.model.integration.sampling import StoreUpdate
     from hbpipe.model.named import NamedSpace
     from hbpipe.model.nested.messages import Message
 
@@ -96,7 +96,8 @@ class Statistic:
     by inverse variance). ``shape`` has the lengths of the axes after that of the stores.
     ``lowest``, ``exclusive`` and ``at_most`` are as in :class:`Role`. ``absent`` is the value
     that says "this store has no data" and may be the only infinite one. ``needs`` names another
-    statistic without which this one must be zero (no count without exposure).
+    statistic without which this one must be zero (no count without exposure): where that is not
+    above ``needs_above`` (no squares about the mean of one value).
     """
 
     name: str
@@ -108,6 +109,7 @@ class Statistic:
     at_most: str | None = None
     absent: float = 0.0
     needs: str | None = None
+    needs_above: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -231,6 +233,8 @@ class Family:
     log_no_pooling: Callable[[Any, Array], Array] | None = None
     #: The statistic that counts the observations behind a raw value; None: events stand in.
     sample_size: str | None = None
+    #: Whether the next observation may be of size 0: no trials, but not the mean of no values.
+    empty_exposure: bool = True
     #: Whether a sketch is far smaller than its stores; where not, its rows stay where they are.
     compresses: bool = True
     #: statistics -> each store's own estimate, (J,) or (J, P); None where ``geometry`` gives it.
@@ -241,13 +245,14 @@ class Family:
     geometry: Geometry | None = None
     #: How totals vary over days or clusters of events; None where overdispersion is not measured.
     dispersion: Dispersion | None = None
-    #: What it needs for more than two hyperparameters, in place of ``geometry``.
-    sampling: Sampling | None = None
+    #: What more than two hyperparameters need: a ``Sampling`` in place of ``geometry``, or with
+    #: covariates beside it how stores are updated.
+    sampling: StoreUpdate | None = None
     #: Its named hyperparameters as formulas, for hyperpriors; a ``geometry`` has its own.
     named: NamedSpace | None = None
-    #: (specification, sketch, names that are held) -> compiled hyperprior, with ``select``, where
-    #: formulas of single parameters do not suffice.
-    hyperprior: Callable[[Any, Any, frozenset[str]], Any] | None = None
+    #: (specification, sketch, held coordinates (D,), NaN where free) -> compiled hyperprior, with
+    #: ``select``, where formulas of single parameters do not suffice.
+    hyperprior: Callable[[Any, Any, Array], Any] | None = None
     #: P, the number of coefficients or classes of a store's θ; None where θ is one number.
     size: int | None = None
     #: P -> the same family with that many; a record stands for one size.

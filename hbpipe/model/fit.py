@@ -18,6 +18,7 @@ from hbpipe.errors import FitError
 from hbpipe.model.covariates.restate import outside
 from hbpipe.model.estimation.adjusted import POWERS
 from hbpipe.model.estimation.climb import climb
+from hbpipe.model.estimation.edge import closed
 from hbpipe.model.estimation.problem import (
     ADJUSTABLE,
     Problem,
@@ -91,7 +92,7 @@ def fit(
         If the data do not determine the hyperparameters, or an argument is wrong. An estimate on
         a bound is not an error: see ``Fit.boundary``.
     """
-    model = get_family(family) if isinstance(family, str) else family
+    model = family if isinstance(family, Family) else get_family(family)
     model, arrays = admitted(model, statistics)
     check_link(model, link)
     given: dict[str, Any] = {
@@ -141,7 +142,7 @@ def fit_pools(
     if model.standardise is not None:
         sketch = model.standardise(given, kind != "map")
     held = inside(sketch, hold(model, fixed or {}, sketch.n_pools))
-    prior = _compile(model, sketch, hyperprior, frozenset(fixed or ()), needed=kind == "map")
+    prior = _compile(model, sketch, hyperprior, fixed or {}, held, needed=kind == "map")
     pinned, status, identified = diagnose(model, sketch, held, estimator=estimator)
     problem = Problem(
         model,
@@ -153,6 +154,7 @@ def fit_pools(
         is_restricted(model, held, kind),
         prior if kind == "map" else None,
         _power(model, kind, variant, held, pinned),
+        _shut(model, sketch, held, prior) if kind == "map" else None,
     )
     first = first_start(problem, start)
     if kind == "moments":
@@ -182,19 +184,22 @@ def _same_summit(value: Array) -> Array:
     return np.asarray(_SAME_SUMMIT * (1.0 + np.abs(value)))
 
 
-def _compile(family: Family, sketch: Any, spec: Any, held: frozenset[str], *, needed: bool) -> Any:
+def _compile(
+    family: Family, sketch: Any, spec: Any, fixed: Mapping[str, Any], held: Array, *, needed: bool
+) -> Any:
     """Compile the hyperprior; a wrong specification is an error of every fit that is given one."""
     if callable(spec) or (spec is None and not needed):
         return spec
     if family.hyperprior is not None:
-        return family.hyperprior(spec, sketch, held)
+        return family.hyperprior(spec, sketch, held[0])
+    names = frozenset(fixed)
     if family.covariates is not None:
         from hbpipe.model.covariates.prior import compile_prior
 
-        return compile_prior(family, spec, sketch, held=held)
+        return compile_prior(family, spec, sketch, held=names)
     from hbpipe.model.hyperpriors import compile_hyperprior
 
-    return compile_hyperprior(family, spec, sketch, held=held)
+    return compile_hyperprior(family, spec, sketch, held=names)
 
 
 def _power(family: Family, kind: str, variant: str, held: Array, pinned: Array) -> Array | None:
@@ -203,6 +208,12 @@ def _power(family: Family, kind: str, variant: str, held: Array, pinned: Array) 
         return None
     (axis,) = family.spreads
     return np.where(np.isnan(held[:, axis]) & np.isnan(pinned[:, axis]), POWERS[variant], 0.0)
+
+
+def _shut(family: Family, sketch: Any, held: Array, prior: Any) -> NDArray[np.bool_]:
+    """Bounds (G, D) on which the hyperprior's density is 0."""
+    at = np.where(np.isnan(held), family.start(sketch, held), held)
+    return closed(family, prior, at, family.scale(sketch))
 
 
 def _climb(problem: Problem, first: Array) -> _Found:

@@ -172,6 +172,10 @@ class PoolFits:
         """Return the fits of the same stores without nested levels, of which these have none."""
         return self
 
+    def log_likelihood(self, coordinates: Array) -> Array:
+        """Log marginal likelihood of each pool at any coordinates (G, D), (G,)."""
+        return self.model.log_marginal(self.sketch, coordinates)[0]
+
     def curvature_of(self, number: int) -> Array:
         """Eigenvalues of one pool, ascending, without those of coordinates left out."""
         lower, upper = self.model.bounds

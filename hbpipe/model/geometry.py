@@ -38,7 +38,7 @@ from hbpipe.model.densities import Term
 from hbpipe.model.distributions.laws import NORMAL, Law
 from hbpipe.model.family import Array, Family, Statistics
 from hbpipe.model.numerics.grouped import Rows
-from hbpipe.model.numerics.jets import Jet
+from hbpipe.model.numerics.jets import Jet, variables
 
 #: Name of a hyperparameter -> its jet.
 Named: TypeAlias = dict[str, Jet]
@@ -127,6 +127,19 @@ class Geometry:
     def n_working(self) -> int:
         """The number of working variables."""
         return 3 if self.has_noise else 2
+
+    @property
+    def spread_follows(self) -> float:
+        """How log A moves with the location while the spread's coordinate stays: c in README."""
+        at = variables(np.zeros((1, self.n_working)))
+        return float(self.log_spread(np.full(1, 0.5), at).gradient[0, LOCATION])
+
+    def slope(self, location: Array) -> Array:
+        """Slope of the prior mean along its line: the variance function, 1 where it is analytic."""
+        if self.location_is_analytic:
+            return np.ones_like(location)
+        _, v1, v2 = self.variance
+        return v1 * location + v2 * location**2
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from hbpipe.model.integration.nodes import Nodes, combine_pools, single_nodes
 from hbpipe.model.integration.peak import Peak, find_peak
 from hbpipe.model.integration.proper import check_proper
 from hbpipe.model.integration.quadrature import quadrature
-from hbpipe.model.integration.sampled_nodes import AnyNodes
+from hbpipe.model.integration.sampled_nodes import AnyNodes, SampledNodes
 from hbpipe.model.integration.sampled_pools import sample_pools
 from hbpipe.model.integration.target import Target
 from hbpipe.model.integration.window import locate
@@ -56,13 +56,7 @@ def integrate_pools(fits: PoolFits, *, uncertainty: str = "auto") -> AnyNodes:
     FitError
         As :func:`hyperposterior`.
     """
-    if fits.covariates is not None:
-        from hbpipe.model.covariates.posterior import coefficient_posterior
-
-        infer: Callable[..., AnyNodes] = coefficient_posterior
-    else:
-        infer = hyperposterior
-    return infer(
+    return hyperposterior(
         fits.model,
         fits.sketch,
         fits.coordinates,
@@ -98,7 +92,7 @@ def hyperposterior(
 
     Returns
     -------
-    Nodes, or SampledNodes for a family with ``sampling``
+    Nodes, or SampledNodes for a family with ``sampling`` or covariates
         With the method of each pool, ``unidentified`` where there is none.
 
     Raises
@@ -109,8 +103,9 @@ def hyperposterior(
     """
     if uncertainty not in UNCERTAINTIES:
         raise unknown("uncertainty", uncertainty, UNCERTAINTIES)
-    if family.sampling is not None and family.geometry is None:
-        return sample_pools(
+    infer = _of_its_own(family)
+    if infer is not None:
+        return infer(
             family,
             sketch,
             coordinates,
@@ -136,6 +131,17 @@ def hyperposterior(
         target = _target(family, geometry, cut, held[chosen], spec)
         parts.append((chosen, _infer(target, coordinates[chosen], hyperprior, uncertainty)))
     return combine_pools(parts, len(coordinates))
+
+
+def _of_its_own(family: Family) -> Callable[..., SampledNodes] | None:
+    """Return what integrates families that need more than a grid."""
+    if family.covariates is not None:
+        from hbpipe.model.covariates.posterior import covariate_pools  # it starts as pools here do
+
+        return covariate_pools
+    if family.sampling is not None and family.geometry is None:
+        return sample_pools
+    return None
 
 
 def _target(

@@ -17,7 +17,7 @@ import numpy as np
 from hbpipe.errors import FitError
 from hbpipe.model.estimation.problem import hold, read_estimator
 from hbpipe.model.families import get_family
-from hbpipe.model.family import Codes, Family
+from hbpipe.model.family import Array, Codes, Family
 from hbpipe.model.fit import fit_pools
 from hbpipe.model.fits import PoolFits
 from hbpipe.model.geometry import geometry_of
@@ -25,7 +25,13 @@ from hbpipe.model.names import unknown
 from hbpipe.model.nested.levels import NestedNodes
 from hbpipe.model.nested.nodes import is_usable, nested_nodes
 from hbpipe.model.nested.normal import NestedSketch, nested_family
-from hbpipe.model.nested.pooled_fit import Placing, fit_no_data, fit_pooled
+from hbpipe.model.nested.pooled_fit import (
+    Placing,
+    fit_pooled,
+    fit_undetermined,
+    log_likelihood_of_law,
+    no_data,
+)
 from hbpipe.model.nested.pooled_nodes import pooled_nodes
 from hbpipe.model.nested.pools import pooled_family
 from hbpipe.model.nested.prior import check_proper_nested, compile_nested
@@ -64,6 +70,16 @@ class NestedFits(PoolFits):
     def model(self) -> Family:
         """The family with its levels."""
         return _with_levels(get_family(self.family), self.levels)
+
+    def log_likelihood(self, coordinates: Array) -> Array:
+        """Log marginal likelihood at any coordinates (1, D), (1,).
+
+        Of counts on grids placed for these: those of the fit know it near the estimate only.
+        """
+        if self.placing is None:
+            return super().log_likelihood(coordinates)
+        some = self.groups.select(np.flatnonzero(np.asarray(self.groups.n_groups) > 0))
+        return log_likelihood_of_law(get_family(self.family), some, coordinates[0])
 
 
 def fit_nested(
@@ -141,7 +157,7 @@ def _fit_counts(
     stores = np.asarray(sketch.n_groups)
     seen = np.flatnonzero(stores > 0)
     if not len(seen):
-        return fit_no_data(family, level, fixed)
+        return fit_undetermined(family, level, fixed, no_data())
     some = sketch.select(seen)
     found, placing = fit_pooled(
         family, some, level, fixed=fixed, hyperprior=hyperprior, start=start

@@ -27,7 +27,7 @@ from hbpipe.model.fits import Fit, PoolFits
 from hbpipe.model.integrate import UNCERTAINTIES, integrate_pools
 from hbpipe.model.integration.sampled_nodes import AnyNodes, SampledNodes
 from hbpipe.model.names import unknown
-from hbpipe.model.numerics.chains import R_HAT_LIMIT
+from hbpipe.model.numerics.chains import disagreement
 from hbpipe.model.pooling import CompletePooling, complete_pooling, no_pooling
 from hbpipe.model.remembered import remembered
 from hbpipe.model.statistics import admitted, check_covariates
@@ -186,6 +186,8 @@ class Posterior(Mapping[str, Array]):
         ``plug_in``, ``first_order``, ``integrated``, ``unidentified`` or a closed form.
     nodes
         The posterior of the hyperparameters.
+    closed
+        The closed form, where the method is one: ``closed.normal_non_coverage()`` of an ``ebci``.
     """
 
     def __init__(
@@ -201,7 +203,7 @@ class Posterior(Mapping[str, Array]):
         codes: Codes | None = None,
     ) -> None:
         self.nodes = nodes
-        self._closed = closed
+        self.closed = closed
         self.method = str(nodes.method[0])
         self._family = family
         self._point = point.hyperparameters
@@ -245,8 +247,8 @@ class Posterior(Mapping[str, Array]):
 
         With ``T`` > 1 terms ``x`` is a number, (T,) or (J, T), and the result (J, T).
         """
-        if self._closed is not None:
-            return self._closed.law().cdf(one_per_store(x, len(self._codes), "points"))
+        if self.closed is not None:
+            return self.closed.law().cdf(one_per_store(x, len(self._codes), "points"))
         return cdf_pools(self._family, self.nodes, self._point, self._statistics, self._codes, x)
 
     def quantile(self, q: float | tuple[float, ...]) -> Array:
@@ -275,10 +277,10 @@ class Posterior(Mapping[str, Array]):
         FitError
             If a level is not strictly between 0 and 1.
         """
-        amount = checked_exposure(exposure, len(self._codes), self._family.exposure_width)
+        amount = checked_exposure(exposure, len(self._codes), self._family)
         levels = checked_levels(quantiles)
-        if self._closed is not None:
-            return self._closed.law(amount, levels)
+        if self.closed is not None:
+            return self.closed.law(amount, levels)
         return predict_pool(
             self._family, self.nodes, self._of_stores(), self._statistics, amount, levels
         )
@@ -300,31 +302,20 @@ class Posterior(Mapping[str, Array]):
         }
 
     def _update(self, quantiles: float | tuple[float, ...]) -> PosteriorColumns:
-        if self._closed is not None:
-            return self._closed.columns(checked_levels(quantiles))
-        return update_pools(
-            self._family,
-            self.nodes,
-            self._point,
-            self._statistics,
-            self._codes,
-            quantiles=quantiles,
-        )
+        if self.closed is not None:
+            return self.closed.columns(checked_levels(quantiles))
+        known = (self._family, self.nodes, self._point, self._statistics, self._codes)
+        return update_pools(*known, quantiles=quantiles)
 
 
 def _integrate(fits: PoolFits, *, uncertainty: str) -> AnyNodes:
     """Integrate one pool; FitError where its Markov chains disagree."""
     nodes = integrate_pools(fits, uncertainty=uncertainty)
     if isinstance(nodes, SampledNodes) and not nodes.converged[0]:
-        raise _chains_disagree(nodes)
+        raise disagreement(
+            float(nodes.r_hat[0]),
+            "give proper hyperpriors with lighter tails, pool more stores, or use "
+            "uncertainty='first_order'",
+            stores=int(nodes.n_groups[0]),
+        )
     return nodes
-
-
-def _chains_disagree(nodes: SampledNodes) -> FitError:
-    return FitError(
-        "the posterior of the hyperparameters could not be integrated: its Markov chains disagree",
-        where={"r_hat": round(float(nodes.r_hat[0]), 3), "stores": int(nodes.n_groups[0])},
-        expected=f"a split R-hat of at most {R_HAT_LIMIT}",
-        remedy="give proper hyperpriors with lighter tails, pool more stores, or use "
-        "uncertainty='first_order'",
-    )

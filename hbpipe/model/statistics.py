@@ -31,6 +31,13 @@ def admitted(
     StatisticsError
         As :func:`check_statistics`.
     """
+    if not isinstance(statistics, Mapping):
+        raise StatisticsError(
+            f"the statistics are of type {type(statistics).__name__}",
+            where={"family": family.name},
+            expected=", ".join(item.name for item in family.statistics) + " by name",
+            remedy="pass a mapping of name to array, one value per store",
+        )
     if family.admit is not None:
         return family.admit(statistics)
     return family, check_statistics(family, statistics)
@@ -71,7 +78,7 @@ def check_arrays(
             remedy="check how these arrays were built",
         )
     for item in items:
-        _check_relations(family, item, arrays)
+        _check_relations(family, item, arrays, whole)
     return arrays
 
 
@@ -96,6 +103,7 @@ def check_covariates(covariates: Any, stores: int, width: int | None = None) -> 
             expected=expected,
             remedy="pass `covariates`, coded as those of the fit",
         )
+    _refuse_masked(covariates, {"argument": "covariates"})
     x = np.asarray(covariates)
     wrong = x.ndim != 2 or x.dtype.kind not in "biuf" or len(x) != stores
     if wrong or x.shape[1] == 0 or width not in (None, x.shape[1]):
@@ -147,6 +155,7 @@ def _check_names(family: str, items: tuple[Statistic, ...], statistics: Mapping[
 
 def _typed(family: str, item: Statistic, given: Any, whole: bool) -> NDArray[Any]:
     where = {"family": family, "statistic": item.name}
+    _refuse_masked(given, where)
     values = np.asarray(given)
     if values.ndim == 0 or values.shape[1:] != item.shape or values.dtype.kind not in "biuf":
         axes = "".join(f", {length}" for length in item.shape) or ","
@@ -170,7 +179,20 @@ def _typed(family: str, item: Statistic, given: Any, whole: bool) -> NDArray[Any
     return values.astype(item.dtype if whole else np.float64)
 
 
-def _check_relations(family: str, item: Statistic, arrays: dict[str, NDArray[Any]]) -> None:
+def _refuse_masked(given: Any, where: dict[str, Any]) -> None:
+    """Raise for masked values: an array without its mask would show what lies beneath."""
+    if np.ma.is_masked(given):
+        raise StatisticsError(
+            f"{int(np.sum(np.ma.getmaskarray(given)))} values are masked",
+            where=where,
+            expected="an array without masked values",
+            remedy="leave these stores out, or give them no events (0 trials, exposure or n)",
+        )
+
+
+def _check_relations(
+    family: str, item: Statistic, arrays: dict[str, NDArray[Any]], whole: bool
+) -> None:
     values = arrays[item.name]
     where = {"family": family, "statistic": item.name}
     if item.at_most:
@@ -182,12 +204,14 @@ def _check_relations(family: str, item: Statistic, arrays: dict[str, NDArray[Any
             f"{item.name} ≤ {item.at_most}",
         )
     if item.needs:
+        # Sizes divided by an overdispersion may be below the number of events.
+        enough = item.needs_above if whole else 0.0
         _refuse(
-            (values > 0) & ~(arrays[item.needs] > 0),
+            (values > 0) & ~(arrays[item.needs] > enough),
             values,
             where,
-            f"comes without {item.needs}",
-            f"positive {item.needs} wherever {item.name} is positive",
+            f"comes without {item.needs}" + (f" above {enough:g}" if enough else ""),
+            f"{item.needs} above {enough:g} wherever {item.name} is positive",
         )
 
 

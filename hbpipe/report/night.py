@@ -54,12 +54,12 @@ class NightReport:
         parts = [
             f"Release {self.release} ({self.environment}), as of {self.as_of}\n{self._story()}"
         ]
-        for metric, rows in self._by_metric().items():
-            more = len(rows) - _SHOWN
-            table = text_table(rows[:_SHOWN])
-            parts.append(f"Hyperparameters of {metric}\n{table}")
-            if more > 0:
-                parts.append(f"… and {more} pools more, in the table hyperparameters")
+        for metric, pools in self._by_metric().items():
+            rows, more = whole_pools(pools)
+            parts.append(f"Hyperparameters of {metric}\n{text_table(rows)}")
+            if more:
+                noun = "pool" if more == 1 else "pools"
+                parts.append(f"… and {more} {noun} more, in the table hyperparameters")
         parts += [
             f"The most shrunk stores\n{text_table(self.most_shrunk)}",
             f"Tables in {_shown_path(self.lake)}: {', '.join(self.tables)}",
@@ -70,8 +70,9 @@ class NightReport:
     def markdown(self) -> str:
         """Write the report as Markdown."""
         parts = [f"# Release {self.release}", self._story()]
-        for metric, rows in self._by_metric().items():
-            parts += [f"## Hyperparameters of {metric}", markdown_table(rows[:_SHOWN])]
+        for metric, pools in self._by_metric().items():
+            rows, _ = whole_pools(pools)
+            parts += [f"## Hyperparameters of {metric}", markdown_table(rows)]
         parts += ["## The most shrunk stores", markdown_table(self.most_shrunk)]
         return "\n\n".join(parts) + "\n"
 
@@ -84,12 +85,12 @@ class NightReport:
             f"environment='{self.environment}'); print(duckdb.sql('{query}'))\""
         )
 
-    def _by_metric(self) -> dict[str, list[dict[str, Any]]]:
-        """Return the pools' records by metric, without the metric's name in each."""
-        found: dict[str, list[dict[str, Any]]] = {}
+    def _by_metric(self) -> dict[str, list[list[dict[str, Any]]]]:
+        """Return the rows of each pool by metric, without the metric's name in each."""
+        found: dict[str, list[list[dict[str, Any]]]] = {}
         for row in self.pools:
             rest = {name: value for name, value in row.items() if name != "metric"}
-            found.setdefault(row["metric"], []).extend(rows_by_term(rest))
+            found.setdefault(row["metric"], []).append(rows_by_term(rest))
         return found
 
     def _story(self) -> str:
@@ -123,6 +124,19 @@ def rows_by_term(record: dict[str, Any]) -> list[dict[str, Any]]:
             shared[name] = value
     pool = {"pool": shared.pop("pool")} if terms else {}
     return [{**pool, "term": term, **own, **shared} for term, own in terms.items()] or [record]
+
+
+def whole_pools(pools: list[list[dict[str, Any]]]) -> tuple[list[dict[str, Any]], int]:
+    """Rows of the first pools that a report has room for, and how many pools it leaves out.
+
+    A pool with several terms has several rows, which stay together.
+    """
+    rows: list[dict[str, Any]] = []
+    for number, terms in enumerate(pools):
+        if rows and len(rows) + len(terms) > _SHOWN:
+            return rows, len(pools) - number
+        rows += terms
+    return rows, 0
 
 
 def describe_release(lake: Lake, row: dict[str, Any], **run: Any) -> NightReport:

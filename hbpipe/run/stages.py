@@ -23,7 +23,7 @@ from hbpipe.errors import GateError
 from hbpipe.run import audits, commits
 from hbpipe.run.engine import Task
 from hbpipe.run.fingerprints import kernel_digest, statistics_digest
-from hbpipe.run.inference.covariates import check_covariates, code_covariates
+from hbpipe.run.inference.covariates import check_covariates, check_curves, code_covariates
 from hbpipe.run.inference.fit_tables import stage_fits
 from hbpipe.run.inference.fitting import find_trees, fit_on_sketches
 from hbpipe.run.inference.group_rows import stage_groups
@@ -230,6 +230,7 @@ def audit(night: Night) -> dict[str, Any]:
     found += check_size_dependence(night.fits)
     found += audits.check_posteriors(night.tallies, events)
     found += check_covariates(night.tallies, night.metrics, night.settings.audits)
+    found += check_curves({name: fit.design for name, fit in night.fits.items()})
     found += audits.check_window(
         window, kernel_digest(night.metrics), statistics_digest(night.form, night.metrics)
     )

@@ -401,6 +401,51 @@ def test_size_dependence_warns_where_large_stores_differ(tmp_path, slope):
         assert "add {spline: n}" in found["plain"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("odd", "columns", "story"),
+    [
+        ((2, 5), 1, "a straight line, with 1 column(s) in place of 3: too many stores are of one"),
+        ((10, 10), 0, "left out, with 0 column(s) in place of 3: all stores with data are of one"),
+    ],
+)
+def test_stores_of_one_size_do_not_stop_a_night(tmp_path, odd, columns, story):
+    """All stores have ten visits, but the first two of one chain."""
+    rng = np.random.default_rng(9)
+    start = datetime.combine(FIRST, datetime.min.time())
+    rows = [
+        {
+            "event_id": f"{store}/{k}",
+            "ts": start + timedelta(seconds=k),
+            "chain_id": CHAINS[store % 2],
+            "store_id": f"s{store:02}",
+            "converted": bool(k == 0 or rng.random() < 0.2 + 0.01 * store),
+            "amount": float(rng.lognormal(1.0, 0.3)),
+        }
+        for store in range(50)
+        for k in range({0: odd[0], 2: odd[1]}.get(store, 10))
+    ]
+    write(tmp_path / "events" / "day.parquet", rows)
+    curve = {"covariates": [{"spline": "n", "df": 3}]}
+    basket = {"family": "normal", "value": "amount", "transform": "log"}
+    counts = {"family": "beta_binomial", "successes": "converted", "trials": "rows"}
+    metrics = {"conversion": {**counts, **curve}, "basket": {**basket, **curve}}
+    settings = settings_for(tmp_path, metrics=metrics, inference={"uncertainty": "auto"})
+    night(settings)
+    found = audits(settings, "spline_columns")
+    assert {row["status"] for row in found.values()} == {"warn"}
+    assert all(row["value"] == 3 - columns and story in row["message"] for row in found.values())
+    for row in released(settings, "fits"):
+        told = json.loads(row["covariates"])["n"]
+        assert (len(told["knots"]), told["asked"]) == (2 * columns, 3)
+        assert row["status"] in ("ok", "no_spread")
+    # The chain whose stores are all of one size determines no slope.
+    slopes = [r for r in released(settings, "hyperparameters") if "spline" in r["parameter"]]
+    known = {row["pool"] for row in slopes if row["value"] is not None}
+    assert (len(slopes), known) == ((4, {"east"}) if columns else (0, set()))
+    for row in released(settings, "posteriors"):
+        assert row["q0.05"] < row["mean"] < row["q0.95"]
+
+
 # --- what cannot be ------------------------------------------------------------------------------
 
 

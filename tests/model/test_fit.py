@@ -463,6 +463,8 @@ def test_no_variation_within_stores_promises_nothing_of_hyperpriors():
         ({"fixed": {"alpha": 3.0}}, "alpha or beta alone"),
         ({"fixed": {"mean": 1.5}}, "mean cannot be held"),
         ({"fixed": {"mean": np.nan}}, "mean cannot be held"),
+        ({"fixed": {"mean": "low"}}, "mean cannot be held at 'low'"),
+        ({"fixed": {"mean": [0.1, 0.2]}}, "2 values are given for mean"),
         ({"fixed": {"alpha": 1.0, "beta": 1.0, "mean": 0.3}}, "mean cannot be held at 0.3"),
         ({"start": {"rate": 3.0}}, "no hyperparameter 'rate'"),
     ],
@@ -499,6 +501,29 @@ def test_coordinates_are_named_in_order():
     np.testing.assert_allclose(
         found.coordinates["tau_squared"], found.hyperparameters["tau"] ** 2, rtol=1e-12
     )
+
+
+@pytest.mark.parametrize("estimator", ["ml", "ml:li_lahiri", "ml:chung", "map"])
+def test_counts_of_a_trillion_converge(estimator):
+    # Sums of 1e12 logarithms leave some 0.02 of rounding in the likelihood.
+    rates = np.array([0.3, 0.4, 0.35, 0.36])
+    many, fewer = (
+        fit(
+            "beta_binomial",
+            {"successes": rates * trials, "trials": np.full(4, trials)},
+            estimator=estimator,
+        )
+        for trials in (1e12, 1e8)
+    )
+    assert many.status == "ok"
+    assert many.converged
+    error = many.hyperparameters["concentration"] / fewer.hyperparameters["concentration"] - 1
+    assert abs(error) < 1e-3
+
+
+def test_a_family_that_is_none_is_an_error():
+    with pytest.raises(FitError, match="there is no family None"):
+        fit(None, beta_binomial_data(1))
 
 
 def test_random_pools_all_arrive_or_say_why():

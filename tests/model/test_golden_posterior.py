@@ -1,97 +1,30 @@
 """Posteriors against the reference answers: full Bayes by exact quadrature, and plug-in."""
 
-import csv
-import json
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
+from golden_cases import (
+    FULL_BAYES,
+    NORMAL,
+    batting,
+    batting_averages,
+    dyestuff,
+    eight_schools,
+    pumps,
+    rats,
+    truth,
+)
 
 from hbpipe.model.fit import fit
 from hbpipe.model.posterior import posterior
 
 #: Name of a column here -> in the truth files.
 COLUMNS = {"mean": "mean", "sd": "sd", "q0.025": "q025", "q0.975": "q975"}
-#: `make test-reference` runs the same comparisons on the folder that the copies came from.
-GOLDEN = Path(os.environ.get("REFERENCE") or Path(__file__).parents[1] / "golden")
-
-
-def truth(case):
-    return json.loads((GOLDEN / case / "truth.json").read_text())
-
-
-def columns(case):
-    with (GOLDEN / case / "data.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {name: [row[name] for row in rows] for name in rows[0]}
-
-
-def eight_schools():
-    data = columns("eight_schools")
-    sigma = np.array(data["sigma"], float)
-    return {"estimate": np.array(data["y"], float), "variance": sigma**2}
-
-
-def batting():
-    x = np.array(truth("efron_morris_1975")["x"])
-    return {"estimate": x, "variance": np.ones(len(x))}
-
-
-def rats():
-    data = columns("rat_tumours")
-    return {"successes": np.array(data["y"], int), "trials": np.array(data["n"], int)}
-
-
-def pumps():
-    data = columns("pumps")
-    return {"count": np.array(data["x"], int), "exposure": np.array(data["t"], float)}
-
-
-def dyestuff():
-    data = columns("dyestuff")
-    batch = np.array(data["batch"])
-    values = [np.array(data["yield"], float)[batch == name] for name in np.unique(batch)]
-    return {
-        "n": np.array([len(v) for v in values]),
-        "mean": np.array([v.mean() for v in values]),
-        "m2": np.array([np.sum((v - v.mean()) ** 2) for v in values]),
-    }
 
 
 def errors_in_sd(found, groups):
     """Largest error of mean, sd and 95 % limits, in posterior sd."""
     sd = np.array(groups["sd"])
     return max(np.max(np.abs(found[a] - np.array(groups[b])) / sd) for a, b in COLUMNS.items())
-
-
-NORMAL = "normal_known_variance"
-FULL_BAYES = [
-    ("eight_schools", NORMAL, eight_schools, 0, {"mu": "normal(0, 5)", "tau": "half_cauchy(5)"}),
-    ("eight_schools", NORMAL, eight_schools, 1, {"tau": "uniform"}),
-    ("eight_schools", NORMAL, eight_schools, 2, {"tau": "half_normal(10)"}),
-    ("eight_schools", NORMAL, eight_schools, 3, {"tau": "half_cauchy(5)"}),
-    ("efron_morris_1975", NORMAL, batting, 0, {"tau": "uniform"}),
-    ("efron_morris_1975", NORMAL, batting, 1, {"tau": "half_normal(1)"}),
-    ("efron_morris_1975", NORMAL, batting, 2, {"tau": "half_cauchy(1)"}),
-    ("rat_tumours", "beta_binomial", rats, 0, "bda3"),
-    (
-        "pumps",
-        "gamma_poisson",
-        pumps,
-        0,
-        {"shape": "exponential(1)", "rate": "gamma(0.1, 1)"},
-    ),
-    ("pumps", "gamma_poisson", pumps, 1, "shape^-1.5 rate^-1"),
-    (
-        "dyestuff",
-        "normal",
-        dyestuff,
-        0,
-        {"sigma": "half_normal(100)", "tau": "half_normal(100)"},
-    ),
-    ("dyestuff", "normal", dyestuff, 1, {"sigma": "reciprocal", "tau": "uniform"}),
-]
 
 
 @pytest.mark.parametrize(("case", "family", "data", "entry", "hyperprior"), FULL_BAYES)
@@ -107,8 +40,7 @@ def test_integrated_posterior_is_full_bayes(case, family, data, entry, hyperprio
 
 def test_beta_binomial_version_of_the_batting_averages_is_full_bayes():
     section = truth("efron_morris_1975")["beta_binomial_version"]
-    data = columns("efron_morris_1975")
-    stores = {"successes": np.array(data["hits"], int), "trials": np.array(data["ab"], int)}
+    stores = batting_averages()
     found = posterior(fit("beta_binomial", stores, hyperprior="bda3"), stores)
     entry = section["full_bayes"]
     entry = entry[0] if isinstance(entry, list) else entry

@@ -1,66 +1,24 @@
 """Varying intercepts and slopes against lme4 and full Bayes: sleepstudy and cheese."""
 
-import csv
-import json
-import os
-from functools import cache
-from pathlib import Path
-
 import numpy as np
 import pytest
+from golden_cases import COEFFICIENTS, HYPERPRIORS, truth
+from golden_cases import REGRESSION as FAMILY
+from golden_cases import regression as stores
 
-from hbpipe.model.families import get_family
 from hbpipe.model.fit import fit
 from hbpipe.model.posterior import posterior
 
-#: `make test-reference` runs the same comparisons on the folder that the copies came from.
-GOLDEN = Path(os.environ.get("REFERENCE") or Path(__file__).parents[1] / "golden")
-FAMILY = "normal_regression"
 #: Name of a column here -> in the truth files.
 COLUMNS = {"mean": "mean", "sd": "sd", "q0.025": "q025", "q0.975": "q975"}
-QUANTITIES = {
-    "sleepstudy": ["intercept", "slope"],
-    "cheese": ["intercept", "disp", "log_price"],
-}
 #: Of each truth file: log likelihood, Σ relative, coefficients in standard errors, plug-in columns
 #: and full Bayes in posterior sd.
 TOLERANCES = {
     "sleepstudy": (1e-5, 1e-3, 1e-3, 1e-4, 0.01),
     "cheese": (1e-4, 2e-3, 1e-2, 1e-3, 0.03),
 }
-HYPERPRIORS = {
-    "sleepstudy": {
-        "sigma": "half_normal(100)",
-        "tau": ["half_normal(100)", "half_normal(20)"],
-        "correlation": "lkj(2)",
-    },
-    "cheese": {"sigma": "half_normal(1)", "tau": "half_normal(3)", "correlation": "lkj(2)"},
-}
-cases = pytest.mark.parametrize("case", list(QUANTITIES))
+cases = pytest.mark.parametrize("case", list(COEFFICIENTS))
 estimators = pytest.mark.parametrize(("estimator", "key"), [("ml", "ml2"), ("reml", "reml")])
-
-
-@cache
-def truth(case):
-    return json.loads((GOLDEN / case / "truth.json").read_text())
-
-
-@cache
-def stores(case):
-    with (GOLDEN / case / "data.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    data = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    if case == "sleepstudy":
-        names, response = data["subject"], data["reaction"].astype(float)
-        predictors = [data["days"].astype(float)]
-    else:
-        names, response = data["retailer"], np.log(data["volume"].astype(float))
-        predictors = [data["disp"].astype(float), np.log(data["price"].astype(float))]
-    groups, codes = np.unique(names, return_inverse=True)
-    assert groups.tolist() == truth(case)["eb_plugin"]["groups"]["intercept"]["id"]
-    design = np.column_stack([np.ones(len(response)), *predictors])
-    family = get_family(FAMILY, design.shape[1])
-    return family.summarise({"response": response, "predictors": design}, codes, len(groups))
 
 
 @cases
@@ -98,7 +56,7 @@ def test_plug_in_posteriors(case, estimator, key):
     tolerance = TOLERANCES[case][3]
     fitted = fit(FAMILY, stores(case), estimator=estimator)
     found = posterior(fitted, stores(case), uncertainty="plug_in")
-    for k, name in enumerate(QUANTITIES[case]):
+    for k, name in enumerate(COEFFICIENTS[case]):
         groups = truth(case)[key]["groups"][name]
         for mine, theirs in COLUMNS.items():
             error = np.abs(found[mine][:, k] - groups[theirs]) / groups["sd"]
@@ -129,7 +87,7 @@ def test_integrated_posteriors_are_full_bayes(case):
     found = posterior(fitted, stores(case), uncertainty="integrated")
     answer = truth(case)["full_bayes"][0]
     assert found.method == "integrated"
-    for k, name in enumerate(QUANTITIES[case]):
+    for k, name in enumerate(COEFFICIENTS[case]):
         groups = answer["groups"][name]
         for mine, theirs in COLUMNS.items():
             error = np.abs(found[mine][:, k] - groups[theirs]) / groups["sd"]
@@ -151,6 +109,6 @@ def test_the_covariance_of_coefficients_known_but_for_mu_is_lme4s():
     fitted = fit(FAMILY, stores("sleepstudy"), fixed=fixed)
     found = posterior(fitted, stores("sleepstudy"), uncertainty="integrated")
     groups = case["eb_plugin_reml_with_coefficient_uncertainty"]["groups"]
-    for k, name in enumerate(QUANTITIES["sleepstudy"]):
+    for k, name in enumerate(COEFFICIENTS["sleepstudy"]):
         for mine, theirs in COLUMNS.items():
             np.testing.assert_allclose(found[mine][:, k], groups[name][theirs], rtol=1e-6)

@@ -6,7 +6,8 @@ from scipy import stats
 
 import hbpipe
 from hbpipe.errors import FitError
-from hbpipe.model.nested import sampling as nested_sampling
+from hbpipe.model.integration import drawing
+from hbpipe.model.nesting import integrate_nested
 from hbpipe.model.numerics import chains
 
 
@@ -143,16 +144,40 @@ def test_where_importance_sampling_fails_chains_take_over(monkeypatch):
         return hbpipe.posterior(fit, stores, nesting=nesting)
 
     expected = posterior()
-    monkeypatch.setattr(nested_sampling, "LIMIT", -10.0)
+    monkeypatch.setattr(drawing, "LIMIT", -10.0)
     for name, value in (("_FIRST", 30), ("_WINDOWS", (40,)), ("_LENGTH", 120), ("ENOUGH", 100.0)):
         monkeypatch.setattr(chains, name, value)
-    monkeypatch.setattr(chains, "R_HAT_LIMIT", 1.1)
+    for module in (chains, drawing):
+        monkeypatch.setattr(module, "R_HAT_LIMIT", 1.1)
     found = posterior()
     assert expected.groups.drawn.sampler == "sobol"
     assert found.groups.drawn.sampler == "nuts"
     for name in ("mean", "sd", "q0.025", "q0.975"):
         np.testing.assert_allclose((found[name] - expected[name]) / expected["sd"], 0.0, atol=0.2)
-    monkeypatch.setattr(chains, "R_HAT_LIMIT", 0.5)
+    for module in (chains, drawing):
+        monkeypatch.setattr(module, "R_HAT_LIMIT", 0.5)
     monkeypatch.setattr(chains, "_TIMES", 1)
     with pytest.raises(FitError, match="Markov chains disagree"):
         posterior()
+    # A batch goes on, and says so.
+    fit = hbpipe.fit("normal_known_variance", stores, nesting=nesting, fixed={"tau": 0.5})
+    drawn = integrate_nested(fit.pools).drawn
+    assert not drawn.converged
+    assert 0.5 < drawn.r_hat < 1.5
+
+
+def test_a_chain_of_successes_mirrors_one_of_failures():
+    chain = np.repeat([0, 1, 2], 8)
+    sold = np.array([12] * 8 + [0] * 8 + [3, 5, 2, 8, 6, 4, 7, 3])
+    trials = np.full(24, 12)
+    nesting = {"chain": chain}
+
+    def chains(successes):
+        stores = {"successes": successes, "trials": trials}
+        fit = hbpipe.fit("beta_binomial", stores, nesting=nesting)
+        return hbpipe.posterior(fit, stores, nesting=nesting).levels["chain"]
+
+    found, mirrored = chains(sold), chains(trials - sold)
+    np.testing.assert_allclose(found["q0.025"], 1.0 - mirrored["q0.975"], atol=3e-3)
+    np.testing.assert_allclose(found["mean"], 1.0 - mirrored["mean"], atol=3e-3)
+    assert found["q0.025"][0] > 0.05

@@ -17,6 +17,7 @@ from hbpipe.model.dispersion import Dispersion
 from hbpipe.model.families import FAMILIES, get_family
 from hbpipe.model.family import Family
 from hbpipe.model.fit import fit_pools
+from hbpipe.model.marginal.normal_inverse_gamma import log_likelihood
 from hbpipe.model.overdispersion import overdispersion, thin
 
 MEASURED = [family for family in FAMILIES.values() if family.dispersion is not None]
@@ -101,6 +102,7 @@ def simulated(name: str, copies: int, seed: int, stores: int = 60, cells: int = 
         "beta_binomial": {"alpha": 2.0, "beta": 30.0},
         "gamma_poisson": {"shape": 3.0, "rate": 4.0},
         "normal": {"mu": 50.0, "tau": 3.0, "sigma": 5.0},
+        "normal_inverse_gamma": {"mu": 50.0, "kappa": 3.0, "d0": 6.0, "s0_squared": 25.0},
     }[name]
     sizes = 1 + rng.poisson(3.0, (stores, cells))
     if name == "gamma_poisson":
@@ -118,7 +120,9 @@ def simulated(name: str, copies: int, seed: int, stores: int = 60, cells: int = 
 
 
 @pytest.mark.parametrize("copies", [1, 2])
-@pytest.mark.parametrize("name", ["beta_binomial", "gamma_poisson", "normal"])
+@pytest.mark.parametrize(
+    "name", ["beta_binomial", "gamma_poisson", "normal", "normal_inverse_gamma"]
+)
 def test_the_estimate_is_the_known_overdispersion(name, copies):
     stores = np.repeat(np.arange(60), 20)
     found = [
@@ -378,3 +382,23 @@ def test_pools_of_thinned_and_whole_stores_are_fitted_side_by_side():
     plain = fit_pools(family, family.compress(whole, pools, 2))
     assert both.hyperparameters["alpha"][0] == plain.hyperparameters["alpha"][0]
     assert both.hyperparameters["alpha"][1] != plain.hyperparameters["alpha"][1]
+
+
+def test_a_variance_per_store_keeps_its_law_where_values_are_not_whole():
+    # Every value twice: half as many tell as much, of means and of variances alike.
+    family = get_family("normal_inverse_gamma")
+    whole, _, point = statistics_of(family, 14)
+    twice = {"n": 2 * whole["n"], "mean": whole["mean"], "m2": 2.0 * whole["m2"]}
+    thinned = thin(family, twice, 2.0)
+    seen = whole["n"] > 0  # where a store keeps one value, m2 is 0 in both
+    for name in ("n", "mean", "m2"):
+        np.testing.assert_allclose(thinned[name][seen], whole[name][seen], rtol=1e-12)
+    odd = thin(family, whole, 1.7)
+    sketch = family.compress(odd, np.zeros(40, np.int64), 1)
+    points = point + 0.1 * np.random.default_rng(15).uniform(size=(5, 4))
+    exact = family.log_marginal(sketch.select(np.zeros(5, np.int64)), points)[0]
+    np.testing.assert_allclose(log_likelihood(sketch, points), exact, rtol=1e-11)
+    fits = hbpipe.fit(family, whole), hbpipe.fit(family, odd)
+    before, after = (hbpipe.posterior(f, s) for f, s in zip(fits, (whole, odd), strict=True))
+    # Less than by the root of 1.7, because more is borrowed from the others.
+    assert 1.1 < np.median((after["sd"] / before["sd"])[seen]) < np.sqrt(1.7)

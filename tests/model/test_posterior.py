@@ -262,6 +262,10 @@ def test_wrong_arguments_are_named():
     fitted = hbpipe.fit("normal", stores)
     with pytest.raises(FitError, match="there is no uncertainty"):
         hbpipe.posterior(fitted, stores, uncertainty="bayes")
+    with pytest.raises(FitError, match="there is no uncertainty None"):
+        hbpipe.posterior(fitted, stores, uncertainty=None)
+    with pytest.raises(FitError, match="the quantile levels are 'low'"):
+        hbpipe.posterior(fitted, stores, quantiles="low")
     with pytest.raises(FitError, match="strictly between 0 and 1"):
         hbpipe.posterior(fitted, stores, quantiles=(0.0, 0.5))
     with pytest.raises(StatisticsError, match="lack"):
@@ -285,6 +289,43 @@ def test_impossible_questions_are_refused(uncertainty):
         found.predict([1, 2])
     with pytest.raises(StatisticsError, match=r"points have the shape \(2,\).*\(3,\)"):
         found.cdf(np.array([0.1, 0.2]))
+
+
+@pytest.mark.parametrize("family", ["normal", "normal_inverse_gamma"])
+def test_the_mean_of_no_values_is_refused(family):
+    stores = stores_of("normal")
+    found = hbpipe.posterior(hbpipe.fit(family, stores), stores)
+    with pytest.raises(StatisticsError, match=r"exposure is 0.*positive"):
+        found.predict(0)
+
+
+@pytest.mark.parametrize("trials", [10, 10**9])
+def test_stores_that_always_succeed_mirror_those_that_never_do(trials):
+    sizes = np.array([3, trials])
+    always, never = (
+        hbpipe.posterior(hbpipe.fit("beta_binomial", stores), stores, uncertainty="integrated")
+        for stores in (
+            {"successes": sizes, "trials": sizes},
+            {"successes": 0 * sizes, "trials": sizes},
+        )
+    )
+    np.testing.assert_allclose(always["q0.025"], 1 - never["q0.975"], rtol=1e-7)
+    np.testing.assert_allclose(always["sd"][0], never["sd"][0], rtol=1e-6)
+
+
+def test_a_single_store_of_a_trillion_successes_has_a_posterior():
+    stores = {"successes": [10**12], "trials": [10**12]}
+    found = hbpipe.posterior(hbpipe.fit("beta_binomial", stores), stores, uncertainty="integrated")
+    assert 0 < found["sd"][0] < 1e-11
+    assert found.predict(10).mean[0] == pytest.approx(10)
+
+
+def test_a_prior_next_to_one_predicts_only_successes():
+    stores = {"successes": [5, 7, 9], "trials": [5, 7, 9]}
+    found = hbpipe.posterior(
+        hbpipe.fit("beta_binomial", stores, estimator="map"), stores, uncertainty="plug_in"
+    )
+    np.testing.assert_array_equal(found.predict(20).quantiles, 20)
 
 
 def test_one_level_is_as_good_as_several():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hbpipe.report.night import NightReport, rows_by_term
+from hbpipe.report.night import NightReport, rows_by_term, whole_pools
 from hbpipe.report.status import describe_status, status_text
 from hbpipe.report.tables import cell, markdown_table, text_table
 from tests.nights import day, lake_of, night, settings_for, visits, write, write_days
@@ -131,3 +131,17 @@ def test_hyperparameters_of_several_terms_are_a_row_for_each() -> None:
     ]
     plain = {"pool": "all", "mu": 1.0, "stores": 7}
     assert rows_by_term(plain) == [plain]
+
+
+def test_what_a_report_leaves_out_is_counted_in_pools_and_not_in_rows(report: NightReport) -> None:
+    def pool(name: str) -> dict[str, object]:
+        record: dict[str, object] = {"metric": "demand", "pool": name}
+        return record | {f"mu[{term}]": 1.0 for term in ("one", "price", "week")}
+
+    text = replace(report, pools=[pool(f"chain {number}") for number in range(7)]).text()
+    # Three rows a pool: a fourth pool would not fit whole.
+    assert "chain 2" in text
+    assert "chain 3" not in text
+    assert "… and 4 pools more" in text
+    assert "more, in the table" not in replace(report, pools=[pool("all")]).text()
+    assert whole_pools([[{}] * 40, [{}]]) == ([{}] * 40, 1)

@@ -161,7 +161,7 @@ def test_a_vanished_file_keeps_its_statistics_and_is_shown(done: Settings, tmp_p
     back = planned(done)
     assert not back.work
     assert back.notes == ()
-    assert {entry.state for entry in back.ledger.values()} == {"complete"}
+    assert {entry.state for entry in back.stock.ledger.values()} == {"complete"}
 
 
 def test_a_stale_day_whose_input_has_gone_is_left_alone(done: Settings) -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from hbpipe.model.covariates.nodes import CoefficientNodes
 from hbpipe.model.covariates.target import IntegratedTarget, RegressionTarget
+from hbpipe.model.family import Array
 from hbpipe.model.geometry import LOCATION
 from hbpipe.model.integration.nodes import Nodes
+from hbpipe.model.integration.sampled_nodes import PoolNodes
+
+#: Nodes with less than this share of the largest weight are left out.
+_NEGLIGIBLE = 1e-10
 
 
 def integrated_out(target: RegressionTarget) -> IntegratedTarget:
@@ -22,40 +26,42 @@ def integrated_out(target: RegressionTarget) -> IntegratedTarget:
     )
 
 
-def with_coefficients(target: IntegratedTarget, nodes: Nodes) -> CoefficientNodes:
-    """Add the coefficients' posterior at every node of spread and noise."""
-    pools, outer, inner = nodes.weight.shape
-    tau_squared = (nodes.spread * nodes.noise).reshape(pools, -1)
-    others = [tau_squared]
+def with_coefficients(target: IntegratedTarget, nodes: Nodes) -> list[PoolNodes]:
+    """Add the coefficients' posterior at every node of spread and noise, pool by pool."""
+    pools = target.n_pools
+    weight, spread, noise = (
+        part.reshape(pools, -1) for part in (nodes.weight, nodes.spread, nodes.noise)
+    )
+    others = [spread * noise]
     if target.geometry.has_noise:
-        others.append(0.5 * np.log(nodes.noise).reshape(pools, -1))
-    at = np.stack(others, axis=2)
-    length = target.at_once(at.shape[1])
-    means, covariances = [], []
-    for begin in range(0, at.shape[1], length):
-        block = at[:, begin : begin + length]
-        many = target.repeat(block.shape[1])
-        mean, covariance = many.coefficients(block.reshape(-1, at.shape[2]))
-        means.append(mean.reshape(pools, block.shape[1], -1))
-        covariances.append(covariance.reshape(pools, block.shape[1], *covariance.shape[1:]))
+        others.append(0.5 * np.log(noise))
+    means, covariances = target.blockwise(_coefficients, np.stack(others, axis=2))
     matrix = target.sketch.units.matrix
-    coefficients = np.einsum("gpq,gnq->gnp", matrix, np.concatenate(means, axis=1))
-    remaining = np.einsum("gpi,gnij,gqj->gnpq", matrix, np.concatenate(covariances, axis=1), matrix)
-    used = np.sum(np.any(nodes.weight > 0, axis=1), axis=1)
-    return CoefficientNodes(
-        family=target.family.name,
-        method=nodes.method,
-        weight=nodes.weight,
-        spread=nodes.spread,
-        noise=nodes.noise,
-        coefficients=coefficients.reshape(pools, outer, inner, -1),
-        remaining=remaining.reshape(pools, outer, inner, *remaining.shape[2:]),
-        spread_variance=nodes.spread_variance,
-        spread_covariance=np.zeros(coefficients[:, 0].shape),
-        curvature=nodes.curvature,
-        n_groups=nodes.n_groups,
-        inner=used,
-        ess=np.full(pools, np.nan),
-        pareto_k=np.full(pools, np.nan),
-        drawn=False,
+    coefficients = np.einsum("gpq,gnq->gnp", matrix, means)
+    remaining = np.einsum("gpi,gnij,gqj->gnpq", matrix, covariances, matrix)
+    values = {
+        "coefficients": coefficients,
+        "spread": spread,
+        "noise": noise,
+        "remaining": remaining,
+    }
+    return [
+        _nodes_of(weight[g], {name: v[g] for name, v in values.items()}, int(nodes.n_groups[g]))
+        for g in range(pools)
+    ]
+
+
+def _coefficients(target: IntegratedTarget, others: Array) -> tuple[Array, Array]:
+    return target.coefficients(others)
+
+
+def _nodes_of(weight: Array, values: dict[str, Array], n_groups: int) -> PoolNodes:
+    """Take the nodes that carry weight, (N,)."""
+    kept = np.flatnonzero(weight > _NEGLIGIBLE * np.max(weight))
+    return PoolNodes(
+        "integrated",
+        points=np.empty((len(kept), 0)),
+        weight=weight[kept] / np.sum(weight[kept]),
+        values={name: of_nodes[kept] for name, of_nodes in values.items()},
+        n_groups=n_groups,
     )

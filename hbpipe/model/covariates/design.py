@@ -123,26 +123,40 @@ class Number:
 class Curve:
     """A natural spline in log n, with ``knots`` in log n.
 
-    Sizes below the ``lowest`` are taken as that: a store without data has no log n.
+    Sizes below the ``lowest`` are taken as that: a store without data has no log n. Where sizes
+    hardly differ it has fewer columns than were ``asked`` for, one for a straight line or none.
     """
 
     name: str
     knots: tuple[float, ...]
     lowest: float
+    asked: int
 
     @classmethod
     def of(cls, name: str, sizes: Array, counts: NDArray[np.int64], columns: int) -> Curve:
-        """Place knots at quantiles of the logarithms of ``sizes`` (D,) with ``counts`` (D,).
-
-        Raises
-        ------
-        FitError
-            If sizes do not differ enough.
-        """
+        """Place knots at quantiles of the logarithms of ``sizes`` (D,) with ``counts`` (D,)."""
         seen = sizes > 0
         log_n = np.log(sizes[seen])
         knots = quantile_knots(log_n, counts[seen], columns)
-        return cls(name, tuple(knots.tolist()), float(log_n.min()))
+        lowest = float(log_n.min()) if len(log_n) else 0.0
+        return cls(name, tuple(knots.tolist()), lowest, columns)
+
+    @property
+    def missing(self) -> int:
+        """How many columns fewer than asked for there are."""
+        return self.asked - len(self.labels)
+
+    @property
+    def story(self) -> str:
+        """Say what the curve is, and why it is simpler than was asked for."""
+        columns = len(self.labels)
+        shape = ("left out", "a straight line")[columns] if columns < 2 else "a curve"
+        told = f"the spline in log {self.name} is {shape}, with {columns} column(s)"
+        if not self.missing:
+            return f"{told}, as asked for"
+        if not columns:
+            return f"{told} in place of {self.asked}: all stores with data are of one size"
+        return f"{told} in place of {self.asked}: too many stores are of one size for more knots"
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -150,14 +164,14 @@ class Curve:
         return tuple(f"spline_log_{self.name}_{k}" for k in range(1, len(self.knots)))
 
     def columns(self, sizes: Array) -> Array:
-        """Code sizes (J,) as (J, K − 1)."""
+        """Code sizes (J,) as (J, max(K − 1, 0))."""
         lowest = np.exp(self.lowest)
         log_n = np.log(np.maximum(np.asarray(sizes, np.float64), lowest))
         return natural_spline(log_n, np.array(self.knots))
 
     def told(self) -> dict[str, Any]:
         """Describe the coding."""
-        return {"knots": list(self.knots), "lowest": self.lowest}
+        return {"knots": list(self.knots), "lowest": self.lowest, "asked": self.asked}
 
 
 def _transformed(values: Array, transform: str | None) -> Array:
@@ -192,6 +206,11 @@ class Design:
         x = np.concatenate([np.ones((stores, 1)), *parts], axis=1)
         x[np.isnan(x).any(axis=1)] = np.nan
         return x
+
+    @property
+    def curves(self) -> tuple[Curve, ...]:
+        """Those of the terms that are splines."""
+        return tuple(term for term in self.terms if isinstance(term, Curve))
 
     def told(self) -> dict[str, Any]:
         """Describe the coding: name -> what its columns mean."""

@@ -21,6 +21,7 @@ from hbpipe.errors import FitError
 from hbpipe.model.covariates import likelihood, moments
 from hbpipe.model.covariates.separation import standardise
 from hbpipe.model.covariates.sketch import CovariateSketch, compress, merge
+from hbpipe.model.covariates.stores import store_update
 from hbpipe.model.covariates.units import Units, columns_dot
 from hbpipe.model.estimation.moments import ratio
 from hbpipe.model.family import (
@@ -86,6 +87,7 @@ def with_covariates(base: Family, covariates: int) -> Family:
         simulate=located.simulate,
         covariates=covariates,
         standardise=partial(standardise, base),
+        sampling=store_update(base),
     )
 
 

@@ -1,8 +1,8 @@
 """Posterior of the hyperparameters of pools with covariates, by the method asked for.
 
-The counterpart of ``integrate.py``. Normal families: the coefficients are integrated analytically,
-spread and noise by the quadrature of the base family. Counts: see ``draws.py``. First order and
-``auto``'s rule are those without covariates.
+Normal families: the coefficients are integrated analytically, spread and noise by the quadrature
+of the base family. Counts: see ``draws.py``. First order and ``auto``'s rule are those without
+covariates.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from hbpipe.errors import FitError
 from hbpipe.model.covariates.analytic import integrated_out, with_coefficients
-from hbpipe.model.covariates.draws import draw
-from hbpipe.model.covariates.nodes import CoefficientNodes, combine_nodes
+from hbpipe.model.covariates.draws import draw_counts
 from hbpipe.model.covariates.prior import COEFFICIENTS, compile_prior
 from hbpipe.model.covariates.separation import standardise, unbounded
 from hbpipe.model.covariates.single import first_order, plug_in
@@ -25,56 +24,56 @@ from hbpipe.model.covariates.target import RegressionTarget, by_place, geometry_
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Family
 from hbpipe.model.geometry import LOCATION, NOISE, SPREAD
-from hbpipe.model.integrate import FIRST_ORDER_CURVATURE, UNCERTAINTIES, start_point
+from hbpipe.model.integrate import start_point
 from hbpipe.model.integration.peak import Peak, find_peak
 from hbpipe.model.integration.proper import check_proper
 from hbpipe.model.integration.quadrature import quadrature
+from hbpipe.model.integration.sampled_nodes import PoolNodes, SampledNodes
 from hbpipe.model.integration.window import locate
-from hbpipe.model.names import unknown
-
-Parts = list[tuple[NDArray[np.int64], CoefficientNodes]]
 
 
-def coefficient_posterior(
+def covariate_pools(
     family: Family,
     sketch: CovariateSketch,
     coordinates: Array,
     *,
     held: Array,
-    hyperprior: Any = None,
-    uncertainty: str = "auto",
-) -> CoefficientNodes:
+    hyperprior: Any,
+    uncertainty: str,
+    enough: float,
+) -> SampledNodes:
     """Posterior of the hyperparameters of ``G`` pools with covariates, as nodes.
 
-    Parameters are those of :func:`hbpipe.model.integrate.hyperposterior`, in the user's units.
-    Pools with collinear covariates are ``unidentified`` unless every coefficient has a normal
-    hyperprior.
+    Parameters are those of :func:`hbpipe.model.integrate.hyperposterior`, in the user's units;
+    ``enough`` is the curvature in log τ from which on ``auto`` takes first order. Pools with
+    collinear covariates are ``unidentified`` unless every coefficient has a normal hyperprior.
 
     Raises
     ------
     FitError
         As there; also where the coefficients of counts are flat and the stores separated.
     """
-    if uncertainty not in UNCERTAINTIES:
-        raise unknown("uncertainty", uncertainty, UNCERTAINTIES)
     base = get_family(family.name, family.size)
     coordinates = np.where(np.isnan(held), coordinates, held)
-    plain = plug_in(base, sketch, coordinates)
+    pools = plug_in(base, sketch, coordinates)
     if uncertainty == "plug_in" or not np.isnan(held).any():
-        return plain
+        return SampledNodes(family.name, tuple(pools))
     standard = standardise(base, sketch, apart=False)
     target = _target(family, base, standard, held, hyperprior)
-    chosen, rest = (np.flatnonzero(found) for found in _usable(target))
-    parts = [(rest, replace(plain.select(rest), method=np.full(len(rest), "unidentified")))]
+    usable = _usable(target)
+    for pool in np.flatnonzero(~usable).tolist():
+        pools[pool] = replace(pools[pool], method="unidentified")
+    chosen = np.flatnonzero(usable)
     if len(chosen):
         cut = target.select(chosen)
         inside = standard.units.inside(coordinates)[chosen]
         start = start_point(cut, by_place(inside, standard.x.shape[1]))
         if hyperprior is not None:
             _check(cut, start, hyperprior)
-        found = _infer(cut, find_peak(cut, start), uncertainty)
-        parts += [(chosen[pools], nodes) for pools, nodes in found]
-    return combine_nodes([part for part in parts if len(part[0])], len(coordinates))
+        found = _infer(cut, find_peak(cut, start), uncertainty, enough)
+        for pool, nodes in zip(chosen.tolist(), found, strict=True):
+            pools[pool] = nodes
+    return SampledNodes(family.name, tuple(pools))
 
 
 def _target(
@@ -91,8 +90,8 @@ def _target(
     return RegressionTarget(base, geometry, sketch, prior, own)
 
 
-def _usable(target: RegressionTarget) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Pools whose data and hyperprior give a proper posterior, (G,), and the others."""
+def _usable(target: RegressionTarget) -> NDArray[np.bool_]:
+    """Whether data and hyperprior of a pool give a proper posterior, (G,)."""
     sketch, geometry = target.sketch, target.geometry
     usable = geometry.integrable(sketch.whole)
     if geometry.has_noise:
@@ -105,7 +104,7 @@ def _usable(target: RegressionTarget) -> tuple[NDArray[np.bool_], NDArray[np.boo
     for case in target.family.degeneracies(sketch.whole):
         if case.status == "sigma_unidentified":
             usable = usable & (spare | ~case.pools)
-    return usable, ~usable
+    return np.asarray(usable)
 
 
 def _check(target: RegressionTarget, start: Array, spec: Any) -> None:
@@ -133,29 +132,28 @@ def _check_bounded(target: RegressionTarget, spec: Any) -> None:
         )
 
 
-def _infer(target: RegressionTarget, peak: Peak, uncertainty: str) -> Parts:
-    every = np.arange(target.n_pools)
-    if uncertainty == "first_order":
-        return [(every, first_order(target, peak))]
-    if uncertainty == "integrated" or SPREAD not in target.free:
-        return _integrate(target, peak)
-    enough = peak.curvature >= FIRST_ORDER_CURVATURE
-    quick, slow = np.flatnonzero(enough), np.flatnonzero(~enough)
-    parts: Parts = []
-    if len(quick):
-        parts.append((quick, first_order(target.select(quick), peak.select(quick))))
-    if len(slow):
-        found = _integrate(target.select(slow), peak.select(slow))
-        parts += [(slow[pools], nodes) for pools, nodes in found]
-    return parts
+def _infer(
+    target: RegressionTarget, peak: Peak, uncertainty: str, enough: float
+) -> list[PoolNodes]:
+    quick = np.full(target.n_pools, uncertainty == "first_order")
+    if uncertainty == "auto" and SPREAD in target.free:
+        quick = peak.curvature >= enough
+    found = dict[int, PoolNodes]()
+    for some, method in ((quick, first_order), (~quick, _integrate)):
+        pools = np.flatnonzero(some)
+        if len(pools):
+            nodes = method(target.select(pools), peak.select(pools))
+            found.update(zip(pools.tolist(), nodes, strict=True))
+    return [
+        replace(found[pool], curvature=float(curvature))
+        for pool, curvature in enumerate(peak.curvature)
+    ]
 
 
-def _integrate(target: RegressionTarget, peak: Peak) -> Parts:
+def _integrate(target: RegressionTarget, peak: Peak) -> list[PoolNodes]:
     if not target.geometry.location_is_analytic:
-        drawn = draw(target, locate(target, peak))
-        return [(pools, replace(nodes, curvature=peak.curvature[pools])) for pools, nodes in drawn]
+        return draw_counts(target, peak)
     own = target.geometry.n_working
     alone = Peak(peak.point[:, :own], peak.covariance[:, :own, :own], peak.regular)
     single = integrated_out(target)
-    nodes = with_coefficients(single, quadrature(single, locate(single, alone)))
-    return [(np.arange(target.n_pools), replace(nodes, curvature=peak.curvature))]
+    return with_coefficients(single, quadrature(single, locate(single, alone)))

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hbpipe.model.covariates.nodes import CoefficientNodes, combine_nodes
 from hbpipe.model.covariates.sketch import CovariateSketch
 from hbpipe.model.covariates.units import orthogonal
 from hbpipe.model.families import get_family
@@ -25,6 +24,7 @@ from hbpipe.model.family import Array, Codes, Family
 from hbpipe.model.fit import fit_pools
 from hbpipe.model.fits import PoolFits
 from hbpipe.model.integrate import integrate_pools
+from hbpipe.model.integration.sampled_nodes import PoolNodes, SampledNodes
 from hbpipe.model.numerics.grouped import Rows
 from hbpipe.model.pooling import CompletePooling, complete_pooling
 
@@ -68,7 +68,7 @@ class RankedFits:
     """Fits of ``G`` pools, of all P columns each; what is not determined is held at 0."""
 
     fits: PoolFits
-    nodes: CoefficientNodes
+    nodes: SampledNodes
     complete: CompletePooling
 
 
@@ -88,7 +88,7 @@ def fit_by_rank(
     :func:`hbpipe.model.integrate.integrate_pools`; ``fixed`` holds numbers.
     """
     patterns, of_pool = np.unique(span.determined, axis=0, return_inverse=True)
-    fits, nodes, complete = [], [], []
+    fits, complete, nodes = [], [], list[tuple[int, PoolNodes]]()
     for number, kept in enumerate(patterns):
         pools = np.flatnonzero(of_pool.reshape(-1) == number)
         part = fit_pools(
@@ -100,13 +100,13 @@ def fit_by_rank(
         )
         fits.append((pools, _wide_fits(family, part, kept)))
         own = integrate_pools(part, uncertainty=uncertainty)
-        assert isinstance(own, CoefficientNodes)
-        nodes.append((pools, _wide_nodes(own, kept)))
+        assert isinstance(own, SampledNodes)
+        nodes += zip(pools.tolist(), (_wide_nodes(one, kept) for one in own.pools), strict=True)
         complete.append((pools, _wide_complete(complete_pooling(part), kept)))
     count = len(span.determined)
     return RankedFits(
         fits=replace(fits[0][1], **_joined(fits, count), sketch=sketch),
-        nodes=combine_nodes(nodes, count),
+        nodes=SampledNodes(family.name, tuple(one for _, one in sorted(nodes, key=_number))),
         complete=replace(complete[0][1], **_joined(complete, count)),
     )
 
@@ -143,13 +143,22 @@ def _wide_fits(family: Family, part: PoolFits, kept: NDArray[np.bool_]) -> PoolF
     )
 
 
-def _wide_nodes(part: CoefficientNodes, kept: NDArray[np.bool_]) -> CoefficientNodes:
+#: Which axes of the values at nodes are coefficients.
+_COEFFICIENTS = {"coefficients": (1,), "remaining": (1, 2), "spread_covariance": (1,)}
+
+
+def _wide_nodes(part: PoolNodes, kept: NDArray[np.bool_]) -> PoolNodes:
     return replace(
         part,
-        coefficients=_wide(part.coefficients, kept, (3,)),
-        remaining=_wide(part.remaining, kept, (3, 4)),
-        spread_covariance=_wide(part.spread_covariance, kept, (1,)),
+        values={
+            name: _wide(values, kept, _COEFFICIENTS.get(name, ()))
+            for name, values in part.values.items()
+        },
     )
+
+
+def _number(numbered: tuple[int, PoolNodes]) -> int:
+    return numbered[0]
 
 
 def _wide_complete(part: CompletePooling, kept: NDArray[np.bool_]) -> CompletePooling:

@@ -19,7 +19,7 @@ from hbpipe.model.covariates.likelihood import (
 )
 from hbpipe.model.covariates.prior import CoefficientPrior
 from hbpipe.model.family import Array, Codes, Derivatives, Family
-from hbpipe.model.geometry import LOCATION, Geometry, geometry_of
+from hbpipe.model.geometry import LOCATION, SPREAD, Geometry, geometry_of
 from hbpipe.model.integration.target import Target
 from hbpipe.model.numerics import jets
 from hbpipe.model.numerics.jets import Jet
@@ -69,6 +69,16 @@ class RegressionTarget(Target):
         at = np.stack([jet.value for jet in self._coordinates(bare)], axis=1)
         likelihood = log_probability(self.family, self.sketch, at)
         return likelihood + self.prior.in_working(bare).value
+
+    def in_user_units(self, points: Array) -> tuple[Array, Array]:
+        """Working points (G, ..., V) -> the user's coefficients (G, ..., P), log A at location 0.
+
+        log A is (G, ...).
+        """
+        own, follows = self.geometry.n_working, self.geometry.spread_follows
+        standard = np.concatenate([points[..., :1], points[..., own:]], axis=-1)
+        coefficients = np.einsum("gpq,g...q->g...p", self.sketch.units.matrix, standard)
+        return coefficients, points[..., SPREAD] - follows * points[..., LOCATION]
 
     def _coordinates(self, working: list[Jet]) -> list[Jet]:
         own = self.geometry.n_working

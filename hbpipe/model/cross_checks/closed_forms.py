@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hbpipe.errors import FitError
+from hbpipe.model.cross_checks.critical import normal_non_coverage
 from hbpipe.model.cross_checks.fay_herriot import (
     AreaModel,
     Shrunken,
@@ -97,6 +98,26 @@ class ClosedForm:
         sd = np.sqrt(self.shrunken.sd**2 + noise)
         return NORMAL.describe(self.shrunken.mean, sd, np.empty(0) if levels is None else levels)
 
+    def normal_non_coverage(self, alpha: float = 0.05) -> Array:
+        """Return how often a normal prior's interval of nominal 1 − ``alpha`` may miss, (J,).
+
+        The largest share of stores of this weight, over all laws of θ with the fit's τ² and the
+        kurtosis of the ``ebci``; 1/z² without data of its own and with no bound on the kurtosis.
+        Armstrong, Kolesár and Plagborg-Møller (2022) advise to report it beside the interval.
+
+        Raises
+        ------
+        FitError
+            If the closed form is not ``ebci``.
+        """
+        if self.kurtosis is None:
+            raise FitError(
+                f"{self.method} takes the prior for normal",
+                expected="uncertainty='ebci'",
+                remedy="ask for robust intervals to learn how often a normal one may miss",
+            )
+        return normal_non_coverage(self.shrunken.weight, self.kurtosis, alpha)
+
     def _robust_limits(self, levels: Array, kurtosis: float) -> Array:
         """Mean ± the half-length that is missed with twice the level's distance from its end."""
         limits = np.empty((len(self.variance), len(levels)))
@@ -110,7 +131,7 @@ class ClosedForm:
 
 def is_closed_form(uncertainty: str) -> bool:
     """Whether a name is one of the closed forms, an ``ebci`` with a kurtosis included."""
-    return uncertainty.partition("(")[0] in CLOSED_FORMS
+    return str(uncertainty).partition("(")[0] in CLOSED_FORMS
 
 
 def closed_form(fit: Fit, statistics: Statistics, uncertainty: str) -> ClosedForm:

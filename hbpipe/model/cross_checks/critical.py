@@ -104,8 +104,12 @@ def non_coverage(m2: Array, kurtosis: float, chi: Array) -> Array:
 
 
 def normal_non_coverage(weight: Array, kurtosis: float, alpha: float) -> Array:
-    """Largest non-coverage of the interval that takes the prior for normal, by weight (K,)."""
-    m2 = (1.0 - weight) / weight
+    """Largest non-coverage of the interval that takes the prior for normal, by weight (K,).
+
+    At weight 0, a store without data, it is the limit.
+    """
+    kept = np.maximum(weight, 1.0 / _LARGE)
+    m2 = (1.0 - kept) / kept
     return non_coverage(m2, kurtosis, -special.ndtri(alpha / 2) * np.sqrt(1.0 + m2))
 
 

@@ -189,8 +189,9 @@ def _masses(n: Array, alpha: Array, beta: Array) -> Array:
     k = np.arange(int(np.max(n, initial=0)))
     a, b = alpha[..., None], beta[..., None]
     below = k < n
+    # In this order a tiny β is not lost beside n.
     ratio = np.where(below, (n - k) * (a + k), 0.0) / (
-        (k + 1.0) * np.where(below, b + n - k - 1.0, 1.0)
+        (k + 1.0) * np.where(below, (n - k - 1.0) + b, 1.0)
     )
     with np.errstate(divide="ignore"):
         log_mass = np.cumsum(np.log(ratio), axis=-1)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.errors import FitError
-from hbpipe.model.estimation import adjusted
+from hbpipe.model.estimation import adjusted, edge
 from hbpipe.model.family import Array, Codes, Degeneracy, Derivatives, Family
 from hbpipe.model.names import unknown
 
@@ -39,6 +39,8 @@ class Problem:
         None, or log density of the hyperparameters with derivatives in the coordinates.
     power
         (G,) power of the spread that multiplies an adjusted likelihood, zero for none.
+    shut
+        (G, D) bounds at which the hyperprior's density is 0; None where there is none.
     """
 
     family: Family
@@ -50,6 +52,7 @@ class Problem:
     restricted: bool
     prior: Any = None
     power: Array | None = None
+    shut: NDArray[np.bool_] | None = None
     _cut: dict[bytes, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -65,6 +68,8 @@ class Problem:
             inside = adjusted.inside(
                 self.family, inside, self.power, self.family.scale(self.sketch)
             )
+        if self.shut is not None:
+            inside = edge.inside(self.family, self.shut, inside, self.family.scale(self.sketch))
         inside = np.where(np.isnan(self.pinned), inside, self.pinned)
         return np.where(np.isnan(self.held), inside, self.held)
 
@@ -84,7 +89,11 @@ class Problem:
             terms.append(prior(coordinates))
         if self.power is not None:
             terms.append(adjusted.log_penalty(self.family, self.power[pools], coordinates))
-        return _add(terms)
+        value, gradient, hessian = _add(terms)
+        if self.shut is not None:
+            refused = edge.on_closed(self.family, (self.shut & self.free)[pools], coordinates)
+            value = np.where(refused, -np.inf, value)
+        return value, gradient, hessian
 
     def _sketch_of(self, pools: Codes) -> Any:
         """Cut the sketch, and keep the last cut: rounds with the same pools repeat."""
@@ -149,15 +158,17 @@ def hold(family: Family, fixed: Mapping[str, Any], n_pools: int) -> Array:
     shape = (n_pools, len(family.coordinates))
     if not fixed:
         return np.full(shape, np.nan)
-    values = {name: np.asarray(value, np.float64) for name, value in fixed.items()}
+    values = {name: _number(family, name, value) for name, value in fixed.items()}
     with np.errstate(all="ignore"):
-        held = np.broadcast_to(family.to_coordinates(values), shape).copy()
+        stated = family.to_coordinates(values)
+        _check_pools(family, stated, n_pools, tuple(fixed))
+        held = np.broadcast_to(stated, shape).copy()
         implied = family.from_coordinates(held)
     lower, upper = family.bounds
     for name, value in values.items():
         # An element of a vector or matrix that is NaN is free.
-        stated = ~np.isnan(value) | (implied[name].ndim == 1)
-        known = np.broadcast_to(stated, implied[name].shape)
+        given = ~np.isnan(value) | (implied[name].ndim == 1)
+        known = np.broadcast_to(given, implied[name].shape)
         outside = np.any((held < lower) | (held > upper)) or np.any(np.isinf(value))
         # A value that comes back changed lies outside the range of the coordinates, was given
         # together with others that say something else, or holds none of them by itself.
@@ -170,6 +181,29 @@ def hold(family: Family, fixed: Mapping[str, Any], n_pools: int) -> Array:
                 remedy="correct the value, or hold fewer or more hyperparameters",
             )
     return held
+
+
+def _check_pools(family: Family, stated: Array, n_pools: int, names: tuple[str, ...]) -> None:
+    """Raise unless held coordinates are those of one pool, (D,), or of each, (G, D)."""
+    if stated.ndim > 1 and len(stated) not in (1, n_pools):
+        raise FitError(
+            f"{len(stated)} values are given for {' or '.join(names)}",
+            where={"family": family.name, "pools": n_pools},
+            expected="one value, or one for each pool",
+            remedy="give one value for each hyperparameter",
+        )
+
+
+def _number(family: Family, name: str, value: Any) -> Array:
+    try:
+        return np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        raise FitError(
+            f"{name} cannot be held at {value!r}",
+            where={"family": family.name},
+            expected="a number",
+            remedy="pass numbers in `fixed` and `start`",
+        ) from None
 
 
 def is_restricted(family: Family, held: Array, kind: str) -> bool:

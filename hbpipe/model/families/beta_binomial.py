@@ -243,8 +243,8 @@ def _coordinates(working: Point) -> Point:
 def _named(working: Point) -> Named:
     line, spread = working
     mean, rest = exp(-log1p_exp(-line)), exp(-log1p_exp(line))
-    size = exp(-spread)
-    return {"mean": mean, "concentration": size, "alpha": mean * size, "beta": rest * size}
+    named = {"mean": mean, "mean_complement": rest, "concentration": (size := exp(-spread))}
+    return named | {"alpha": mean * size, "beta": rest * size}
 
 
 def _named_at(coordinates: Point) -> Named:

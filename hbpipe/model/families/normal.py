@@ -246,7 +246,7 @@ FAMILY = Family(
     statistics=(
         Statistic("n", "int64", "moments", lowest=0.0),
         Statistic("mean", "float64", "moments"),
-        Statistic("m2", "float64", "moments", lowest=0.0),
+        Statistic("m2", "float64", "moments", lowest=0.0, needs="n", needs_above=1.0),
     ),
     hyperparameters=("mu", "tau", "sigma"),
     coordinates=(
@@ -281,6 +281,7 @@ FAMILY = Family(
     log_no_pooling=log_no_pooling,
     location_message=location_message,
     sample_size="n",
+    empty_exposure=False,
     dispersion=VALUES,
     regression=Regression("identity", pearson),
     geometry=normal_geometry(

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hbpipe.model.dispersion import VALUES
 from hbpipe.model.distributions.laws import STUDENT_T
 from hbpipe.model.estimation.moments import hedges, paule_mandel, ratio, weighted_mean
 from hbpipe.model.family import (
@@ -254,7 +255,7 @@ FAMILY = Family(
     statistics=(
         Statistic("n", "int64", "moments", lowest=0.0),
         Statistic("mean", "float64", "moments"),
-        Statistic("m2", "float64", "moments", lowest=0.0),
+        Statistic("m2", "float64", "moments", lowest=0.0, needs="n", needs_above=1.0),
     ),
     hyperparameters=NAMES,
     coordinates=(
@@ -285,8 +286,10 @@ FAMILY = Family(
     predict=predict,
     simulate=simulate,
     sample_size="n",
+    empty_exposure=False,
     raw=raw,
     raw_sd=raw_sd,
     sampling=variance_sampling("normal_inverse_gamma"),
     named=SPACE,
+    dispersion=VALUES,
 )

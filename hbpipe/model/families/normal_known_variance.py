@@ -55,31 +55,15 @@ from hbpipe.model.marginal.means import (
     pearson_of_means,
     regroup_mean_rows,
 )
+from hbpipe.model.marginal.row_sketch import RowSketch
 from hbpipe.model.nested.messages import Message
 from hbpipe.model.numerics.grouped import Rows, fold_precision
 from hbpipe.model.numerics.jets import exp
 
 
 @dataclass(frozen=True)
-class EstimateSketch:
+class EstimateSketch(RowSketch):
     """Estimates by pool and distinct sampling variance; lossless."""
-
-    rows: Rows
-
-    @property
-    def n_pools(self) -> int:
-        """The number of pools."""
-        return self.rows.n_pools
-
-    @property
-    def n_rows(self) -> int:
-        """Rows of the table."""
-        return len(self.rows)
-
-    @property
-    def n_groups(self) -> NDArray[np.int64]:
-        """Stores with an estimate in each pool, (G,)."""
-        return self.rows.sum(self.rows["n"]).astype(np.int64)
 
     def select(self, pools: Codes) -> EstimateSketch:
         """Return the sketch of some pools."""

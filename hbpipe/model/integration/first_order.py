@@ -26,7 +26,7 @@ def first_order_nodes(target: Target, peak: Peak) -> Nodes:
     geometry = target.geometry
     point = marginal_mode(target, peak) if SPREAD in target.free else peak.point
     location = geometry.mean(point[:, LOCATION])
-    slope = _mean_slope(target, location)
+    slope = geometry.slope(location)
     noise = np.exp(2.0 * point[:, NOISE]) if geometry.has_noise else np.ones(target.n_pools)
     return single_nodes(
         target.family.name,
@@ -40,14 +40,6 @@ def first_order_nodes(target: Target, peak: Peak) -> Nodes:
         covariance=slope * peak.covariance[:, LOCATION, SPREAD],
         curvature=peak.curvature,
     )
-
-
-def _mean_slope(target: Target, location: Array) -> Array:
-    """Slope d mean / d ℓ: 1, m or m(1 − m), which is the family's variance function."""
-    if target.geometry.location_is_analytic:
-        return np.ones_like(location)
-    _, v1, v2 = target.geometry.variance
-    return v1 * location + v2 * location**2
 
 
 def marginal_mode(target: Target, peak: Peak) -> Array:

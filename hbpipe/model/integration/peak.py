@@ -82,27 +82,15 @@ def conditional_at(target: Target, guide: Array, log_spreads: Array) -> tuple[Ar
     -------
     Points (G K, V) and their jet, K in a row for each pool.
     """
-    points = log_spreads.shape[1]
-    length = target.at_once(points)
-    parts = []
-    for begin in range(0, points, length):
-        x = log_spreads[:, begin : begin + length]
-        many = target if x.shape[1] == 1 else target.repeat(x.shape[1])
-        parts.append(conditional(many, np.repeat(guide, x.shape[1], axis=0), x.ravel()))
-    if len(parts) == 1:
-        return parts[0]
 
-    def join(pieces: list[Array]) -> Array:
-        blocks = [piece.reshape(target.n_pools, -1, *piece.shape[1:]) for piece in pieces]
-        together = np.concatenate(blocks, axis=1)
-        return np.asarray(together.reshape(-1, *together.shape[2:]))
+    def at(many: Target, log_spread: Array, start: Array) -> tuple[Array, ...]:
+        point, jet = conditional(many, start, log_spread)
+        return point, jet.value, jet.gradient, jet.hessian
 
-    jets = [jet for _, jet in parts]
-    return join([point for point, _ in parts]), Jet(
-        join([jet.value for jet in jets]),
-        join([jet.gradient for jet in jets]),
-        join([jet.hessian for jet in jets]),
-    )
+    starts = np.repeat(guide[:, None], log_spreads.shape[1], axis=1)
+    found = target.blockwise(at, log_spreads, starts)
+    point, *parts = (part.reshape(-1, *part.shape[2:]) for part in found)
+    return point, Jet(*parts)
 
 
 def laplace(target: Target, jet: Jet) -> Array:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -83,12 +84,8 @@ def tensor_rule(target: Target, window: Range, outer: int, inner: int) -> tuple[
         x, log_outer = outer_rule(window, outer)
     else:
         x, log_outer = np.zeros((target.n_pools, 1)), np.zeros((target.n_pools, 1))
-    length = target.at_once(x.shape[1])
-    blocks = [
-        _inner_rule(target, window.guide, x[:, k : k + length], log_outer[:, k : k + length], inner)
-        for k in range(0, x.shape[1], length)
-    ]
-    parts = [np.concatenate(part, axis=1) for part in zip(*blocks, strict=True)]
+    guide = np.repeat(window.guide[:, None], x.shape[1], axis=1)
+    parts = target.blockwise(partial(_inner_rule, inner=inner), guide, x, log_outer)
     weight = np.exp(parts[0] - np.max(parts[0], axis=(1, 2), keepdims=True))
     weight /= np.sum(weight, axis=(1, 2), keepdims=True)
     _check_tails(target, weight, parts[-1])
@@ -197,21 +194,16 @@ def outer_rule(window: Range, outer: int) -> tuple[Array, Array]:
     return x, stretch + np.log(0.5 * (high - low) * weights[None, :])
 
 
-def _inner_rule(
-    single: Target, guide: Array, x: Array, log_outer: Array, inner: int
-) -> list[Array]:
-    """Nodes over the inner variable at some outer nodes.
+def _inner_rule(target: Target, guide: Array, x: Array, log_measure: Array, *, inner: int) -> Parts:
+    """Nodes over the inner variable at one outer node of each pool, (G, L) each.
 
-    ``x`` and ``log_outer`` are (G, T); the parts are :data:`Parts`, (G, T, L) each.
+    ``guide`` (G, V) is where conditional modes are sought from, ``x`` (G,) the log spread.
     """
-    pools, times = x.shape
-    target = single.repeat(times) if times > 1 else single
-    log_measure = log_outer.ravel()
-    point, jet = conditional(target, np.repeat(guide, times, axis=0), x.ravel())
+    point, jet = conditional(target, guide, x)
     place = inner_place(target)
     if place is None:
-        only = (*_node(target, point, jet, log_measure), np.full(pools * times, np.inf))
-        return [part.reshape(pools, times, 1) for part in only]
+        only = (*_node(target, point, jet, log_measure), np.full(len(x), np.inf))
+        return tuple(part[:, None] for part in only)
     sd = 1.0 / np.sqrt(np.maximum(-jet.hessian[:, place, place], 1e-6))
 
     def at(t: Array) -> tuple[Array, Jet]:
@@ -228,16 +220,14 @@ def _inner_rule(
     above = reach(drop(1.0), 5.0 * sd, DROP)
     step = (below + above) / (inner + 1)
     low = mode - below
-    fallen = np.full(pools * times, np.inf)
+    fallen = np.full(len(x), np.inf)
     if np.any(np.maximum(below, above) >= FARTHEST):
         fallen = np.minimum(drop(-1.0)(below), drop(1.0)(above))
     found = [
         (*_node(target, *at(low + (i + 1) * step), log_measure + np.log(step)), fallen)
         for i in range(inner)
     ]
-    return [
-        np.stack(part, axis=1).reshape(pools, times, inner) for part in zip(*found, strict=True)
-    ]
+    return tuple(np.stack(part, axis=1) for part in zip(*found, strict=True))
 
 
 def _node(target: Target, point: Array, jet: Jet, log_measure: Array) -> Parts:

@@ -8,7 +8,6 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from hbpipe.model.covariates.nodes import CoefficientNodes
 from hbpipe.model.family import Array, Codes
 from hbpipe.model.integration.nodes import Nodes
 from hbpipe.model.numerics.chains import R_HAT_LIMIT
@@ -65,7 +64,7 @@ class PoolNodes:
     @property
     def converged(self) -> bool:
         """Whether the nodes are to be trusted: not where chains disagree."""
-        return not self.r_hat > R_HAT_LIMIT
+        return self.sampler != "nuts" or self.r_hat <= R_HAT_LIMIT
 
 
 @dataclass(frozen=True)
@@ -134,4 +133,4 @@ class SampledNodes:
 
 
 #: What ``integrate_pools`` gives, by the family.
-AnyNodes: TypeAlias = Nodes | CoefficientNodes | SampledNodes
+AnyNodes: TypeAlias = Nodes | SampledNodes

@@ -6,32 +6,26 @@ sampling and, where its weights are not to be trusted, to Markov chains.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from hbpipe.errors import FitError
 from hbpipe.model.family import Array, Family
+from hbpipe.model.integration.drawing import Density, draw, drawn_nodes
+from hbpipe.model.integration.evaluated import Evaluated
 from hbpipe.model.integration.sampled_nodes import STEP, PoolNodes, SampledNodes
-from hbpipe.model.integration.sampling import HyperTarget, Sampling, sampling_of
-from hbpipe.model.numerics.chains import draw_chains
-from hbpipe.model.numerics.importance import Limits, Weighted, fitted, sample, shortest, tempered
+from hbpipe.model.integration.sampling import HyperTarget, Sampling
+from hbpipe.model.numerics.importance import Limits
 from hbpipe.model.numerics.modes import Mode, find_mode, marginal_mode
-from hbpipe.model.numerics.pareto import LIMIT
 from hbpipe.model.update.sampled_stores import StorePosterior
 
-#: Chains, and the largest number of their draws that are kept as nodes.
-_CHAINS, _DRAWS = 4, 4096
-#: Numbers that one call of a density may hold: points times rows of the sketch.
-_BLOCK = 2**20
 #: Levels of the limits that have to settle.
 _LEVELS = np.array([0.025, 0.975])
 #: Where a family names no stores, mean ± 2 sd of the hyperparameters have to settle, to four times
 #: as much of their sd: of a store's variance only a part comes from them.
 _PART = 4.0
-#: Nodes that together have less weight than this are left out.
-_NEGLIGIBLE = 1e-7
 
 
 def sample_pools(
@@ -54,7 +48,8 @@ def sample_pools(
     FitError
         As there, or where a log posterior is not a number.
     """
-    sampling = sampling_of(family)
+    sampling = family.sampling
+    assert isinstance(sampling, Sampling)
     usable = sampling.integrable(sketch, held)
     known = uncertainty == "plug_in" or not np.isnan(held).any()
     estimate = np.where(np.isnan(held), coordinates, held)
@@ -63,7 +58,9 @@ def sample_pools(
         one = sketch.select(np.array([pool]))
         try:
             if known or not usable[pool]:
-                target = sampling.target(one, None, held[pool], estimate[pool])
+                # Of data that determine nothing the estimate is all that there is.
+                given = held[pool] if usable[pool] else estimate[pool]
+                target = sampling.target(one, None, given, estimate[pool])
                 method = "plug_in" if known else "unidentified"
                 pools.append(_single(target, target.start, one, method))
             else:
@@ -72,44 +69,6 @@ def sample_pools(
         except FitError as error:
             raise error.at(pool=pool) from error
     return SampledNodes(family.name, tuple(pools))
-
-
-@dataclass(frozen=True)
-class Density:
-    """The log density of a target, a bounded number of points at a time."""
-
-    target: HyperTarget
-    rows: int
-
-    def __call__(self, points: Array) -> Array:
-        """Log density at points, (S, V) -> (S,)."""
-        values = self._values(points)
-        if np.isnan(values).any():
-            point = points[int(np.flatnonzero(np.isnan(values))[0])]
-            raise FitError(
-                "the log posterior of the hyperparameters is not a number",
-                where=dict(zip(self.target.names, point.tolist(), strict=True)),
-                expected="a finite number, or -inf where a point is impossible",
-                remedy="this is a fault of the family, not of the data: report it with the data",
-            )
-        return values
-
-    def far(self, points: Array) -> Array:
-        """Return the same for points that may be beyond the range of floats, where it is -inf.
-
-        On the way to a mode, and where a trajectory of a chain has gone astray.
-        """
-        values = self._values(points)
-        return np.where(np.isnan(values), -np.inf, values)
-
-    def _values(self, points: Array) -> Array:
-        length = max(1, _BLOCK // max(1, self.rows))
-        with np.errstate(all="ignore"):
-            parts = [
-                self.target.log_density(points[begin : begin + length])
-                for begin in range(0, len(points), length)
-            ]
-        return np.concatenate(parts)
 
 
 def _infer(
@@ -165,73 +124,32 @@ def _integrated(
     sampling: Sampling, target: HyperTarget, density: Density, mode: Mode, sketch: Any
 ) -> PoolNodes:
     """Nodes by importance sampling, or by chains where the weights are not to be trusted."""
-    limits = _limits(sampling, target, sketch)
-    found = sample(density, mode, limits)
-    single = _single(target, mode.point, sketch, "integrated")
-    if found.pareto_k > LIMIT:
-        return _by_chains(single, target, density, found)
     # Moments of the hyperparameters do not tell whether fewer points would serve the stores.
-    few = found if sampling.representatives is None else shortest(found, limits)
-    points, weight = _kept(few)
-    return replace(
-        single,
-        points=points,
-        weight=weight,
-        values=target.nodes(points),
-        sampler="sobol",
-        ess=found.ess,
-        pareto_k=found.pareto_k,
-        moved=found.moved,
-    )
+    few = sampling.representatives is not None
+    evaluated = Evaluated(target)
+    drawn = draw(density, mode, _limits(sampling, evaluated, sketch), far=density.far, few=few)
+    stores_with_data = int(np.asarray(sketch.n_groups)[0])
+    return drawn_nodes(drawn, evaluated(drawn.points), stores_with_data)
 
 
-def _by_chains(
-    single: PoolNodes, target: HyperTarget, density: Density, found: Weighted
-) -> PoolNodes:
-    """Nodes from draws of chains that begin at points taken by their weights."""
-    place = (np.arange(_CHAINS) + 0.5) / _CHAINS
-    begin = np.searchsorted(np.cumsum(tempered(found)), place)
-    chains = draw_chains(density.far, found.points[begin], fitted(found).root)
-    draws = chains.draws.reshape(-1, chains.draws.shape[2])
-    points = draws[:: max(1, -(-len(draws) // _DRAWS))]
-    return replace(
-        single,
-        points=points,
-        weight=np.full(len(points), 1.0 / len(points)),
-        values=target.nodes(points),
-        sampler="nuts",
-        ess=chains.ess,
-        pareto_k=found.pareto_k,
-        r_hat=chains.r_hat,
-    )
-
-
-def _kept(found: Weighted) -> tuple[Array, Array]:
-    """Points and weights without those that carry next to nothing."""
-    order = np.argsort(found.weight, kind="stable")
-    little = order[np.cumsum(found.weight[order]) < _NEGLIGIBLE]
-    kept = np.setdiff1d(np.arange(len(order)), little)
-    weight = found.weight[kept]
-    return found.points[kept], weight / np.sum(weight)
-
-
-def _limits(sampling: Sampling, target: HyperTarget, sketch: Any) -> Limits:
+def _limits(sampling: Sampling, evaluated: Evaluated, sketch: Any) -> Limits:
     """Choose what has to settle: limits of some stores, or moments of the hyperparameters."""
-
-    def of_hyperparameters(points: Array, weight: Array) -> tuple[Array, Array]:
-        mean = np.sum(weight[:, None] * points, axis=0)
-        sd = np.sqrt(np.sum(weight[:, None] * np.square(points - mean), axis=0))
-        return np.concatenate([mean - 2.0 * sd, mean + 2.0 * sd]), np.tile(_PART * sd, 2)
-
     if sampling.representatives is None:
-        return of_hyperparameters
+        return _of_hyperparameters
     stores = sampling.representatives(sketch)
 
     def of_stores(points: Array, weight: Array) -> tuple[Array, Array]:
-        conditional = sampling.conditional(stores, target.nodes(points))
+        conditional = sampling.conditional(stores, evaluated(points))
         posterior = StorePosterior(conditional, weight, {})
         limits = np.concatenate([posterior.mean[:, :, None], posterior.quantiles(_LEVELS)], axis=2)
         unit = np.sqrt(posterior.variance)[:, :, None]
         return limits.ravel(), np.broadcast_to(unit, limits.shape).ravel()
 
     return of_stores
+
+
+def _of_hyperparameters(points: Array, weight: Array) -> tuple[Array, Array]:
+    """Give mean ± 2 sd of the hyperparameters, and the units in which they have to settle."""
+    mean = np.sum(weight[:, None] * points, axis=0)
+    sd = np.sqrt(np.sum(weight[:, None] * np.square(points - mean), axis=0))
+    return np.concatenate([mean - 2.0 * sd, mean + 2.0 * sd]), np.tile(_PART * sd, 2)

@@ -1,9 +1,11 @@
 """What integration over more than two hyperparameters needs to know of a family.
 
 Families whose posterior fits the scalar scheme of ``geometry.py`` are integrated on a grid. The
-others (coefficients of a regression with their covariance, a variance per store, covariates on
-the prior mean) give a :class:`Sampling`: the log posterior of the hyperparameters of one pool
-as a function of many points, and the conjugate posteriors of stores at many nodes.
+others (coefficients of a regression with their covariance, a variance per store) give a
+:class:`Sampling`: the log posterior of the hyperparameters of one pool as a function of many
+points, and the conjugate posteriors of stores at many nodes. Families with covariates on the
+prior mean find their nodes together (``covariates/posterior.py``) and give the latter alone, a
+:class:`StoreUpdate`.
 
 Shapes: ``S`` points or nodes, ``V`` working variables, ``J`` stores, ``T`` terms of a store
 (its coefficients; one, θ, in most families), ``Q`` quantile levels.
@@ -121,24 +123,36 @@ def any_store(sketch: Any, held: Array) -> NDArray[np.bool_]:
     return np.asarray(np.asarray(sketch.n_groups) > 0)
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """A slot of :class:`hbpipe.model.family.Family`.
+@dataclass(frozen=True, kw_only=True)
+class StoreUpdate:
+    """How stores are updated at nodes of the hyperparameters.
+
+    Parameters
+    ----------
+    conditional
+        (statistics of J stores, values at S nodes) -> Conditional. A store's numbers do not depend
+        on the other stores, bit for bit. Nodes at no spread and stores without data are ordinary.
+    predict
+        (conditional, nodes, exposure (J,)) -> Predictive.
+    terms
+        Statistics -> names of the terms of a store.
+    """
+
+    conditional: Callable[[Statistics, NodeValues], Conditional]
+    predict: Callable[[Conditional, NodeValues, Array], Predictive]
+    terms: Callable[[Statistics], tuple[str, ...]] = theta
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling(StoreUpdate):
+    """The same, and how nodes are found pool by pool.
 
     Parameters
     ----------
     target
         (sketch of one pool, hyperprior, held coordinates (D,), NaN where free, point estimate
-        (D,)) -> :class:`HyperTarget`. It raises FitError for a hyperprior that does not fit the
-        family or leaves the posterior improper.
-    conditional
-        (statistics of J stores, what the target's ``nodes`` gave for S points) -> Conditional. A
-        store's numbers do not depend on the other stores, bit for bit. Nodes at no spread and
-        stores without data are ordinary.
-    predict
-        (conditional, nodes, exposure (J,)) -> Predictive.
-    terms
-        Statistics -> names of the terms of a store.
+        (D,)) -> :class:`HyperTarget`, whose ``nodes`` gives the values at nodes. It raises
+        FitError for a hyperprior that does not fit the family or leaves the posterior improper.
     integrable
         (sketch, held coordinates (G, D), NaN where free) -> for which pools, (G,), the data give
         a proper posterior under a proper hyperprior.
@@ -149,15 +163,12 @@ class Sampling:
     """
 
     target: Callable[[Any, Any, Array, Array], HyperTarget]
-    conditional: Callable[[Statistics, NodeValues], Conditional]
-    predict: Callable[[Conditional, NodeValues, Array], Predictive]
-    terms: Callable[[Statistics], tuple[str, ...]] = theta
     integrable: Callable[[Any, Array], NDArray[np.bool_]] = any_store
     representatives: Callable[[Any], dict[str, NDArray[Any]]] | None = None
 
 
-def sampling_of(family: Family) -> Sampling:
-    """Return the slot of a family.
+def store_update(family: Family) -> StoreUpdate:
+    """Return the slot ``sampling`` of a family.
 
     Raises
     ------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
@@ -84,11 +85,32 @@ class Target:
 
     def repeat(self, times: int) -> Self:
         """Return the target of every pool ``times`` times in a row."""
+        if times == 1:
+            return self
         return self.select(np.repeat(np.arange(self.n_pools), times))
 
     def at_once(self, points: int) -> int:
         """How many points of every pool to evaluate together, in bounded memory."""
         return int(np.clip(_ROWS // max(1, self.sketch.n_rows), 1, points))
+
+    def blockwise(
+        self, function: Callable[..., tuple[Array, ...]], *tables: Array
+    ) -> tuple[Array, ...]:
+        """Evaluate at K points of every pool, in bounded memory.
+
+        ``tables`` are (G, K, ...). ``function`` takes the target of every pool k times in a row
+        and of each table (G k, ...); what it gives, (G k, ...), is put together as (G, K, ...).
+        """
+        points = tables[0].shape[1]
+        length = self.at_once(points)
+        many, parts = self.repeat(length), []
+        for begin in range(0, points, length):
+            block = [table[:, begin : begin + length] for table in tables]
+            width = block[0].shape[1]
+            many = many if width == length else self.repeat(width)
+            found = function(many, *(rows.reshape(-1, *rows.shape[2:]) for rows in block))
+            parts.append([rows.reshape(self.n_pools, width, *rows.shape[1:]) for rows in found])
+        return tuple(np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
 
     def evaluate(self, point: Array) -> Jet:
         """Log posterior density with respect to the free working variables, at a point.

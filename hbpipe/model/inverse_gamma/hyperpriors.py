@@ -103,6 +103,8 @@ def check_proper(sketch: VarianceSketch, prior: LogPrior, held: Array, spec: Spe
         Naming the hyperparameters and the end at which weight does not fall off.
     """
     free = np.isnan(held)
+    if not free.any():
+        return
     flat = float(free[MU] and prior.term("mu") is None)
     degrees = FEWEST_DEGREES if free[X] else 1.0 / float(held[X])
     fixed, moving = (float(p[0]) for p in powers_at_no_variance(sketch.rows, degrees))

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hbpipe.model.family import Array, Codes, Derivatives, Pearson, Statistics
 from hbpipe.model.marginal.means import (
@@ -27,20 +26,20 @@ from hbpipe.model.marginal.means import (
     pearson_of_means,
     regroup_mean_rows,
 )
+from hbpipe.model.marginal.row_sketch import RowSketch
 from hbpipe.model.nested.messages import Message
-from hbpipe.model.numerics.grouped import Rows, float_sums
+from hbpipe.model.numerics.grouped import float_sums
 from hbpipe.model.numerics.jets import constants
 
 
 @dataclass(frozen=True)
-class NormalSketch:
+class NormalSketch(RowSketch):
     """Store means by pool and distinct n, and the squares within stores; lossless.
 
     ``rows`` has ``size`` (the n of a store), ``n`` (stores), ``mean`` and ``m2`` of their means.
     ``within`` is Σ M2, (G,).
     """
 
-    rows: Rows
     within: Array
 
     @classmethod
@@ -60,21 +59,6 @@ class NormalSketch:
             merge_mean_rows([sketch.rows for sketch in sketches]),
             np.sum([sketch.within for sketch in sketches], axis=0),
         )
-
-    @property
-    def n_pools(self) -> int:
-        """The number of pools."""
-        return self.rows.n_pools
-
-    @property
-    def n_rows(self) -> int:
-        """Rows of all tables."""
-        return len(self.rows)
-
-    @property
-    def n_groups(self) -> NDArray[np.int64]:
-        """Stores with at least one value in each pool, (G,)."""
-        return self.rows.sum(self.rows["n"]).astype(np.int64)
 
     @property
     def n_values(self) -> Array:

@@ -9,7 +9,8 @@ density of the values of one store is
 
 Nothing in it is taken at d₀ itself, so the common variance x = 0 is an ordinary point, where g is
 0 and the last term −½ w. The product d₀ log(1 + xw) is w ℓ(xw) with ℓ(u) = log(1 + u)/u, and g is
-a sum of logarithms: of 1 + 2kx for even n, of 1 + (2k + 1)x after half a step for odd n.
+a sum of logarithms: of 1 + 2kx for even n, of 1 + (2k + 1)x after half a step for odd n. That is
+the rising factorial R(1, 2x; n/2) of ``rising.py``, which takes an n that is not whole too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.polynomial.polynomial import polyder, polyval
@@ -28,6 +29,7 @@ from hbpipe.model.family import Array, Codes, Derivatives, Statistics
 from hbpipe.model.marginal.log1p import log1p_ratio
 from hbpipe.model.marginal.means import LOG_2PI
 from hbpipe.model.marginal.rising import RisingCounts
+from hbpipe.model.marginal.row_sketch import RowSketch
 from hbpipe.model.numerics.grouped import Rows, integer_sums, stack
 
 #: Numbers of the coordinates (μ, φ, x, log s₀).
@@ -48,15 +50,17 @@ _HALF_STEP_SERIES[1::2] = (
 
 
 @dataclass(frozen=True)
-class VarianceSketch:
+class VarianceSketch(RowSketch):
     """The distinct stores of each pool, lossless.
 
     ``rows`` has ``n`` (values of a store), ``mean``, ``m2`` and ``stores`` (how many are alike),
-    sorted by pool, n, mean and m2, so the order of the stores leaves every bit alone. ``even`` and
-    ``odd`` count the whole part of n/2 of the stores with even and with odd n.
+    sorted by pool, n, mean and m2, so the order of the stores leaves every bit alone. ``odd``
+    counts (n − 1)/2 of the stores with odd n, ``even`` n/2 of the others: those with even n, and
+    those whose n an overdispersion has divided.
     """
 
-    rows: Rows
+    stores: ClassVar[str] = "stores"
+
     even: RisingCounts
     odd: RisingCounts
 
@@ -65,12 +69,17 @@ class VarianceSketch:
         """Count stores that are alike; those without values drop out."""
         seen = np.asarray(statistics["n"]) > 0
         columns = {name: np.asarray(statistics[name])[seen] for name in ("n", "mean", "m2")}
-        n, pool = columns["n"].astype(np.int64), np.asarray(pools)[seen].astype(np.int64)
+        n, pool = columns["n"], np.asarray(pools)[seen].astype(np.int64)
+        if np.all(n == np.floor(n)):
+            n = n.astype(np.int64)
         columns |= {"n": n, "stores": np.ones(len(n), np.int64)}
-        halves = (
-            RisingCounts.of(pool[n % 2 == rest], n[n % 2 == rest] // 2, n_pools) for rest in (0, 1)
+        odd = n % 2 == 1
+        steps = n[~odd] // 2 if n.dtype.kind == "i" else n[~odd] / 2
+        return cls(
+            _distinct(pool, columns, n_pools),
+            RisingCounts.of(pool[~odd], steps, n_pools),
+            RisingCounts.of(pool[odd], n[odd] // 2, n_pools),
         )
-        return cls(_distinct(pool, columns, n_pools), *halves)
 
     @classmethod
     def merged(cls, sketches: Sequence[VarianceSketch]) -> VarianceSketch:
@@ -80,21 +89,6 @@ class VarianceSketch:
             RisingCounts.merged([sketch.even for sketch in sketches]),
             RisingCounts.merged([sketch.odd for sketch in sketches]),
         )
-
-    @property
-    def n_pools(self) -> int:
-        """The number of pools."""
-        return self.rows.n_pools
-
-    @property
-    def n_rows(self) -> int:
-        """Rows of the table of stores."""
-        return len(self.rows)
-
-    @property
-    def n_groups(self) -> NDArray[np.int64]:
-        """Stores with at least one value in each pool, (G,)."""
-        return self.rows.sum(self.rows["stores"]).astype(np.int64)
 
     @property
     def n_values(self) -> Array:
@@ -239,7 +233,8 @@ def _tails(terms: _Terms, ratio: Array, log_u: Array) -> Array:
 def _log_gammas(sketch: VarianceSketch, x: Array) -> tuple[Array, Array, Array]:
     """Σ g(x; n) over the stores of each pool and its first two derivatives, (G,) each."""
     even, odd = sketch.even, sketch.odd
-    # Even n: steps from a, R(1, 2x; n/2). Odd n: the half step, then R(1 + x, 2x; (n − 1)/2).
+    # Even n, and n that is not whole: steps from a, R(1, 2x; n/2). Odd n: the half step, then
+    # R(1 + x, 2x; (n − 1)/2).
     whole, after = even(np.ones_like(x), 2.0 * x), odd(1.0 + x, 2.0 * x)
     stores = odd.counts.sum(odd.counts["count"])
     half, half_x, half_x_x = _half_step(x)

@@ -180,6 +180,11 @@ class RisingCounts:
             length = far["length"]
             p, _, _ = log_product((phi / c)[:, None], length)
             out = out + np.sum(far["stores"] * (length * np.log(c)[:, None] + p), axis=1)
+        if len(self.between):
+            m, stores = self.between["value"], self.between["stores"]
+            for k in range(EXACT_TERMS):
+                share = (phi / (a + k * phi))[:, None]
+                out = out - np.sum(stores * np.log1p(m * share), axis=1)
         return np.asarray(out)
 
     def value(self, a: Array, phi: Array) -> Array:

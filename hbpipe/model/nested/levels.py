@@ -14,8 +14,8 @@ from hbpipe.model.distributions.laws import NORMAL
 from hbpipe.model.distributions.mixture import Mixture
 from hbpipe.model.family import Array, Codes
 from hbpipe.model.geometry import geometry_of
+from hbpipe.model.integration.drawing import Drawn
 from hbpipe.model.integration.nodes import Nodes
-from hbpipe.model.nested.sampling import Drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,8 +140,10 @@ def _on_the_line(nodes: Nodes) -> Mixture:
         weight, centre, sd = (values.reshape(rows) for values in parts)
         return Mixture(NORMAL, weight, (centre, sd))
     _, v1, v2 = geometry.variance
-    slope = v1 * nodes.location + v2 * nodes.location**2
-    line = np.asarray(geometry.law.to_line(nodes.location))
+    # A rate that rounds to 1 has no place on the line, as one of 0 has none.
+    location = np.minimum(nodes.location, np.nextafter(1.0, 0.0)) if v2 else nodes.location
+    slope = v1 * location + v2 * location**2
+    line = np.asarray(geometry.law.to_line(location))
     weight = np.sum(nodes.weight, axis=2)
     share = nodes.weight / np.where(weight > 0, weight, 1.0)[:, :, None]
     centre = np.sum(share * line, axis=2)

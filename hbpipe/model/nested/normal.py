@@ -31,6 +31,7 @@ from hbpipe.model.family import (
 from hbpipe.model.geometry import lower_median
 from hbpipe.model.marginal.means import LOG_2PI
 from hbpipe.model.nested.messages import Message, collect, descend, widen
+from hbpipe.model.nested.names import spread_of
 from hbpipe.model.nested.tree import Forest
 from hbpipe.model.numerics import jets
 from hbpipe.model.numerics.grouped import Rows
@@ -186,7 +187,7 @@ def nested_family(
     What a level's spread cannot be told from depends on what is ``fixed``.
     """
     own = len(family.coordinates)
-    names = tuple(f"tau_{level}" for level in levels)
+    names = tuple(map(spread_of, levels))
     axes = tuple(
         Coordinate(f"tau_squared_{level}", 0.0, np.inf, name, spread=True)
         for level, name in zip(levels, names, strict=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from hbpipe.errors import FitError
+from hbpipe.model.densities import Term
 from hbpipe.model.estimation.problem import hold
-from hbpipe.model.family import Array, Family
+from hbpipe.model.family import Array, Degeneracy, Family
 from hbpipe.model.fit import fit_pools
 from hbpipe.model.fits import PoolFits
 from hbpipe.model.geometry import LOCATION, geometry_of
@@ -18,6 +18,7 @@ from hbpipe.model.hyperpriors import LogPrior, compile_hyperprior
 from hbpipe.model.integrate import start_point
 from hbpipe.model.integration.proper import IMPROPER
 from hbpipe.model.integration.target import Hyperprior, Target
+from hbpipe.model.nested.names import law_of
 from hbpipe.model.nested.pool_grids import NormalLaw, PoolGrids, place_grids
 from hbpipe.model.nested.pools import (
     LOG_SD,
@@ -25,6 +26,7 @@ from hbpipe.model.nested.pools import (
     GridSketch,
     PooledPrior,
     law_at,
+    log_marginal,
     pooled_family,
 )
 from hbpipe.model.nested.prior import split_hyperprior
@@ -38,6 +40,11 @@ _REACH, _WIDER = 2.5, (2.0, 6.0)
 _EVEN, _STEP = 1.5, 0.45
 #: Fewest nodes along location and log spread, and the most.
 _FEWEST, _MOST = (21, 29), 81
+#: No chains at all.
+_NONE = np.zeros((0, 1, 1))
+_NOTHING = GridSketch(
+    PoolGrids(_NONE, _NONE, _NONE, np.zeros((0, 2))), np.ones(len(MEAN)), np.zeros(5)
+)
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,18 @@ def fit_pooled(
     -------
     The fit, a batch of one, and how its grids were placed.
     """
-    prior, first = _begin(family, sketch, level, fixed, hyperprior)
+    names = law_of(level)[:-1]
+    own, ours = split_hyperprior(family, hyperprior, names)
+    alone = compile_hyperprior(
+        family, own, sketch, held=frozenset(fixed) & set(family.hyperparameters)
+    )
+    terms = (ours.get(names[0]), ours.get(names[1]))
+    if not np.isnan(hold(pooled_family(family, level), fixed, 1)).any():
+        prior, first = PooledPrior(alone.select(np.zeros(1, int)), terms, np.ones(2)), _NOTHING
+    elif (case := _without_counts(family, sketch, alone)) is not None:
+        return fit_undetermined(family, level, fixed, case)
+    else:
+        prior, first = _begin(family, sketch, alone, terms)
     given = hold(pooled_family(family, level), {**(start or {}), **fixed}, 1)[0]
     guess = np.where(np.isnan(given), first.guess, given)
     placing = Placing.around(guess, np.zeros((5, 5)))
@@ -133,27 +151,54 @@ def fit_pooled(
         if settled:
             break
         placing = wanted
-    return replace(found, converged=found.converged & settled), placing
+    return found if settled else _unsettled(found), placing
 
 
-def fit_no_data(family: Family, level: str, fixed: Mapping[str, Any]) -> tuple[PoolFits, Placing]:
-    """Return what :func:`fit_pooled` does where no chain has data: nothing is identified."""
-    none = np.zeros((0, 1, 1))
-    sketch = GridSketch(PoolGrids(none, none, none, np.ones((0, 2))), np.ones(2), np.zeros(5))
+def _unsettled(found: PoolFits) -> PoolFits:
+    """Say that the estimate still moved when the grids were placed for the last time."""
+    return replace(found, converged=np.zeros(1, np.bool_), status=("not_converged",))
+
+
+def fit_undetermined(
+    family: Family, level: str, fixed: Mapping[str, Any], case: Degeneracy
+) -> tuple[PoolFits, Placing]:
+    """Return what :func:`fit_pooled` does where the data lack too much: finite numbers, no more."""
+    sketch = replace(_NOTHING, case=case)
     found = fit_pools(pooled_family(family, level), sketch, fixed=fixed)
-    return replace(found, estimator="map"), Placing(np.zeros(5), np.ones(2), np.ones(2))
+    return replace(found, estimator="map"), Placing.around(found.coordinates[0], np.zeros((5, 5)))
+
+
+def no_data() -> Degeneracy:
+    """No chain has data."""
+    return Degeneracy(
+        "no_data",
+        pools=np.ones(1, np.bool_),
+        limit=np.zeros((1, 5)),
+        identified=False,
+        found="no group has data",
+        remedy="leave this root out",
+    )
+
+
+def log_likelihood_of_law(family: Family, sketch: Any, coordinates: Array) -> Array:
+    """Log marginal likelihood of chains at any law, on grids placed for it, (1,).
+
+    Parameters
+    ----------
+    family, sketch
+        As in :func:`fit_pooled`.
+    coordinates
+        (5,) of the law.
+    """
+    grids = Placing.around(coordinates, np.zeros((5, 5))).grids(family, sketch)
+    at_law = GridSketch(grids, np.ones(len(MEAN)), coordinates)
+    return log_marginal(at_law, coordinates[None])[0]
 
 
 def _begin(
-    family: Family, sketch: Any, level: str, fixed: Mapping[str, Any], hyperprior: Any
+    family: Family, sketch: Any, alone: LogPrior, terms: tuple[Term | None, Term | None]
 ) -> tuple[PooledPrior, GridSketch]:
     """Look at each chain alone: what its data leave unknown, and a guess of the common law."""
-    names = (f"tau_{level}", f"tau_{level}_spread")
-    own, ours = split_hyperprior(family, hyperprior, names)
-    alone = compile_hyperprior(
-        family, own, sketch, held=frozenset(fixed) & set(family.hyperparameters)
-    )
-    _check_counts(family, sketch, alone)
     target = free_target(family, sketch, alone)
     alone_start = start_point(target, family.start(sketch))
     grids, log_prior = place_grids(target, alone_start, np.ones(len(MEAN)))
@@ -166,26 +211,30 @@ def _begin(
     guess = np.concatenate([centre, np.log(sd), [0.0]])
     sizes = geometry_of(family).median_size(sketch)
     typical = np.argsort(sizes, kind="stable")[[(len(sizes) - 1) // 2]]
-    prior = PooledPrior(alone.select(typical), (ours.get(names[0]), ours.get(names[1])), sampling)
+    prior = PooledPrior(alone.select(typical), terms, sampling)
     return prior, GridSketch(grids, sampling, guess)
 
 
-def _check_counts(family: Family, sketch: Any, alone: LogPrior) -> None:
-    """Raise where no chain has a count and the mean no proper hyperprior.
+def _without_counts(family: Family, sketch: Any, alone: LogPrior) -> Degeneracy | None:
+    """Return what is wrong where no chain has a count and the mean no proper hyperprior.
 
     The posterior may be proper then, but it has no end that a grid or a chain of draws reaches.
     """
-    term = alone.term(geometry_of(family).parametrisations[0][LOCATION])
+    mean = geometry_of(family).parametrisations[0][LOCATION]
+    term = alone.term(mean)
     if term is not None and term.density not in IMPROPER:
-        return
+        return None
     for case in family.degeneracies(sketch):
         if case.status.startswith("no_") and np.all(case.pools):
-            raise FitError(
-                f"{case.found} of any group",
-                where={"family": family.name},
-                expected="at least one, or a proper hyperprior of the mean",
-                remedy='give for example hyperprior={"mean": "gamma(0.5, 1)"}, or widen the window',
+            return replace(
+                no_data(),
+                status=case.status,
+                found=f"{case.found}, and nothing is known of how groups differ",
+                remedy=f"give the {mean} a proper hyperprior, widen the window, or leave the "
+                "level out",
+                prior_helps=False,
             )
+    return None
 
 
 def _lower_median(values: Array) -> Array:

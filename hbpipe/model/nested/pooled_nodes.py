@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hbpipe.model.family import Array, Family
 from hbpipe.model.geometry import LOCATION, SPREAD, geometry_of
 from hbpipe.model.integrate import FIRST_ORDER_CURVATURE
+from hbpipe.model.integration.drawing import Drawn
 from hbpipe.model.integration.nodes import Nodes, combine_pools, single_nodes
 from hbpipe.model.nested.levels import NestedNodes
 from hbpipe.model.nested.pool_grids import PoolGrids
@@ -26,7 +27,7 @@ from hbpipe.model.nested.pools import (
     law_at,
     weigh,
 )
-from hbpipe.model.nested.sampling import Drawn, draw
+from hbpipe.model.nested.sampling import draw
 from hbpipe.model.numerics import jets
 from hbpipe.model.numerics.importance import Limits
 
@@ -82,10 +83,10 @@ class PooledTarget:
         if len(possible):
             point = [jets.constants(column, 0) for column in coordinates[possible].T]
             evidence = [
-                np.sum(weigh(self.sketch.grids.flat, self._parts, at)[1])
+                np.sum(weigh(self.sketch.grids.flat, self._parts, at)[1], axis=1)
                 for at in coefficients_for(self.sketch.grids, coordinates[possible])
             ]
-            found[possible] = self.prior.at(point).value + np.array(evidence)
+            found[possible] = self.prior.at(point).value + np.concatenate(evidence)
         return found
 
     def coordinates(self, points: Array) -> Array:
@@ -137,9 +138,11 @@ def average_weights(grids: PoolGrids, coordinates: Array, weight: Array) -> Arra
     coordinates, weight
         (S, 5) and (S,).
     """
-    parts, total = features(grids), np.zeros_like(grids.flat)
-    for share, at in zip(weight, coefficients_for(grids, coordinates), strict=True):
-        total += share * weigh(grids.flat, parts, at)[0]
+    parts, total, done = features(grids), np.zeros_like(grids.flat), 0
+    for at in coefficients_for(grids, coordinates):
+        share = weight[done : done + len(at)]
+        total += np.einsum("s,scn->cn", share, weigh(grids.flat, parts, at)[0])
+        done += len(at)
     return total.reshape(grids.line.shape)
 
 
@@ -193,7 +196,7 @@ def pooled_nodes(family: Family, fits: Any, uncertainty: str) -> NestedNodes:
         ``plug_in``, ``integrated`` or ``auto``.
     """
     estimate, stores = fits.coordinates[0], np.asarray(fits.groups.n_groups)
-    if not fits.identified[0]:
+    if not fits.identified[0] or not stores.any():
         return _unidentified(family, fits)
     is_known = uncertainty == "plug_in" or (uncertainty == "auto" and _is_sharp(fits))
     held = estimate if is_known else fits.held[0]

@@ -38,6 +38,7 @@ from hbpipe.model.family import (
 )
 from hbpipe.model.geometry import LOCATION, SPREAD, geometry_of
 from hbpipe.model.hyperpriors import WIDTH, LogPrior
+from hbpipe.model.nested.names import law_of
 from hbpipe.model.nested.pool_grids import NormalLaw, PoolGrids
 from hbpipe.model.numerics import jets
 from hbpipe.model.numerics.jets import Jet
@@ -52,8 +53,8 @@ _WIDEST = 1.0
 _DOWN, _UP = 0.7, 1.5
 #: A law is resolved from this many distances of nodes on.
 _RESOLVED = 1.25
-#: Laws whose coefficients are computed together.
-_AT_ONCE = 2**15
+#: Laws whose coefficients are computed together, and nodes that are weighed together.
+_AT_ONCE, _NODES = 2**15, 2**16
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,15 @@ class GridSketch:
         (5,) coordinates to start from.
     n_pools
         At how many points the root is looked at.
+    case
+        What the chains' data lack, where that leaves (m, S) without an estimate.
     """
 
     grids: PoolGrids
     sampling: Array
     guess: Array
     n_pools: int = 1
+    case: Degeneracy | None = None
 
     @property
     def n_rows(self) -> int:
@@ -126,19 +130,21 @@ def law_at(coordinates: Array) -> NormalLaw:
 
 
 def coefficients_for(grids: PoolGrids, coordinates: Array) -> Iterator[Array]:
-    """Yield the coefficients (C, 6) of the law of each of C pools at every point (S, 5).
+    """Yield the coefficients of the law of each of C pools at points (S, 5), some at a time.
 
-    A law narrower than a pool's grid can resolve is taken as wide as that: within so little the
-    pool's likelihood hardly changes, and between nodes the sum over nodes would vanish.
+    Blocks (B, C, 6) of points in their order. A law narrower than a pool's grid can resolve is
+    taken as wide as that: within so little the pool's likelihood hardly changes, and between
+    nodes the sum over nodes would vanish.
     """
     least, pools = np.log(_RESOLVED * grids.resolution), len(grids.line)
-    length = max(1, _AT_ONCE // pools)
+    length, few = max(1, _AT_ONCE // pools), max(1, _NODES // grids.line.size)
     for begin in range(0, len(coordinates), length):
         part = np.repeat(coordinates[begin : begin + length, None], pools, axis=1)
         part[:, :, list(LOG_SD)] = np.maximum(part[:, :, list(LOG_SD)], least)
         point = [jets.constants(column, 0) for column in part.reshape(-1, part.shape[2]).T]
         found = np.stack([jet.value for jet in coefficients(point)], axis=1)
-        yield from found.reshape(len(part), pools, -1)
+        every = found.reshape(len(part), pools, -1)
+        yield from (every[k : k + few] for k in range(0, len(every), few))
 
 
 def weigh(log_weight: Array, parts: Array, at: Array) -> tuple[Array, Array]:
@@ -149,17 +155,17 @@ def weigh(log_weight: Array, parts: Array, at: Array) -> tuple[Array, Array]:
     log_weight, parts
         (C, N), and :func:`features` (C, 6, N).
     at
-        (C, 6) the laws' :func:`coefficients`.
+        (..., C, 6) the laws' :func:`coefficients`.
 
     Returns
     -------
-    Weights (C, N), adding to one, and (C,).
+    Weights (..., C, N), adding to one, and (..., C).
     """
-    value = log_weight + np.einsum("cf,cfn->cn", at, parts)
-    top = np.max(value, axis=1)
-    weight = np.exp(value - top[:, None])
-    total = np.sum(weight, axis=1)
-    return weight / total[:, None], top + np.log(total)
+    value = log_weight + np.einsum("...cf,cfn->...cn", at, parts)
+    top = np.max(value, axis=-1, keepdims=True)
+    weight = np.exp(value - top)
+    total = np.sum(weight, axis=-1, keepdims=True)
+    return weight / total, (top + np.log(total))[..., 0]
 
 
 def log_marginal(sketch: GridSketch, coordinates: Array) -> Derivatives:
@@ -232,7 +238,7 @@ def pooled_family(family: Family, level: str, around: Array | None = None) -> Fa
     """
     base = len(family.coordinates)
     assert base == len(MEAN), "families of counts have a location and a spread"
-    names = (f"tau_{level}", f"tau_{level}_spread", f"correlation_{level}")
+    names = law_of(level)
     bound, limits = np.inf, [(-_LOG_SD_BOUND, _LOG_SD_BOUND)] * len(LOG_SD)
     if around is not None:
         limits = [(around[place] - _DOWN, around[place] + _UP) for place in LOG_SD]
@@ -271,17 +277,8 @@ def _scale(sketch: GridSketch) -> Array:
 
 
 def _degeneracies(sketch: GridSketch) -> tuple[Degeneracy, ...]:
-    """No chain with data."""
-    return (
-        Degeneracy(
-            "no_data",
-            sketch.n_groups == 0,
-            limit=np.zeros((sketch.n_pools, 5)),
-            identified=False,
-            found="no group has data",
-            remedy="leave this root out",
-        ),
-    )
+    """No chain with data, or none with a count."""
+    return () if sketch.case is None else (sketch.case,)
 
 
 def _from_coordinates(

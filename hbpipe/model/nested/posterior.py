@@ -18,6 +18,7 @@ from hbpipe.model.fits import PoolFits
 from hbpipe.model.nested.labels import Labels
 from hbpipe.model.nested.levels import GroupMeans, NestedNodes
 from hbpipe.model.nesting import NestedFits, fit_nested, integrate_nested, own_values
+from hbpipe.model.numerics.chains import disagreement
 from hbpipe.model.pooling import complete_pooling
 from hbpipe.model.posterior import Posterior
 from hbpipe.model.remembered import remembered
@@ -121,7 +122,7 @@ class NestedPosterior(Posterior):
         self, exposure: Array | float, quantiles: float | tuple[float, ...] = (0.025, 0.5, 0.975)
     ) -> Description:
         """Predict each store's next observation; see :meth:`Posterior.predict`."""
-        amount = checked_exposure(exposure, len(self._codes))
+        amount = checked_exposure(exposure, len(self._codes), self._family)
         levels = checked_levels(quantiles)
         rows = [np.flatnonzero(self._codes == pool) for pool in np.unique(self._codes)]
         parts = [self._predict(some, amount[some], levels) for some in rows]
@@ -161,6 +162,18 @@ def nested_posterior(
             expected="nesting in the fit and in its posterior, or in neither",
             remedy="leave nesting out, or fit with it",
         )
-    groups = remembered(fits, uncertainty, integrate_nested)
+    groups = remembered(fits, uncertainty, _integrate)
     family = get_family(fits.family)
     return NestedPosterior(family, fits, groups, statistics, nesting, quantiles)
+
+
+def _integrate(fits: LabelledFits, *, uncertainty: str) -> NestedNodes:
+    """Integrate; FitError where the Markov chains disagree."""
+    found = integrate_nested(fits, uncertainty=uncertainty)
+    if not found.drawn.converged:
+        raise disagreement(
+            found.drawn.r_hat,
+            "give proper hyperpriors with lighter tails, or leave a level out",
+            stores=int(fits.n_groups[0]),
+        )
+    return found

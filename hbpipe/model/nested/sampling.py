@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from hbpipe.errors import FitError
 from hbpipe.model.family import Array
-from hbpipe.model.numerics.chains import R_HAT_LIMIT, draw_chains
-from hbpipe.model.numerics.importance import Limits, fitted, sample, tempered
+from hbpipe.model.integration import drawing
+from hbpipe.model.integration.drawing import Drawn
+from hbpipe.model.numerics.importance import Limits
 from hbpipe.model.numerics.modes import find_mode
-from hbpipe.model.numerics.pareto import LIMIT
-
-#: Chains where importance sampling fails, and draws that are kept.
-_CHAINS, _DRAWS = 4, 4096
 
 
 class Target(Protocol):
@@ -42,29 +37,10 @@ class Target(Protocol):
         """Log of marginal likelihood × hyperprior × Jacobian, (S, V) -> (S,)."""
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """Points of the hyperparameters, and how they were found.
-
-    Parameters
-    ----------
-    points, weight
-        (S, V), and (S,) adding to one.
-    sampler
-        ``sobol``, ``nuts``, or ``none`` where nothing was left to integrate.
-    ess, pareto_k
-        Effective number of points; k̂ of the weights of importance sampling.
-    """
-
-    points: Array
-    weight: Array
-    sampler: str
-    ess: float
-    pareto_k: float
-
-
 def draw(target: Target, limits: Limits) -> Drawn:
-    """Integrate by importance sampling, or by chains where its weights are not to be trusted.
+    """Integrate by :func:`hbpipe.model.integration.drawing.draw`.
+
+    Chains that disagree in the end raise nothing: see ``Drawn.converged``.
 
     Parameters
     ----------
@@ -72,30 +48,8 @@ def draw(target: Target, limits: Limits) -> Drawn:
         The posterior density; without free variables there is one point.
     limits
         What has to settle.
-
-    Raises
-    ------
-    FitError
-        If not even the chains agree.
     """
     if not target.names:
         return Drawn(np.zeros((1, 0)), np.ones(1), "none", 1.0, 0.0)
     density = target.log_density
-    found = sample(density, find_mode(density, target.start, target.spreads), limits)
-    k = found.pareto_k
-    if k <= LIMIT:
-        return Drawn(found.points, found.weight, "sobol", found.ess, k)
-    place = (np.arange(_CHAINS) + 0.5) / _CHAINS
-    begin = np.searchsorted(np.cumsum(tempered(found)), place)
-    chains = draw_chains(density, found.points[begin], fitted(found).root)
-    if not chains.agree:
-        raise FitError(
-            "the posterior of the hyperparameters could not be integrated: its Markov chains "
-            "disagree",
-            where={"r_hat": round(chains.r_hat, 3)},
-            expected=f"a split R-hat of at most {R_HAT_LIMIT}",
-            remedy="give proper hyperpriors with lighter tails, or leave a level out",
-        )
-    draws = chains.draws.reshape(-1, chains.draws.shape[2])
-    points = draws[:: max(1, -(-len(draws) // _DRAWS))]
-    return Drawn(points, np.full(len(points), 1.0 / len(points)), "nuts", chains.ess, k)
+    return drawing.draw(density, find_mode(density, target.start, target.spreads), limits)

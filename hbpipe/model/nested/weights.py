@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Family
 from hbpipe.model.geometry import LOCATION, geometry_of
+from hbpipe.model.integration.drawing import Drawn
 from hbpipe.model.nested.pooled_nodes import PooledTarget
 from hbpipe.model.nested.pools import LOG_SD, coefficients_for, features, weigh
-from hbpipe.model.nested.sampling import Drawn
 from hbpipe.model.nested.target import NestedTarget
 from hbpipe.model.nesting import NestedFits
 
@@ -41,9 +42,9 @@ def group_weights(fits: NestedFits, drawn: Drawn) -> list[Array]:
     family = get_family(fits.family)
     if geometry_of(family).location_is_analytic:
         return _of_means(family, fits, drawn)
-    found = np.zeros(len(fits.parents[-1]))
-    if fits.identified[0]:
-        found[np.asarray(fits.groups.n_groups) > 0] = _of_counts(fits, drawn)
+    found, seen = np.zeros(len(fits.parents[-1])), np.asarray(fits.groups.n_groups) > 0
+    if fits.identified[0] and seen.any():
+        found[seen] = _of_counts(fits, drawn)
     return [found]
 
 
@@ -91,7 +92,8 @@ def _of_counts(fits: NestedFits, drawn: Drawn) -> Array:
     coordinates = _thinned(drawn, target.coordinates(drawn.points), log_sd)
     parts, total = features(grids), np.zeros(len(grids.line))
     between = np.exp(2.0 * coordinates[:, log_sd])
-    for variance, at in zip(between, coefficients_for(grids, coordinates), strict=True):
+    laws = chain.from_iterable(coefficients_for(grids, coordinates))
+    for variance, at in zip(between, laws, strict=True):
         weight = weigh(grids.flat, parts, at)[0].reshape(grids.line.shape)
         left = grids.variance(weight)[:, LOCATION]
         total += np.clip(1.0 - left / variance, 0.0, 1.0)

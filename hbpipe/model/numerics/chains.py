@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hbpipe.errors import FitError
 from hbpipe.model.family import Array
 from hbpipe.model.numerics.modes import LogDensity, root_of
 from hbpipe.model.numerics.nuts import Asking, T, walk
@@ -40,6 +41,16 @@ class Chains:
     def agree(self) -> bool:
         """Whether all chains tell the same."""
         return self.r_hat <= R_HAT_LIMIT
+
+
+def disagreement(r_hat: float, remedy: str, **where: int) -> FitError:
+    """Return the error of whoever needs what chains that disagree were to tell."""
+    return FitError(
+        "the posterior of the hyperparameters could not be integrated: its Markov chains disagree",
+        where={"r_hat": round(r_hat, 3), **where},
+        expected=f"a split R-hat of at most {R_HAT_LIMIT}",
+        remedy=remedy,
+    )
 
 
 def draw_chains(density: LogDensity, starts: Array, root: Array) -> Chains:

@@ -28,6 +28,9 @@ TOLERANCE = 1e-6
 #: Distance at which it stops. Between the two it goes on while steps still help: the last
 #: digits cost one step where the gradient has them, and nothing where rounding has eaten them.
 _PRECISE = 1e-9
+#: Distance that is enough where rounding leaves no better point along the whole step, or a long
+#: way of tiny ones: counts of 1e12 have a likelihood that is a difference of sums that large.
+_ROUNDED = 1e-3
 MAX_ROUNDS = 200
 _SUFFICIENT = 1e-4
 _SMALLEST_FRACTION = 2.0**-40
@@ -54,7 +57,8 @@ class Optimum:
     rounds
         (G,) evaluations of the objective after the first.
     converged
-        (G,) the norm is below :data:`TOLERANCE` and the Hessian there is negative definite.
+        (G,) the norm is below :data:`TOLERANCE`, or as small as rounding allows and below a
+        thousandth, and the Hessian there is negative definite.
     """
 
     coordinates: Array
@@ -193,7 +197,7 @@ class _Walk:
         curvature = Curvature.of(self.hessian[pools], self.gradient[pools], self.scale[pools], used)
         left = np.where(used, gradient, 0.0)
         remaining = np.sum(left * curvature.solve(left), axis=1)
-        near = self.definite[pools] & (self.promised[pools] < 1e-2)
+        near = self.definite[pools] & (self.promised[pools] < 1e-1)
         nearer = near & (remaining < 0.25 * self.promised[pools])
         finite = np.isfinite(value) & np.isfinite(gradient).all(axis=1)
         return np.asarray(finite & (better | nearer))
@@ -245,7 +249,6 @@ def maximise(
         walk.aim(taken)
         walk.fraction[moving[~good]] *= 0.5
         moving = moving[~walk.done(moving)]
-    converged = (walk.norm <= TOLERANCE) & walk.definite
     return Optimum(
         walk.x,
         walk.value,
@@ -254,7 +257,8 @@ def maximise(
         walk.active,
         walk.norm,
         rounds,
-        converged,
+        # Beyond TOLERANCE a walk ends only where it cannot go on.
+        converged=(walk.norm <= _ROUNDED) & walk.definite,
     )
 
 

@@ -45,14 +45,9 @@ def named(coordinates: Array, size: int) -> dict[str, Array]:
     """
     mu, loading, log_sigma = split(coordinates, size)
     sigma = np.exp(log_sigma)
-    length = np.sqrt(np.sum(np.square(loading), axis=-1))
-    none = length == 0
+    length, correlation = separated(loading)
     # A coefficient that does not vary does so whatever σ is, known or not.
-    tau = np.where(none, 0.0, length * sigma[..., None])
-    direction = loading / np.where(none, 1.0, length)[..., None]
-    correlation = direction @ np.swapaxes(direction, -1, -2)
-    own = np.arange(size)
-    correlation[..., own, own] = 1.0
+    tau = np.where(length == 0, 0.0, length * sigma[..., None])
     covariance = tau[..., :, None] * correlation * tau[..., None, :]
     return {
         "mu": mu.copy(),
@@ -61,6 +56,16 @@ def named(coordinates: Array, size: int) -> dict[str, Array]:
         "tau": tau,
         "correlation": correlation,
     }
+
+
+def separated(loading: Array) -> tuple[Array, Array]:
+    """Sds (..., P) of Λ Λ', in units of σ, and correlations (..., P, P)."""
+    length = np.sqrt(np.sum(np.square(loading), axis=-1))
+    direction = loading / np.where(length == 0, 1.0, length)[..., None]
+    correlation = direction @ np.swapaxes(direction, -1, -2)
+    own = np.arange(loading.shape[-1])
+    correlation[..., own, own] = 1.0
+    return length, correlation
 
 
 def coordinates_of(hyperparameters: Hyperparameters, size: int) -> Array:

@@ -4,6 +4,11 @@ Barnard, McCulloch and Meng (2000, *Statistica Sinica* 10): each τ_k has a dens
 correlation matrix R has LKJ(η), σ has a density, and μ is flat. The default of τ_k is that of the
 other families, wide uniform shrinkage: c/(c + τ_k²/σ²) is uniform on (0, 1), with c ten times the
 sampling variance of coefficient k, in units of σ², from the median store.
+
+A τ or R that is stated is that of the user's own coefficients. The default is about those at the
+mean predictors (``frame.py``), because LKJ is not indifferent to the origin of a predictor: with
+the year in place of year − 2020 intercept and slope are correlated by −1 in any pool, R is next
+to singular, and LKJ(2) takes that for a reason to believe that slopes do not vary.
 """
 
 from __future__ import annotations
@@ -26,8 +31,9 @@ from hbpipe.model.names import suggestion
 from hbpipe.model.numerics import jets
 from hbpipe.model.numerics.grouped import Rows
 from hbpipe.model.numerics.jets import Jet
-from hbpipe.model.numerics.small import rows_first, rows_last
+from hbpipe.model.numerics.small import product, rows_first, rows_last
 from hbpipe.model.regression import lkj
+from hbpipe.model.regression.frame import frame_of
 from hbpipe.model.regression.relative import triangle
 
 #: η of the default law of R.
@@ -42,12 +48,14 @@ class Separation:
     """A compiled hyperprior of ``G`` pools.
 
     ``tau`` has the factors of each coefficient's sd, ``sigma`` those of σ, none where it is known;
-    arguments may be (G,). A factor may also be of ``odds``, τ_k²/σ².
+    arguments may be (G,). A factor may also be of ``odds``, τ_k²/σ². ``frame`` is C (G, P, P)
+    where τ and R are those of C b, None where they are those of b.
     """
 
     tau: tuple[tuple[Term, ...], ...]
     sigma: tuple[Term, ...]
     eta: float
+    frame: Array | None = None
 
     def __call__(self, coordinates: Array) -> Derivatives:
         """Log density of (τ, R, σ), without any Jacobian, in the optimiser's coordinates (G, D)."""
@@ -60,28 +68,55 @@ class Separation:
         noise = point[-1]
         total = noise * 0.0
         for k, terms in enumerate(self.tau):
-            row = [elements[k, j] * elements[k, j] for j in range(k + 1)]
+            row = [element * element for element in self._row(elements, k)]
             square = _inside(sum(row[1:], row[0]))
             total = total + _density(terms, _named(jets.log(square), noise))
             if self.eta != 1.0:
-                ratio = jets.log(_inside(row[k])) - jets.log(square)
+                # |C| = 1: the determinant of C Λ is that of Λ.
+                ratio = jets.log(_inside(elements[k, k] * elements[k, k])) - jets.log(square)
                 total = total + (self.eta - 1.0) * ratio
         total = total + _density(self.sigma, {"sigma": jets.exp(noise)})
         return total.value, total.gradient, total.hessian
 
+    def _row(self, elements: Mapping[tuple[int, int], Jet], k: int) -> list[Jet]:
+        """Row k of Λ, or of C Λ."""
+        if self.frame is None:
+            return [elements[k, j] for j in range(k + 1)]
+        share = self.frame[:, k]
+        return [
+            sum(
+                (elements[i, j] * share[:, i] for i in range(j + 1, len(self.tau))),
+                elements[j, j] * share[:, j],
+            )
+            for j in range(len(self.tau))
+        ]
+
     def log_density(
-        self, coefficients: Sequence[int], log_tau: Array, partial: Array, log_sigma: Array
+        self,
+        coefficients: Sequence[int],
+        log_tau: Array,
+        partial: Array,
+        log_sigma: Array,
+        stated: Array | None = None,
     ) -> Array:
         """Log density of log τ (m, S), atanh of partial correlations, and log σ (S,), (S,).
 
         Of the ``coefficients`` that vary, m; the others have no sd. Jacobians are included.
+
+        ``stated`` (m, S) has log τ of the coefficients that the hyperprior is about where the
+        variables are those of others, C b. A covariance has ∂Σ/∂(τ, R) = 2^m Π τ_k^m, and C Σ C'
+        the determinant |R| Π τ_k² of Σ.
         """
+        own = log_tau if stated is None else stated
         noise = _constant(log_sigma)
         total = _density(self.sigma, {"sigma": jets.exp(noise)})
-        for k, value in zip(coefficients, log_tau, strict=True):
-            named = _named(_constant(2.0 * (value - log_sigma)), noise)
+        for k, value, log_own in zip(coefficients, log_tau, own, strict=True):
+            named = _named(_constant(2.0 * (log_own - log_sigma)), noise)
             total = total + _density(self.tau[k], named) + value
+        power = len(coefficients) + 2.0 * (self.eta - 1.0)
         jacobian = log_sigma if self.sigma else 0.0
+        if stated is not None:
+            jacobian = jacobian + power * np.sum(log_tau - own, axis=0)
         correlations = lkj.log_density(partial, len(coefficients), self.eta)
         return np.asarray(total.value + jacobian + correlations)
 
@@ -91,6 +126,7 @@ class Separation:
             tuple(_select(terms, pools) for terms in self.tau),
             _select(self.sigma, pools),
             self.eta,
+            None if self.frame is None else self.frame[pools],
         )
 
 
@@ -129,7 +165,7 @@ def _density(terms: tuple[Term, ...], named: dict[str, Jet]) -> Jet:
 
 
 def compile_separation(
-    spec: Any, sketch: RegressionSketch, held: frozenset[str] = frozenset()
+    spec: Any, sketch: RegressionSketch, held: Array | None = None
 ) -> Separation:
     """Turn a specification into log densities for the pools of a sketch.
 
@@ -141,9 +177,9 @@ def compile_separation(
         each, None for the default), ``correlation`` (``"lkj(eta)"``), ``sigma`` and ``mu``
         (``"uniform"``, which it is anyway).
     sketch
-        It gives the sampling variance of the median store.
+        It gives the sampling variance of the median store, and the means of predictors.
     held
-        Hyperparameters that are known: ``sigma`` among them has no factor.
+        (D,) coordinates that are known, NaN where free: a known σ has no factor.
 
     Raises
     ------
@@ -154,19 +190,22 @@ def compile_separation(
     if isinstance(spec, Separation):
         return spec
     given, width = _read(spec)
-    scales = width * sampling_variances(sketch)
+    frame = None if {"tau", "correlation"} & set(given) else frame_of(sketch, held)
+    scales = width * sampling_variances(sketch, frame)
     tau = tuple(
         _default(scales[:, k]) if text is None else (_term("tau", text),)
         for k, text in enumerate(_one_each(given.get("tau"), sketch.size))
     )
-    sigma = () if "sigma" in held else (_term("sigma", given.get("sigma", "reciprocal")),)
+    known = held is not None and not np.isnan(held[-1])
+    sigma = () if known else (_term("sigma", given.get("sigma", "reciprocal")),)
     if given.get("mu", "uniform") != "uniform":
         raise FitError(
             f"the hyperprior of mu is {given['mu']!r}",
             expected="uniform: mu is integrated analytically over a flat prior",
             remedy="leave it out, or hold mu with `fixed`",
         )
-    return Separation(tau, sigma, _eta(given.get("correlation", f"lkj({DEFAULT_ETA})")))
+    eta = _eta(given.get("correlation", f"lkj({DEFAULT_ETA})"))
+    return Separation(tau, sigma, eta, frame)
 
 
 def _read(spec: Any) -> tuple[Mapping[str, Any], float]:
@@ -236,15 +275,17 @@ def _default(scale: Array) -> tuple[Term, ...]:
     return (Term("odds", "uniform_shrinkage", (scale,)), *jacobian)
 
 
-def sampling_variances(sketch: RegressionSketch) -> Array:
+def sampling_variances(sketch: RegressionSketch, frame: Array | None = None) -> Array:
     """Variances of the coefficients of the median store from its own rows, over σ², (G, P).
 
     The lower median of [(X'X)⁻¹]_kk over the stores whose predictors have full rank. Where there
-    are none, each store counts as an equal share of all rows of the pool.
+    are none, each store counts as an equal share of all rows of the pool. With a ``frame`` C
+    (G, P, P) the coefficients are C b.
     """
-    parts = sketch.rows.each(_own_variances)
+    turn = np.tile(np.eye(sketch.size), (sketch.n_pools, 1, 1)) if frame is None else frame
+    parts = sketch.rows.each(_own_variances, turn)
     pool, count, variance = (np.concatenate(column) for column in zip(*parts, strict=True))
-    inverse = inverse_of(factors_of(sketch.together).regular)
+    inverse = product(rows_last(turn), inverse_of(factors_of(sketch.together).regular))
     share = rows_first(np.sum(np.square(inverse), axis=1) * np.maximum(sketch.n_groups, 1))
     known = np.bincount(pool, minlength=sketch.n_pools) > 0
     medians = [
@@ -254,10 +295,10 @@ def sampling_variances(sketch: RegressionSketch) -> Array:
     return np.where(known[:, None], np.stack(medians, axis=1), share)
 
 
-def _own_variances(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
-    """Pool, number of stores and [(X'X)⁻¹]_kk (R, P) of rows of full rank."""
+def _own_variances(rows: Rows, turn: Array) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
+    """Pool, number of stores and [C (X'X)⁻¹ C']_kk (R, P) of rows of full rank."""
     factor = rows_last(rows["factor"])
     full = np.flatnonzero(np.all([row[k] > 0 for k, row in enumerate(factor)], axis=0))
-    inverse = inverse_of(factor[:, :, full])
+    inverse = product(rows_last(turn)[:, :, rows.pool[full]], inverse_of(factor[:, :, full]))
     variance = rows_first(np.sum(np.square(inverse), axis=1))
     return rows.pool[full], rows["n"][full], variance

@@ -1,7 +1,9 @@
 """The posterior of the hyperparameters of one pool of regressions, at many points at once.
 
 Working variables: log τ_k of the coefficients that vary, atanh of their canonical partial
-correlations, log σ. μ is integrated analytically (``marginal/integrated.py``).
+correlations, log σ. μ is integrated analytically (``marginal/integrated.py``). The coefficients
+are those at the mean predictors (``frame.py``), where τ and correlations have no more to do with
+each other than the data make them; the density of the user's own is mapped there.
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ from hbpipe.model.family import Array
 from hbpipe.model.marginal.designs import RegressionSketch
 from hbpipe.model.marginal.factors import factors_of
 from hbpipe.model.marginal.integrated import Location
-from hbpipe.model.numerics.small import rows_first
+from hbpipe.model.numerics.small import product, rows_first
 from hbpipe.model.regression import lkj
+from hbpipe.model.regression.frame import frame_of, inverse_of_frame, varying
 from hbpipe.model.regression.proper import check_proper
-from hbpipe.model.regression.relative import named, split
+from hbpipe.model.regression.relative import separated, split
 from hbpipe.model.regression.separation import Separation, compile_separation, sampling_variances
 
 #: τ_k of an estimate without spread, in sds of the median store: weights are then 1e-8.
@@ -41,12 +44,15 @@ class RegressionTarget:
         (D,) coordinates that are known, NaN where free.
     estimate
         (D,) a point estimate, at the values of ``held`` where those are known.
+    frame
+        C (P, P): the variables are of C b.
     """
 
     sketch: RegressionSketch
     prior: Separation
     held: Array
     estimate: Array
+    frame: Array
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -71,20 +77,22 @@ class RegressionTarget:
     @cached_property
     def start(self) -> Array:
         """The point estimate; τ next to nothing, and correlations next to ±1, on a bound."""
-        at = named(self.estimate, self._size)
-        least = at["sigma"] * np.sqrt(sampling_variances(self.sketch)[0]) * _NEXT_TO_NONE
-        log_tau = np.log(np.maximum(at["tau"], least))[list(self._with_free_tau)]
-        chosen = np.ix_(self._varying, self._varying)
-        partial = lkj.partial_of(at["correlation"][chosen])
+        _, loading, log_sigma = split(self.estimate, self._size)
+        relative, correlation = separated(self.frame @ loading)
+        least = np.sqrt(sampling_variances(self.sketch, self.frame[None])[0]) * _NEXT_TO_NONE
+        log_tau = (log_sigma + np.log(np.maximum(relative, least)))[list(self._with_free_tau)]
+        partial = lkj.partial_of(correlation[np.ix_(self._varying, self._varying)])
         sigma = [self.estimate[-1]] if np.isnan(self.held[-1]) else []
         return np.concatenate([log_tau, [] if self._is_known else partial, sigma])
 
     def log_density(self, points: Array) -> Array:
         """Log of marginal likelihood × hyperprior × Jacobian, (S, V) -> (S,)."""
         log_tau, partial, log_sigma = self._split(points)
-        location = self._location(self._loading(log_tau, partial, log_sigma))
-        varying = () if self._is_known else self._varying
-        prior = self.prior.log_density(varying, log_tau, partial, log_sigma)
+        loading = self._loading(log_tau, partial, log_sigma)
+        location = self._location(loading)
+        among = () if self._is_known else self._varying
+        stated = self._stated(loading, log_sigma)
+        prior = self.prior.log_density(among, log_tau, partial, log_sigma, stated)
         near = np.all(np.abs(points) < _FARTHEST, axis=1)
         return np.where(near, location.log_likelihood(self.sketch, log_sigma) + prior, -np.inf)
 
@@ -126,8 +134,7 @@ class RegressionTarget:
     @cached_property
     def _varying(self) -> tuple[int, ...]:
         """Coefficients that are not held at no spread."""
-        rows = self._held_loading
-        return tuple(k for k in range(self._size) if np.any(rows[k, : k + 1] != 0))
+        return varying(self._held_loading)
 
     @cached_property
     def _with_free_tau(self) -> tuple[int, ...]:
@@ -159,7 +166,19 @@ class RegressionTarget:
         chosen = np.ix_(self._varying, self._varying)
         relative = np.exp(log_tau - log_sigma)
         loading[chosen] = relative[:, None] * lkj.factor_of(partial, len(self._varying))
-        return loading
+        return product(inverse_of_frame(self.frame)[:, :, None], loading)
+
+    def _stated(self, loading: Array, log_sigma: Array) -> Array | None:
+        """Log τ (m, S) of the coefficients that the hyperprior is about; None where those vary."""
+        if self.prior.frame is not None or self._is_known or not self._is_turned:
+            return None
+        squares = np.sum(np.square(loading[list(self._varying)]), axis=1)
+        return np.asarray(0.5 * np.log(squares) + log_sigma)
+
+    @cached_property
+    def _is_turned(self) -> bool:
+        """Whether the variables are of other coefficients than the user's."""
+        return bool(np.any(self.frame != np.eye(self._size)))
 
 
 def regression_target(
@@ -172,8 +191,7 @@ def regression_target(
     FitError
         For a hyperprior that does not fit the family, or leaves the posterior improper.
     """
-    known = frozenset(() if np.isnan(held[-1]) else ("sigma",))
-    prior = compile_separation(hyperprior, sketch, known)
+    prior = compile_separation(hyperprior, sketch, held)
     if hyperprior is not None:
         check_proper(sketch, prior, held, hyperprior)
-    return RegressionTarget(sketch, prior, held, estimate)
+    return RegressionTarget(sketch, prior, held, estimate, frame_of(sketch, held)[0])

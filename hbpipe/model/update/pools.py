@@ -9,18 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.model.arguments import checked_exposure, checked_levels, one_per_store
-from hbpipe.model.covariates.nodes import CoefficientNodes, store_blocks
-from hbpipe.model.distributions.laws import NORMAL
 from hbpipe.model.family import Array, Codes, Family, Hyperparameters, Prior, Statistics
 from hbpipe.model.geometry import Geometry, geometry_of
 from hbpipe.model.integration.nodes import Nodes
 from hbpipe.model.integration.sampled_nodes import AnyNodes, SampledNodes
+from hbpipe.model.update.predictive import predictive_moments
 from hbpipe.model.update.sampled_update import PLAIN, cdf_sampled, term_axis, update_sampled
 from hbpipe.model.update.shrink import (
     NodeRows,
@@ -93,16 +91,15 @@ def update_pools(
     PosteriorColumns
     """
     pools, levels = np.asarray(pools), checked_levels(quantiles)
+    amount = None if exposure is None else checked_exposure(exposure, len(pools), family)
     if isinstance(nodes, SampledNodes):
-        width = family.exposure_width
-        amount = None if exposure is None else checked_exposure(exposure, len(pools), width)
         columns = update_sampled(family, nodes, hyperparameters, statistics, pools, levels, amount)
         return PosteriorColumns(**columns, method=nodes.method[pools])
     geometry = geometry_of(family)
     size, raw = geometry.sizes(statistics)
     out = _empty(len(pools), len(levels))
     noise = np.empty(len(pools))
-    for rows, part, full in _blocks(nodes, pools, statistics):
+    for rows, part, full in _blocks(nodes, pools):
         moments = store_moments(geometry, part, size[rows], raw[rows])
         _write(out, rows, moments)
         noise[rows] = np.sum(part.weight * part.noise, axis=1)
@@ -113,15 +110,10 @@ def update_pools(
                 geometry, full, some, size[rows[spread_out]], raw[rows[spread_out]], levels
             )
     _plug_in(family, nodes, hyperparameters, statistics, pools, levels, out)
-    predictive: tuple[Array | None, Array | None] = (None, None)
-    if exposure is not None:
-        predictive = _predict(geometry, out["mean"], out["sd"] ** 2, noise, exposure)
-    return PosteriorColumns(
-        **out,
-        method=nodes.method[pools],
-        predictive_mean=predictive[0],
-        predictive_sd=predictive[1],
-    )
+    if amount is not None:
+        mean, variance = predictive_moments(geometry, out["mean"], out["sd"] ** 2, noise, amount)
+        out |= {"predictive_mean": mean, "predictive_sd": np.sqrt(variance)}
+    return PosteriorColumns(**out, method=nodes.method[pools])
 
 
 def _empty(stores: int, levels: int) -> dict[str, Array]:
@@ -158,18 +150,13 @@ def _limits(
 
 
 def _blocks(
-    nodes: Nodes | CoefficientNodes, pools: Codes, statistics: Statistics
+    nodes: Nodes, pools: Codes
 ) -> Iterator[tuple[NDArray[np.int64], NodeRows, NodeRows | None]]:
     """Yield rows that share their nodes' shape: row numbers, collapsed nodes, all nodes.
 
     Pools with a single node are gathered; an integrated pool is taken by itself, so that its
     nodes broadcast over its stores and no other pool's padding touches its sums.
     """
-    if isinstance(nodes, CoefficientNodes):
-        x = np.asarray(statistics["covariates"], np.float64)
-        for rows, part in store_blocks(nodes, pools, x):
-            yield rows, part, None
-        return
     collapsed = nodes.collapse()
     single = np.flatnonzero(nodes.method[pools] != "integrated")
     for rows in _split(single, 1):
@@ -217,7 +204,7 @@ def _plain_posterior(
 
 def _plug_in(
     family: Family,
-    nodes: Nodes | CoefficientNodes,
+    nodes: Nodes,
     hyperparameters: Hyperparameters,
     statistics: Statistics,
     pools: Codes,
@@ -235,19 +222,6 @@ def _plug_in(
             out["mean"][rows[plain]] = described.mean
             out["sd"][rows[plain]] = described.sd
             out["quantiles"][rows[plain]] = described.quantiles
-
-
-def _predict(
-    geometry: Geometry, mean: Array, variance: Array, noise: Array, exposure: Any
-) -> tuple[Array, Array]:
-    """Moments of the next observation: E and Var of N successes, a count, or a mean of N."""
-    amount = checked_exposure(exposure, len(mean))
-    v0, v1, v2 = geometry.variance
-    if geometry.law is NORMAL:
-        own = noise / amount if geometry.has_noise else amount
-        return mean, np.sqrt(variance + own)
-    within = v0 * noise + v1 * mean + v2 * (mean**2 + variance)
-    return amount * mean, np.sqrt(amount * within + amount**2 * variance)
 
 
 def cdf_pools(
@@ -270,7 +244,7 @@ def cdf_pools(
     size, raw = geometry.sizes(statistics)
     at = one_per_store(points, len(pools), "points")
     out = np.empty(len(pools))
-    for rows, part, full in _blocks(nodes, pools, statistics):
+    for rows, part, full in _blocks(nodes, pools):
         plain = is_plain(nodes, pools[rows])
         if plain.any():
             posterior = _plain_posterior(family, hyperparameters, statistics, pools, rows[plain])

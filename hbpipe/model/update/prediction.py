@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from hbpipe.model.covariates.nodes import CoefficientNodes, covariate_mixtures
 from hbpipe.model.family import Array, Description, Family, Hyperparameters, Statistics
 from hbpipe.model.geometry import geometry_of
 from hbpipe.model.integration.sampled_nodes import AnyNodes, SampledNodes
@@ -32,10 +31,7 @@ def predict_pool(
     if isinstance(nodes, SampledNodes):
         return predict_sampled(family, nodes, statistics, amount, levels)
     size, raw = geometry_of(family).sizes(statistics)
-    if isinstance(nodes, CoefficientNodes):
-        mixture, noise = covariate_mixtures(nodes, statistics["covariates"], size, raw)
-    else:
-        mixture, noise = pool_posterior(nodes, size, raw)
+    mixture, noise = pool_posterior(nodes, size, raw)
     parts = dict(zip(law, mixture.parameters, strict=True))
     known = {"sigma": np.sqrt(noise)}
     return mix_predictive(family, parts, mixture.weight, amount, known, levels)

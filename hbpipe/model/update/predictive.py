@@ -9,7 +9,7 @@ import numpy as np
 from hbpipe.model.distributions.discrete import describe_beta_binomial_mixture
 from hbpipe.model.distributions.laws import BETA, NORMAL
 from hbpipe.model.family import Array, Description, Family, Prior
-from hbpipe.model.geometry import geometry_of
+from hbpipe.model.geometry import Geometry, geometry_of
 
 _BISECTIONS = 200
 
@@ -67,6 +67,22 @@ def mix_predictive(
         axis=1,
     )
     return Description(mean, np.sqrt(np.sum(weight * spread, axis=1)), quantiles, cdf)
+
+
+def predictive_moments(
+    geometry: Geometry, mean: Array, variance: Array, noise: Array, exposure: Array
+) -> tuple[Array, Array]:
+    """Mean and variance of the next observation: N successes, a count, or a mean of N values.
+
+    ``mean`` and ``variance`` are those of θ, ``noise`` the variance of a value (the exposure itself
+    where it is the known variance of the next estimate); any shapes that broadcast.
+    """
+    v0, v1, v2 = geometry.variance
+    if geometry.law is NORMAL:
+        own = noise / exposure if geometry.has_noise else exposure
+        return mean, variance + own
+    within = v0 * noise + v1 * mean + v2 * (mean**2 + variance)
+    return exposure * mean, exposure * within + exposure**2 * variance
 
 
 def _bisect(cdf: Any, level: float, low: Array, high: Array, *, whole: bool) -> Array:

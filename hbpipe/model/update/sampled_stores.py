@@ -17,7 +17,7 @@ from hbpipe.model.distributions.laws import BETA
 from hbpipe.model.distributions.mixture import Mixture
 from hbpipe.model.family import Array, Description, Statistics
 from hbpipe.model.integration.sampled_nodes import STEP, PoolNodes
-from hbpipe.model.integration.sampling import Conditional, NodeValues, Predictive, Sampling
+from hbpipe.model.integration.sampling import Conditional, NodeValues, Predictive, StoreUpdate
 
 #: A variance on (0, 1) is below mean (1 − mean); first order can overshoot that.
 _LARGEST_SHARE = 0.98
@@ -42,7 +42,7 @@ class StorePosterior:
     values: NodeValues
 
     @staticmethod
-    def of(sampling: Sampling, nodes: PoolNodes, statistics: Statistics) -> StorePosterior:
+    def of(sampling: StoreUpdate, nodes: PoolNodes, statistics: Statistics) -> StorePosterior:
         """Update stores with the nodes of their pool."""
         conditional = sampling.conditional(statistics, nodes.values)
         if nodes.method != "first_order":
@@ -91,18 +91,18 @@ class StorePosterior:
         found = Mixture(self.conditional.law, weight, parameters).cdf(points.reshape(-1))
         return found.reshape(self._shape)
 
-    def predictive_moments(self, sampling: Sampling, exposure: Array) -> tuple[Array, Array]:
+    def predictive_moments(self, sampling: StoreUpdate, exposure: Array) -> tuple[Array, Array]:
         """Mean and sd of the next observation of the given exposure (J,), each (J,)."""
         law = self._predictive(sampling, exposure)
         mean = np.sum(self.weight * law.mean, axis=1)
         spread = law.variance + np.square(law.mean - mean[:, None])
         return mean, np.sqrt(np.sum(self.weight * spread, axis=1))
 
-    def predict(self, sampling: Sampling, exposure: Array, levels: Array) -> Description:
+    def predict(self, sampling: StoreUpdate, exposure: Array, levels: Array) -> Description:
         """Describe the next observation of the given exposure (J,)."""
         return self._predictive(sampling, exposure).mixed(self.weight, levels)
 
-    def _predictive(self, sampling: Sampling, exposure: Array) -> Predictive:
+    def _predictive(self, sampling: StoreUpdate, exposure: Array) -> Predictive:
         return sampling.predict(self.conditional, self.values, exposure)
 
     @property

@@ -22,7 +22,7 @@ from hbpipe.model.family import (
     Statistics,
 )
 from hbpipe.model.integration.sampled_nodes import SampledNodes
-from hbpipe.model.integration.sampling import sampling_of
+from hbpipe.model.integration.sampling import store_update
 from hbpipe.model.update.sampled_stores import StorePosterior
 
 #: Methods that take the hyperparameters as known.
@@ -46,7 +46,7 @@ def update_sampled(
     ``exposure`` (J,) or None. Columns are (J,), and (J, T) for stores with T terms; quantiles have
     one more axis.
     """
-    sampling = sampling_of(family)
+    sampling = store_update(family)
     terms = n_terms(family, statistics)
     out: dict[str, Array] = {
         name: np.empty((len(pools), terms))
@@ -82,7 +82,7 @@ def term_axis(family: Family, statistics: Statistics) -> int | None:
 
 def n_terms(family: Family, statistics: Statistics) -> int:
     """Count the terms of a store, ``T``."""
-    return len(sampling_of(family).terms(statistics))
+    return len(store_update(family).terms(statistics))
 
 
 def cdf_sampled(
@@ -94,7 +94,7 @@ def cdf_sampled(
     points: Array,
 ) -> Array:
     """Posterior probability that each term is at most its point, (J,) or (J, T)."""
-    sampling = sampling_of(family)
+    sampling = store_update(family)
     terms = n_terms(family, statistics)
     at = points.reshape(len(pools), terms)
     out = np.empty(at.shape)
@@ -124,7 +124,7 @@ def covariance_sampled(
             known = _plain_posterior(family, hyperparameters, some, pools[rows])
             own = family.describe(known, np.empty(0)).covariance
         if own is None:
-            own = StorePosterior.of(sampling_of(family), nodes.pools[pool], some).covariance
+            own = StorePosterior.of(store_update(family), nodes.pools[pool], some).covariance
         out[rows] = own
     return out
 
@@ -133,7 +133,7 @@ def predict_sampled(
     family: Family, nodes: SampledNodes, statistics: Statistics, exposure: Array, levels: Array
 ) -> Description:
     """Describe the next observation of the stores of the only pool of ``nodes``."""
-    sampling = sampling_of(family)
+    sampling = store_update(family)
     posterior = StorePosterior.of(sampling, nodes.pools[0], statistics)
     return posterior.predict(sampling, exposure, levels)
 

@@ -26,9 +26,7 @@ _LARGEST_SHARE = 0.98
 class NodeRows:
     """Nodes of ``J`` rows, every array (J, K) or broadcastable to it.
 
-    Fields are those of :class:`hbpipe.model.integration.nodes.Nodes`. ``groups`` (M,) has the first
-    node of each of M groups whose laws become one with their moments; None where each stands for
-    itself.
+    Fields are those of :class:`hbpipe.model.integration.nodes.Nodes`.
     """
 
     weight: Array
@@ -38,16 +36,26 @@ class NodeRows:
     noise: Array
     spread_variance: Array
     covariance: Array
-    groups: NDArray[np.int64] | None = None
 
     def take(self, rows: NDArray[np.bool_]) -> NodeRows:
         """Return some of ``J`` rows; what all rows share serves any of them."""
         own = {
             name: values if len(values) == 1 else values[rows]
             for name, values in vars(self).items()
-            if name != "groups"
         }
         return replace(self, **own)
+
+
+@dataclass(frozen=True)
+class NodeMoments:
+    """Posterior moments of ``J`` stores at ``K`` nodes; (J, K) all.
+
+    ``weight`` is the share of the store's own data in the mean.
+    """
+
+    mean: Array
+    variance: Array
+    weight: Array
 
 
 @dataclass(frozen=True)
@@ -66,8 +74,8 @@ class StoreMoments:
     node_variance: Array
 
 
-def store_moments(geometry: Geometry, nodes: NodeRows, size: Array, raw: Array) -> StoreMoments:
-    """Posterior moments of stores of given size and raw estimate, (J,) each."""
+def node_moments(geometry: Geometry, nodes: NodeRows, size: Array, raw: Array) -> NodeMoments:
+    """Posterior moments at each node of stores of given size and raw estimate, (J,) each."""
     size, raw = size[:, None], raw[:, None]
     total = 1.0 + size * nodes.spread
     shrink = 1.0 / total
@@ -90,15 +98,22 @@ def store_moments(geometry: Geometry, nodes: NodeRows, size: Array, raw: Array) 
     if v2 < 0:
         largest = mean * (1.0 - mean)
         variance = np.clip(variance, 1e-15 * largest, _LARGEST_SHARE * largest)
-    centre = np.sum(nodes.weight * mean, axis=1)
-    spread = np.sum(nodes.weight * (variance + (mean - centre[:, None]) ** 2), axis=1)
+    return NodeMoments(mean, variance, own)
+
+
+def store_moments(geometry: Geometry, nodes: NodeRows, size: Array, raw: Array) -> StoreMoments:
+    """Posterior moments of stores of given size and raw estimate, (J,) each."""
+    at = node_moments(geometry, nodes, size, raw)
+    centre = np.sum(nodes.weight * at.mean, axis=1)
+    spread = np.sum(nodes.weight * (at.variance + (at.mean - centre[:, None]) ** 2), axis=1)
+    prior_mean = np.broadcast_to(nodes.location, at.weight.shape)
     return StoreMoments(
         mean=centre,
         variance=spread,
-        weight=np.sum(nodes.weight * own, axis=1),
-        prior_mean=np.sum(nodes.weight * np.broadcast_to(nodes.location, own.shape), axis=1),
-        node_mean=mean,
-        node_variance=variance,
+        weight=np.sum(nodes.weight * at.weight, axis=1),
+        prior_mean=np.sum(nodes.weight * prior_mean, axis=1),
+        node_mean=at.mean,
+        node_variance=at.variance,
     )
 
 
@@ -106,22 +121,7 @@ def store_mixture(geometry: Geometry, nodes: NodeRows, moments: StoreMoments) ->
     """Return the mixture of conjugate laws that these moments belong to."""
     mean, variance = moments.node_mean, moments.node_variance
     weight = np.broadcast_to(nodes.weight, mean.shape)
-    if nodes.groups is not None:
-        centre = group_mean(nodes.groups, weight, mean)
-        within = (mean - np.repeat(centre, _lengths(nodes.groups, mean), axis=1)) ** 2
-        mean, variance = centre, group_mean(nodes.groups, weight, variance + within)
-        weight = np.add.reduceat(weight, nodes.groups, axis=1)
     return Mixture(geometry.law, weight, geometry.law.from_moments(mean, variance))
-
-
-def group_mean(groups: NDArray[np.int64], weight: Array, values: Array) -> Array:
-    """Average values (J, K) over groups of nodes, (J, M); see :class:`NodeRows`."""
-    sums = np.add.reduceat(weight * values, groups, axis=1)
-    return np.asarray(sums / np.add.reduceat(weight, groups, axis=1))
-
-
-def _lengths(groups: NDArray[np.int64], values: Array) -> NDArray[np.int64]:
-    return np.diff(groups, append=values.shape[1])
 
 
 def gather_rows(collapsed: Nodes, pools: Codes) -> NodeRows:

@@ -95,9 +95,8 @@ def design_of(metric: Metric, listed: pa.Table | None, sizes: Rows) -> Design:
         design = Design(terms)
         if rows:
             x = design.matrix(values)
-            fixed = [
-                p for p, label in enumerate(design.labels) if label not in _curve_labels(terms)
-            ]
+            curved = {label for curve in design.curves for label in curve.labels}
+            fixed = [p for p, label in enumerate(design.labels) if label not in curved]
             known = x[is_known(x)][:, fixed]
             check_independent(known, [design.labels[p] for p in fixed])
     except FitError as error:
@@ -113,10 +112,6 @@ def _term(metric: Metric, k: int, values: Mapping[str, NDArray[Any]], sizes: Row
     if own.dtype == object:
         return Categories.of(covariate.column, own)
     return Number.of(covariate.column, own, covariate.transform)
-
-
-def _curve_labels(terms: tuple[Term, ...]) -> set[str]:
-    return {label for term in terms if isinstance(term, Curve) for label in term.labels}
 
 
 def cover(folded: Folded, metrics: tuple[Metric, ...], designs: Mapping[str, Design]) -> Folded:

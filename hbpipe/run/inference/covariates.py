@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -110,6 +110,16 @@ def check_covariates(
             parts = [part for part in every if part.metric == metric.name]
             checks += [_check_known(metric, parts, limits), _check_estimable(metric, parts)]
     return checks
+
+
+def check_curves(designs: Mapping[str, Design | None]) -> list[Check]:
+    """Warn of splines in log n that have fewer columns than asked for: sizes hardly differ."""
+    return [
+        at_most("release", "spline_columns", name, curve.missing, 0, curve.story, "warn")
+        for name, design in sorted(designs.items())
+        if design is not None
+        for curve in design.curves
+    ]
 
 
 def _check_known(metric: Metric, tallies: list[PosteriorTally], limits: Audits) -> Check:

@@ -17,7 +17,8 @@ from hbpipe.model.covariates.design import Design
 from hbpipe.model.estimation.delta import standard_deviations
 from hbpipe.model.family import Array, Family
 from hbpipe.model.geometry import geometry_of
-from hbpipe.model.integration.sampled_nodes import AnyNodes, SampledNodes
+from hbpipe.model.integration.drawing import Drawn
+from hbpipe.model.integration.sampled_nodes import AnyNodes, PoolNodes, SampledNodes
 from hbpipe.model.update.pools import update_pools
 from hbpipe.run import commits
 from hbpipe.run.inference.covariates import told
@@ -109,15 +110,17 @@ def _group_hyperparameters(night: Night, found: MetricFit) -> list[dict[str, Any
     """Give nested groups of counts the parameters of their own priors.
 
     Groups of normal families differ by their means alone, which are posteriors of their own.
+    Where the data of a root determine nothing, its groups' parameters are null.
     """
     if found.groups is None or geometry_of(found.metric.model).location_is_analytic:
         return []
+    known = found.groups.nodes[-1].method != "unidentified"
     return [
         {
             **_pool_columns(night, found, group),
             "family": found.metric.family,
             "parameter": name,
-            "value": float(values[g]),
+            "value": float(values[g]) if known[g] else None,
         }
         for g, group in enumerate(found.tree.finest)
         for name, values in found.groups.hyperparameters[-1].items()
@@ -137,7 +140,7 @@ def _positive(value: float) -> float | None:
 
 
 def _fit_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
-    fits = found.fits
+    fits, converged, words = found.fits, found.converged, found.status
     # Pools with nested levels may have had fewer starts than others; NaN stands for none.
     starts = [values[~np.isnan(values)] for values in fits.start_values.T]
     return [
@@ -156,10 +159,10 @@ def _fit_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
             "iterations": int(fits.iterations[g]),
             "gradient_norm": _finite(fits.gradient_norm[g]),
             **_eigenvalues(fits.curvature_of(g)),
-            "converged": bool(fits.converged[g]),
+            "converged": bool(converged[g]),
             "boundary": bool(fits.boundary[g]),
             "at_bound": ", ".join(fits.at_bound[g]),
-            "status": fits.status[g],
+            "status": words[g],
             "method": str(found.nodes.method[g]),
             **_sampling_columns(found, g),
             "drift": found.drift[g],
@@ -192,17 +195,15 @@ def _sampling_columns(found: MetricFit, g: int) -> dict[str, Any]:
         drawn = found.groups.drawn[g]
         if drawn.sampler == "none":
             return {}
-        numbers = {"ess": _finite(drawn.ess), "pareto_k": _finite(drawn.pareto_k)}
-        return {"sampler": drawn.sampler, **numbers}
+        return {"sampler": drawn.sampler, **_sampled(drawn)}
     if not isinstance(found.nodes, SampledNodes):
         return {}
     pool = found.nodes.pools[g]
-    return {
-        "sampler": pool.sampler or None,
-        "ess": _finite(pool.ess),
-        "pareto_k": _finite(pool.pareto_k),
-        "r_hat": _finite(pool.r_hat),
-    }
+    return {"sampler": pool.sampler or None, **_sampled(pool)}
+
+
+def _sampled(nodes: Drawn | PoolNodes) -> dict[str, float | None]:
+    return {name: _finite(getattr(nodes, name)) for name in ("ess", "pareto_k", "r_hat")}
 
 
 def _finite(value: float) -> float | None:

@@ -19,12 +19,13 @@ from hbpipe.model.covariates.sketch import CovariateSketch
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Codes, Family, Statistics
 from hbpipe.model.fit import PoolFits, fit_pools
-from hbpipe.model.integrate import integrate_pools
 from hbpipe.model.integration.sampled_nodes import AnyNodes, SampledNodes
 from hbpipe.model.overdispersion import Overdispersion
 from hbpipe.model.pooling import CompletePooling, complete_pooling, log_likelihood_no_pooling
+from hbpipe.run.engine import Engine
 from hbpipe.run.inference import parameters
 from hbpipe.run.inference.coding import COVARIATES, known_units
+from hbpipe.run.inference.integration import integrate_on
 from hbpipe.run.inference.tree import Pool, Tree, pool_codes, pool_label
 from hbpipe.run.inference.typical import Coded, NewStores
 
@@ -130,9 +131,23 @@ class MetricFit:
     @property
     def integrated(self) -> NDArray[np.bool_]:
         """(G,) False where the chains that integrate over the hyperparameters disagree."""
+        if self.groups is not None:
+            return np.array([drawn.converged for drawn in self.groups.drawn])
         if isinstance(self.nodes, SampledNodes):
             return self.nodes.converged
         return np.ones(len(self.pools), np.bool_)
+
+    @property
+    def converged(self) -> NDArray[np.bool_]:
+        """(G,) Whether an estimate and the integration around it are to be trusted."""
+        return np.asarray(self.fits.converged & self.integrated)
+
+    @property
+    def status(self) -> list[str]:
+        """How each pool ended, in one word: that of its fit, or that its chains disagree."""
+        only_chains = self.fits.converged & ~self.integrated
+        found = zip(only_chains, self.fits.status, strict=True)
+        return ["chains_disagree" if disagree else word for disagree, word in found]
 
 
 @dataclass(frozen=True)
@@ -184,6 +199,7 @@ def effective(
 
 
 def fit_metric(
+    engine: Engine,
     metric: Metric,
     sketch: Any,
     tree: Tree,
@@ -201,7 +217,7 @@ def fit_metric(
     design = None if coded is None else coded.design
     new_stores = NewStores(np.arange(len(tree.pools))) if coded is None else coded.new_stores
     span = _span(metric, sketch, inference)
-    fits, nodes, complete = _estimate(metric, design, sketch, span, inference)
+    fits, nodes, complete = _estimate(engine, metric, tree.pools, design, sketch, span, inference)
     terms = metric.term_names if design is None else design.labels
     drift = drifts(terms, tree.pools, fits, _without_effect(before, tree.pools, span, terms))
     return MetricFit(
@@ -253,7 +269,13 @@ def _span(metric: Metric, sketch: Any, inference: Inference) -> Span | None:
 
 
 def _estimate(
-    metric: Metric, design: Design | None, sketch: Any, span: Span | None, inference: Inference
+    engine: Engine,
+    metric: Metric,
+    pools: list[Pool],
+    design: Design | None,
+    sketch: Any,
+    span: Span | None,
+    inference: Inference,
 ) -> tuple[PoolFits, AnyNodes, CompletePooling]:
     options: dict[str, Any] = {
         "estimator": inference.estimator,
@@ -265,7 +287,8 @@ def _estimate(
         ranked = fit_by_rank(family, sketch, span, **options, uncertainty=uncertainty)
         return ranked.fits, ranked.nodes, ranked.complete
     fits = fit_pools(family, sketch, **options)
-    return fits, integrate_pools(fits, uncertainty=uncertainty), complete_pooling(fits)
+    nodes = integrate_on(engine, fits, [pool_label(pool) for pool in pools], uncertainty)
+    return fits, nodes, complete_pooling(fits)
 
 
 def family_of(metric: Metric, design: Design | None) -> Family:
@@ -285,12 +308,13 @@ def drifts(
     last = [before.get(pool_label(pool), {}) for pool in pools]
     wanted = {name: fits.hyperparameters[name] for name in family.hyperparameters}
     needed = parameters.labels(wanted, terms)
-    known = [needed <= row.keys() for row in last]
+    known = [
+        needed <= row.keys() and bool(sure) for row, sure in zip(last, fits.identified, strict=True)
+    ]
     if not any(known):
         return [None] * len(pools)
     rows = [row if complete else {} for row, complete in zip(last, known, strict=True)]
     old = {name: parameters.rebuild(name, values, terms, rows) for name, values in wanted.items()}
     coordinates = np.clip(family.to_coordinates(old), *family.bounds)
-    kept = family.log_marginal(fits.sketch, coordinates)[0]
-    now = family.log_marginal(fits.sketch, fits.coordinates)[0]
+    kept, now = fits.log_likelihood(coordinates), fits.log_likelihood(fits.coordinates)
     return [float(2 * (now[g] - kept[g])) if known[g] else None for g in range(len(pools))]

@@ -50,10 +50,14 @@ def fit_on_sketches(
     inference, before = night.settings.inference, last_hyperparameters(night, metric, design)
     whole = _sketch(night, metric, tree.pool_by, tree.pools, divisor, design)
     if not tree.depth:
-        return fit_metric(metric, whole, tree, inference, before, overdispersion, divisor, coded)
+        return fit_metric(
+            night.engine, metric, whole, tree, inference, before, overdispersion, divisor, coded
+        )
     of_groups = None if divisor is None else divisor[tree.roots(tree.depth)]
     finest = _sketch(night, metric, tree.levels, tree.finest, of_groups)
-    return fit_groups(metric, finest, whole, tree, inference, before, overdispersion, divisor)
+    return fit_groups(
+        night.engine, metric, finest, whole, tree, inference, before, overdispersion, divisor
+    )
 
 
 def _sketch(

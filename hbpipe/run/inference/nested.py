@@ -1,8 +1,8 @@
 """Fits with nested levels: each pool with the groups below it, by the levels between them.
 
-A pool is fitted from the sketches of its finest groups. What is known of a group at any depth is
-said by nodes of the units below it: units of a group that is new, of the next level; for the
-finest groups their own units.
+A pool is fitted by a worker, from the sketches of its finest groups. What is known of a group at
+any depth is said by nodes of the units below it: units of a group that is new, of the next level;
+for the finest groups their own units.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from numpy.typing import NDArray
 from hbpipe.config import Inference
 from hbpipe.data.quantities import Metric
 from hbpipe.errors import FitError
-from hbpipe.model.family import Array
+from hbpipe.model.family import Array, Codes
 from hbpipe.model.fit import fit_pools
+from hbpipe.model.integration.drawing import Drawn
 from hbpipe.model.integration.nodes import Nodes, combine_pools
 from hbpipe.model.nested.levels import NestedNodes
-from hbpipe.model.nested.sampling import Drawn
 from hbpipe.model.nested.weights import group_weights
 from hbpipe.model.nesting import NestedFits, fit_nested, integrate_nested, own_values
 from hbpipe.model.overdispersion import Overdispersion
 from hbpipe.model.pooling import CompletePooling, complete_pooling, log_likelihood_no_pooling
+from hbpipe.run.engine import Engine
 from hbpipe.run.inference.fits import MetricFit, UnitPriors, drifts
-from hbpipe.run.inference.tree import Tree, pool_label
+from hbpipe.run.inference.tree import Pool, Tree, pool_label
 from hbpipe.run.inference.typical import NewStores
 
 
@@ -70,7 +71,28 @@ class Groups:
         )
 
 
+@dataclass(frozen=True)
+class Root:
+    """What is known of one pool with the groups below it; without sketches, which have served.
+
+    Parameters
+    ----------
+    fits, nodes
+        Of the pool.
+    weight
+        For each nested level (G,) how much each group's own data decide about its mean.
+    drift
+        Of its hyperparameters since the last release.
+    """
+
+    fits: NestedFits
+    nodes: NestedNodes
+    weight: list[Array]
+    drift: float | None
+
+
 def fit_groups(
+    engine: Engine,
     metric: Metric,
     sketch: Any,
     whole: Any,
@@ -80,26 +102,36 @@ def fit_groups(
     overdispersion: Overdispersion | None = None,
     divisor: Array | None = None,
 ) -> MetricFit:
-    """Fit every pool of a metric with the groups below it, and integrate.
+    """Fit every pool of a metric with the groups below it, and integrate: a task for each pool.
 
     ``sketch`` is that of the finest groups, ``whole`` that of the pools, which no and complete
     pooling are about; the rest is as in :func:`hbpipe.run.inference.fits.fit_metric`.
     """
-    fits, nodes = [], []
-    for pool, key in enumerate(tree.pools):
-        try:
-            fits.append(_fit_pool(metric, sketch, tree, pool, inference))
-            nodes.append(integrate_nested(fits[-1], uncertainty=inference.uncertainty))
-        except FitError as error:
-            raise error.at(metric=metric.name, pool=pool_label(key)) from None
-    groups = _join_nodes(tree, fits, nodes)
+    labels = [pool_label(key) for key in tree.pools]
+    roots = engine.gather(
+        [
+            engine.submit(
+                fit_root,
+                metric,
+                key,
+                sketch.select(tree.members(pool)[-1]),
+                _parents(tree, pool),
+                tree.nest_by,
+                inference,
+                {label: before[label]} if label in before else {},
+                label=f"fit of {metric.name} in {label}",
+            )
+            for pool, (key, label) in enumerate(zip(tree.pools, labels, strict=True))
+        ]
+    )
+    groups = _join_nodes(tree, roots)
     alone = fit_pools(metric.model, whole, fixed=own_values(metric.model, metric.fixed))
     return MetricFit(
         metric,
         tree,
-        _join_fits(fits),
+        _join_fits([root.fits for root in roots]),
         groups.nodes[0],
-        _drifts(metric, tree, fits, before),
+        [root.drift for root in roots],
         complete_pooling(alone),
         NewStores(np.arange(len(tree.pools))),
         log_likelihood_no_pooling(alone),
@@ -109,27 +141,46 @@ def fit_groups(
     )
 
 
-def _fit_pool(
-    metric: Metric, sketch: Any, tree: Tree, pool: int, inference: Inference
-) -> NestedFits:
-    members = tree.members(pool)
-    parents = [
+def _parents(tree: Tree, pool: int) -> list[Codes]:
+    """Return the number of each group's parent in a pool, level by level."""
+    return [
         tree.parents[depth][here] - above[0]
-        for depth, (above, here) in enumerate(pairwise(members))
+        for depth, (above, here) in enumerate(pairwise(tree.members(pool)))
     ]
-    return fit_nested(
-        metric.model,
-        sketch.select(members[-1]),
-        parents,
-        tree.nest_by,
-        estimator=inference.estimator,
-        fixed=metric.fixed or None,
-        hyperprior=metric.hyperprior,
-    )
 
 
-def _join_nodes(tree: Tree, fits: Sequence[NestedFits], nodes: Sequence[NestedNodes]) -> Groups:
+def fit_root(
+    metric: Metric,
+    pool: Pool,
+    sketch: Any,
+    parents: Sequence[Codes],
+    levels: Sequence[str],
+    inference: Inference,
+    before: dict[str, dict[str, float]],
+) -> Root:
+    """Fit one pool from the sketch of its finest groups, and integrate."""
+    try:
+        fits = fit_nested(
+            metric.model,
+            sketch,
+            parents,
+            levels,
+            estimator=inference.estimator,
+            fixed=metric.fixed or None,
+            hyperprior=metric.hyperprior,
+        )
+        nodes = integrate_nested(fits, uncertainty=inference.uncertainty)
+    except FitError as error:
+        raise error.at(metric=metric.name, pool=pool_label(pool)) from None
+    (drift,) = drifts(metric.term_names, [pool], fits, before)
+    stores = np.array([int(np.sum(fits.groups.n_groups))])
+    kept = replace(fits, n_groups=stores, sketch=None, parents=(), groups=None, placing=None)
+    return Root(kept, nodes, group_weights(fits, nodes.drawn), drift)
+
+
+def _join_nodes(tree: Tree, roots: Sequence[Root]) -> Groups:
     """Put what is known of the groups of all pools together, depth by depth."""
+    nodes = [root.nodes for root in roots]
     members = [tree.members(pool) for pool in range(len(tree.pools))]
     joined, point = [], []
     for depth, keys in enumerate(tree.keys):
@@ -139,11 +190,11 @@ def _join_nodes(tree: Tree, fits: Sequence[NestedFits], nodes: Sequence[NestedNo
         joined.append(combine_pools(list(zip(numbers, parts, strict=True)), len(keys)))
         values = [found.hyperparameters for found in nodes]
         point.append({name: _stack(name, values, cuts) for name in values[0]})
-    weights = [group_weights(fit, found.drawn) for fit, found in zip(fits, nodes, strict=True)]
+    weights = zip(*(root.weight for root in roots), strict=True)
     return Groups(
         nodes=joined,
         hyperparameters=point,
-        weight=[np.concatenate(of_level) for of_level in zip(*weights, strict=True)],
+        weight=[np.concatenate(of_level) for of_level in weights],
         drawn=[found.drawn for found in nodes],
     )
 
@@ -174,24 +225,9 @@ def _join_fits(fits: Sequence[NestedFits]) -> NestedFits:
     joined |= {
         "hyperparameters": {n: np.concatenate([f.hyperparameters[n] for f in fits]) for n in names},
         "start_values": np.hstack([_padded(found.start_values, starts) for found in fits]),
-        "n_groups": np.array([int(np.sum(found.groups.n_groups)) for found in fits]),
     }
-    # The sketches have served.
-    return replace(first, **joined, sketch=None, parents=(), groups=None, placing=None)
+    return replace(first, **joined)
 
 
 def _padded(values: Array, rows: int) -> Array:
     return np.pad(values, ((0, rows - len(values)), (0, 0)), constant_values=np.nan)
-
-
-def _drifts(
-    metric: Metric,
-    tree: Tree,
-    fits: Sequence[NestedFits],
-    before: dict[str, dict[str, float]],
-) -> list[float | None]:
-    """Measure the drift of each pool; the grids of counts know their likelihood only near it."""
-    return [
-        None if found.placing is not None else drifts(metric.term_names, [pool], found, before)[0]
-        for pool, found in zip(tree.pools, fits, strict=True)
-    ]

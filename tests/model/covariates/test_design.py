@@ -58,6 +58,25 @@ def test_a_curve_takes_stores_without_data_for_the_smallest():
     assert np.allclose(columns[1:], natural_spline(log_n, np.array(coded.knots)))
 
 
+@pytest.mark.parametrize(
+    ("sizes", "counts", "columns", "story"),
+    [
+        ([4.0, 9.0, 20.0, 50.0], [25, 25, 25, 25], 3, "a curve, with 3 column(s), as asked for"),
+        ([4.0, 9.0, 20.0], [40, 30, 30], 2, "a curve, with 2 column(s) in place of 3: too many"),
+        ([4.0, 9.0, 20.0], [1, 990, 3], 1, "a straight line, with 1 column(s) in place of 3: too"),
+        ([9.0], [50], 0, "left out, with 0 column(s) in place of 3: all stores with data are of"),
+        ([0.0], [50], 0, "left out"),
+    ],
+)
+def test_a_curve_says_what_ties_have_left_of_it(sizes, counts, columns, story):
+    coded = Curve.of("n", np.array(sizes), np.array(counts), 3)
+    assert coded.labels == tuple(f"spline_log_n_{k}" for k in range(1, columns + 1))
+    assert coded.columns(np.array([0.0, 9.0, 1e6])).shape == (3, columns)
+    assert coded.missing == 3 - columns
+    assert f"the spline in log n is {story}" in coded.story
+    assert coded.told()["asked"] == 3
+
+
 def test_a_design_has_the_intercept_first_and_rows_known_or_not():
     design = Design((Categories.of("format", KINDS), Number.of("size", SIZES, "log")))
     x = design.matrix({"format": KINDS, "size": SIZES})

@@ -8,12 +8,11 @@ from covariate_cases import DATA, FAMILIES_WITH_COVARIATES
 from scipy import special, stats
 
 from hbpipe.errors import FitError, StatisticsError
-from hbpipe.model.covariates import nodes as nodes_module
 from hbpipe.model.families import get_family
 from hbpipe.model.fit import fit, fit_pools
 from hbpipe.model.integrate import integrate_pools
 from hbpipe.model.posterior import posterior
-from hbpipe.model.update import pools as pools_module
+from hbpipe.model.update import sampled_update
 from hbpipe.model.update.pools import update_pools
 
 every_family = pytest.mark.parametrize("name", FAMILIES_WITH_COVARIATES)
@@ -128,7 +127,9 @@ def test_integrated_counts_agree_with_a_dense_grid(name):
     limits = np.stack([found[f"q{level:g}"] for level in LEVELS], axis=1)
     mean, sd, levels = grid.describe(limits)
     assert found.nodes.pareto_k[0] < 0.7
-    assert 30.0 < found.nodes.ess[0] < found.nodes.inner[0]
+    assert found.nodes.sampler[0] == "sobol"
+    assert found.nodes.ess[0] > 500.0
+    assert found.nodes.moved[0] < 0.005
     np.testing.assert_allclose(found["sd"], sd, rtol=0.01)
     assert distance(found["mean"], mean, sd) < 0.005
     # 0.01 sd of a normal law is 0.0006 of probability at its 2.5 % limit. Next to 0, where a
@@ -193,9 +194,10 @@ def test_first_order_is_the_integral_where_the_spread_is_known(name):
     assert quick.method == "first_order"
     assert quick.nodes.curvature[0] >= 80.0
     slow = posterior(found, data, uncertainty="integrated", covariates=x)
+    # 0.08 sd, and the 0.005 to which an integral settles.
     for column in ("mean", "q0.025", "q0.5", "q0.975"):
-        assert distance(quick[column], slow[column], slow["sd"]) < 0.08
-    np.testing.assert_allclose(quick["sd"], slow["sd"], rtol=0.02)
+        assert distance(quick[column], slow[column], slow["sd"]) < 0.085
+    np.testing.assert_allclose(quick["sd"], slow["sd"], rtol=0.025)
 
 
 def pooled(name, width=3):
@@ -242,8 +244,7 @@ def test_any_cut_into_shards_or_blocks_gives_the_same_bits(name, monkeypatch):
     assert all(np.isfinite(values).all() for values in whole.values())
     assert np.all(np.diff(whole["quantiles"], axis=1) > 0)
     order = np.random.default_rng(0).permutation(len(pools))
-    monkeypatch.setattr(nodes_module, "_BLOCK", 1)
-    monkeypatch.setattr(pools_module, "_BLOCK", 1)
+    monkeypatch.setattr(sampled_update, "_BLOCK", 1)
     cut = update(order)
     for key, values in whole.items():
         np.testing.assert_array_equal(cut[key], values[order])
@@ -290,7 +291,9 @@ def test_a_new_store_has_the_law_of_its_covariates(name):
 def test_cdf_quantiles_and_predictions_belong_together(name, uncertainty):
     data, x = DATA[name](8, 40, 2)
     found = posterior(fit(name, data, covariates=x), data, uncertainty=uncertainty, covariates=x)
-    np.testing.assert_allclose(found.cdf(found["q0.975"]), 0.975, atol=1e-8)
+    # Limits of many laws go by way of a few, to 0.005 sd; the cdf is that of all of them.
+    close = 1e-4 if uncertainty == "integrated" else 1e-8
+    np.testing.assert_allclose(found.cdf(found["q0.975"]), 0.975, atol=close)
     np.testing.assert_allclose(found.quantile(0.5), found["q0.5"], rtol=1e-9)
     exposure = 1.0 if name == "normal_known_variance" else 20.0
     future = found.predict(exposure)
@@ -341,8 +344,8 @@ def test_hyperpriors_of_coefficients_pull(name):
         uncertainty="integrated",
         covariates=x,
     )
-    slope = pulled.nodes.coefficients[0, :, :, 1] @ np.ones(pulled.nodes.weight.shape[2])
-    np.testing.assert_allclose(slope / pulled.nodes.weight.shape[2], 9.0, atol=0.05)
+    slopes = pulled.nodes.pools[0].values["coefficients"][:, 1]
+    np.testing.assert_allclose(slopes, 9.0, atol=0.05)
     assert distance(pulled["prior_mean"], plain["prior_mean"], plain["sd"]) > 0.1
 
 
@@ -361,7 +364,8 @@ def test_held_coefficients_leave_the_spread_to_integrate(name):
     spread = free.pools.model.hyperparameters[1]
     known = fit(name, data, covariates=x, fixed={spread: free.hyperparameters[spread]})
     law = posterior(known, data, uncertainty="integrated", covariates=x)
-    assert law.nodes.weight.shape[1] == 1
+    values = law.nodes.pools[0].values
+    np.testing.assert_allclose(np.ptp(np.log(values["spread"] * values["noise"])), 0.0, atol=1e-9)
     everything = {"coefficients": coefficients} | {
         n: free.hyperparameters[n] for n in free.pools.model.hyperparameters[1:]
     }

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.interpolate import CubicSpline
 
-from hbpipe.errors import FitError
 from hbpipe.model.covariates.splines import natural_spline, quantile_knots
 
 KNOTS = np.array([-1.0, 0.2, 0.9, 2.5])
@@ -42,8 +43,39 @@ def test_knots_are_values_at_quantiles(columns):
     assert np.array_equal(knots, np.quantile(every, shares, method="inverted_cdf"))
 
 
-def test_sizes_that_hardly_differ_have_no_curve():
-    with pytest.raises(FitError, match="4 knots of a spline fall on 2 different values"):
-        quantile_knots(np.array([0.0, 1.0, 2.0]), np.array([5, 90, 20]), 3)
-    with pytest.raises(FitError, match="fall on 0 different values"):
-        quantile_knots(np.empty(0), np.empty(0, np.int64), 1)
+def test_knots_on_one_value_are_one_knot():
+    values, counts = np.array([0.0, 1.0, 2.0, 3.0]), np.array([5, 60, 5, 30])
+    assert quantile_knots(values, counts, 4).tolist() == [0.0, 1.0, 3.0]
+    twins = np.array([0.0, 1.0, 1.0 + 1e-12, 2.0])
+    assert quantile_knots(twins, np.full(4, 10), 3).tolist() == [0.0, 1.0, 2.0]
+
+
+SIZES = st.lists(st.tuples(st.integers(1, 12), st.integers(1, 1000)), max_size=12)
+
+
+@given(SIZES, st.integers(1, 10))
+def test_any_sizes_have_independent_columns(sizes, columns):
+    distinct = dict(sizes)
+    log_n = np.log(np.array(sorted(distinct), float))
+    counts = np.array([distinct[n] for n in sorted(distinct)], np.int64)
+    knots = quantile_knots(log_n, counts, columns)
+    assert len(knots) <= columns + 1
+    assert len(knots) == 0 if len(distinct) < 2 else len(knots) >= 2
+    assert np.all(np.diff(knots) > 0)
+    assert set(knots) <= set(log_n)
+    x = np.column_stack([np.ones_like(log_n), natural_spline(log_n, knots)])
+    assert np.linalg.matrix_rank(x) == min(x.shape)
+
+
+def test_sizes_of_which_most_are_equal_have_a_straight_line():
+    values, counts = np.array([-1.0, 1.0, 2.0]), np.array([1, 990, 3])
+    knots = quantile_knots(values, counts, 3)
+    assert knots.tolist() == [-1.0, 2.0]
+    assert np.array_equal(natural_spline(values, knots)[:, 0], values + 1.0)
+
+
+@pytest.mark.parametrize("values", [np.array([2.0]), np.empty(0), np.array([2.0, 2.0 + 1e-12])])
+def test_sizes_that_are_all_equal_have_no_column(values):
+    knots = quantile_knots(values, np.full(len(values), 7), 3)
+    assert knots.shape == (0,)
+    assert natural_spline(np.array([1.0, 5.0]), knots).shape == (2, 0)

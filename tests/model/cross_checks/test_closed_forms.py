@@ -66,6 +66,29 @@ def test_they_are_the_library_functions_at_the_fit(uncertainty):
     np.testing.assert_allclose(ahead.cdf(ahead.quantiles[:, 1]), 0.9)
 
 
+def test_a_robust_posterior_says_how_often_a_normal_interval_may_miss():
+    stores = stores_of(25, 3)
+    fit = fitted(stores)
+    new = {"estimate": np.append(stores["estimate"], 0.0)}
+    new["variance"] = np.append(stores["variance"], np.inf)
+    found = hbpipe.posterior(fit, new, uncertainty="ebci")
+    missed = found.closed.normal_non_coverage()
+    # The least favourable law by search: b is 0 or ±r with E b² = s²/τ² (κ = ∞), Z standard.
+    ratio = stores["variance"] / fit.hyperparameters["tau"] ** 2
+    chi = stats.norm.isf(0.025) * np.sqrt(1.0 + ratio)
+    r = np.geomspace(1.0, 100.0, 20_001) * np.sqrt(ratio)[:, None]
+    far = stats.norm.sf(chi[:, None] - r) + stats.norm.cdf(-chi[:, None] - r)
+    share = ratio[:, None] / r**2
+    expected = np.max(share * far + (1.0 - share) * 2.0 * stats.norm.sf(chi)[:, None], axis=1)
+    np.testing.assert_allclose(missed[:-1], expected, rtol=1e-5)
+    assert missed[-1] == pytest.approx(1.0 / stats.norm.isf(0.025) ** 2, rel=1e-3)
+    assert np.all(found.closed.normal_non_coverage(0.1) > missed)
+    other = hbpipe.posterior(fit, stores, uncertainty="morris")
+    with pytest.raises(FitError, match="takes the prior for normal"):
+        other.closed.normal_non_coverage()
+    assert hbpipe.posterior(fit, stores, uncertainty="plug_in").closed is None
+
+
 @pytest.mark.parametrize(("uncertainty", "kurtosis"), [("ebci", np.inf), ("ebci(4)", 4.0)])
 def test_robust_limits_have_the_critical_value(uncertainty, kurtosis):
     stores = stores_of(25, 3)

@@ -12,7 +12,7 @@ from hbpipe.errors import FitError
 from hbpipe.model.families import FAMILIES, get_family
 from hbpipe.model.fit import fit_pools
 from hbpipe.model.integrate import hyperposterior
-from hbpipe.model.integration import sampled_pools
+from hbpipe.model.integration import drawing
 from hbpipe.model.integration.sampled_nodes import PoolNodes, SampledNodes
 from hbpipe.model.numerics import chains
 from hbpipe.model.update import sampled_update
@@ -213,7 +213,7 @@ def test_bits_depend_on_neither_blocks_nor_other_stores_and_pools(monkeypatch):
     nodes = nodes_of(sampled, fits, "integrated")
     whole = update(sampled, fits, arrays, codes, exposure=3.0)
     monkeypatch.setattr(sampled_update, "_BLOCK", 3 * 2048)
-    monkeypatch.setattr(sampled_pools, "_BLOCK", 777)
+    monkeypatch.setattr(drawing, "_BLOCK", 777)
     parts = update(sampled, fits, arrays, codes, exposure=3.0)
     chosen = np.array([45, 3, 50, 7])
     some = update_pools(
@@ -284,7 +284,7 @@ def test_well_known_hyperparameters_need_few_nodes():
 def test_chains_take_over_where_weights_are_not_to_be_trusted(monkeypatch):
     arrays, codes, fits = fitted("normal", DYESTUFF)
     sampled = as_sampled("normal")
-    monkeypatch.setattr(sampled_pools, "LIMIT", -10.0)
+    monkeypatch.setattr(drawing, "LIMIT", -10.0)
     for name, value in (("_FIRST", 50), ("_WINDOWS", (50,)), ("_LENGTH", 150), ("ENOUGH", 300.0)):
         monkeypatch.setattr(chains, name, value)
     nodes = nodes_of(sampled, fits, "integrated")

@@ -105,8 +105,11 @@ def test_derivatives_and_both_measures_agree(spec):
         np.testing.assert_allclose(gradient[0, axis], (vb - va)[0] / 2e-5, atol=1e-6)
         np.testing.assert_allclose(hessian[0, axis], (gb - ga)[0] / 2e-5, atol=1e-6)
     named = family.from_coordinates(at[0])
-    rho = named["correlation"][1, 0]
-    log_tau, log_sigma = np.log(named["tau"]), np.log(named["sigma"])
+    # The default is about the coefficients at the mean predictors.
+    frame = np.eye(2) if prior.frame is None else prior.frame[0]
+    covariance = frame @ named["Sigma"] @ frame.T
+    log_tau, log_sigma = 0.5 * np.log(np.diag(covariance)), np.log(named["sigma"])
+    rho = covariance[1, 0] / np.exp(log_tau.sum())
     working = prior.log_density(
         (0, 1), log_tau[:, None], np.array([[np.arctanh(rho)]]), np.array([log_sigma])
     )[0]
@@ -119,15 +122,19 @@ def test_derivatives_and_both_measures_agree(spec):
 def test_the_default_is_uniform_shrinkage_at_ten_sampling_variances():
     family, columns, codes, statistics = drawn(3, seed=2)
     sketch = sketch_of(family, statistics)
-    variances = []
+    variances, centred = [], []
     for store in range(30):
         x = columns["predictors"][codes == store]
         if np.linalg.matrix_rank(x) == 3:
             variances.append(np.diag(np.linalg.inv(x.T @ x)))
-    variances = np.sort(variances, axis=0)
-    median = variances[(len(variances) - 1) // 2]  # the lower one
+            # The same of the coefficients of centred predictors.
+            x = np.column_stack([x[:, 0], x[:, 1:] - columns["predictors"][:, 1:].mean(axis=0)])
+            centred.append(np.diag(np.linalg.inv(x.T @ x)))
+    lower = (len(variances) - 1) // 2
+    median = np.sort(variances, axis=0)[lower]
     np.testing.assert_allclose(sampling_variances(sketch)[0], median, rtol=1e-9)
     prior = compile_separation(None, sketch)
+    median = np.sort(centred, axis=0)[lower]
     scale = 10 * median
     for k in range(3):
         # p(τ | σ) = c/(c + τ²/σ²)² 2τ/σ², up to the factor 2.

@@ -10,6 +10,7 @@ import pytest
 import hbpipe
 from hbpipe.config import Inference
 from hbpipe.data.quantities import parse_metric
+from hbpipe.run.engine import SerialEngine
 from hbpipe.run.inference.fits import MetricFit
 from hbpipe.run.inference.nested import fit_groups
 from hbpipe.run.inference.tree import Tree
@@ -37,6 +38,7 @@ def fitted(raw: dict[str, Any], uncertainty: str) -> MetricFit:
     groups = np.array([tree.finest.index(path) for path in PATHS])
     pools = np.array([tree.pools.index(path[:1]) for path in PATHS])
     return fit_groups(
+        SerialEngine(),
         metric,
         family.compress(stores, groups, len(tree.finest)),
         family.compress(stores, pools, len(tree.pools)),
