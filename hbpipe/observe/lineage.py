@@ -17,7 +17,7 @@ from hbpipe.observe.lines import append_line
 from hbpipe.observe.record import Record
 from hbpipe.observe_sections import OpenLineageSettings
 from hbpipe.run.night import Night
-from hbpipe.run.observe import Silent
+from hbpipe.run.observe import NIGHT, Silent
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,13 @@ class Lineage(Silent):
     def run_ended(self, error: BaseException | None) -> None:
         """Emit how the run ended, and what it read and wrote; START before that if it is due."""
         night = self._record.night
+        sets: dict[str, list[dict[str, Any]]] = {}
         if night is None:
             self._emit("START")
-        if error is None and night is not None:
-            read, written = datasets.inputs(night, finished=True), datasets.outputs(night)
-            self._emit("COMPLETE", inputs=read, outputs=written)
-            return
-        found = {} if night is None else {"inputs": datasets.inputs(night, finished=False)}
-        self._emit("FAIL" if isinstance(error, Exception) else "ABORT", **found)
+        else:
+            sets["inputs"] = datasets.inputs(night, finished=error is None)
+            sets["outputs"] = datasets.outputs(night)
+        self._emit(_ending(error), **sets)
 
     def _emit(self, kind: str, **sets: list[dict[str, Any]]) -> None:
         text = json.dumps(self._event(kind, **sets), ensure_ascii=False)
@@ -110,12 +109,16 @@ class Lineage(Silent):
             "run": {"runId": lineage_id(opening.run_id), "facets": self._run_facets()},
             "job": {
                 "namespace": self._settings.namespace,
-                "name": f"{settings.pipeline}.{settings.environment}",
+                "name": ".".join([settings.pipeline, settings.environment, *self._kind()]),
                 "facets": _job_facets(),
             },
             "inputs": sets.get("inputs", []),
             "outputs": sets.get("outputs", []),
         }
+
+    def _kind(self) -> list[str]:
+        """Name the job of a run that is no night; a night is what the pipeline is for."""
+        return [] if self._record.kind == NIGHT else [self._record.kind]
 
     def _run_facets(self) -> dict[str, Any]:
         record = self._record
@@ -153,6 +156,12 @@ class Lineage(Silent):
             "release": None if released is None else released["release"],
         }
         return [{"key": k, "value": v, "source": "HBPIPE"} for k, v in tags.items() if v]
+
+
+def _ending(error: BaseException | None) -> str:
+    if error is None:
+        return "COMPLETE"
+    return "FAIL" if isinstance(error, Exception) else "ABORT"
 
 
 def _job_facets() -> dict[str, Any]:

@@ -51,6 +51,7 @@ class JsonLog(Silent):
             "run_id": record.run_id,
             "pipeline": record.settings.pipeline,
             "environment": record.settings.environment,
+            "kind": record.kind,
             "as_of": record.as_of,
             **fields,
         }

@@ -1,4 +1,7 @@
-"""Where gauges go: a file for the node exporter's textfile collector, and a Pushgateway."""
+"""Where gauges go: a file for the node exporter's textfile collector, and a Pushgateway.
+
+They are those of nights: a backfill that went well says nothing of whether last night did.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from hbpipe.observe.courier import TIMEOUT_S, Courier
 from hbpipe.observe.gauges import Gauges, values_of
 from hbpipe.observe.record import Record
-from hbpipe.run.observe import Silent
+from hbpipe.run.observe import NIGHT, Silent
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +38,8 @@ class Textfile(Silent):
 
     def run_ended(self, error: BaseException | None) -> None:
         """Write what is known over what the file says."""
+        if self._record.kind != NIGHT:
+            return
         settings = self._record.settings
         gauges = Gauges(
             settings.pipeline,
@@ -78,6 +83,8 @@ class Push(Silent):
 
     def run_ended(self, error: BaseException | None) -> None:
         """Send what is known."""
+        if self._record.kind != NIGHT:
+            return
         settings = self._record.settings
         owner = {"pipeline": settings.pipeline, "environment": settings.environment}
         gauges = Gauges(settings.pipeline, settings.environment, values_of(self._record))

@@ -15,7 +15,7 @@ from hbpipe.observe.courier import within
 from hbpipe.run.audits import Check
 from hbpipe.run.night import Night, open_lake
 from hbpipe.run.nightly import rows_read
-from hbpipe.run.observe import Opening, Silent
+from hbpipe.run.observe import NIGHT, Opening, Silent
 from hbpipe.run.releases import current_release
 
 #: How long the lake may take to say what readers see, in seconds.
@@ -92,6 +92,11 @@ class Record(Silent):
     def run_id(self) -> str | None:
         """The run's name."""
         return None if self.opening is None else self.opening.run_id
+
+    @property
+    def kind(self) -> str:
+        """What kind of run it is."""
+        return NIGHT if self.opening is None else self.opening.kind
 
     @property
     def as_of(self) -> date | None:

@@ -11,15 +11,22 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from hbpipe.run.night import Night
 
+#: The kind of a run that brings one as-of day up to date.
+NIGHT = "night"
+
 
 @dataclass(frozen=True)
 class Opening:
-    """What is known of a run before it has looked at anything; ``started`` is aware."""
+    """What is known of a run before it has looked at anything.
+
+    ``started`` is aware; ``kind`` is ``NIGHT``, or what else works on the days of a pipeline.
+    """
 
     run_id: str
     pipeline: str
     environment: str
     started: datetime
+    kind: str = NIGHT
 
 
 class Observer(Protocol):

@@ -42,10 +42,12 @@ def late_night(folder: Path, **sections: Any) -> LateError:
     return caught.value
 
 
-def ended(folder: Path, error: BaseException | None, **sections: Any) -> None:
+def ended(
+    folder: Path, error: BaseException | None, *, kind: str = "night", **sections: Any
+) -> None:
     """End a run that never had a plan."""
     watch = observers_of(settings_for(folder, **sections))
-    watch.run_opened(Opening("20260201T030000-one", "tiny", "prod", datetime.now(UTC)))
+    watch.run_opened(Opening("20260201T030000-one", "tiny", "prod", datetime.now(UTC), kind))
     watch.run_ended(error)
 
 

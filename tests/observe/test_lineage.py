@@ -17,7 +17,7 @@ from hbpipe.observe.lineage import ParentRun, lineage_id
 from hbpipe.report.night import NightReport
 from hbpipe.run.night import open_night
 from tests.nights import NOW, lake_of, night, settings_for, write_days
-from tests.observe.nights_watched import held_night, refused_night, watched_night
+from tests.observe.nights_watched import ended, held_night, refused_night, watched_night
 from tests.observe.servers import web_server
 
 Event = dict[str, Any]
@@ -145,6 +145,14 @@ def test_a_failed_run_says_of_what(tmp_path: Path) -> None:
     assert messages[0].startswith("GateError: 1 check(s) of the data gate failed")
     assert messages[1].startswith("LeaseError: ")
     assert "nominalTime" not in events[3]["run"]["facets"], "it never had a plan"
+
+
+def test_another_kind_of_run_is_another_job(tmp_path: Path) -> None:
+    path = tmp_path / "lineage"
+    ended(tmp_path, None, kind="backfill", observe={"openlineage": {"path": str(path)}})
+    events = events_of(path)
+    assert [event["eventType"] for event in events] == ["START", "COMPLETE"]
+    assert {event["job"]["name"] for event in events} == {"tiny.prod.backfill"}
 
 
 def test_a_parent_is_named_and_an_interruption_is_an_abortion(tmp_path: Path) -> None:

@@ -41,7 +41,8 @@ def test_a_night_writes_a_line_for_each_event(tmp_path: Path) -> None:
         "run_finished",
     ]
     assert {line["run_id"] for line in lines} == {report.run_id}
-    assert {(line["pipeline"], line["environment"]) for line in lines} == {("tiny", "prod")}
+    named = {(line["pipeline"], line["environment"], line["kind"]) for line in lines}
+    assert named == {("tiny", "prod", "night")}
     assert {line["as_of"] for line in lines[1:]} == {str(day(1))}
     assert all(datetime.fromisoformat(line["time"]).utcoffset() == timedelta() for line in lines)
     assert [line["day"] for line in lines[2:4]] == [str(day(0)), str(day(1))]

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from hbpipe.observe.gauges import GAUGES, Gauges
 from hbpipe.report.night import NightReport
 from tests.observe.nights_watched import (
+    ended,
     held_night,
     late_night,
     refused_night,
@@ -118,6 +119,15 @@ def test_a_pushgateway_that_refuses_is_one_warning(
     assert told.getMessage() == (
         "observe.prometheus.push: the server answered 400; the run is not affected"
     )
+
+
+def test_a_backfill_leaves_the_gauges_of_nights_alone(tmp_path: Path) -> None:
+    path = tmp_path / "hbpipe.prom"
+    with web_server() as gateway:
+        observe = {"prometheus": {"textfile": str(path), "push": gateway.url}}
+        ended(tmp_path, None, kind="backfill", observe=observe)
+    assert gateway.requests == []
+    assert not path.exists()
 
 
 def test_what_another_pipeline_left_stays() -> None:
