@@ -6,8 +6,10 @@ import json
 import logging
 import sys
 import time
+import warnings
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 from hbpipe.errors import HbpipeError
 from hbpipe.observe.lines import append_line
@@ -40,6 +42,7 @@ class JsonLog(Silent):
         self._record = record
         self._handler = _Warnings(self)
         self._progressed: dict[str, float] = {}
+        self._shown: Callable[..., Any] = warnings.showwarning
 
     def write(self, event: str, level: str = "info", **fields: Any) -> None:
         """Write one event; fields without a value are left out."""
@@ -64,7 +67,8 @@ class JsonLog(Silent):
 
     def run_opened(self, opening: Opening) -> None:
         """Write that a run begins, and listen to warnings until it ends."""
-        logging.captureWarnings(True)
+        self._shown = warnings.showwarning
+        warnings.showwarning = _log_warning
         for name in _HEARD:
             logging.getLogger(name).addHandler(self._handler)
         self._progressed.clear()
@@ -137,7 +141,7 @@ class JsonLog(Silent):
         )
         for name in _HEARD:
             logging.getLogger(name).removeHandler(self._handler)
-        logging.captureWarnings(False)
+        warnings.showwarning = self._shown
 
     def _write_check(self, check: Check, level: str) -> None:
         self.write(
@@ -169,6 +173,19 @@ def error_fields(error: BaseException) -> dict[str, Any]:
         "expected": error.expected,
         "remedy": error.remedy,
     }
+
+
+def _log_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Log what Python would show on standard error."""
+    text = warnings.formatwarning(message, category, filename, lineno, line)
+    logging.getLogger(WARNINGS).warning("%s", text)
 
 
 class _Warnings(logging.Handler):

@@ -12,11 +12,12 @@ import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 from hbpipe.config import Cluster
 from hbpipe.errors import EngineError
-from hbpipe.run.tasks import WARNINGS, run, run_apart
+from hbpipe.run.tasks import WARNINGS, run, run_apart, this_process
 
 Task = Any
 Progress = Callable[[int, int], None]
@@ -108,7 +109,7 @@ class DaskEngine:
 
     def __init__(self, client: Any, *, apart: bool) -> None:
         self._client = client
-        self._run = run_apart if apart else run
+        self._run = partial(run_apart, this_process()) if apart else run
         self._labels: dict[str, str] = {}
 
     @property

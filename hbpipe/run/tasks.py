@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
+import socket
 import traceback
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -39,9 +41,18 @@ def run(label: str, function: Callable[..., Any], *args: Any) -> Any:
         _task.reset(token)
 
 
-def run_apart(label: str, function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function in a process of its own, whose warnings Dask brings to the driver."""
-    _log_warnings()
+def this_process() -> str:
+    """Name the process that this is, among those of all machines."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def run_apart(driver: str, label: str, function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function where the warnings of a worker are brought to the driver by Dask.
+
+    A worker may also be a thread of ``driver``, the process that waits for it: it warns there.
+    """
+    if this_process() != driver:
+        _log_warnings()
     return run(label, function, *args)
 
 

@@ -1,7 +1,7 @@
 """Lineage events in the words of OpenLineage's own client, which is drawn from its schema.
 
 The client's classes name the edition of each facet, require what the schema requires, and know no
-other field. `make test-reference` validates the events against the schema itself.
+other field.
 """
 
 from __future__ import annotations
