@@ -6,17 +6,22 @@ What a run does not know, such as the last success of a run that failed, stays a
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from hbpipe.data.clock import to_number
+from hbpipe.errors import HbpipeError
 from hbpipe.observe.record import Record
 from hbpipe.run.night import Night
+
+logger = logging.getLogger(__name__)
 
 #: Gauge to the value of its own label, empty where it has none, to what was measured.
 Values = Mapping[str, Mapping[str, float]]
@@ -42,13 +47,7 @@ GAUGES = {
 
 
 def values_of(record: Record) -> Values:
-    """Return the gauges that a run knows when it has ended.
-
-    Raises
-    ------
-    HbpipeError, OSError
-        The lake cannot be read.
-    """
+    """Return the gauges that a run knows when it has ended."""
     ended = (record.ended or datetime.now(UTC)).timestamp()
     known: dict[str, Mapping[str, float]] = {
         "hbpipe_last_run_timestamp_seconds": {"": ended},
@@ -69,8 +68,7 @@ def _values_of_night(record: Record, night: Night) -> dict[str, Mapping[str, flo
         "hbpipe_days_processed": {"": len(night.results)},
         "hbpipe_days_held": {"": len(record.held())},
     }
-    # A run that failed has published nothing.
-    seen = record.seen_by_readers() if record.error is None else None
+    seen = _seen(record)
     if seen is not None:
         end = night.form.calendar.end_of(to_number(seen["as_of"]))
         known["hbpipe_latest_published_day_seconds"] = {"": end.timestamp()}
@@ -86,6 +84,17 @@ def _values_of_night(record: Record, night: Night) -> dict[str, Mapping[str, flo
         known["hbpipe_audit_failures"] = {**names, **failed}
         known["hbpipe_audit_warnings"] = {**names, **warned}
     return known
+
+
+def _seen(record: Record) -> Mapping[str, Any] | None:
+    """Return what readers see, where a run that went well may have changed it."""
+    if record.error is not None:
+        return None
+    try:
+        return record.seen_by_readers()
+    except (HbpipeError, OSError) as error:
+        logger.warning("hbpipe_latest_published_day_seconds stays as it was: %s", error)
+        return None
 
 
 class Gauges(Collector):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,13 +12,15 @@ from typing import Any
 from hbpipe import __version__
 from hbpipe.config import resolve_secrets
 from hbpipe.observe import datasets
-from hbpipe.observe.courier import Courier, post_json
+from hbpipe.observe.courier import Courier, post_json, within
 from hbpipe.observe.facets import EVENT_SCHEMA, PRODUCER, facet
 from hbpipe.observe.lines import append_line
-from hbpipe.observe.record import Record
+from hbpipe.observe.record import LAKE_S, Record
 from hbpipe.observe_sections import OpenLineageSettings
 from hbpipe.run.night import Night
 from hbpipe.run.observe import NIGHT, Silent
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,13 +79,9 @@ class Lineage(Silent):
     def run_ended(self, error: BaseException | None) -> None:
         """Emit how the run ended, and what it read and wrote; START before that if it is due."""
         night = self._record.night
-        sets: dict[str, list[dict[str, Any]]] = {}
         if night is None:
             self._emit("START")
-        else:
-            sets["inputs"] = datasets.inputs(night, finished=error is None)
-            sets["outputs"] = datasets.outputs(night)
-        self._emit(_ending(error), **sets)
+        self._emit(_ending(error), **({} if night is None else _sets(night, error)))
 
     def _emit(self, kind: str, **sets: list[dict[str, Any]]) -> None:
         text = json.dumps(self._event(kind, **sets), ensure_ascii=False)
@@ -156,6 +155,20 @@ class Lineage(Silent):
             "release": None if released is None else released["release"],
         }
         return [{"key": k, "value": v, "source": "HBPIPE"} for k, v in tags.items() if v]
+
+
+def _sets(night: Night, error: BaseException | None) -> dict[str, list[dict[str, Any]]]:
+    """Describe what was read and written; less of it, rather than no last event, in need."""
+    if error is None:
+        try:
+            return within(LAKE_S, lambda: _whole_sets(night))
+        except Exception as trouble:
+            logger.warning("observe.openlineage: without what was written: %s", trouble)
+    return {"inputs": datasets.inputs(night, finished=False)}
+
+
+def _whole_sets(night: Night) -> dict[str, list[dict[str, Any]]]:
+    return {"inputs": datasets.inputs(night, finished=True), "outputs": datasets.outputs(night)}
 
 
 def _ending(error: BaseException | None) -> str:

@@ -91,5 +91,6 @@ def _readers(record: Record) -> str:
         return f"the lake cannot be read ({type(error).__name__})"
     if seen is None:
         return "no release yet"
-    age = "" if record.released is not None else "still "
-    return f"{age}release {seen['release']}, as of {seen['as_of']}"
+    released = record.released
+    new = released is not None and released["release"] == seen["release"]
+    return f"{'' if new else 'still '}release {seen['release']}, as of {seen['as_of']}"

@@ -55,6 +55,7 @@ class Record(Silent):
         self.ended: datetime | None = None
         self._began = time.monotonic()
         self.seconds = 0.0
+        self._seen: tuple[Mapping[str, Any] | None, Exception | None] | None = None
 
     # --- what it hears --------------------------------------------------------------------------
 
@@ -144,14 +145,23 @@ class Record(Silent):
     def seen_by_readers(self) -> Mapping[str, Any] | None:
         """Return the release that readers of the environment see now; None of none.
 
-        A store that is down may be what the run failed of, so it is not waited for long.
+        That need not be the one of this run, where somebody has chosen another. A store that is
+        down may be what the run failed of, so it is asked once, and not waited for long.
 
         Raises
         ------
         HbpipeError, OSError
             The lake cannot be read, or not in time.
         """
-        if self.released is not None:
-            return self.released
-        environment = self.settings.environment
-        return within(LAKE_S, lambda: current_release(open_lake(self.settings), environment))
+        if self._seen is None:
+            try:
+                self._seen = (within(LAKE_S, self._current_release), None)
+            except (HbpipeError, OSError) as error:
+                self._seen = (None, error)
+        release, trouble = self._seen
+        if trouble is not None:
+            raise trouble
+        return release
+
+    def _current_release(self) -> Mapping[str, Any] | None:
+        return current_release(open_lake(self.settings), self.settings.environment)

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from hbpipe.observe import observers_of
+from hbpipe.errors import LakeError
+from hbpipe.observe import datasets, observers_of
 from hbpipe.observe.facets import dataset_name
 from hbpipe.observe.lineage import ParentRun, lineage_id
 from hbpipe.report.night import NightReport
@@ -145,6 +146,21 @@ def test_a_failed_run_says_of_what(tmp_path: Path) -> None:
     assert messages[0].startswith("GateError: 1 check(s) of the data gate failed")
     assert messages[1].startswith("LeaseError: ")
     assert "nominalTime" not in events[3]["run"]["facets"], "it never had a plan"
+
+
+def test_the_last_event_is_sent_when_the_lake_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def gone(_: object) -> None:
+        raise LakeError("the store is gone")
+
+    monkeypatch.setattr(datasets, "outputs", gone)
+    path = tmp_path / "lineage"
+    watched_night(tmp_path, observe={"openlineage": {"path": str(path)}})
+    last = events_of(path)[-1]
+    assert last["eventType"] == "COMPLETE"
+    assert (len(last["inputs"]), last["outputs"]) == (1, [])
+    assert caplog.messages == ["observe.openlineage: without what was written: the store is gone"]
 
 
 def test_another_kind_of_run_is_another_job(tmp_path: Path) -> None:

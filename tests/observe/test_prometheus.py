@@ -10,6 +10,8 @@ from prometheus_client import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from hbpipe.errors import LakeError
+from hbpipe.observe import record
 from hbpipe.observe.gauges import GAUGES, Gauges
 from hbpipe.report.night import NightReport
 from tests.observe.nights_watched import (
@@ -119,6 +121,21 @@ def test_a_pushgateway_that_refuses_is_one_warning(
     assert told.getMessage() == (
         "observe.prometheus.push: the server answered 400; the run is not affected"
     )
+
+
+def test_a_lake_that_cannot_be_read_afterwards_costs_one_gauge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "hbpipe.prom"
+
+    def gone(*_: object) -> None:
+        raise LakeError("the store is gone")
+
+    monkeypatch.setattr(record, "current_release", gone)
+    watched_night(tmp_path, observe={"prometheus": {"textfile": str(path)}})
+    missing = set(GAUGES) - {name for name, _ in samples(path)}
+    assert missing == {"hbpipe_latest_published_day_seconds"}
+    assert "stays as it was: the store is gone" in caplog.text
 
 
 def test_a_backfill_leaves_the_gauges_of_nights_alone(tmp_path: Path) -> None:
