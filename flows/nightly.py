@@ -27,7 +27,7 @@ from prefect.context import FlowRunContext
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 
 from flows.local import embedded_server
-from flows.observer import Observers, PrefectObserver, watch, watchers
+from flows.observer import PrefectObserver, watch, watchers
 from hbpipe.config import Settings, load_settings
 from hbpipe.data.clock import Calendar, to_date, to_number
 from hbpipe.errors import EngineError, HbpipeError
@@ -35,6 +35,7 @@ from hbpipe.report.console import ConsoleObserver
 from hbpipe.report.night import NightReport
 from hbpipe.run.night import Night, open_night
 from hbpipe.run.nightly import finish, run_stage
+from hbpipe.run.observe import Observers
 from hbpipe.run.stages import STAGES
 from hbpipe.run.stock import event_format
 

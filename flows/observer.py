@@ -19,7 +19,7 @@ from prefect.artifacts import (
 )
 from prefect.client.orchestration import get_client
 
-from hbpipe.run.observe import Observer
+from hbpipe.run.observe import Observer, Silent
 
 #: Progress reaches the server at most this often; every update is a request.
 UPDATE_INTERVAL_S = 2.0
@@ -42,7 +42,7 @@ def watchers() -> tuple[Observer, ...]:
     return _watchers.get()
 
 
-class PrefectObserver:
+class PrefectObserver(Silent):
     """An observer that tells Prefect, best-effort: Prefect's troubles never end a night.
 
     Parameters
@@ -107,30 +107,3 @@ class PrefectObserver:
             yield
         except Exception as error:
             self._logger.warning("Prefect did not take %s: %s", what, error)
-
-
-class Observers:
-    """Several observers as one."""
-
-    def __init__(self, *observers: Observer) -> None:
-        self._observers = observers
-
-    def stage_started(self, stage: str) -> None:
-        """Tell everyone that a stage began."""
-        for observer in self._observers:
-            observer.stage_started(stage)
-
-    def progress(self, stage: str, done: int, total: int) -> None:
-        """Tell everyone how far a stage is."""
-        for observer in self._observers:
-            observer.progress(stage, done, total)
-
-    def stage_finished(self, stage: str, summary: dict[str, Any]) -> None:
-        """Tell everyone that a stage ended."""
-        for observer in self._observers:
-            observer.stage_finished(stage, summary)
-
-    def message(self, text: str) -> None:
-        """Tell everyone a line."""
-        for observer in self._observers:
-            observer.message(text)
