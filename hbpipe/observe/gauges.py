@@ -20,6 +20,10 @@ from hbpipe.data.clock import to_number
 from hbpipe.errors import HbpipeError
 from hbpipe.observe.record import Record
 from hbpipe.run.night import Night
+from hbpipe.run.stale import stale_releases
+
+#: What makes a release stale.
+STALE = ("input", "settings", "code", "stores")
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +44,10 @@ GAUGES = {
     ),
     "hbpipe_days_processed": ("", "business days that the last run processed"),
     "hbpipe_days_held": ("", "business days that the data gate holds back"),
+    "hbpipe_stale_releases": (
+        "kind",
+        "releases that would come out otherwise today, by what changed",
+    ),
     "hbpipe_rows": ("kind", "rows that the last run read, by what became of them"),
     "hbpipe_audit_failures": ("check", "checks of the last run that failed"),
     "hbpipe_audit_warnings": ("check", "checks of the last run that warn"),
@@ -72,6 +80,8 @@ def _values_of_night(record: Record, night: Night) -> dict[str, Mapping[str, flo
     if seen is not None:
         end = night.form.calendar.end_of(to_number(seen["as_of"]))
         known["hbpipe_latest_published_day_seconds"] = {"": end.timestamp()}
+    if record.error is None:
+        known["hbpipe_stale_releases"] = _stale(night)
     if record.stages:
         known["hbpipe_stage_duration_seconds"] = {
             run.name: run.seconds for run in record.stages if run.seconds is not None
@@ -84,6 +94,13 @@ def _values_of_night(record: Record, night: Night) -> dict[str, Mapping[str, flo
         known["hbpipe_audit_failures"] = {**names, **failed}
         known["hbpipe_audit_warnings"] = {**names, **warned}
     return known
+
+
+def _stale(night: Night) -> dict[str, float]:
+    """Count the stale releases; of a kind that has none, zero."""
+    ledger = night.days or night.stock.ledger
+    found = Counter(one.kind for one in stale_releases(night.lake, night.settings, ledger))
+    return {kind: found[kind] for kind in STALE}
 
 
 def _seen(record: Record) -> Mapping[str, Any] | None:

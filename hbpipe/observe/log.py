@@ -56,6 +56,7 @@ class JsonLog(Silent):
             "environment": record.settings.environment,
             "kind": record.kind,
             "as_of": record.as_of,
+            "run_attempt": None if record.night is None else record.night.attempt,
             **fields,
         }
         known = {name: value for name, value in line.items() if value is not None}
