@@ -16,7 +16,7 @@ from prefect import flow, get_run_logger
 from pydantic import Field
 
 from flows.due import this_run
-from flows.observer import Observers, PrefectObserver, watchers
+from flows.observer import PrefectObserver, everyone
 from flows.parameters import Config, Env, Overrides, Told
 from flows.tasks import run_as_task
 from hbpipe.config import load_settings
@@ -60,12 +60,12 @@ def backfill(
         As ``hbpipe backfill``.
     """
     settings = load_settings(config, env, overrides)
-    prefect = PrefectObserver(settings.pipeline, get_run_logger())
-    prefect.name_run(this_run().id, f"{start}..{end}")
+    prefect, run = PrefectObserver(settings.pipeline, get_run_logger()), this_run()
+    prefect.name_run(run.id, f"{start}..{end}")
     chosen = partial(
         decide, within=Range(start, end), reprocess=reprocess, newest_first=newest_first
     )
-    observer = Observers(prefect, *watchers())
+    observer = everyone(settings, prefect, run)
     with open_rebuild(
         settings, chosen, batch=max_active, kind="backfill", observer=observer
     ) as rebuild:

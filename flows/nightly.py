@@ -26,7 +26,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 
 from flows.due import run_id_of, scheduled_day, this_run
 from flows.local import embedded_server
-from flows.observer import Observers, PrefectObserver, watch, watchers
+from flows.observer import PrefectObserver, everyone, watch
 from flows.parameters import Config, Env, Overrides, Told
 from flows.tasks import run_as_task
 from hbpipe.config import Settings, load_settings
@@ -68,7 +68,7 @@ def nightly(
     with open_night(
         settings,
         as_of=as_of or scheduled_day(settings),
-        observer=Observers(prefect, *watchers()),
+        observer=everyone(settings, prefect, run),
         full_scan=full_scan,
         accept_missing=accept_missing,
         run_id=run_id_of(run, run.run_count),

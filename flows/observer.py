@@ -17,9 +17,13 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
 
+from hbpipe.config import Settings
+from hbpipe.observe import observers_of
+from hbpipe.observe.lineage import ParentRun
 from hbpipe.run.due import DayPlan
-from hbpipe.run.observe import Observer
+from hbpipe.run.observe import Observer, Observers, Silent
 
 #: Progress reaches the server at most this often; every update is a request.
 UPDATE_INTERVAL_S = 2.0
@@ -39,12 +43,13 @@ def watch(*observers: Observer) -> None:
     _watchers.set(observers)
 
 
-def watchers() -> tuple[Observer, ...]:
-    """Return the observers beside Prefect's own."""
-    return _watchers.get()
+def everyone(settings: Settings, prefect: PrefectObserver, run: FlowRun) -> Observer:
+    """Return who watches a flow run: Prefect, this process, and whom the settings ask for."""
+    parent = ParentRun(str(run.id), namespace="prefect", job=f"flow.{run.flow_id}")
+    return Observers(prefect, *_watchers.get(), observers_of(settings, parent=parent))
 
 
-class PrefectObserver:
+class PrefectObserver(Silent):
     """An observer that tells Prefect, best-effort: Prefect's troubles never end a night.
 
     Parameters
@@ -122,30 +127,3 @@ class PrefectObserver:
             yield
         except Exception as error:
             self._logger.warning("Prefect did not take %s: %s", what, error)
-
-
-class Observers:
-    """Several observers as one."""
-
-    def __init__(self, *observers: Observer) -> None:
-        self._observers = observers
-
-    def stage_started(self, stage: str) -> None:
-        """Tell everyone that a stage began."""
-        for observer in self._observers:
-            observer.stage_started(stage)
-
-    def progress(self, stage: str, done: int, total: int) -> None:
-        """Tell everyone how far a stage is."""
-        for observer in self._observers:
-            observer.progress(stage, done, total)
-
-    def stage_finished(self, stage: str, summary: dict[str, Any]) -> None:
-        """Tell everyone that a stage ended."""
-        for observer in self._observers:
-            observer.stage_finished(stage, summary)
-
-    def message(self, text: str) -> None:
-        """Tell everyone a line."""
-        for observer in self._observers:
-            observer.message(text)

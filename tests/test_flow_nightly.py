@@ -41,6 +41,7 @@ from hbpipe.errors import EngineError, GateError
 from hbpipe.run.audits import Check
 from hbpipe.run.due import DayPlan
 from hbpipe.run.ledger import DayEntry
+from hbpipe.run.observe import Silent
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -60,7 +61,7 @@ class FakeNight:
     def plan(self) -> Any:
         as_of = to_number(self.as_of or date(2026, 3, 1))
         entry = DayEntry(as_of, "begun", "missing", "", "", "")
-        days = (DayPlan(as_of, "missing", ("a.parquet", "b.parquet"), 40, entry),)
+        days = (DayPlan(as_of, "missing", ("a.parquet", "b.parquet"), 40, entry, ()),)
         return SimpleNamespace(work=self.work, as_of=as_of, days=days if self.work else ())
 
     @property
@@ -112,6 +113,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[FakeNight]]:
         monkeypatch.setattr(flows.nightly, "load_settings", lambda *_: settings)
         monkeypatch.setattr(flows.due, "calendar_of", lambda _: calendar)
         monkeypatch.setattr(flows.nightly, "open_night", open_night)
+        monkeypatch.setattr(flows.observer, "observers_of", lambda *_, **__: Silent())
         monkeypatch.setattr(flows.nightly, "finish", FakeNight.report)
         monkeypatch.setattr(flows.nightly, "STAGES", (aggregate, release))
         monkeypatch.setattr(flows.tasks, "RETRY_DELAYS_S", [0, 0])

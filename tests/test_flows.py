@@ -188,7 +188,9 @@ def test_a_flow_run_that_is_retried_runs_its_first_plan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_days(tmp_path, 3)
-    given = {"config": str(write_config(tmp_path, pipeline="again"))}
+    gauges = tmp_path / "hbpipe.prom"
+    observe = {"prometheus": {"textfile": str(gauges)}}
+    given = {"config": str(write_config(tmp_path, pipeline="again", observe=observe))}
     due = datetime(2026, 1, 4, 5, tzinfo=UTC)
     with get_client(sync_client=True) as client:
         deployment = client.create_deployment(client.create_flow(nightly), "again")
@@ -205,6 +207,7 @@ def test_a_flow_run_that_is_retried_runs_its_first_plan(
         run_flow(nightly, flow_run=client.read_flow_run(run.id), parameters=given)
         client.delete_deployment(deployment)
     assert published(tmp_path) == [f"{day(2)}.1"]
+    assert "hbpipe_exit_status{" in gauges.read_text(), "whoever the settings ask for is told"
     first, second = read_runs(lake_of(settings_for(tmp_path)))
     assert [first.state, second.state] == ["held", "done"]
     assert second.run_id == f"{first.run_id}-2"

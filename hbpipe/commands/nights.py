@@ -9,6 +9,8 @@ from typing import Any
 
 from hbpipe.commands.common import WORK, print_json, settings_of
 from hbpipe.errors import ConfigError
+from hbpipe.observe import observers_of
+from hbpipe.observe.log import STDERR
 from hbpipe.report.console import ConsoleObserver
 from hbpipe.report.explain import explain_text
 from hbpipe.run.describe import describe_plan
@@ -17,6 +19,7 @@ from hbpipe.run.engine import open_engine
 from hbpipe.run.explain import explain_day
 from hbpipe.run.night import open_lake
 from hbpipe.run.nightly import run_night
+from hbpipe.run.observe import Observers
 from hbpipe.run.plan import make_plan
 from hbpipe.run.stock import take_stock
 
@@ -74,7 +77,10 @@ def _costs(described: dict[str, Any]) -> str:
 def run(arguments: Namespace) -> int:
     """Run one night and print its report."""
     settings = settings_of(arguments)
-    with ConsoleObserver(arguments.quiet or arguments.json) as observer:
+    # Lines for people would stand between those for machines.
+    logged = settings.observe.log.path == STDERR
+    with ConsoleObserver(arguments.quiet or arguments.json or logged) as console:
+        observer = Observers(console, observers_of(settings))
         report = run_night(settings, observer=observer, **_what_to_run(arguments))
     if arguments.json:
         print_json(report.to_dict())

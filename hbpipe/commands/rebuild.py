@@ -10,9 +10,11 @@ from functools import partial
 from hbpipe.commands.common import WORK, print_json, settings_of
 from hbpipe.data.lake import Lake
 from hbpipe.errors import ConfigError
+from hbpipe.observe import observers_of
 from hbpipe.report.console import ConsoleObserver
 from hbpipe.run import backfill as backfills
 from hbpipe.run import restate as restatements
+from hbpipe.run.observe import Observers
 from hbpipe.run.rebuild import RebuildPlan, open_rebuild, plan_rebuild, run_rebuild
 from hbpipe.run.stock import Stock
 
@@ -53,13 +55,13 @@ def _work(arguments: Namespace, decide: Callable[[Stock, Lake], RebuildPlan]) ->
         _show(found, arguments.json)
         return WORK if found.work else 0
     with (
-        ConsoleObserver(arguments.quiet or arguments.json) as observer,
+        ConsoleObserver(arguments.quiet or arguments.json) as console,
         open_rebuild(
             settings,
             decide,
             batch=arguments.max_active,
             kind=arguments.verb,
-            observer=observer,
+            observer=Observers(console, observers_of(settings)),
             accept_missing=arguments.accept_missing,
         ) as rebuild,
     ):

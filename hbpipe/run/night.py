@@ -24,7 +24,7 @@ from hbpipe.run.documents import PlanDocument, planned_by
 from hbpipe.run.engine import Engine, Task, open_engine
 from hbpipe.run.inference.fits import MetricFit
 from hbpipe.run.ledger import DayEntry, FileEntry
-from hbpipe.run.observe import Observer, Silent
+from hbpipe.run.observe import Observer, Opening, Silent, watched
 from hbpipe.run.plan import Plan, make_plan
 from hbpipe.run.runs import require_run
 from hbpipe.run.stock import Stock
@@ -126,7 +126,10 @@ def open_night(
         As ``make_plan``; and when there is no plan to run again.
     """
     run_id, lake = run_id or new_run_id(now), open_lake(settings)
+    observer = observer or Silent()
+    opening = Opening(run_id, settings.pipeline, settings.environment, datetime.now(UTC), kind)
     with (
+        watched(observer, opening),
         open_run(lake, settings, run_id=run_id, kind=kind) as attempt,
         open_engine(settings.cluster) as engine,
     ):
@@ -145,12 +148,13 @@ def open_night(
             settings=settings,
             lake=attempt.lake,
             engine=engine,
-            observer=observer or Silent(),
+            observer=observer,
             run_id=run_id,
             attempt=attempt.entry.attempt,
             plan=plan,
             seconds=seconds,
         )
+        observer.run_planned(night)
         yield night
         attempt.end("nothing" if night.released is None else "done")
 

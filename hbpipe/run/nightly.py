@@ -86,7 +86,7 @@ def finish(night: Night) -> NightReport:
         days=[day.to_dict() for day in night.plan.days],
         reason=night.plan.release_reason,
         published=night.released is not None,
-        rows=_rows(night),
+        rows=rows_read(night),
         notes=[*night.plan.notes, *_warnings(night), *_told(stale), *_pinned(night)],
         stale=[one.to_dict() for one in stale],
     )
@@ -136,7 +136,7 @@ def _warnings(night: Night) -> list[str]:
     return [f"{check.name} of {check.subject}: {check.message}" for check in warned]
 
 
-def _rows(night: Night) -> dict[str, int]:
+def rows_read(night: Night) -> dict[str, int]:
     """Count the rows that this run read: of its days, undated ones, and files delivered twice."""
     accounts = [total_account(result) for result in night.results.values()]
     undated = sum(rejection.rows for rejection in night.stock.undated)

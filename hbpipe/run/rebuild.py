@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ from hbpipe.run.attempt import Attempt, open_run
 from hbpipe.run.due import DayPlan
 from hbpipe.run.engine import Engine, open_engine
 from hbpipe.run.night import Night, new_run_id, open_lake
-from hbpipe.run.observe import Observer, Silent
+from hbpipe.run.observe import Observer, Opening, Silent, watched
 from hbpipe.run.plan import Plan, plan_night
 from hbpipe.run.stock import Stock, take_stock
 
@@ -247,8 +247,10 @@ def open_rebuild(
     EventsError, ConfigError
         As ``take_stock``.
     """
-    run_id, lake = new_run_id(now), open_lake(settings)
+    run_id, lake, observer = new_run_id(now), open_lake(settings), observer or Silent()
+    opening = Opening(run_id, settings.pipeline, settings.environment, datetime.now(UTC), kind)
     with (
+        watched(observer, opening),
         open_run(lake, settings, run_id=run_id, kind=kind) as attempt,
         open_engine(settings.cluster) as engine,
     ):
@@ -259,7 +261,7 @@ def open_rebuild(
             settings=settings,
             lake=attempt.lake,
             engine=engine,
-            observer=observer or Silent(),
+            observer=observer,
             run_id=run_id,
             attempt=attempt.entry.attempt,
             plan=plan,
