@@ -109,7 +109,9 @@ class VarianceTarget:
         stores = float(self.sketch.n_groups[0])
         size = float(self.sketch.n_values[0]) / stores
         relative = np.log((coordinates[:, PHI] + 1.0 / size) / stores)
-        return np.asarray(coordinates[:, LOG_S0] + 0.5 * relative)
+        # Beyond its bound, where the density is 0, a width need only be a number.
+        log_s0 = np.clip(coordinates[:, LOG_S0], -LOG_S0_BOUND, LOG_S0_BOUND)
+        return np.asarray(log_s0 + 0.5 * relative)
 
     def log_density(self, points: Array) -> Array:
         """Log of marginal likelihood × hyperprior × Jacobian at points (S, V)."""

@@ -34,6 +34,8 @@ from hbpipe.model.numerics.importance import Limits
 
 #: Farther than this from the estimate, m in sds of the law and log s, no grid reaches.
 _FARTHEST, _LEAST, _MOST = 30.0, -10.0, 3.0
+#: Nor is m farther from 0: beyond, a probability or its complement is no longer a number.
+_BOUND = 300.0
 #: log s is no farther from 0 where m is measured in sds.
 _HUGE = 300.0
 #: Sd of the law at a node, as a share of the gap to the next, from which sums over nodes are
@@ -47,8 +49,9 @@ class PooledTarget:
 
     Where chains differ much little is known of m, so that in m and log s the density is a funnel
     (Neal 2003), with more weight far out than any law of fixed scales expects. In
-    z_i = (m_i − m̂_i)/√((v_i + s_i²)/C), for C chains with sampling variance v_i, it is about
-    that of log s times a standard normal one (Papaspiliopoulos, Roberts and Sköld 2007).
+    z_i = (m_i − m̂_i) √(C/(v_i + s_i²) + h_i), for C chains with sampling variance v_i and the
+    curvature h_i of m's hyperprior, it is about that of log s times a standard normal one
+    (Papaspiliopoulos, Roberts and Sköld 2007).
 
     Parameters
     ----------
@@ -116,7 +119,14 @@ class PooledTarget:
         # Beyond the grids' reach, where the density is 0, a width need only be a number.
         log_sd = np.clip(coordinates[:, list(LOG_SD)], -_HUGE, _HUGE)
         spread = self.sketch.sampling + np.exp(2.0 * log_sd)
-        return np.asarray(np.sqrt(spread / max(1, len(self.sketch.grids.line))))
+        chains = max(1, len(self.sketch.grids.line))
+        return np.asarray(1.0 / np.sqrt(chains / spread + self._curvature))
+
+    @cached_property
+    def _curvature(self) -> Array:
+        """Of the hyperprior of m at the estimate, (2,)."""
+        at = self.prior.centre.in_working(jets.variables(self.estimate[None, list(MEAN)]))
+        return np.maximum(-np.diag(at.hessian[0]), 0.0)
 
     @cached_property
     def _free(self) -> NDArray[np.int64]:
@@ -132,6 +142,7 @@ class PooledTarget:
         shift = away[:, list(MEAN)] / np.exp(self.estimate[list(LOG_SD)])
         growth = away[:, list(LOG_SD)]
         near = np.all(np.abs(shift) <= _FARTHEST, axis=1) & (np.abs(coordinates[:, ATANH]) < 8.0)
+        near &= np.all(np.abs(coordinates[:, list(MEAN)]) <= _BOUND, axis=1)
         return np.asarray(near & np.all((growth >= _LEAST) & (growth <= _MOST), axis=1))
 
 
