@@ -60,8 +60,8 @@ def disagreement(r_hat: float, remedy: str, **where: int) -> FitError:
 def draw_chains(density: LogDensity, starts: Array, root: Array) -> Chains:
     """Draw until the chains agree and are worth enough draws, or are as long as they may get.
 
-    They are when the budget of gradients is spent, too: then the window that was begun is left
-    out, and without a window after the warm-up the draws are the last of it, which agree on nothing.
+    They are when the budget of gradients is spent, too. Then the window that was begun is left
+    out; without a window after the warm-up the draws are those of its last, and do not agree.
 
     Parameters
     ----------
