@@ -33,7 +33,10 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class EventFormat:
-    """How the columns of the events are to be read; small enough to travel with every task."""
+    """How the columns of the events are to be read; small enough to travel with every task.
+
+    Repeated events conflict where they differ in what the metrics need, or in ``compared``.
+    """
 
     root: str
     time: str
@@ -41,6 +44,7 @@ class EventFormat:
     levels: tuple[str, ...]
     event_id: tuple[str, ...] = ()
     options: dict[str, str] = field(default_factory=dict)
+    compared: tuple[str, ...] = ()
 
     def open(self) -> tuple[pafs.FileSystem, str]:
         """Return the file system of the events and the root folder on it."""
@@ -50,7 +54,8 @@ class EventFormat:
     def columns(self, metrics: Iterable[Metric]) -> tuple[str, ...]:
         """Return every column that the metrics, keys and time need, in a fixed order."""
         measured = [column for metric in metrics for column in metric.columns]
-        return tuple(dict.fromkeys([self.time, *self.levels, *self.event_id, *measured]))
+        named = [self.time, *self.levels, *self.event_id, *self.compared, *measured]
+        return tuple(dict.fromkeys(named))
 
 
 @dataclass(frozen=True)
