@@ -15,6 +15,8 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check
 # Also as constraints: pip 23 does not see that the pin of a package holds with its extras too.
 LOCKED := $(PIP) --require-hashes --requirement requirements.lock --constraint requirements.lock
 INSTALLED := $(VENV)/installed
+# Packages for Linux on ARM lack it; there it is the system's.
+SHELLCHECK = $(or $(wildcard $(BIN)/shellcheck),shellcheck)
 
 ON_A_GRID := normal,normal_known_variance,beta_binomial,gamma_poisson
 SAMPLED := normal_regression,normal_inverse_gamma
@@ -23,7 +25,7 @@ COVERAGE = OMP_NUM_THREADS=1 $(BIN)/python -m hbpipe.model.coverage --ratios 0.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo retail test test-reference test-history coverage bench lint format lock clean
+.PHONY: help install demo retail test test-services test-reference test-history coverage bench lint format lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +73,10 @@ retail/events/cheese.parquet: tests/golden/cheese/data.csv configs/retail_events
 test: $(INSTALLED)  ## Run the tests
 	$(BIN)/python -m pytest
 
+test-services: $(INSTALLED)  ## Run a night on PostgreSQL, a Prefect server and a Dask cluster, as processes
+	@$(BIN)/python tests/services/postgres.py
+	$(BIN)/python -m pytest --numprocesses=0 --exitfirst -m services tests/services
+
 test-reference: $(INSTALLED)  ## Compare with other software's answers (REFERENCE=folder)
 	@test -d '$(REFERENCE)' || { \
 	  echo "No reference folder $(REFERENCE); name it: make test-reference REFERENCE=folder" >&2; exit 1; }
@@ -88,10 +94,14 @@ coverage: $(INSTALLED)  ## Measure how often intervals hold the truth (STORES, E
 bench: $(INSTALLED)  ## Time a night against DuckDB's GROUP BY over the same files, in pairs
 	$(BIN)/python tests/bench/night.py
 
-lint: $(INSTALLED)  ## Check style, types and layout
+lint: $(INSTALLED)  ## Check style, types and layout; infra/ too, without a container engine
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/hadolint infra/Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec infra/compose.yaml
+	$(BIN)/yamllint --strict .yamllint configs infra
+	$(SHELLCHECK) .ci/run infra/*.sh
 
 format: $(INSTALLED)  ## Mend style where that is safe
 	$(BIN)/ruff check --fix

@@ -13,61 +13,50 @@ import logging
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
+from functools import partial
 from pathlib import Path
-from typing import Any
-from zoneinfo import ZoneInfo
+from typing import Annotated, Any
 
-from prefect import flow, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import FlowRun, State
-from prefect.context import FlowRunContext
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 
+from flows.due import run_id_of, scheduled_day, this_run
 from flows.local import embedded_server
-from flows.observer import Observers, PrefectObserver, watch, watchers
+from flows.observer import PrefectObserver, everyone, watch
+from flows.parameters import Config, Env, Overrides, Told
+from flows.tasks import run_as_task
 from hbpipe.config import Settings, load_settings
-from hbpipe.data.clock import Calendar, to_date, to_number
-from hbpipe.errors import EngineError, HbpipeError
+from hbpipe.data.clock import to_date
+from hbpipe.errors import HbpipeError
 from hbpipe.report.console import ConsoleObserver
 from hbpipe.report.night import NightReport
-from hbpipe.run.night import Night, open_night
+from hbpipe.run.audits import by_severity
+from hbpipe.run.night import open_lake, open_night
 from hbpipe.run.nightly import finish, run_stage
+from hbpipe.run.runs import find_run
 from hbpipe.run.stages import STAGES
-from hbpipe.run.stock import event_format
-
-#: Waits before a stage that lost its cluster is tried again.
-RETRY_DELAYS_S: list[float] = [10, 60]
 
 
 @flow(name="nightly", flow_run_name="nightly", persist_result=False)
 def nightly(
-    config: str,
-    env: str | None = None,
-    as_of: date | None = None,
-    overrides: Sequence[str] = (),
-    full_scan: bool = False,
-    accept_missing: bool = False,
+    config: Config,
+    env: Env = None,
+    as_of: Annotated[
+        date | None,
+        Told(
+            "the last business day included; by default the last that was over when the run was "
+            "due, or without a schedule the latest complete day of events"
+        ),
+    ] = None,
+    overrides: Overrides = (),
+    full_scan: Annotated[bool, Told("look for late input beyond events.horizon")] = False,
+    accept_missing: Annotated[bool, Told("take out the rows of files that have vanished")] = False,
 ) -> NightReport:
     """Bring the window of one as-of day up to date and publish one release.
-
-    Parameters
-    ----------
-    config
-        The settings file.
-    env
-        The overlay ``env/NAME.yaml`` beside it.
-    as_of
-        The last business day included. By default the last day that was over when the run was
-        scheduled to start; without a schedule, the latest complete day of events.
-    overrides
-        ``section.key=value`` strings. Secrets belong into references, for Prefect stores these.
-    full_scan
-        Look for late input beyond ``events.horizon``.
-    accept_missing
-        Take out the rows of files that have vanished.
 
     Raises
     ------
@@ -75,75 +64,41 @@ def nightly(
         As ``hbpipe run`` does. A failed gate fails the run and leaves the old release.
     """
     settings = load_settings(config, env, overrides)
-    prefect = PrefectObserver(settings.pipeline, get_run_logger())
-    observer = Observers(prefect, *watchers())
+    prefect, run = PrefectObserver(settings.pipeline, get_run_logger()), this_run()
     with open_night(
         settings,
         as_of=as_of or scheduled_day(settings),
-        observer=observer,
+        observer=everyone(settings, prefect, run),
         full_scan=full_scan,
         accept_missing=accept_missing,
+        run_id=run_id_of(run, run.run_count),
+        retry=_planned_before(settings, run),
     ) as night:
-        prefect.planned(_this_run().id, to_date(night.plan.as_of))
-        if night.plan.work:
-            for stage in STAGES:
-                run_as_task(stage, night)
+        prefect.name_run(run.id, str(to_date(night.plan.as_of)))
+        prefect.days(night.plan.days)
+        try:
+            if night.plan.work:
+                for stage in STAGES:
+                    run_as_task(stage.__name__, partial(run_stage, stage, night))
+        finally:
+            # Of a failed gate too: they say what failed.
+            prefect.table("audits", [vars(check) for check in by_severity(night.checks)])
         report = finish(night)
-    prefect.report(report.markdown(), report.hyperparameters())
+    prefect.report(report.markdown())
+    prefect.table("hyperparameters", report.hyperparameters())
     return report
 
 
-def run_as_task(stage: Callable[[Night], dict[str, Any]], night: Night) -> None:
-    """Run one stage as a Prefect task.
-
-    The task has no parameters and keeps no result, so Prefect hashes and stores nothing. Only a
-    lost worker or cluster is tried again: another attempt cannot mend events or a failed gate.
-    """
-
-    @task(
-        name=stage.__name__,
-        task_run_name=stage.__name__,
-        cache_policy=NO_CACHE,
-        persist_result=False,
-        retries=len(RETRY_DELAYS_S),
-        retry_delay_seconds=RETRY_DELAYS_S,
-        retry_condition_fn=_is_infrastructure,
-    )
-    def run() -> None:
-        run_stage(stage, night)
-
-    run()
-
-
-def _is_infrastructure(_task: Any, _run: Any, state: State[Any]) -> bool:
-    return isinstance(state.data, EngineError)
-
-
-def _this_run() -> FlowRun:
-    context = FlowRunContext.get()
-    if context is None or context.flow_run is None:
-        raise RuntimeError("only within a flow run")
-    return context.flow_run
-
-
-def scheduled_day(settings: Settings) -> date | None:
-    """Return the last business day over when this run was due, or None without a deployment.
-
-    A run that starts late, or is tried again the day after, still works for the day it was meant.
-    """
-    run = _this_run()
-    if run.deployment_id is None or run.expected_start_time is None:
+def _planned_before(settings: Settings, run: FlowRun) -> str | None:
+    """Return the run whose plan this one has to run: that of the flow run's first attempt."""
+    if run.run_count < 2:
         return None
-    due = datetime.fromtimestamp(run.expected_start_time.timestamp(), UTC)
-    return last_day_over(due, event_format(settings).calendar)
-
-
-def last_day_over(instant: datetime, calendar: Calendar) -> date:
-    """Return the last business day that is over at an instant."""
-    day = instant.astimezone(ZoneInfo(calendar.timezone)).date()
-    while calendar.end_of(to_number(day)) > instant:
-        day -= timedelta(days=1)
-    return day
+    lake = open_lake(settings)
+    for number in range(1, run.run_count):
+        earlier = find_run(lake, run_id_of(run, number))
+        if earlier is not None and earlier.plan is not None:
+            return earlier.run_id
+    return None
 
 
 # --- on this machine ----------------------------------------------------------------------------

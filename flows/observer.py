@@ -1,13 +1,12 @@
-"""What Prefect shows of a night: log lines, progress, a report and a table."""
+"""What Prefect shows of a run: log lines, progress, a report and tables."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import date
 from typing import Any, cast
 from uuid import UUID
 
@@ -18,11 +17,18 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
 
-from hbpipe.run.observe import Observer
+from hbpipe.config import Settings
+from hbpipe.observe import observers_of
+from hbpipe.observe.lineage import ParentRun
+from hbpipe.run.due import DayPlan
+from hbpipe.run.observe import Observer, Observers, Silent
 
 #: Progress reaches the server at most this often; every update is a request.
 UPDATE_INTERVAL_S = 2.0
+#: What a person looks through; the lake's tables have every row.
+MOST_ROWS = 500
 
 _watchers: ContextVar[tuple[Observer, ...]] = ContextVar("watchers", default=())
 
@@ -37,12 +43,13 @@ def watch(*observers: Observer) -> None:
     _watchers.set(observers)
 
 
-def watchers() -> tuple[Observer, ...]:
-    """Return the observers beside Prefect's own."""
-    return _watchers.get()
+def everyone(settings: Settings, prefect: PrefectObserver, run: FlowRun) -> Observer:
+    """Return who watches a flow run: Prefect, this process, and whom the settings ask for."""
+    parent = ParentRun(str(run.id), namespace="prefect", job=f"flow.{run.flow_id}")
+    return Observers(prefect, *_watchers.get(), observers_of(settings, parent=parent))
 
 
-class PrefectObserver:
+class PrefectObserver(Silent):
     """An observer that tells Prefect, best-effort: Prefect's troubles never end a night.
 
     Parameters
@@ -83,18 +90,31 @@ class PrefectObserver:
         """Log a line."""
         self._logger.info("%s", text)
 
-    def planned(self, flow_run_id: UUID, as_of: date) -> None:
-        """Name the run after its as-of day, which is known once the night is planned."""
+    def name_run(self, flow_run_id: UUID, days: str) -> None:
+        """Name the run after its days, which are known once it is planned."""
         with self._best_effort("the run's name"), get_client(sync_client=True) as client:
-            client.update_flow_run(flow_run_id, name=f"{self._prefix} {as_of}")
+            client.update_flow_run(flow_run_id, name=f"{self._prefix} {days}")
 
-    def report(self, markdown: str, hyperparameters: list[dict[str, Any]]) -> None:
-        """Keep the night's report and its table of hyperparameters as artifacts."""
+    def report(self, markdown: str) -> None:
+        """Keep a report as an artifact."""
         with self._best_effort("the report"):
             create_markdown_artifact(markdown, key=f"{self._prefix}-report")
-        if hyperparameters:
-            with self._best_effort("the hyperparameters"):
-                create_table_artifact(hyperparameters, key=f"{self._prefix}-hyperparameters")
+
+    def days(self, days: Sequence[DayPlan]) -> None:
+        """Keep the days of a plan: why each is due, from how many files and rows."""
+        self.table("days", [{**day.to_dict(), "files": len(day.files)} for day in days])
+
+    def table(self, name: str, rows: Sequence[dict[str, Any]]) -> None:
+        """Keep rows as an artifact; where there are very many, the first of them."""
+        if not rows:
+            return
+        more = len(rows) - MOST_ROWS
+        with self._best_effort(f"the table {name}"):
+            create_table_artifact(
+                list(rows[:MOST_ROWS]),
+                key=f"{self._prefix}-{name}",
+                description=f"{name}: the first {MOST_ROWS} of {len(rows)}" if more > 0 else name,
+            )
 
     def _move(self, stage: str, percent: float, description: str) -> None:
         if stage in self._bars:
@@ -107,30 +127,3 @@ class PrefectObserver:
             yield
         except Exception as error:
             self._logger.warning("Prefect did not take %s: %s", what, error)
-
-
-class Observers:
-    """Several observers as one."""
-
-    def __init__(self, *observers: Observer) -> None:
-        self._observers = observers
-
-    def stage_started(self, stage: str) -> None:
-        """Tell everyone that a stage began."""
-        for observer in self._observers:
-            observer.stage_started(stage)
-
-    def progress(self, stage: str, done: int, total: int) -> None:
-        """Tell everyone how far a stage is."""
-        for observer in self._observers:
-            observer.progress(stage, done, total)
-
-    def stage_finished(self, stage: str, summary: dict[str, Any]) -> None:
-        """Tell everyone that a stage ended."""
-        for observer in self._observers:
-            observer.stage_finished(stage, summary)
-
-    def message(self, text: str) -> None:
-        """Tell everyone a line."""
-        for observer in self._observers:
-            observer.message(text)

@@ -3,7 +3,8 @@
 The verbs and their options are in ``verbs``, what they do in ``commands``.
 
 Exit codes: 0 done or nothing to do, 1 error, 2 usage, 3 a gate or verification failed, 4 another
-run holds the lease, 5 the as-of day is not complete, 10 (``plan``) there is work.
+run holds the lease, 5 the as-of day is not complete, or what readers see is late, 10 (``plan`` and
+dry runs) there is work.
 """
 
 from __future__ import annotations

@@ -21,14 +21,14 @@ from hbpipe.data.quantities import Metric, parse_metric
 from hbpipe.data.spelling import nearest
 from hbpipe.errors import ConfigError
 from hbpipe.layers import origin_of, origins_of, resolve_layers
+from hbpipe.observe_sections import Notify, Observe
+from hbpipe.retention_sections import ReleaseRetention, Retention
 from hbpipe.sections import (
     Audits,
     Cluster,
     Events,
     Inference,
     LakeSettings,
-    ReleaseRetention,
-    Retention,
     Section,
     Stores,
 )
@@ -48,6 +48,8 @@ __all__ = [
     "Events",
     "Inference",
     "LakeSettings",
+    "Notify",
+    "Observe",
     "ReleaseRetention",
     "Retention",
     "Settings",
@@ -62,6 +64,7 @@ __all__ = [
 
 #: Storage options that may be shown; any other may be a secret, or hold one.
 _HARMLESS = re.compile(r"(aws_)?(default_)?(region|endpoint|endpoint_url|allow_http)|account_name")
+_SECRET = re.compile(r"observe\.openlineage\.api_key|notify\.(webhook|smtp\.(user|password))")
 
 
 class Settings(Section):
@@ -84,6 +87,8 @@ class Settings(Section):
     cluster: Cluster = Cluster()
     audits: Audits = Audits()
     retention: Retention = Retention()
+    observe: Observe = Observe()
+    notify: Notify = Notify()
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
     _metrics: tuple[Metric, ...] = PrivateAttr(default=())
 
@@ -264,7 +269,8 @@ def _flatten(value: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]
 
 def _masked(key: str, value: Any) -> Any:
     _, found, name = key.partition("storage_options.")
-    if not found or value.startswith(("env:", "file:")):
+    secret = _SECRET.fullmatch(key) and value is not None
+    if not (found or secret) or value.startswith(("env:", "file:")):
         return value
     return value if _HARMLESS.fullmatch(name.lower()) and "@" not in value else "****"
 

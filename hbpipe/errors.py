@@ -111,7 +111,7 @@ class GateError(HbpipeError):
 
 
 class LeaseError(HbpipeError):
-    """Another run holds the lease on this lake."""
+    """Another run holds the lease on this lake, or has taken it over."""
 
     exit_code = 4
 

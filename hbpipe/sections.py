@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from hbpipe.data.quantities import RESERVED
-from hbpipe.typed import Days, DayStart, Name, Names, Options, Window
+from hbpipe.typed import Days, DayStart, Duration, Name, Names, Options, Window
 
 
 class Section(BaseModel):
@@ -69,6 +69,16 @@ class Events(Section):
         (), description="the columns that name an event: repeated ones are counted once a day"
     )
     horizon: Days = Field(7, description="how far back each night looks for late files")
+    complete_after: Duration = Field(
+        timedelta(0),
+        description="how long after the end of a business day its late files are awaited, such as "
+        "6h: only then is the day complete",
+    )
+    ready: str | None = Field(
+        None,
+        description="the file that marks a business day as complete, below path, such as "
+        "_ready/{day}; null: days need no marker",
+    )
     earliest: date = Field(date(2000, 1, 1), description="events of earlier days are rejected")
     latest: date = Field(date(2099, 12, 31), description="events of later days are rejected")
     storage_options: Options = Field(
@@ -96,6 +106,13 @@ class Events(Section):
             raise ValueError(
                 f"{taken[0]!r} is a column of the tables that are written; rename it in the events"
             )
+        return value
+
+    @field_validator("ready")
+    @classmethod
+    def _names_the_day(cls, value: str | None) -> str | None:
+        if value is not None and "{day}" not in value:
+            raise ValueError(f"expected a path with {{day}} in it, found {value!r}")
         return value
 
     @model_validator(mode="after")
@@ -185,6 +202,29 @@ class LakeSettings(Section):
         repr=False,
         description="options of the object store, by name; secrets as env:NAME or file:PATH",
     )
+    lease: Literal["auto", "flock", "timed"] = Field(
+        "auto",
+        description="how runs keep each other out: flock, a lock of a local disk that ends with "
+        "its process; timed, renewed in the lake while the run lives, for disks that machines "
+        "share; auto: flock on a local path, timed elsewhere",
+    )
+    lease_s: float = Field(
+        120.0,
+        gt=0,
+        description="how long a timed lease lasts without renewal, in seconds: so long after a "
+        "run has died the next one begins",
+    )
+
+    @model_validator(mode="after")
+    def _lockable(self) -> LakeSettings:
+        if self.lease == "flock" and "://" in self.path:
+            raise ValueError("lease: flock is for local disks; use auto or timed")
+        return self
+
+    @property
+    def timed(self) -> bool:
+        """Tell whether the lease is timed."""
+        return self.lease == "timed" or (self.lease == "auto" and "://" in self.path)
 
 
 class Cluster(Section):
@@ -246,48 +286,8 @@ class Audits(Section):
         description="a metric with a larger share of stores whose covariates are unknown stops the "
         "release",
     )
-
-
-class ReleaseRetention(Section):
-    """How long releases stay readable; one that either key keeps is kept."""
-
-    keep_last: Annotated[int, Field(ge=1, strict=True)] | None = Field(
-        None,
-        description="so many of the newest releases of each environment are kept; null: as days "
-        "says, or all",
+    max_age: Duration = Field(
+        timedelta(hours=36),
+        description="`hbpipe freshness` calls readers late when the as-of day that they see ended "
+        "longer ago",
     )
-    days: Days | None = Field(
-        None,
-        description="releases published within so many days are kept; null: as keep_last says, or "
-        "all",
-    )
-
-
-class Retention(Section):
-    """How long `hbpipe vacuum` keeps what; null: for ever.
-
-    Rows go by the age of their day, from the newest version of their table; a release keeps what it
-    names until it expires itself. What readers of an environment see now is always kept.
-    """
-
-    staging: Days = Field(
-        7,
-        description="how long files that no release needs stay, for readers under way and runs "
-        "that wrote them: longer than any run",
-    )
-    statistics: Days | None = Field(
-        None, description="how long the statistics of a day are kept; at least the window"
-    )
-    hyperparameters: Days | None = Field(
-        None, description="how long the hyperparameters of an as-of day are kept"
-    )
-    fits: Days | None = Field(None, description="how long the fits of an as-of day are kept")
-    posteriors: Days | None = Field(
-        None,
-        description="how long posteriors and new_stores of an as-of day are kept; their files go "
-        "with the releases that name them",
-    )
-    quarantine: Days | None = Field(None, description="how long examples of rejected rows are kept")
-    audits: Days | None = Field(None, description="how long the results of checks are kept")
-    runs: Days | None = Field(None, description="how long the record of runs is kept")
-    releases: ReleaseRetention = ReleaseRetention()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
@@ -12,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Wi
 from hbpipe.data.quantities import parse_metric
 
 _LONGEST_WINDOW = 36_500
+_UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 
 
 def _days(value: Any) -> int:
@@ -30,6 +32,28 @@ def _minutes(value: Any) -> int:
     if not match:
         raise ValueError(f"expected a time of day such as '02:00' (quoted), found {value!r}")
     return int(match[1]) * 60 + int(match[2])
+
+
+def parse_duration(value: Any) -> timedelta:
+    """Understand a duration such as ``36h``, ``90m`` or ``2d``.
+
+    Raises
+    ------
+    ValueError
+        It is none.
+    """
+    if isinstance(value, timedelta):
+        return value
+    match = re.fullmatch(r"(\d{1,6})\s*([dhm])", str(value).strip())
+    if not match:
+        raise ValueError(f"expected a duration such as 6h, 90m or 1d, found {value!r}")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+def _as_duration(value: timedelta) -> str:
+    """Write a duration as it is typed, to the minute."""
+    minutes = round(value.total_seconds() / 60)
+    return f"{minutes // 60}h" if minutes % 60 == 0 else f"{minutes}m"
 
 
 def _as_days(days: int) -> str:
@@ -69,6 +93,7 @@ _TIME_SCHEMA = {
     "pattern": r"^([01]?\d|2[0-3]):[0-5]\d$",
     "examples": ["02:00"],
 }
+_DURATION_SCHEMA = {"type": "string", "pattern": r"^\d+\s*[dhm]$", "examples": ["6h"]}
 _NAMES_SCHEMA = {
     "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
 }
@@ -89,6 +114,12 @@ Window = Annotated[
     BeforeValidator(_window),
     PlainSerializer(_as_window),
     WithJsonSchema({"anyOf": [_DAYS_SCHEMA, {"const": "all"}, {"type": "null"}]}),
+]
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(_as_duration),
+    WithJsonSchema(_DURATION_SCHEMA),
 ]
 DayStart = Annotated[
     int,

@@ -18,6 +18,7 @@ import yaml
 
 from hbpipe.cli import main
 from hbpipe.commands import nights
+from hbpipe.run.attempt import Attempt
 from hbpipe.run.lease import Lease
 from tests.nights import day, lake_of, settings_for, visits, write, write_config, write_days
 
@@ -119,6 +120,58 @@ def test_status(hbpipe: Verb) -> None:
     assert found["days"] == {"complete": 3}
     assert found["rows"] == {"accepted": 120, "rejected": 0, "repeated": 0, "pending": 0}
     assert f"release {day(2)}.1" in hbpipe("status")[1]
+
+
+def test_status_shows_the_last_runs(hbpipe: Verb, config: Path) -> None:
+    run_ids = [the_object(hbpipe("run", "--json")[1])["run_id"] for _ in range(2)]
+    assert hbpipe("run", "--as-of", "2027-01-01")[0] == 5
+    shown = the_object(hbpipe("status", "--json")[1])["runs"]
+    assert [(run["attempt"], run["state"]) for run in shown] == [
+        (3, "failed"),
+        (2, "nothing"),
+        (1, "done"),
+    ]
+    assert [run["run_id"] for run in shown[1:]] == run_ids[::-1]
+    assert set(shown[2]["seconds"]) == {"aggregate", "fit", "update", "audit", "release"}
+    assert "plan" not in shown[2]
+    text = hbpipe("status")[1]
+    assert f"run {run_ids[0]} (attempt 1): night of {day(2)}, done" in text
+    assert "(attempt 3): night, failed: " in text
+    Attempt(
+        lake_of(settings_for(config.parent)), run_id="now", kind="night", environment="prod"
+    ).record()
+    assert f"running, pid {os.getpid()} on" in hbpipe("status")[1]
+
+
+def test_a_plan_that_was_written_is_run_as_it_is(hbpipe: Verb, config: Path) -> None:
+    path = config.parent / "plan.json"
+    code, printed, _ = hbpipe("plan", "--out", str(path))
+    assert code == 10
+    assert "Costs: 120 rows, 3 KiB" in printed
+    assert f"Publishes: {day(2)}.1 in prod, with conversion" in printed
+    assert json.loads(path.read_text()) == the_object(hbpipe("plan", "--json")[1])
+    write_days(config.parent, 1, first=3)
+    code, printed, _ = hbpipe("run", "--plan", str(path), "--json")
+    found = the_object(printed)
+    assert code == 0
+    assert (found["as_of"], found["rows"]["in"]) == (str(day(2)), 120)
+    code, printed, _ = hbpipe("run", "--plan", str(path), "--json")
+    assert (code, the_object(printed)["published"]) == (0, False)
+    assert " s by the runs before" in hbpipe("plan")[1]
+    code, printed, _ = hbpipe("run", "--retry", found["run_id"], "--json")
+    assert (code, the_object(printed)["as_of"]) == (0, str(day(2)))
+    write(config.parent / "events" / f"{day(1)}.parquet", visits(1, seed=3))
+    code, _, error = hbpipe("run", "--plan", str(path))
+    assert code == 1
+    assert "a file of the plan has other content" in error
+    assert "plan again" in error
+
+
+def test_a_plan_names_the_older_releases_that_become_stale(hbpipe: Verb, config: Path) -> None:
+    hbpipe("run", "--as-of", str(day(1)))
+    hbpipe("run")
+    write(config.parent / "events" / "late.parquet", visits(0, rows=3, seed=5))
+    assert f"Older releases become stale: {day(1)}\n" in hbpipe("plan")[1]
 
 
 def test_verify(hbpipe: Verb, config: Path) -> None:
@@ -261,6 +314,11 @@ def test_a_lake_where_none_can_be_is_an_error_that_says_so(
         (("run", "--set", "lake.path"), 2, "section.key=value"),
         (("run", "--env", "nowhere"), 2, "nowhere.yaml"),
         (("run", "--as-of", "2027-01-01"), 5, "2027-01-01"),
+        (("run", "--retry", "never"), 1, "there is no run 'never'"),
+        (("run", "--plan", "missing.json"), 1, "check that the path exists"),
+        (("run", "--plan", "tiny.yaml"), 2, "not the document of a plan"),
+        (("run", "--plan", "x.json", "--as-of", "2026-01-01"), 2, "--as-of beside a plan"),
+        (("run", "--retry", "x", "--full-scan"), 2, "--full-scan beside a plan"),
     ],
 )
 def test_errors_have_their_exit_code_and_say_what_to_do(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pickle
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -144,6 +145,9 @@ audits: {max_rejected_share: 2}
         ("events.day=d", "give either time (timestamp or ISO text) or day (a date column)"),
         ("events.earliest=2100-01-01", "earliest 2100-01-01 is after latest 2099-12-31"),
         ("events.horizon=0d", "found '0d'"),
+        ("events.complete_after=6", "expected a duration such as 6h, 90m or 1d, found 6"),
+        ("events.ready=_ready/day", "expected a path with {day} in it"),
+        ("lake.lease_s=0", "greater than 0"),
         ("inference.pool_by=[store_id]", "a pool needs many units"),
         ("inference.nest_by=[chain]", "'chain' is not a level; did you mean 'chain_id'?"),
         ("inference.nest_by=[store_id]", "a group needs many units"),
@@ -364,6 +368,49 @@ def test_secrets_are_masked_wherever_settings_are_shown(tmp_path, monkeypatch):
     assert "hunter2" not in fault
 
 
+def test_secrets_of_observers_are_masked_and_decide_nothing(tmp_path):
+    secrets = {
+        "observe.openlineage.api_key": "hunter2",
+        "notify.webhook": "https://hooks.example/hunter2",
+        "notify.smtp.user": "env:MAIL_USER",
+        "notify.smtp.password": "hunter2",
+    }
+    settings = load(tmp_path, SOUND, *(f"{key}={value}" for key, value in secrets.items()))
+    shown = {key: value for key, value, _ in resolved_view(settings)}
+    assert {key: shown[key] for key in secrets} == {
+        **dict.fromkeys(secrets, "****"),
+        "notify.smtp.user": "env:MAIL_USER",
+    }
+    assert "hunter2" not in repr(settings)
+    assert shown["observe.prometheus.push"] is None
+    assert settings.digest() == load(tmp_path).digest()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["notify.smtp.host=mail"], "notify.smtp: a host needs sender and to"),
+        (["notify.smtp.user=env:U"], "notify.smtp: user and password go together"),
+        (
+            ["notify.smtp.user=env:U", "notify.smtp.password=env:P", "notify.smtp.starttls=false"],
+            "notify.smtp: a password is sent over an encrypted connection only: set starttls",
+        ),
+        (["notify.on=[all]"], "notify.on.0: "),
+        (["observe.prometheus.textfile=gauges.txt"], "observe.prometheus.textfile: "),
+        (["observe.prometheus.push=file:///etc"], "expected an address such as"),
+        (
+            ["observe.openlineage.url=https://me:hunter2@host"],
+            "url: expected an address",
+        ),
+        (["observe.prometheus.pusj=x"], "unknown key; did you mean 'push'"),
+    ],
+)
+def test_faults_of_observers(tmp_path, overrides, message):
+    (line,) = faults(tmp_path, SOUND, *overrides)
+    assert message in line
+    assert "hunter2" not in line
+
+
 def test_secrets_are_read_at_the_moment_of_use(tmp_path, monkeypatch):
     monkeypatch.setenv("KEY_ID", "abc")
     secret = tmp_path / "secret"
@@ -406,13 +453,21 @@ def test_the_table_of_all_keys_is_drawn_from_the_schema():
 
 
 def test_every_default_of_the_schema_can_be_typed(tmp_path):
-    content = yaml.safe_load(SOUND)
-    for name, section in json_schema()["$defs"].items():
-        if name == "ReleaseRetention":
-            continue  # a part of retention, whose defaults hold its own
-        key = "lake" if name == "LakeSettings" else name.lower()
-        keys = {k: one["default"] for k, one in section["properties"].items() if "default" in one}
-        content[key] = {**keys, **content.get(key, {})}
+    schema = json_schema()
+
+    def defaults(part: dict[str, Any]) -> dict[str, Any]:
+        """The keys of a section, and of the sections in it."""
+        found = {}
+        for name, one in part["properties"].items():
+            if "$ref" in one:
+                found[name] = defaults(schema["$defs"][one["$ref"].rpartition("/")[2]])
+            elif "default" in one:
+                found[name] = one["default"]
+        return found
+
+    content = defaults(schema)
+    for key, given in yaml.safe_load(SOUND).items():
+        content[key] = content.get(key, {}) | given if isinstance(given, dict) else given
     typed = load(tmp_path, yaml.safe_dump(content))
     assert typed.model_dump() == load(tmp_path).model_dump()
     assert typed.inference.window == 28
@@ -469,3 +524,19 @@ def test_the_days_of_a_window():
     last = date(2026, 3, 2)
     assert window_days(last, 3, date(2020, 1, 1)) == [date(2026, 2, 28), date(2026, 3, 1), last]
     assert window_days(last, None, date(2026, 3, 1)) == [date(2026, 3, 1), last]
+
+
+@pytest.mark.parametrize(
+    ("typed", "minutes", "shown"),
+    [
+        ("6h", 360, "6h"),
+        ("90m", 90, "90m"),
+        ("120 m", 120, "2h"),
+        ("2d", 2880, "48h"),
+        ("0m", 0, "0h"),
+    ],
+)
+def test_a_duration_is_shown_as_it_can_be_typed(tmp_path, typed, minutes, shown):
+    settings = load(tmp_path, SOUND, f"events.complete_after={typed}")
+    assert settings.events.complete_after == timedelta(minutes=minutes)
+    assert settings.model_dump(mode="json")["events"]["complete_after"] == shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 
 import cloudpickle
 import pytest
+from prefect import flow, get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
@@ -26,12 +28,20 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.flow_engine import run_flow
 from prefect.states import Scheduled
 
+import flows.alerts
+import flows.due
 import flows.nightly
 import flows.observer
+import flows.tasks
+from flows.due import last_day_over
 from flows.local import embedded_server
-from flows.nightly import last_day_over, nightly
+from flows.nightly import nightly
 from hbpipe.data.clock import Calendar, to_number
 from hbpipe.errors import EngineError, GateError
+from hbpipe.run.audits import Check
+from hbpipe.run.due import DayPlan
+from hbpipe.run.ledger import DayEntry
+from hbpipe.run.observe import Silent
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -45,10 +55,19 @@ class FakeNight:
     work: bool = True
     faults: dict[str, list[Exception]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def plan(self) -> Any:
-        return SimpleNamespace(work=self.work, as_of=to_number(self.as_of or date(2026, 3, 1)))
+        as_of = to_number(self.as_of or date(2026, 3, 1))
+        entry = DayEntry(as_of, "begun", "missing", "", "", "")
+        days = (DayPlan(as_of, "missing", ("a.parquet", "b.parquet"), 40, entry, ()),)
+        return SimpleNamespace(work=self.work, as_of=as_of, days=days if self.work else ())
+
+    @property
+    def checks(self) -> list[Check]:
+        seen = [("unknown", "pass"), ("rejected_share", "fail"), ("drift", "warn")]
+        return [Check("data", name, "day", status, 0, 0, "") for name, status in seen]
 
     def report(self) -> Any:
         return SimpleNamespace(
@@ -82,20 +101,22 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[FakeNight]]:
 
         @contextmanager
         def open_night(
-            settings: Any, as_of: date | None, observer: Any, **flags: bool
+            settings: Any, as_of: date | None, observer: Any, run_id: str, **flags: Any
         ) -> Iterator[FakeNight]:
-            assert flags == {"full_scan": False, "accept_missing": False}
+            assert re.fullmatch(r"\d{8}T\d{6}-[0-9a-f]{8}", run_id)
+            assert flags == {"full_scan": False, "accept_missing": False, "retry": None}
             opened.append(FakeNight(as_of, observer, **behaviour))
             yield opened[-1]
 
         settings = SimpleNamespace(pipeline=pipeline)
-        form = SimpleNamespace(calendar=Calendar("Europe/Paris", day_start=120))
+        calendar = Calendar("Europe/Paris", day_start=120)
         monkeypatch.setattr(flows.nightly, "load_settings", lambda *_: settings)
-        monkeypatch.setattr(flows.nightly, "event_format", lambda _: form)
+        monkeypatch.setattr(flows.due, "calendar_of", lambda _: calendar)
         monkeypatch.setattr(flows.nightly, "open_night", open_night)
+        monkeypatch.setattr(flows.observer, "observers_of", lambda *_, **__: Silent())
         monkeypatch.setattr(flows.nightly, "finish", FakeNight.report)
         monkeypatch.setattr(flows.nightly, "STAGES", (aggregate, release))
-        monkeypatch.setattr(flows.nightly, "RETRY_DELAYS_S", [0, 0])
+        monkeypatch.setattr(flows.tasks, "RETRY_DELAYS_S", [0, 0])
         return opened
 
     return install
@@ -115,6 +136,12 @@ def artifacts(key: str) -> list[Any]:
         )
 
 
+def rows(key: str) -> list[dict[str, Any]]:
+    (table,) = artifacts(key)
+    found: list[dict[str, Any]] = json.loads(table.data)
+    return found
+
+
 def test_a_night_runs_its_stages_in_order_and_leaves_a_report(fake: Any) -> None:
     (opened, report) = fake("whole_night"), nightly("any.yaml", as_of=date(2026, 1, 28))
 
@@ -122,8 +149,10 @@ def test_a_night_runs_its_stages_in_order_and_leaves_a_report(fake: Any) -> None
     assert report.calls == ["aggregate", "release"]
     assert the_run("whole-night 2026-01-28").state_name == "Completed"
     assert [found.data for found in artifacts("whole-night-report")] == ["# aggregate release"]
-    (table,) = artifacts("whole-night-hyperparameters")
-    assert json.loads(table.data) == [{"chain_id": "north", "alpha": 5.0}]
+    assert rows("whole-night-hyperparameters") == [{"chain_id": "north", "alpha": 5.0}]
+    planned = {"day": "2026-01-28", "reason": "missing", "files": 2, "rows": 40, "metrics": []}
+    assert rows("whole-night-days") == [planned]
+    assert [check["status"] for check in rows("whole-night-audits")] == ["fail", "warn", "pass"]
     assert [found.data for found in artifacts("whole-night-release")] == [100.0]
 
 
@@ -133,6 +162,18 @@ def test_nothing_to_do_runs_no_stage_and_still_reports(fake: Any) -> None:
     assert opened[0].calls == []
     assert the_run("idle 2026-03-01").state_name == "Completed"
     assert len(artifacts("idle-report")) == 1
+    assert artifacts("idle-days") == []
+
+
+def test_a_table_of_very_many_rows_is_cut() -> None:
+    @flow
+    def tell() -> None:
+        observer = flows.observer.PrefectObserver("many", get_run_logger())
+        observer.table("pools", [{"pool": number} for number in range(501)])
+
+    tell()
+    assert len(rows("many-pools")) == 500
+    assert artifacts("many-pools")[0].description == "pools: the first 500 of 501"
 
 
 def test_a_lost_cluster_is_tried_again(fake: Any) -> None:
@@ -158,6 +199,7 @@ def test_what_another_attempt_cannot_mend_is_not_tried_again(fake: Any, error: E
     assert opened[0].calls == ["aggregate"]
     assert the_run(f"{name} 2026-03-01").state_name == "Failed"
     assert artifacts(f"{name}-report") == []
+    assert rows(f"{name}-audits")[0]["name"] == "rejected_share", "what failed comes first"
 
 
 def test_prefects_own_troubles_do_not_end_a_night(
@@ -203,6 +245,19 @@ def test_the_servers_scheduler_schedules(fake: Any) -> None:
         client.delete_deployment(deployment)
     assert due, "the scheduler made no run"
     assert {run.state_name for run in due} == {"Scheduled"}
+
+
+def test_automations_are_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    webhook = tmp_path / "webhook"
+    webhook.write_text("http://127.0.0.1:9/hook")
+    for _ in range(2):
+        assert flows.alerts.main(["--webhook", f"file:{webhook}"]) == 0
+    with get_client(sync_client=True) as client:
+        made = {automation.name: automation for automation in client.read_automations()}
+        assert len(client.read_automations()) == len(made) == 2
+    assert all("prefect.tag.hbpipe" in str(one.trigger.match_related) for one in made.values())
+    assert flows.alerts.main(["--webhook", "env:NO_SUCH_VARIABLE"]) == 2
+    assert "NO_SUCH_VARIABLE, which is not set" in capsys.readouterr().err
 
 
 def test_the_flow_can_be_handed_to_the_process_that_serves_it() -> None:

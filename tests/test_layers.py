@@ -21,14 +21,19 @@ MAY_IMPORT = {
     "hbpipe.model.families hbpipe.data.*",
     "hbpipe/typed.py": "pydantic hbpipe.data.quantities",
     "hbpipe/sections.py": "pydantic hbpipe.errors hbpipe.data.quantities hbpipe.typed",
+    "hbpipe/observe_sections.py": "pydantic hbpipe.sections hbpipe.typed",
+    "hbpipe/retention_sections.py": "pydantic hbpipe.sections hbpipe.typed",
     "hbpipe/setting_checks.py": "hbpipe.data.covariates hbpipe.data.quantities "
     "hbpipe.data.spelling hbpipe.model.family hbpipe.model.nested.names hbpipe.sections",
     "hbpipe/layers.py": "yaml hbpipe.errors hbpipe.data.spelling",
     "hbpipe/config.py": "pydantic hbpipe.errors hbpipe.data.quantities hbpipe.data.spelling "
-    "hbpipe.layers hbpipe.sections hbpipe.setting_checks hbpipe.typed",
+    "hbpipe.layers hbpipe.observe_sections hbpipe.retention_sections hbpipe.sections "
+    "hbpipe.setting_checks hbpipe.typed",
     "hbpipe/run": "numpy pyarrow yaml hbpipe.errors hbpipe.config hbpipe.model.* hbpipe.data.* "
     "hbpipe.report.* hbpipe.run.*",
-    "hbpipe/run/engine.py": "dask distributed hbpipe.errors hbpipe.config",
+    "hbpipe/run/engine.py": "dask distributed hbpipe.errors hbpipe.config hbpipe.run.tasks",
+    "hbpipe/observe": "pyarrow prometheus_client opentelemetry hbpipe.errors hbpipe.config "
+    "hbpipe.observe_sections hbpipe.data.* hbpipe.run.* hbpipe.observe.*",
     "hbpipe/report/shrinkage.py": "numpy pyarrow matplotlib hbpipe",
     "hbpipe/report": "numpy pyarrow rich hbpipe.errors hbpipe.config hbpipe.data.* hbpipe.run.* "
     "hbpipe.report.*",
@@ -36,7 +41,7 @@ MAY_IMPORT = {
     "hbpipe/verbs": "hbpipe.verbs.*",
     "hbpipe/cli.py": "hbpipe.errors hbpipe.verbs.*",
     "hbpipe/__init__.py": "hbpipe.model.* hbpipe.run.*",
-    "flows": "prefect hbpipe.* flows.*",
+    "flows": "prefect pydantic pydantic_core hbpipe.* flows.*",
 }
 
 #: What nobody imports, and why.

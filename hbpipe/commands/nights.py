@@ -2,60 +2,122 @@
 
 from __future__ import annotations
 
+import json
 from argparse import Namespace
+from pathlib import Path
+from typing import Any
 
 from hbpipe.commands.common import WORK, print_json, settings_of
+from hbpipe.errors import ConfigError
+from hbpipe.observe import observers_of
+from hbpipe.observe.log import STDERR
 from hbpipe.report.console import ConsoleObserver
+from hbpipe.report.explain import explain_text
+from hbpipe.run.describe import describe_plan
+from hbpipe.run.documents import read_document
 from hbpipe.run.engine import open_engine
+from hbpipe.run.explain import explain_day
 from hbpipe.run.night import open_lake
 from hbpipe.run.nightly import run_night
-from hbpipe.run.plan import Plan, make_plan
+from hbpipe.run.observe import Observers
+from hbpipe.run.plan import make_plan
+from hbpipe.run.stock import take_stock
 
 
 def plan(arguments: Namespace) -> int:
-    """Print the plan; 10 when there is work."""
+    """Print the plan, and write it where asked; 10 when there is work."""
     settings = settings_of(arguments)
+    lake = open_lake(settings)
     with open_engine(settings.cluster.model_copy(update={"kind": "serial"})) as engine:
         found = make_plan(
             settings,
-            open_lake(settings),
+            lake,
             engine,
             as_of=arguments.as_of,
             full_scan=arguments.full_scan,
             accept_missing=arguments.accept_missing,
         )
+    described = describe_plan(found, lake)
+    if arguments.out:
+        Path(arguments.out).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     if arguments.json:
-        print_json(found.to_dict())
+        print_json(described)
     else:
-        print(_plan_text(found))
+        print(_plan_text(described))
     return WORK if found.work else 0
 
 
-def _plan_text(found: Plan) -> str:
-    described = found.to_dict()
+def _plan_text(described: dict[str, Any]) -> str:
     lines = [f"As of {described['as_of']}, window {' to '.join(described['window'])}"]
     lines += [
         f"  {day['day']}  {day['rows']:>12,} rows from {len(day['files'])} file(s)  {day['reason']}"
         for day in described["days"]
     ]
-    verb = "Release" if found.release_due else "Nothing to do"
-    lines += [f"{verb}: {found.release_reason}", *(f"Note: {note}" for note in found.notes)]
-    return "\n".join(lines)
+    publishes, release = described["would_publish"], described["release"]
+    if publishes is None:
+        lines.append(f"Nothing to do: {release['reason']}")
+    else:
+        lines += [f"Release: {release['reason']}", f"Costs: {_costs(described)}"]
+        lines.append(
+            f"Publishes: {publishes['release']} in {publishes['environment']}, "
+            f"with {', '.join(publishes['metrics'])}"
+        )
+    if described["affects"]:
+        lines.append(f"Older releases become stale: {', '.join(described['affects'])}")
+    return "\n".join([*lines, *(f"Note: {note}" for note in described["notes"])])
+
+
+def _costs(described: dict[str, Any]) -> str:
+    seconds, size = described["expected_seconds"], described["bytes"]
+    shown = f"{size / 2**10:,.0f} KiB" if size < 2**20 else f"{size / 2**20:,.0f} MiB"
+    costs = f"{described['rows']:,} rows, {shown}"
+    return costs if seconds is None else f"{costs}, about {seconds:,.0f} s by the runs before"
 
 
 def run(arguments: Namespace) -> int:
     """Run one night and print its report."""
     settings = settings_of(arguments)
-    with ConsoleObserver(arguments.quiet or arguments.json) as observer:
-        report = run_night(
-            settings,
-            as_of=arguments.as_of,
-            observer=observer,
-            full_scan=arguments.full_scan,
-            accept_missing=arguments.accept_missing,
-        )
+    # Lines for people would stand between those for machines.
+    logged = settings.observe.log.path == STDERR
+    with ConsoleObserver(arguments.quiet or arguments.json or logged) as console:
+        observer = Observers(console, observers_of(settings))
+        report = run_night(settings, observer=observer, **_what_to_run(arguments))
     if arguments.json:
         print_json(report.to_dict())
     else:
         print(report.text())
+    return 0
+
+
+def _what_to_run(arguments: Namespace) -> dict[str, Any]:
+    """Take the plan that was made before, or else what to plan."""
+    asked = {
+        "as_of": arguments.as_of,
+        "full_scan": arguments.full_scan,
+        "accept_missing": arguments.accept_missing,
+    }
+    if arguments.document is None and arguments.retry is None:
+        return asked
+    given = [name for name, value in asked.items() if value]
+    if given:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ConfigError(
+            f"{options} beside a plan that was made before",
+            expected="--plan or --retry alone: the plan says what is run",
+        )
+    if arguments.retry is not None:
+        return {"retry": arguments.retry}
+    return {"document": read_document(Path(arguments.document))}
+
+
+def explain(arguments: Namespace) -> int:
+    """Print what is known of one business day."""
+    settings = settings_of(arguments)
+    lake = open_lake(settings)
+    with open_engine(settings.cluster.model_copy(update={"kind": "serial"})) as engine:
+        found = explain_day(take_stock(settings, lake, engine), lake, arguments.day)
+    if arguments.json:
+        print_json(found.to_dict())
+    else:
+        print(explain_text(found))
     return 0

@@ -1,28 +1,43 @@
-"""Verbs that look at what was released."""
+"""Verbs that look at what was released, and that move readers from one release to another."""
 
 from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Sequence
+from datetime import date, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hbpipe.commands.common import print_json, settings_of
+from hbpipe.commands.common import WORK, print_json, settings_of
+from hbpipe.data.clock import Calendar, to_number
 from hbpipe.data.spelling import nearest
 from hbpipe.errors import ConfigError
+from hbpipe.report.diff import describe_diff, diff_text
 from hbpipe.report.export import write_table
 from hbpipe.report.status import describe_status, status_text
 from hbpipe.report.tables import text_table
+from hbpipe.run import promotion
+from hbpipe.run.diff import diff as compare
+from hbpipe.run.freshness import freshness as look
+from hbpipe.run.freshness import freshness_rows
+from hbpipe.run.history import read_history
 from hbpipe.run.night import open_lake
+from hbpipe.run.promotion import Move
 from hbpipe.run.releases import read as read_release
+from hbpipe.run.stock import calendar_of
+from hbpipe.typed import parse_duration
+
+#: The exit code of ``freshness`` when readers see something that is too old.
+LATE = 5
 
 
 def status(arguments: Namespace) -> int:
     """Print the current release and the state of the days."""
     settings = settings_of(arguments)
-    found = describe_status(open_lake(settings), settings.environment)
+    found = describe_status(open_lake(settings), settings)
     if arguments.json:
         print_json(found)
     else:
@@ -52,6 +67,8 @@ def _chosen_rows(arguments: Namespace) -> pa.Table:
         arguments.table,
         environment=settings.environment,
         release=arguments.release,
+        as_of=arguments.as_of,
+        published_before=_moment(arguments.published_before, calendar_of(settings)),
     )
     table = _filter(table, arguments.where)
     if arguments.columns:
@@ -59,6 +76,21 @@ def _chosen_rows(arguments: Namespace) -> pa.Table:
         _require(table, columns)
         table = table.select(columns)
     return table if arguments.limit is None else table.slice(0, arguments.limit)
+
+
+def _moment(text: str | None, calendar: Calendar) -> datetime | None:
+    """Understand ``--published-before``: a date is the moment at which its business day begins."""
+    if text is None:
+        return None
+    try:
+        if len(text) == len("2026-01-31"):
+            return calendar.start_of(to_number(date.fromisoformat(text)))
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(
+            f"--published-before {text!r}", expected="2026-03-03, or 2026-03-03T14:00"
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(calendar.timezone))
 
 
 def _filter(table: pa.Table, conditions: Sequence[str]) -> pa.Table:
@@ -77,3 +109,82 @@ def _require(table: pa.Table, columns: Sequence[str]) -> None:
     for name in columns:
         if name not in table.column_names:
             raise ConfigError(f"no column {name!r}{nearest(name, table.column_names)}")
+
+
+def diff(arguments: Namespace) -> int:
+    """Print what moved between two releases."""
+    settings = settings_of(arguments)
+    lake = open_lake(settings)
+    history = read_history(lake)
+    a, b = (history.anywhere(settings.environment, name) for name in (arguments.a, arguments.b))
+    moved = compare(
+        lake,
+        a,
+        b,
+        metric=arguments.metric,
+        threshold=arguments.threshold,
+        limit=arguments.limit,
+    )
+    found = describe_diff(a, b, list(moved), arguments.threshold)
+    if arguments.json:
+        print_json(found)
+    else:
+        print(diff_text(found))
+    return 0
+
+
+def promote(arguments: Namespace) -> int:
+    """Make a release of one environment another's, and print what changes."""
+    settings = settings_of(arguments)
+    source = arguments.source
+    if source is None and arguments.release in ("current", "previous"):
+        source = settings.environment
+    move = promotion.promote(
+        open_lake(settings),
+        arguments.release,
+        to=arguments.to,
+        source=source,
+        reason=arguments.reason,
+        create=arguments.create,
+        dry_run=arguments.dry_run,
+    )
+    return _print_move(move, arguments)
+
+
+def rollback(arguments: Namespace) -> int:
+    """Pin readers to an older release, and print what changes."""
+    settings = settings_of(arguments)
+    move = promotion.rollback(
+        open_lake(settings),
+        settings.environment,
+        arguments.release,
+        reason=arguments.reason,
+        dry_run=arguments.dry_run,
+    )
+    return _print_move(move, arguments)
+
+
+def _print_move(move: Move, arguments: Namespace) -> int:
+    """Print a move; 10 when a dry run has found one to make."""
+    if arguments.json:
+        print_json(move.to_dict())
+    else:
+        print(move.text())
+    return WORK if arguments.dry_run and move.changes else 0
+
+
+def freshness(arguments: Namespace) -> int:
+    """Print how old what readers see is; 5 when it is late in the environment of the settings."""
+    settings = settings_of(arguments)
+    try:
+        limit = None if arguments.max_age is None else parse_duration(arguments.max_age)
+    except ValueError as error:
+        raise ConfigError(f"--max-age: {error}") from None
+    found = look(open_lake(settings), settings, max_age=limit)
+    own = found[0]
+    if arguments.json:
+        print_json({"late": own.late, "environments": [one.to_dict() for one in found]})
+    else:
+        over = f"the latest business day that should be there is {own.expected}"
+        print(f"{text_table(freshness_rows(found))}\n{over}")
+    return LATE if own.late else 0

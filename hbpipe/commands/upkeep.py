@@ -8,10 +8,12 @@ from typing import Any
 
 from hbpipe.commands.common import WORK, confirm, print_findings, print_json, settings_of
 from hbpipe.errors import ConfigError
+from hbpipe.observe import observers_of
 from hbpipe.report.console import ConsoleObserver
 from hbpipe.report.upkeep import forget_text, upkeep_text
 from hbpipe.run.forget import forget as forget_unit
 from hbpipe.run.night import open_lake
+from hbpipe.run.observe import Observers
 from hbpipe.run.retention import maintain
 from hbpipe.run.verification.doctor import examine
 from hbpipe.run.verification.verify import verify as verify_lake
@@ -60,12 +62,13 @@ def doctor(arguments: Namespace) -> int:
 
 def vacuum(arguments: Namespace) -> int:
     """Expire and delete, or show what would go; 10 for a dry run that finds something."""
-    with ConsoleObserver(arguments.quiet or arguments.json) as observer:
+    settings = settings_of(arguments)
+    with ConsoleObserver(arguments.quiet or arguments.json) as console:
         found = maintain(
-            settings_of(arguments),
+            settings,
             keep_hours=arguments.keep_hours,
             dry_run=arguments.dry_run,
-            observer=observer,
+            observer=Observers(console, observers_of(settings)),
         )
     if arguments.json:
         print_json(found.to_dict())

@@ -14,12 +14,15 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from hbpipe.data.commit import require_table
+import pyarrow as pa
+
+from hbpipe.data.commit import FENCE, require_table
 from hbpipe.data.durable import PRIVATE, Storage, make_folder, sync
 from hbpipe.data.log import LOG, Log, checkpoint_name, commit_name, list_log
-from hbpipe.data.snapshot import Snapshot, take_snapshot
+from hbpipe.data.snapshot import FileRef, take_snapshot
 from hbpipe.errors import LakeError
 
 #: Versions between checkpoints: opening a table replays fewer commits than this.
@@ -46,16 +49,16 @@ def write_checkpoint(storage: Storage, name: str, version: int) -> None:
     LakeError
         It does not give back what the log says, or cannot be written; the table stays as it is.
     """
-    expected = take_snapshot(storage, name, require_table(storage, name, version))
+    expected = _state(storage, name, version)
     if storage.local:
         with _copy_of_log(storage, name, version) as copy:
             require_table(copy, name, version).create_checkpoint()
             _forget_commits(copy, name, version)
-            _compare(expected, take_snapshot(copy, name, require_table(copy, name, version)))
+            _compare(storage, name, expected, _state(copy, name, version))
             _move_in(storage, name, copy, version)
     else:
         require_table(storage, name, version).create_checkpoint()
-        _compare(expected, take_snapshot(storage, name, require_table(storage, name, version)))
+        _compare(storage, name, expected, _state(storage, name, version))
 
 
 def trim_log(storage: Storage, name: str, log: Log, oldest: int) -> None:
@@ -110,14 +113,32 @@ def _forget_commits(copy: Storage, name: str, version: int) -> None:
             file.unlink()
 
 
-def _compare(expected: Snapshot, found: Snapshot) -> None:
-    """Refuse a checkpoint whose files, columns or partitions are not those of the log."""
-    kept = [(one.version, one.schema, one.partition_by, one.files) for one in (expected, found)]
-    if kept[0] != kept[1]:
+@dataclass(frozen=True)
+class _State:
+    """What a checkpoint must give back; without the fence, an earlier run could commit again."""
+
+    version: int
+    schema: pa.Schema
+    partition_by: tuple[str, ...]
+    files: tuple[FileRef, ...]
+    fence: int | None
+
+
+def _state(storage: Storage, name: str, version: int) -> _State:
+    table = require_table(storage, name, version)
+    found = take_snapshot(storage, name, table)
+    fence = table.transaction_version(FENCE)
+    return _State(found.version, found.schema, found.partition_by, found.files, fence)
+
+
+def _compare(storage: Storage, name: str, expected: _State, found: _State) -> None:
+    """Refuse a checkpoint whose files, columns, partitions or fence are not those of the log."""
+    if expected != found:
         raise LakeError(
-            f"a checkpoint gives back {len(found.files)} files that differ from the log's",
-            where={"lake": expected.storage.uri, "table": expected.name, "version": found.version},
-            expected=f"the {len(expected.files)} files of the log",
+            f"a checkpoint gives back {len(found.files)} files and fence {found.fence}, which "
+            "differ from the log's",
+            where={"lake": storage.uri, "table": name, "version": expected.version},
+            expected=f"the {len(expected.files)} files of the log, and fence {expected.fence}",
             remedy="check the disk and the version of deltalake; keep the log until it is whole",
         )
 

@@ -4,6 +4,10 @@ deltalake's own retries rebase a commit on versions nobody has checked: on 1.6.6
 publishers of one partition both land. Here ``max_commit_retries=0`` makes a commit a
 compare-and-swap: it creates version N + 1 or fails, so what was decided at version N still holds
 when it lands. A lost race reads the new version and decides again.
+
+A commit of a run carries the run's number, and is refused where a higher one has committed: a run
+that was paused, and whose place another has taken, finds this out at its next commit, whatever the
+lease says (a *fencing token*: Kleppmann, Designing Data-Intensive Applications, 2017, chapter 8).
 """
 
 from __future__ import annotations
@@ -21,8 +25,10 @@ from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Tr
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from hbpipe.data.durable import Storage, sync
-from hbpipe.errors import LakeError
+from hbpipe.errors import LakeError, LeaseError
 
+#: The transaction that carries the number of the run.
+FENCE = "hbpipe/fence"
 #: The key of our own metadata within a commit's information.
 METADATA = "hbpipe"
 
@@ -111,6 +117,8 @@ def compare_and_swap(
     ------
     LakeError
         The store failed and the commit did not land, or every attempt lost its race.
+    LeaseError
+        A later run has committed to this table.
     """
     commit_id = uuid.uuid4().hex
     for attempt in range(_ATTEMPTS):
@@ -119,11 +127,12 @@ def compare_and_swap(
         # Another process may have created this entry and not yet synced it: what we build on
         # must not be lost before what we build.
         sync_version(storage, name, base)
+        _check_fence(storage, name, table)
         write = decide(table)
         if write is None:
             return base
         try:
-            write(_properties(table, commit_id, metadata, app_id))
+            write(_properties(table, commit_id, metadata, app_id, storage.fence))
         except (DeltaError, OSError) as error:
             # A lost reply, or the store's own retry, can report our success as a failure.
             landed = _find_commit(storage, name, commit_id, base)
@@ -140,6 +149,35 @@ def compare_and_swap(
         f"{_ATTEMPTS} attempts to commit lost to other writers",
         where={"lake": storage.uri, "table": name},
         remedy="let the other runs finish, then run again: nothing was published",
+    )
+
+
+def raise_fence(storage: Storage, name: str) -> None:
+    """Let a table refuse every earlier run from now on.
+
+    Raises
+    ------
+    LakeError, LeaseError
+        As ``compare_and_swap``.
+    """
+
+    def decide(table: DeltaTable) -> Callable[[CommitProperties], None] | None:
+        if table.transaction_version(FENCE) == storage.fence:
+            return None
+        return lambda properties: commit_nothing(table, properties)
+
+    compare_and_swap(storage, name, decide)
+
+
+def commit_nothing(table: DeltaTable, properties: CommitProperties) -> None:
+    """Commit no change of rows, only what the properties carry."""
+    table.create_write_transaction(
+        [],
+        mode="append",
+        schema=table.schema(),
+        partition_by=table.metadata().partition_columns,
+        commit_properties=properties,
+        post_commithook_properties=NO_HOOKS,
     )
 
 
@@ -208,17 +246,37 @@ def _unreadable(storage: Storage, name: str, version: int | None, error: Excepti
     )
 
 
+def _check_fence(storage: Storage, name: str, table: DeltaTable) -> None:
+    if storage.fence is None:
+        return
+    seen = table.transaction_version(FENCE)
+    if seen is not None and seen > storage.fence:
+        raise LeaseError(
+            f"attempt {seen} has taken the place of this run, which is attempt {storage.fence}",
+            where={"lake": storage.uri, "table": name},
+            expected="no later run to write while this one does",
+            remedy="leave the lake to that run; `hbpipe status` shows it. This run was paused, or "
+            "cut off from the lake, for longer than its lease lasts",
+        )
+
+
 def _properties(
-    table: DeltaTable, commit_id: str, metadata: Mapping[str, Any] | None, app_id: str | None
+    table: DeltaTable,
+    commit_id: str,
+    metadata: Mapping[str, Any] | None,
+    app_id: str | None,
+    fence: int | None,
 ) -> CommitProperties:
-    transactions = None
+    transactions = []
     if app_id is not None:
         last = table.transaction_version(app_id)
-        transactions = [Transaction(app_id, 0 if last is None else last + 1)]
+        transactions.append(Transaction(app_id, 0 if last is None else last + 1))
+    if fence is not None:
+        transactions.append(Transaction(FENCE, fence))
     return CommitProperties(
         custom_metadata={METADATA: {**(metadata or {}), "commit_id": commit_id}},
         max_commit_retries=0,
-        app_transactions=transactions,
+        app_transactions=transactions or None,
     )
 
 

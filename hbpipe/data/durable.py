@@ -48,6 +48,8 @@ class Storage:
         A local path, ``file://``, or what pyarrow and deltalake both know (``s3://bucket/prefix``).
     options
         deltalake's ``storage_options``; never shown, they may hold secrets.
+    fence
+        The number of the run that writes, see ``Lake``.
 
     Raises
     ------
@@ -57,6 +59,7 @@ class Storage:
 
     uri: str
     options: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
+    fence: int | None = None
 
     def __post_init__(self) -> None:
         unsafe = sorted(key for key in self.options if key.lower() in _UNSAFE)

@@ -37,7 +37,10 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class EventFormat:
-    """How the columns of the events are to be read; small enough to travel with every task."""
+    """How the columns of the events are to be read; small enough to travel with every task.
+
+    Repeated events conflict where they differ in what the metrics need, or in ``compared``.
+    """
 
     root: str
     time: str
@@ -47,6 +50,7 @@ class EventFormat:
     options: dict[str, str] = field(default_factory=dict)
     #: Units whose rows are rejected.
     forgotten: tuple[Forgotten, ...] = ()
+    compared: tuple[str, ...] = ()
 
     def open(self) -> tuple[pafs.FileSystem, str]:
         """Return the file system of the events and the root folder on it."""
@@ -56,7 +60,8 @@ class EventFormat:
     def columns(self, metrics: Iterable[Metric]) -> tuple[str, ...]:
         """Return every column that the metrics, keys and time need, in a fixed order."""
         measured = [column for metric in metrics for column in metric.columns]
-        return tuple(dict.fromkeys([self.time, *self.levels, *self.event_id, *measured]))
+        named = [self.time, *self.levels, *self.event_id, *self.compared, *measured]
+        return tuple(dict.fromkeys(named))
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,13 @@ def find_files(form: EventFormat) -> list[FileState]:
             remedy="check events.path, or write demo events with `hbpipe simulate`",
         )
     return sorted(states, key=lambda state: state.path)
+
+
+def has_marker(form: EventFormat, path: str) -> bool:
+    """Tell whether a file or folder lies at a path relative to the root."""
+    filesystem, root = form.open()
+    info = filesystem.get_file_info(posixpath.join(root, path))
+    return bool(info.type != pafs.FileType.NotFound)
 
 
 def _is_event_file(path: str) -> bool:

@@ -13,7 +13,7 @@ What a publication promises, at every crash and in every race:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +42,9 @@ class Lake:
         Local path, or an object store's address such as ``s3://bucket/prefix``.
     storage_options
         As deltalake's, for object stores.
+    fence
+        The number of the run that writes: every commit carries it, and is refused where a commit
+        of a higher number has been before. None: commits of no run, which nothing refuses.
 
     Raises
     ------
@@ -51,6 +54,7 @@ class Lake:
 
     uri: str
     storage_options: Mapping[str, str] | None = field(default=None, repr=False, hash=False)
+    fence: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "uri", self.storage.uri)
@@ -58,7 +62,7 @@ class Lake:
     @property
     def storage(self) -> Storage:
         """Where the bytes lie."""
-        return Storage(str(self.uri), self.storage_options or {})
+        return Storage(str(self.uri), self.storage_options or {}, self.fence)
 
     def path(self, *names: str) -> str:
         """Address of a table, or of what lies below it."""
@@ -284,7 +288,7 @@ class Lake:
     def upsert(
         self,
         name: str,
-        rows: pa.Table,
+        rows: pa.Table | Callable[[pa.Table], pa.Table],
         key: Sequence[str],
         *,
         run_id: str,
@@ -294,7 +298,8 @@ class Lake:
         """Replace the rows with equal keys and keep the others, in one transaction.
 
         For small tables without partitions (the ledger): the result is one file sorted by key.
-        Writers of different keys may race; none is lost.
+        Writers of different keys may race; none is lost. ``rows`` may be decided by what is
+        there, and is asked again on every attempt.
 
         Raises
         ------
@@ -308,9 +313,11 @@ class Lake:
                 raise LakeError("the table has partitions", where=where, remedy="use replace")
             if guard is not None and not guard(snapshot):
                 return None
+            present = snapshot.read()
+            new = rows(present) if callable(rows) else rows
             part = self.write_part(
                 name,
-                upsert.merge(snapshot.read(), rows, key, where),
+                upsert.merge(present, new, key, where),
                 run_id=run_id,
                 schema=snapshot.data_schema,
             )

@@ -132,33 +132,6 @@ AUDITS = _table(
     key=["run_id", "as_of", "gate", "name", "subject"],
 )
 
-RELEASES = _table(
-    {
-        "release": _TEXT,
-        "environment": _TEXT,
-        "as_of": _DAY,
-        "run_id": _TEXT,
-        "released_at": _TIME,
-        "pipeline": _TEXT,
-        "hbpipe": _TEXT,
-        "versions": pa.map_(_TEXT, _INT),
-        "input": _TEXT,
-        "settings": _TEXT,
-        "kernel": _TEXT,
-        "days": _INT,
-        "rows": _INT,
-        "accepted": _INT,
-        "rejected": _INT,
-        "repeated": _INT,
-        "units": _INT,
-        "pools": _INT,
-        "expired_at": _TIME,  # since when it can no longer be read; null while it can
-        "note": _TEXT,  # what upkeep has done to it, and why
-    },
-    key=["release"],
-)
-
-
 #: The clusters of a unit's events, such as households: parallel lists, ordered by id.
 CLUSTERS = {
     "cluster_id": pa.list_(_INT),

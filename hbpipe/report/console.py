@@ -15,8 +15,10 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from hbpipe.run.observe import Silent
 
-class ConsoleObserver:
+
+class ConsoleObserver(Silent):
     """Shows stages as progress bars on standard error; a log gets one line per stage instead."""
 
     def __init__(self, quiet: bool = False) -> None:

@@ -14,9 +14,11 @@ import pyarrow.compute as pc
 from hbpipe.data.lake import Lake
 from hbpipe.data.quantities import RESERVED
 from hbpipe.report.tables import markdown_table, text_table
-from hbpipe.run.releases import RELEASED, read
+from hbpipe.run.releases import RELEASED, read_of
 
 _SHOWN = 10
+#: What the tables of a metric leave out: its own name, and what a first night has not.
+_UNTOLD = ("metric", "drift")
 _OF_A_TERM = re.compile(r"(\w+)\[([^,\]]+)\]")
 
 
@@ -40,6 +42,8 @@ class NightReport:
     most_shrunk: list[dict[str, Any]]
     tables: dict[str, str]
     notes: list[str] = field(default_factory=list)
+    #: Releases of other as-of days that this run has made stale.
+    stale: list[dict[str, Any]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Give everything as one JSON object."""
@@ -89,7 +93,7 @@ class NightReport:
         """Return the rows of each pool by metric, without the metric's name in each."""
         found: dict[str, list[list[dict[str, Any]]]] = {}
         for row in self.pools:
-            rest = {name: value for name, value in row.items() if name != "metric"}
+            rest = {name: value for name, value in row.items() if name not in _UNTOLD}
             found.setdefault(row["metric"], []).append(rows_by_term(rest))
         return found
 
@@ -140,10 +144,9 @@ def whole_pools(pools: list[list[dict[str, Any]]]) -> tuple[list[dict[str, Any]]
 
 
 def describe_release(lake: Lake, row: dict[str, Any], **run: Any) -> NightReport:
-    """Build the report of a release from its tables; ``run`` says what this run did."""
+    """Build the report of a release from its tables; ``run`` says what this run did, and where."""
     return NightReport(
         lake=lake.uri,
-        environment=row["environment"],
         release=row["release"],
         as_of=row["as_of"].isoformat(),
         pools=_pools(lake, row),
@@ -154,18 +157,17 @@ def describe_release(lake: Lake, row: dict[str, Any], **run: Any) -> NightReport
 
 
 def _pools(lake: Lake, row: dict[str, Any]) -> list[dict[str, Any]]:
-    read_as = {"environment": row["environment"], "release": row["release"]}
-    hyper = read(lake, "hyperparameters", **read_as)
+    hyper = read_of(lake, row, "hyperparameters")
     levels = [name for name in hyper.column_names if name not in RESERVED]
-    fits = {_pool_key(fit, levels): fit for fit in read(lake, "fits", **read_as).to_pylist()}
+    fits = {_pool_key(fit, levels): fit for fit in read_of(lake, row, "fits").to_pylist()}
     records = {key: {"metric": fit["metric"], "pool": fit["pool"]} for key, fit in fits.items()}
     for found in hyper.to_pylist():
         # Nested groups have priors of their own, and no fits.
         record = records.get(_pool_key(found, levels), {})
         record[found["parameter"]] = found["value"]
     for key, fit in fits.items():
-        record = {"stores": fit["n_groups"], "method": fit["method"], "status": fit["status"]}
-        records[key] |= record
+        records[key] |= {"stores": fit["n_groups"]}
+        records[key] |= {name: fit[name] for name in ("method", "status", "drift")}
     return list(records.values())
 
 
@@ -175,7 +177,7 @@ def _pool_key(row: dict[str, Any], levels: list[str]) -> tuple[Any, ...]:
 
 def _most_shrunk(lake: Lake, row: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the stores whose estimate moved furthest from their raw value, in posterior sds."""
-    table = read(lake, "posteriors", environment=row["environment"], release=row["release"])
+    table = read_of(lake, row, "posteriors")
     keys = table.column_names[2 : table.column_names.index("level")]
     table = table.filter(pc.equal(table["level"], keys[-1]))
     moved = np.abs(_floats(table, "raw") - _floats(table, "mean")) / _floats(table, "sd")

@@ -48,6 +48,11 @@ def failures(checks: Iterable[Check]) -> list[Check]:
     return [check for check in checks if check.status == "fail"]
 
 
+def by_severity(checks: Iterable[Check]) -> list[Check]:
+    """Return the checks in the order in which a person reads them: failures first."""
+    return sorted(checks, key=lambda check: ("fail", "warn", "pass").index(check.status))
+
+
 def to_table(checks: Iterable[Check], as_of: int, run_id: str) -> pa.Table:
     """Turn checks into rows of ``audits``."""
     now = datetime.now(UTC)

@@ -19,11 +19,12 @@ from hbpipe.config import Settings
 from hbpipe.data.clock import to_date, to_number
 from hbpipe.data.lake import Lake
 from hbpipe.errors import ConfigError, LateError
-from hbpipe.run.as_of import window_of
+from hbpipe.run.as_of import is_complete, window_of
 from hbpipe.run.due import DayPlan, due_days
-from hbpipe.run.history import DueNight, HistoryPlan, HistoryReport, open_history, run_history
+from hbpipe.run.history import newest
 from hbpipe.run.plan import release_reason
-from hbpipe.run.releases import newest, releases
+from hbpipe.run.rebuild import DueNight, RebuildPlan, RebuildReport, open_rebuild, run_rebuild
+from hbpipe.run.releases import releases
 from hbpipe.run.stock import Stock
 
 Reprocess = Literal["missing", "failed", "all"]
@@ -56,7 +57,7 @@ def backfill(
     max_active: int = 30,
     newest_first: bool = False,
     **options: Any,
-) -> HistoryReport:
+) -> RebuildReport:
     """Publish the nights of a range of as-of days, as far as they are missing.
 
     Parameters
@@ -71,7 +72,7 @@ def backfill(
     newest_first
         Measure the latest days first. Releases are published in the order of their days.
     options
-        ``observer``, ``now`` and ``accept_missing``, as ``open_history``.
+        ``observer``, ``now`` and ``accept_missing``, as ``open_rebuild``.
 
     Raises
     ------
@@ -85,13 +86,13 @@ def backfill(
     chosen = partial(
         decide, within=Range(start, end), reprocess=reprocess, newest_first=newest_first
     )
-    with open_history(settings, chosen, batch=max_active, **options) as history:
-        return run_history(history)
+    with open_rebuild(settings, chosen, batch=max_active, kind="backfill", **options) as rebuild:
+        return run_rebuild(rebuild)
 
 
 def decide(
     stock: Stock, lake: Lake, *, within: Range, reprocess: Reprocess, newest_first: bool
-) -> HistoryPlan:
+) -> RebuildPlan:
     """Plan a backfill; writes nothing. Parameters and errors as ``backfill``."""
     windows = {day: window_of(stock.settings, stock.files, day) for day in nights_of(stock, within)}
     if not windows:
@@ -108,7 +109,7 @@ def decide(
         left = "and nothing has changed since: left alone; --reprocess failed"
         notes += [f"{to_date(day)} is held, {left}" for day in sorted(held)]
     nights, alone = _due_nights(stock, lake, windows, due, reprocess)
-    return HistoryPlan(
+    return RebuildPlan(
         stock=stock,
         days=tuple(reversed(due) if newest_first else due),
         nights=tuple(nights),
@@ -123,9 +124,9 @@ def _is_held(stock: Stock, day: DayPlan) -> bool:
 
 
 def nights_of(stock: Stock, within: Range) -> list[int]:
-    """List the as-of days of a range: those that have events and are over."""
+    """List the as-of days of a range: those that have events and are complete."""
     days = sorted({day for entry in stock.files.values() for day in entry.days if day in within})
-    return [day for day in days if stock.form.calendar.end_of(day) <= stock.now]
+    return [day for day in days if is_complete(stock, day)]
 
 
 def _due_nights(

@@ -20,12 +20,15 @@ from hbpipe.data import schemas
 from hbpipe.data.aggregate import Account
 from hbpipe.data.clock import to_date
 from hbpipe.data.rejections import REMEDIES, Rejection
+from hbpipe.errors import LeaseError
 from hbpipe.run import audits
 from hbpipe.run.due import DayPlan
 from hbpipe.run.fingerprints import release_input
-from hbpipe.run.ledger import DayEntry, FileEntry, write_days, write_files
+from hbpipe.run.ledger import DayEntry, FileEntry, read_days, write_days, write_files
 from hbpipe.run.night import Night
-from hbpipe.run.releases import RELEASED, next_name, publish_release
+from hbpipe.run.release_table import RELEASES
+from hbpipe.run.releases import RELEASED, publish_release
+from hbpipe.run.universe import stores_digest
 
 _TYPES = {"int64": pa.int64(), "string": pa.string()}
 
@@ -58,7 +61,7 @@ def tables(night: Night) -> dict[str, schemas.Table]:
         "days": schemas.DAYS,
         "quarantine": schemas.QUARANTINE,
         "audits": schemas.AUDITS,
-        "releases": schemas.RELEASES,
+        "releases": RELEASES,
         "statistics": schemas.statistics_table(levels, families, clusters=clusters),
         "hyperparameters": schemas.hyperparameters_table(groups),
         "fits": schemas.fits_table(pools),
@@ -79,7 +82,16 @@ def prepare_lake(night: Night) -> None:
     """Create missing tables and add missing columns, before anything is computed."""
     for name, table in tables(night).items():
         night.lake.create(name, table.schema, table.partition_by)
-        night.lake.ensure_schema(name, table.schema)
+        _made(night, name, night.lake.ensure_schema(name, table.schema))
+
+
+def _made(night: Night, name: str, version: int | None) -> None:
+    """Remember the version of a table that this run found, or made: a release names no other.
+
+    What somebody else commits meanwhile is not part of it.
+    """
+    if version is not None:
+        night.versions[name] = version
 
 
 # --- days ---------------------------------------------------------------------------------------
@@ -93,7 +105,7 @@ def commit_days(night: Night, held: set[int]) -> None:
     """
     redone = [night.stock.ledger[d.day] for d in night.plan.days if d.day in night.stock.ledger]
     begun = [replace(entry, state="begun") for entry in redone if entry.day not in held]
-    write_days(night.lake, begun, night.run_id)
+    _made(night, "days", write_days(night.lake, begun, night.run_id))
     version = _commit_statistics(night, held)
     night.days = dict(night.stock.ledger)
     files = dict(night.stock.files)
@@ -123,24 +135,52 @@ def _commit_ledger(night: Night, files: Mapping[str, FileEntry]) -> None:
     night.days |= _show_gone(night.days, files.values())
     changed = {path for path in files if files[path] != night.stock.files[path]}
     changed |= set(night.stock.changed_files)
-    write_files(night.lake, [files[path] for path in sorted(changed)], night.run_id)
+    entries = [files[path] for path in sorted(changed)]
+    _made(night, "files", write_files(night.lake, entries, night.run_id))
     altered = [entry for day, entry in night.days.items() if night.stock.ledger.get(day) != entry]
-    write_days(night.lake, altered, night.run_id)
+    _made(night, "days", write_days(night.lake, altered, night.run_id))
 
 
-def _commit_statistics(night: Night, held: set[int]) -> int | None:
-    done = [day.day for day in night.plan.days if day.day not in held]
+def _commit_statistics(night: Night, held: set[int]) -> int:
+    done = [day for day in night.plan.days if day.day not in held]
     if not done:
-        return night.lake.version("statistics")
-    receipts = [r for day in done if day in night.results for r in night.results[day].receipts]
-    first, last = to_date(min(done)), to_date(max(done))
-    return night.lake.publish(
+        return night.versions["statistics"]
+    receipts = [r for d in done if d.day in night.results for r in night.results[d.day].receipts]
+    dates = [to_date(day.day).isoformat() for day in done]
+    version = night.lake.publish(
         "statistics",
         receipts,
-        app_id=f"statistics/{first}..{last}",
-        replaces=[{"day": to_date(day).isoformat()} for day in done],
+        app_id=f"statistics/{min(dates)}..{max(dates)}",
+        replaces=[{"day": date} for date in dates],
+        guard=lambda _: _as_planned(night, done),
         metadata={"run_id": night.run_id, "days": len(done)},
     )
+    _made(night, "statistics", version)
+    return version
+
+
+def _as_planned(night: Night, days: Iterable[DayPlan]) -> bool:
+    """Make sure that the ledger says of days what it said when planned, or what this run says.
+
+    Runs are kept apart by their fences; this holds off whoever writes without one.
+
+    Raises
+    ------
+    LeaseError
+        A day was done by somebody else meanwhile, maybe from other input.
+    """
+    ledger = read_days(night.lake)
+    for day in days:
+        before, now = night.stock.ledger.get(day.day), ledger.get(day.day)
+        expected = (before and before.fingerprint, day.entry.fingerprint)
+        if (now and now.fingerprint) not in expected:
+            raise LeaseError(
+                f"{to_date(day.day)} was done by somebody else since it was planned",
+                where={"lake": night.lake.uri, "run_id": night.run_id},
+                expected="one run on a lake at a time",
+                remedy="run again: what is still due is planned anew",
+            )
+    return True
 
 
 def _day_entry(night: Night, day: DayPlan, held: bool, version: int | None) -> DayEntry:
@@ -202,7 +242,8 @@ def commit_quarantine(night: Night, days: Iterable[DayPlan]) -> None:
     fresh = pa.Table.from_pylist(rows, schema=schemas.QUARANTINE.schema)
     table = pa.concat_tables([kept.filter(pc.invert(again)), fresh])
     order = [(name, "ascending") for name in schemas.QUARANTINE.key]
-    night.lake.replace("quarantine", table.sort_by(order), run_id=night.run_id)
+    version = night.lake.replace("quarantine", table.sort_by(order), run_id=night.run_id)
+    _made(night, "quarantine", version)
 
 
 def _read_again(kept: pa.Table, surveyed: Iterable[str], days: Iterable[DayPlan]) -> pa.Array:
@@ -242,20 +283,22 @@ def commit_checks(night: Night) -> None:
     """Record every check of this run so far."""
     if night.checks:
         table = audits.to_table(night.checks, night.plan.as_of, night.run_id)
-        night.lake.upsert("audits", table, schemas.AUDITS.key, run_id=night.run_id)
+        version = night.lake.upsert("audits", table, schemas.AUDITS.key, run_id=night.run_id)
+        _made(night, "audits", version)
 
 
 def commit_results(night: Night) -> None:
     """Commit hyperparameters, fits, posteriors and new stores of the as-of day."""
     label = to_date(night.plan.as_of).isoformat()
     for name in ("hyperparameters", "fits", "posteriors", "new_stores"):
-        night.lake.publish(
+        version = night.lake.publish(
             name,
             night.staged[name],
             app_id=f"{name}/{label}",
             replaces=[{"as_of": label}],
             metadata={"run_id": night.run_id},
         )
+        _made(night, name, version)
 
 
 def commit_release(night: Night) -> dict[str, Any]:
@@ -267,21 +310,20 @@ def commit_release(night: Night) -> dict[str, Any]:
         for name in ("rows", "accepted", "rejected", "repeated")
     }
     row = {
-        "release": next_name(night.lake, as_of),
         "environment": night.settings.environment,
         "as_of": as_of,
         "run_id": night.run_id,
         "released_at": datetime.now(UTC),
         "pipeline": night.settings.pipeline,
         "hbpipe": __version__,
-        "versions": [(name, night.lake.version(name)) for name in RELEASED],
+        "versions": [(name, night.versions[name]) for name in RELEASED],
         "input": release_input(plan.as_of, night.days, night.settings),
         "settings": plan.settings_digest,
         "kernel": plan.kernel_digest,
+        "stores": stores_digest(night.settings.stores),
         "days": len(plan.window),
         **totals,
         "units": sum(t.units for t in night.tallies if t.metric == night.metrics[0].name),
         "pools": len(next(iter(night.fits.values())).pools),
     }
-    publish_release(night.lake, row)
-    return row
+    return publish_release(night.lake, row)

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import traceback
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 from hbpipe.config import Cluster
-from hbpipe.errors import EngineError, HbpipeError
+from hbpipe.errors import EngineError
+from hbpipe.run.tasks import WARNINGS, run, run_apart, this_process
 
 Task = Any
 Progress = Callable[[int, int], None]
@@ -60,7 +61,7 @@ class _Lazy:
     def result(self) -> Any:
         if self.function is not None:
             values = [_value(argument) for argument in self.args]
-            self.value = _run(self.label, self.function, *values)
+            self.value = run(self.label, self.function, *values)
             self.function, self.args = None, ()
         return self.value
 
@@ -69,21 +70,6 @@ def _value(argument: Any) -> Any:
     if isinstance(argument, list):
         return [_value(item) for item in argument]
     return argument.result() if isinstance(argument, _Lazy) else argument
-
-
-def _run(label: str, function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function where the task runs: there its name and the line that failed are known."""
-    try:
-        return function(*args)
-    except HbpipeError:
-        raise
-    except Exception as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        raise EngineError(
-            f"{label} failed: {type(error).__name__}: {error}",
-            where={"raised_at": f"{place.filename}:{place.lineno} in {place.name}"},
-            remedy="hbpipe knows no such fault of the data: report it with the place above",
-        ) from error
 
 
 def _itself(value: Any) -> Any:
@@ -121,8 +107,9 @@ class DaskEngine:
 
     name = "dask"
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, *, apart: bool) -> None:
         self._client = client
+        self._run = partial(run_apart, this_process()) if apart else run
         self._labels: dict[str, str] = {}
 
     @property
@@ -136,7 +123,7 @@ class DaskEngine:
         """Promise a call; see ``Engine``."""
         key = f"{function.__name__}-{uuid.uuid4().hex}"  # the first part is Dask's task group
         self._labels[key] = label
-        return self._client.submit(_run, label, function, *args, key=key, priority=priority)
+        return self._client.submit(self._run, label, function, *args, key=key, priority=priority)
 
     def share(self, value: Any, *, label: str) -> Task:
         """Promise a value; see ``Engine``. The scheduler keeps it, so no lost worker loses it."""
@@ -205,8 +192,12 @@ def open_engine(cluster: Cluster) -> Iterator[Engine]:
         # What is shared may be large, and is sent once.
         "distributed.admin.large-graph-warning-threshold": "1GB",
     }
+    # Workers that are threads of this process warn here as it is.
+    apart = cluster.kind == "address" or cluster.processes is True
     with dask.config.set(settings), _client(cluster) as client:
-        yield DaskEngine(client)
+        if apart:
+            client.forward_logging(WARNINGS)
+        yield DaskEngine(client, apart=apart)
 
 
 @contextmanager

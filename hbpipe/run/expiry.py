@@ -26,11 +26,12 @@ _PARTITIONED = {
     "posteriors": ("posteriors", "as_of"),
     "new_stores": ("posteriors", "as_of"),
 }
-#: Tables by row: the key of their retention, and the column that dates a row.
+#: Tables by row: the key of their retention, and the column that dates a row. A run under way has
+#: not finished, and stays: the number of the next is one above its own.
 _BY_ROW = {
     "quarantine": ("quarantine", "day"),
     "audits": ("audits", "as_of"),
-    "runs": ("runs", "started_at"),
+    "runs": ("runs", "finished_at"),
 }
 
 

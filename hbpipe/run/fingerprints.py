@@ -32,14 +32,24 @@ def makings(form: EventFormat, metrics: Iterable[Metric]) -> dict[str, Making]:
     }
 
 
+def statistics_digest(form: EventFormat, metrics: Iterable[Metric]) -> str:
+    """Hash every setting that decides the daily statistics."""
+    return digest({name: made.settings for name, made in makings(form, metrics).items()})
+
+
 def release_kernel_digest(metrics: Iterable[Metric]) -> str:
     """Hash the versions of all code that a release comes from."""
     kernels = {m.family: get_family(m.family).kernel_version for m in metrics}
     return digest([digest(kernels), MODEL_VERSION])
 
 
-def release_input(as_of: int, ledger: Mapping[int, DayEntry], settings: Settings) -> str:
-    """Hash all statistics that a release may read: every done day up to its as-of day."""
+def release_input(
+    as_of: int, ledger: Mapping[int, DayEntry], settings: Settings, stores: str | None = None
+) -> str:
+    """Hash all statistics that a release may read: every done day up to its as-of day.
+
+    ``stores`` is the digest of another table of stores than the present one.
+    """
     first = None if settings.inference.window is None else as_of - settings.inference.window + 1
     history = needs_history(settings)
     days = [
@@ -47,7 +57,7 @@ def release_input(as_of: int, ledger: Mapping[int, DayEntry], settings: Settings
         for day, entry in sorted(ledger.items())
         if day <= as_of and (history or first is None or day >= first)
     ]
-    return digest([days, stores_digest(settings.stores)])
+    return digest([days, stores_digest(settings.stores) if stores is None else stores])
 
 
 def needs_history(settings: Settings) -> bool:

@@ -30,9 +30,10 @@ from hbpipe.data.log import list_tables
 from hbpipe.data.rewrite import rewrite_rows
 from hbpipe.data.vacuum import abandoned_spools, plan_table
 from hbpipe.errors import ConfigError, GateError, LakeError
+from hbpipe.run.attempt import open_run
 from hbpipe.run.corrections import correct_ledger
-from hbpipe.run.keeping import needed_by_releases, release_rows, rewrite_releases
-from hbpipe.run.lease import Lease
+from hbpipe.run.history import read_releases
+from hbpipe.run.keeping import needed_by_releases, rewrite_releases
 from hbpipe.run.ledger import read_days
 from hbpipe.run.night import new_run_id, open_lake
 from hbpipe.run.repointing import Repointing, plan_repointing
@@ -42,7 +43,11 @@ from hbpipe.run.traces import Unit, find_traces, rows_of_unit
 #: Tables whose rows go where any text of theirs mentions the unit.
 _EXAMPLES = ("quarantine",)
 #: Columns of prose in which the id is struck out: the outcome of a check stays.
-_PROSE = {"audits": ("subject", "message")}
+_PROSE = {
+    "audits": ("subject", "message"),
+    "runs": ("plan", "error"),
+    "pointers": ("reason",),
+}
 _STRUCK = "(forgotten)"
 
 
@@ -120,9 +125,11 @@ def forget(
         raise ConfigError("the reason names the unit", expected="a reason without its id")
     if dry_run:
         return _look(lake, named)
-    with Lease(lake).acquire(run_id=run_id):
+    with open_run(lake, settings, run_id=run_id, kind="forget") as attempt:
+        lake = attempt.lake
         _require_one(settings, lake, named)
         found = _look(lake, named)
+        attempt.record()
         remember(lake, named.named, reason=reason, run_id=run_id, forgotten_at=moment)
         correct_ledger(lake, named, run_id)
         for table in (name for name, rows in found.rows.items() if rows):
@@ -130,6 +137,8 @@ def forget(
         _repoint(lake, plan_repointing(lake, named), moment, run_id)
         files = _delete(lake)
         traces = tuple(find_traces(lake, named))
+        if traces:  # told in `runs` without their places, which may hold the id
+            attempt.end("held", f"{len(traces)} trace(s) of the unit are left")
     if traces:
         raise _left(lake, traces)
     return ForgetReport(found.rows, found.rewritten, found.expired, True, files)
@@ -234,7 +243,7 @@ def _repoint(lake: Lake, plan: Repointing, now: datetime, run_id: str) -> None:
 
 def _delete(lake: Lake) -> int:
     """Delete at once what no kept release needs; return how many files."""
-    needed = needed_by_releases(release_rows(lake), None)
+    needed = needed_by_releases(read_releases(lake), None)
     tables = tuple(
         plan_table(lake.storage, table, needed.get(table, ()), None)
         for table in list_tables(lake.storage)

@@ -1,295 +1,288 @@
-"""Work on many days: statistics in batches, in any order; then nights, in the order of their days.
+"""The history of a lake: every release and every pointer, and what readers saw at any moment.
 
-A night's fit begins at its own statistics and never at yesterday's result, so what is published
-for a day depends on the files alone: not on batches, interruptions, or what was published before.
+What readers of an environment see follows from the two tables by one rule (``History.current``):
+without a pointer, the newest release of the latest as-of day that was published there; after a
+rollback, exactly the release pointed at; after a promote, the promoted release or what was
+published there since, whichever has the later as-of day. A release that has expired is none of
+them: its row stays, its files may be gone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
-from hbpipe.config import Settings
-from hbpipe.data.clock import to_date
 from hbpipe.data.lake import Lake
-from hbpipe.errors import GateError
-from hbpipe.run import commits, stages
-from hbpipe.run.due import DayPlan
-from hbpipe.run.engine import Engine, open_engine
-from hbpipe.run.lease import Lease
-from hbpipe.run.night import Night, new_run_id, open_lake
-from hbpipe.run.observe import Observer, Silent
-from hbpipe.run.plan import Plan, plan_night
-from hbpipe.run.stock import Stock, take_stock
+from hbpipe.data.spelling import nearest
+from hbpipe.errors import LakeError
+from hbpipe.run.pointers import Pointer, pointer_table, to_pointers
 
-_Item = TypeVar("_Item")
+#: A row of ``releases``.
+Release = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class DueNight:
-    """An as-of day to be published, and why."""
-
-    as_of: int
-    reason: str
-
-    def to_dict(self) -> dict[str, str]:
-        """Describe the night for ``--json``."""
-        return {"as_of": to_date(self.as_of).isoformat(), "reason": self.reason}
+def newest(rows: Iterable[Release]) -> Release | None:
+    """Return the newest release of the latest as-of day among some; None of none."""
+    return max(rows, key=order, default=None)
 
 
-@dataclass(frozen=True)
-class HistoryPlan:
-    """What would be done: ``days`` in the order in which they are measured, ``nights`` in time."""
-
-    stock: Stock
-    days: tuple[DayPlan, ...]
-    nights: tuple[DueNight, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def work(self) -> bool:
-        """Tell whether anything would be published."""
-        return bool(self.days or self.nights)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Describe the plan for ``--json``."""
-        return {
-            "days": [day.to_dict() for day in self.days],
-            "rows": sum(day.rows for day in self.days),
-            "releases": [night.to_dict() for night in self.nights],
-            "notes": list(self.notes),
-        }
+def order(row: Release) -> tuple[Any, int]:
+    """Return what orders releases: the as-of day, then the number among those of the day."""
+    return row["as_of"], int(row["release"].rpartition(".")[2])
 
 
-@dataclass(frozen=True)
-class Step:
-    """A piece of work that commits what it has finished."""
-
-    label: str
-    run: Callable[[], dict[str, Any]]
+def number_of(row: Release) -> int:
+    """Return the place of a release among all of its lake; 0 where it was not yet recorded."""
+    return row.get("number") or 0
 
 
-@dataclass
-class History:
-    """Many days under way. Whoever drives it runs the ``steps`` in their order.
-
-    Stopped anywhere, it leaves a lake in which every finished batch counts; opened again, it plans
-    what is left.
-    """
-
-    settings: Settings
-    lake: Lake
-    engine: Engine
-    observer: Observer
-    run_id: str
-    plan: HistoryPlan
-    batch: int
-    stock: Stock
-    measured: int = 0
-    released: list[dict[str, Any]] = field(default_factory=list)
-    failed: list[dict[str, str]] = field(default_factory=list)
-
-    def steps(self) -> Iterator[Step]:
-        """Give the steps: batches of days, then batches of nights."""
-        if self.stock.changed_files and not self.plan.days:
-            yield Step("files", self._record_files)
-        for days in _batches(self.plan.days, self.batch):
-            label = f"statistics of {_span([d.day for d in days])}"
-            yield Step(label, partial(self._measure, days))
-        for nights in _batches(self.plan.nights, self.batch):
-            label = f"releases of {_span([n.as_of for n in nights])}"
-            yield Step(label, partial(self._publish, nights))
-
-    def _night(self, plan: Plan, observer: Observer | None = None) -> Night:
-        return Night(
-            settings=self.settings,
-            lake=self.lake,
-            engine=self.engine,
-            observer=observer or Silent(),
-            run_id=self.run_id,
-            plan=plan,
-            days=dict(self.stock.ledger),
-        )
-
-    def _without_release(self, days: Sequence[DayPlan]) -> Plan:
-        """Plan the statistics of some days, for no night in particular."""
-        numbers = sorted(day.day for day in days) or [max(self.stock.ledger, default=0)]
-        return Plan(
-            stock=self.stock,
-            as_of=numbers[-1],
-            window=tuple(numbers),
-            days=tuple(days),
-            release_reason="statistics only",
-            release_due=False,
-            notes=(),
-            settings_digest=self.settings.digest(),
-            kernel_digest="",
-        )
-
-    def _record_files(self) -> dict[str, Any]:
-        night = self._night(self._without_release(()))
-        commits.prepare_lake(night)
-        commits.commit_files(night)
-        self._learn(night)
-        return {"files": len(self.stock.files)}
-
-    def _measure(self, days: Sequence[DayPlan]) -> dict[str, Any]:
-        """Commit the statistics of one batch; days that fail the data gate are held."""
-        night = self._night(self._without_release(days), self.observer)
-        held = stages.measure_days(night)
-        commits.commit_checks(night)
-        self._learn(night)
-        self.measured += len(days) - len(held)
-        for day in sorted(held):
-            self.observer.message(f"{to_date(day)} is held: {night.days[day].reason}")
-        return {"days": len(days), "held": len(held), "rows": sum(day.rows for day in days)}
-
-    def _learn(self, night: Night) -> None:
-        """Take over what the ledger knows after a batch."""
-        self.stock = replace(
-            self.stock,
-            files=night.files,
-            known=night.files,
-            surveyed=(),
-            undated=(),
-            ledger=night.days,
-        )
-
-    def _publish(self, nights: Sequence[DueNight]) -> dict[str, Any]:
-        """Publish a batch of nights, one after the other; a failed gate stops only its own."""
-        if not self.released and not self.failed:
-            commits.prepare_lake(self._night(self._without_release(())))
-        before = len(self.released)
-        for due in nights:
-            try:
-                self._publish_one(due)
-            except GateError as error:
-                self.failed.append({"as_of": str(to_date(due.as_of)), "reason": str(error)})
-                self.observer.message(f"No release of {to_date(due.as_of)}: {error.found}")
-            done = len(self.released) + len(self.failed)
-            self.observer.progress("releases", done, len(self.plan.nights))
-        return {"released": len(self.released) - before, "failed": len(self.failed)}
-
-    def _publish_one(self, due: DueNight) -> None:
-        planned = plan_night(self.stock, self.lake, as_of=to_date(due.as_of), full_scan=True)
-        night = self._night(replace(planned, days=(), release_reason=due.reason))
-        stages.refuse_held(night)
-        for stage in (stages.fit, stages.update, stages.audit, stages.release):
-            stage(night)
-        assert night.released is not None
-        self.released.append(
-            {"as_of": str(to_date(due.as_of)), "release": night.released["release"]}
-        )
+def is_expired(row: Mapping[str, Any]) -> bool:
+    """Tell whether retention, or a store that was forgotten, has ended a release."""
+    return row.get("expired_at") is not None
 
 
-def _batches(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-def _span(days: Sequence[int]) -> str:
-    first, last = to_date(min(days)), to_date(max(days))
-    return str(first) if first == last else f"{first}..{last}"
-
-
-def plan_history(
-    settings: Settings,
-    decide: Callable[[Stock, Lake], HistoryPlan],
-    *,
-    now: datetime | None = None,
-    accept_missing: bool = False,
-) -> HistoryPlan:
-    """Plan alone, beside whatever runs: takes no lease and writes nothing."""
-    lake = open_lake(settings)
-    with open_engine(settings.cluster.model_copy(update={"kind": "serial"})) as engine:
-        stock = take_stock(settings, lake, engine, now=now, accept_missing=accept_missing)
-        return decide(stock, lake)
-
-
-@contextmanager
-def open_history(
-    settings: Settings,
-    decide: Callable[[Stock, Lake], HistoryPlan],
-    *,
-    batch: int,
-    observer: Observer | None = None,
-    now: datetime | None = None,
-    accept_missing: bool = False,
-) -> Iterator[History]:
-    """Take the lease, start the engine, look at everything once and plan.
-
-    Parameters
-    ----------
-    decide
-        Makes the plan: see ``backfill.decide`` and ``restate.decide``.
-    batch
-        How many days, or nights, are one step.
+def require_kept(lake: str, row: Mapping[str, Any]) -> None:
+    """Refuse a release that has expired: its files may be gone.
 
     Raises
     ------
-    LeaseError
-        When another run holds the lease.
-    EventsError, ConfigError
-        As ``take_stock``.
+    LakeError
+        Says since when, why, and how to publish its day again.
     """
-    run_id, lake = new_run_id(now), open_lake(settings)
-    with Lease(lake).acquire(run_id=run_id), open_engine(settings.cluster) as engine:
-        stock = take_stock(settings, lake, engine, now=now, accept_missing=accept_missing)
-        yield History(
-            settings=settings,
-            lake=lake,
-            engine=engine,
-            observer=observer or Silent(),
-            run_id=run_id,
-            plan=decide(stock, lake),
-            batch=batch,
-            stock=stock,
+    if is_expired(row):
+        raise LakeError(
+            f"release {row['release']} expired on {row['expired_at']:%Y-%m-%d}: {row['note']}",
+            where={"lake": lake},
+            expected="a release whose expired_at is null: see `hbpipe read releases`",
+            remedy=f"`hbpipe backfill --start {row['as_of']} --end {row['as_of']}` publishes its "
+            "day again, from the events as they are now",
         )
 
 
-def run_history(history: History) -> HistoryReport:
-    """Run all steps, telling the observer."""
-    for step in history.steps():
-        history.observer.stage_started(step.label)
-        history.observer.stage_finished(step.label, step.run())
-    return report_of(history)
-
-
 @dataclass(frozen=True)
-class HistoryReport:
-    """What was done on many days."""
+class History:
+    """Releases and pointers of a lake as they stood at one moment, each oldest first.
 
-    run_id: str
-    measured: int
-    released: list[dict[str, Any]]
-    failed: list[dict[str, str]]
-    notes: list[str]
+    ``ended`` are releases that had expired by then.
+    """
 
-    def to_dict(self) -> dict[str, Any]:
-        """Give everything as one JSON object."""
-        return dict(vars(self))
+    lake: str
+    releases: tuple[Release, ...]
+    pointers: tuple[Pointer, ...]
+    ended: tuple[Release, ...] = ()
 
-    def text(self) -> str:
-        """Write the report for a terminal."""
-        lines = [
-            f"{self.measured} day(s) measured, {len(self.released)} release(s) published, "
-            f"{len(self.failed)} failed"
+    @property
+    def environments(self) -> list[str]:
+        """Every environment that has a release."""
+        named = {row["environment"] for row in (*self.releases, *self.ended)}
+        return sorted(named | {pointer.environment for pointer in self.pointers})
+
+    def before(self, moment: datetime) -> History:
+        """Return the history as it stood just before a moment, aware.
+
+        What has expired since is there as it was; whoever reads it is told so by ``read_of``.
+        """
+        there = [row for row in (*self.releases, *self.ended) if row["released_at"] < moment]
+        ended = [row for row in there if is_expired(row) and row["expired_at"] < moment]
+        gone = {row["release"] for row in ended}
+        return replace(
+            self,
+            releases=tuple(
+                sorted((row for row in there if row["release"] not in gone), key=number_of)
+            ),
+            ended=tuple(ended),
+            pointers=tuple(pointer for pointer in self.pointers if pointer.at < moment),
+        )
+
+    def of(self, environment: str) -> list[Release]:
+        """List the releases of an environment: published in it, or promoted to it."""
+        pointed = {p.release for p in self.pointers if p.environment == environment}
+        return [
+            row
+            for row in self.releases
+            if row["environment"] == environment or row["release"] in pointed
         ]
-        lines += [f"  {one['as_of']}  failed: {one['reason']}" for one in self.failed]
-        lines += [f"Note: {note}" for note in self.notes]
-        return "\n".join(lines)
+
+    def pointer(self, environment: str) -> Pointer | None:
+        """Return the pointer that holds in an environment."""
+        own = [pointer for pointer in self.pointers if pointer.environment == environment]
+        return own[-1] if own else None
+
+    def pin(self, environment: str) -> Pointer | None:
+        """Return the rollback that pins an environment; None where readers follow the nights."""
+        pointer = self.pointer(environment)
+        return pointer if pointer is not None and pointer.pinned else None
+
+    def current(self, environment: str) -> Release | None:
+        """Return what readers of an environment see; None when it has no release.
+
+        Raises
+        ------
+        LakeError
+            A pointer names a release that the lake does not have.
+        """
+        pointer = self.pointer(environment)
+        since = -1 if pointer is None else pointer.published
+        published = [
+            row
+            for row in self.releases
+            if row["environment"] == environment and number_of(row) > since
+        ]
+        if pointer is None:
+            return newest(published)
+        target = [row for row in self.releases if row["release"] == pointer.release]
+        # A promoted release may have gone when its time was over; one that readers see may not.
+        if not target and (pointer.pinned or not published):
+            raise self._lost(pointer)
+        return target[0] if pointer.pinned else newest([*target, *published])
+
+    def previous(self, environment: str) -> Release | None:
+        """Return the release before the current one; None when there is none.
+
+        That is the newest of the releases older than it, as-of day first, that nobody has rolled
+        back from: one that was taken from readers once does not come back unasked.
+        """
+        current = self.current(environment)
+        if current is None:
+            return None
+        left: set[str | None] = set()
+        for pointer in self.pointers:
+            if pointer.environment == environment:
+                left.discard(pointer.release)
+                left |= {pointer.replaces} if pointer.action == "rollback" else set()
+        return newest(
+            row
+            for row in self.of(environment)
+            if order(row) < order(current) and row["release"] not in left
+        )
+
+    def find(self, environment: str, name: str) -> Release:
+        """Return a release of an environment by its name, or as ``current`` or ``previous``.
+
+        Raises
+        ------
+        LakeError
+            There is no such release in the environment, it has expired, or there is no such
+            environment.
+        """
+        self.require(environment)
+        if name in ("current", "previous"):
+            row = self.current(environment) if name == "current" else self.previous(environment)
+            if row is None:
+                raise LakeError(
+                    f"no {name} release in environment {environment!r}", where={"lake": self.lake}
+                )
+            return row
+        own = self.of(environment)
+        for row in own:
+            if row["release"] == name:
+                return row
+        self._refuse_ended(name)
+        elsewhere = [row["environment"] for row in self.releases if row["release"] == name]
+        if elsewhere:
+            raise LakeError(
+                f"no release {name!r} in {environment!r}: it is one of {elsewhere[0]!r}",
+                where={"lake": self.lake},
+                remedy=f"read it there, or `hbpipe promote {name} --to {environment}`",
+            )
+        raise self._unknown(f"no release {name!r} in {environment!r}", name, own)
+
+    def anywhere(self, environment: str, name: str) -> Release:
+        """Return a release of any environment by its name; ``current`` ones of this environment.
+
+        Raises
+        ------
+        LakeError
+            As ``find`` and ``named``.
+        """
+        relative = name in ("current", "previous")
+        return self.find(environment, name) if relative else self.named(name)
+
+    def named(self, name: str) -> Release:
+        """Return the release of this name, of whichever environment.
+
+        Raises
+        ------
+        LakeError
+            There is none, or it has expired.
+        """
+        for row in self.releases:
+            if row["release"] == name:
+                return row
+        self._refuse_ended(name)
+        raise self._unknown(f"no release {name!r}", name, self.releases)
+
+    def require(self, environment: str) -> None:
+        """Refuse an environment that has no release.
+
+        Raises
+        ------
+        LakeError
+            With the nearest environment that has one.
+        """
+        if environment not in self.environments:
+            known = nearest(environment, self.environments) if self.environments else ""
+            raise LakeError(
+                f"no release in environment {environment!r}{known}",
+                where={"lake": self.lake},
+                remedy="publish one with `hbpipe run`",
+            )
+
+    def _refuse_ended(self, name: str) -> None:
+        for row in self.ended:
+            if row["release"] == name:
+                require_kept(self.lake, row)
+
+    def _lost(self, pointer: Pointer) -> LakeError:
+        return LakeError(
+            f"pointer {pointer.number} of {pointer.environment!r} names the release "
+            f"{pointer.release!r}, which is not there",
+            where={"lake": self.lake},
+            expected="a row of the table releases",
+            remedy="promote another release",
+        )
+
+    def _unknown(self, found: str, name: str, rows: Iterable[Release]) -> LakeError:
+        names = [row["release"] for row in sorted(rows, key=order)]
+        told = nearest(name, names)
+        if "did you mean" not in told:  # of names that are nowhere near, the newest will do
+            told = f"; the newest is {names[-1]!r}" if names else ""
+        return LakeError(
+            f"{found}{told}",
+            where={"lake": self.lake},
+            remedy="list them with `hbpipe read releases`",
+        )
 
 
-def report_of(history: History) -> HistoryReport:
-    """Tell what a history has done so far."""
-    return HistoryReport(
-        run_id=history.run_id,
-        measured=history.measured,
-        released=list(history.released),
-        failed=list(history.failed),
-        notes=list(history.plan.notes),
+def read_history(lake: Lake) -> History:
+    """Read releases and pointers as they stood at one moment.
+
+    Pointers are looked at before and after: had one landed between, a release that it hides might
+    be shown, which nobody ever saw.
+    """
+    while True:
+        version = lake.version("pointers")
+        pointers = to_pointers(pointer_table(lake, version))
+        rows = read_releases(lake)
+        if lake.version("pointers") == version:
+            return history_of(lake, rows, pointers)
+
+
+def history_of(lake: Lake, rows: Iterable[Release], pointers: tuple[Pointer, ...]) -> History:
+    """Make a history of rows of ``releases``, those that have expired apart."""
+    every = list(rows)
+    return History(
+        lake.uri,
+        releases=tuple(row for row in every if not is_expired(row)),
+        pointers=pointers,
+        ended=tuple(row for row in every if is_expired(row)),
     )
+
+
+def read_releases(lake: Lake) -> tuple[Release, ...]:
+    """Read every release of every environment, oldest first, those that have expired too."""
+    if lake.version("releases") is None:
+        return ()
+    return tuple(sorted(lake.read("releases").to_pylist(), key=number_of))

@@ -40,18 +40,77 @@ class Inventory:
         return next(iter(self.files.values())).level_types
 
 
+@dataclass(frozen=True)
+class Delivery:
+    """The files of a plan that was made before, by path, and those that had vanished by then.
+
+    ``plan`` names it in errors; ``files`` gives the SHA-256 of each.
+    """
+
+    plan: str
+    files: Mapping[str, str]
+    vanished: frozenset[str]
+
+    def among(
+        self, present: Iterable[FileState], known: Mapping[str, FileEntry]
+    ) -> list[FileState]:
+        """Take its own files as they are, and all others as the ledger knows them.
+
+        What has arrived, changed or vanished besides is left for the next plan.
+        """
+        theirs = [file for file in present if file.path in self.files]
+        others = [
+            entry.file
+            for path, entry in known.items()
+            if path not in self.files and path not in self.vanished and entry.state != "gone"
+        ]
+        return [*theirs, *others]
+
+    def check(self, files: Mapping[str, FileEntry]) -> None:
+        """Refuse files that are not as the plan says.
+
+        Raises
+        ------
+        EventsError
+            Naming the first one.
+        """
+        for path, sha256 in sorted(self.files.items()):
+            entry = files.get(path)
+            if entry is None or entry.state == "gone":
+                raise self._changed(path, "has vanished")
+            if entry.sha256 != sha256:
+                raise self._changed(path, f"has other content, of SHA-256 {entry.sha256}")
+
+    def _changed(self, path: str, found: str) -> EventsError:
+        return EventsError(
+            f"a file of the plan {found}",
+            where={"plan": self.plan, "file": path},
+            expected=f"SHA-256 {self.files[path]}",
+            remedy="plan again: the plan is for files that are no more",
+        )
+
+
 def take_inventory(
-    form: EventFormat, metrics: tuple[Metric, ...], known: Mapping[str, FileEntry], engine: Engine
+    form: EventFormat,
+    metrics: tuple[Metric, ...],
+    known: Mapping[str, FileEntry],
+    engine: Engine,
+    delivery: Delivery | None = None,
 ) -> Inventory:
-    """Compare the files that are there with those that are known.
+    """Compare the files that are there, or those of a delivery, with those that are known.
 
     Raises
     ------
     EventsError
-        When there are no files, one cannot be used, or ids have different types.
+        When there are no files, one cannot be used, or ids have different types; when a file is
+        not as the delivery says.
     """
     form, present = locate_events(form)
+    if delivery is not None:
+        present = delivery.among(present, known)
     files, surveys = _survey(form, metrics, known, present, engine)
+    if delivery is not None:
+        delivery.check(files)
     files = _mark_duplicates(files, known)
     _check_level_types(form, files.values())
     return Inventory(

@@ -5,7 +5,7 @@ Rows of ``releases`` stay for ever; one that has expired says since when and why
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,55 +13,38 @@ import pyarrow as pa
 
 from hbpipe.config import ReleaseRetention
 from hbpipe.data.lake import Lake
-from hbpipe.data.schemas import RELEASES
-from hbpipe.run.releases import is_expired, newest
+from hbpipe.run.history import History, newest, read_releases
+from hbpipe.run.release_table import RELEASES
 
 Row = Mapping[str, Any]
 
 
-def release_rows(lake: Lake) -> list[dict[str, Any]]:
-    """Return the releases of all environments, oldest first; those that have expired too."""
-    if lake.version("releases") is None:
-        return []
-    return sorted(lake.read("releases").to_pylist(), key=_published)
+def seen_releases(history: History) -> set[str]:
+    """Name the releases that can never expire.
+
+    In each environment that is the one that readers see, the one that the last pointer names, and
+    the newest, which a pin may hide.
+    """
+    kept: set[str] = set()
+    for name in history.environments:
+        pointer, rows = history.pointer(name), (history.current(name), newest(history.of(name)))
+        kept |= {row["release"] for row in rows if row is not None}
+        kept |= {pointer.release} if pointer is not None else set()
+    return kept
 
 
-def _published(row: Row) -> tuple[datetime, str]:
-    return row["released_at"], row["release"]
-
-
-def seen_releases(lake: Lake, rows: Iterable[Row]) -> set[str]:
-    """Name the releases that can never expire: the current ones, and those pointed at."""
-    kept = [dict(row) for row in rows if not is_expired(row)]
-    environments = {row["environment"] for row in kept}
-    current = [newest(one for one in kept if one["environment"] == name) for name in environments]
-    return {row["release"] for row in current if row is not None} | _pointed_at(lake)
-
-
-def _pointed_at(lake: Lake) -> set[str]:
-    """Name the release that each environment's last pointer names."""
-    if lake.version("pointers") is None:
-        return set()
-    rows = lake.read("pointers", columns=["number", "environment", "release"]).to_pylist()
-    last = {row["environment"]: row["release"] for row in sorted(rows, key=lambda r: r["number"])}
-    return set(last.values())
-
-
-def due_to_expire(
-    rows: Sequence[Row], seen: set[str], rule: ReleaseRetention, now: datetime
-) -> list[Row]:
-    """List the releases that neither key of ``rule`` keeps, and that nobody sees."""
+def due_to_expire(history: History, rule: ReleaseRetention, now: datetime) -> list[Row]:
+    """List the releases that neither key of ``rule`` keeps, and that nobody sees, oldest first."""
     if rule.keep_last is None and rule.days is None:
         return []
-    kept = set(seen)
-    living = [row for row in rows if not is_expired(row)]
-    for name in {row["environment"] for row in living}:
-        of_it = [row["release"] for row in living if row["environment"] == name]
-        kept |= set(of_it[-rule.keep_last :] if rule.keep_last is not None else ())
+    kept = seen_releases(history)
+    if rule.keep_last is not None:
+        for name in history.environments:
+            kept |= {row["release"] for row in history.of(name)[-rule.keep_last :]}
     if rule.days is not None:
         since = now - timedelta(days=rule.days)
-        kept |= {row["release"] for row in living if row["released_at"] >= since}
-    return [row for row in living if row["release"] not in kept]
+        kept |= {row["release"] for row in history.releases if row["released_at"] >= since}
+    return [row for row in history.releases if row["release"] not in kept]
 
 
 def needed_by_releases(rows: Iterable[Row], before: datetime | None) -> dict[str, set[int]]:
@@ -86,7 +69,7 @@ def rewrite_releases(lake: Lake, changed: Mapping[str, Mapping[str, Any]], run_i
     schema = lake.snapshot("releases").schema
     rows = [
         {**row, **changed[row["release"]]}
-        for row in release_rows(lake)
+        for row in read_releases(lake)
         if row["release"] in changed
     ]
     lake.upsert("releases", pa.Table.from_pylist(rows, schema=schema), RELEASES.key, run_id=run_id)

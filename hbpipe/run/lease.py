@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,14 +18,14 @@ from hbpipe.errors import LakeError, LeaseError
 
 
 class Lease:
-    """The right to run on a lake, held until released or until its process ends.
+    """The right to run on a lake on a local disk, held until released or its process ends.
 
-    On a local disk it is an ``flock`` of ``_hbpipe/lease``, which the kernel drops with the
-    process: a dead holder never blocks the next run. The file's content only names the holder.
+    It is an ``flock`` of ``_hbpipe/lease``, which the kernel drops with the process: a dead holder
+    never blocks the next run. The file's content only names the holder. Elsewhere a
+    ``timed_lease.TimedLease`` does the same.
 
-    The lease saves work; it guards nothing. Every commit is a compare-and-swap and every run
-    replaces whole partitions, so runs that overlap are still right. On an object store there is
-    no lease: ``acquire`` always succeeds there, and correctness rests on the commits alone.
+    The lease saves work; it guards nothing. Every commit is a compare-and-swap that carries the
+    number of its run, so runs that overlap are still right (``attempt``).
 
     Examples
     --------
@@ -51,8 +52,6 @@ class Lease:
         LakeError
             The lake's folder cannot be made, or its lease not be written.
         """
-        if not self._lake.storage.local:
-            return self
         path = Path(self._lake.private_path("lease"))
         make_folder(path.parent)
         try:
@@ -98,14 +97,18 @@ class Lease:
 
 
 def _name_holder(descriptor: int, run_id: str) -> None:
-    holder = {
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps(holder_of(run_id)).encode(), 0)
+
+
+def holder_of(run_id: str) -> dict[str, Any]:
+    """Describe this process as the holder of a lease."""
+    return {
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "run_id": run_id,
         "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     }
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps(holder).encode(), 0)
 
 
 def _unusable(uri: str, path: Path, error: OSError) -> LakeError:
@@ -123,6 +126,11 @@ def _held(uri: str, path: Path) -> LeaseError:
         holder: dict[str, Any] = json.loads(path.read_text())
     except ValueError:
         holder = {}
+    return lease_is_held(uri, holder)
+
+
+def lease_is_held(uri: str, holder: Mapping[str, Any]) -> LeaseError:
+    """Return the error that says who holds the lease."""
     return LeaseError(
         "another run holds the lease",
         where={"lake": uri, **holder},

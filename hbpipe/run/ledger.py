@@ -185,21 +185,23 @@ def read_days(lake: Lake, version: int | None = None) -> dict[int, DayEntry]:
     return {to_number(row["day"]): _day_entry(row) for row in rows}
 
 
-def write_files(lake: Lake, entries: Iterable[FileEntry], run_id: str) -> None:
-    """Upsert entries of ``files``."""
+def write_files(lake: Lake, entries: Iterable[FileEntry], run_id: str) -> int | None:
+    """Upsert entries of ``files``; return the version that has them, None without any."""
     rows = [_file_row(entry) | {"run_id": run_id} for entry in entries]
-    if rows:
-        table = pa.Table.from_pylist(rows, schema=FILES.schema)
-        lake.upsert("files", table, FILES.key, run_id=run_id)
+    if not rows:
+        return None
+    table = pa.Table.from_pylist(rows, schema=FILES.schema)
+    return lake.upsert("files", table, FILES.key, run_id=run_id)
 
 
-def write_days(lake: Lake, entries: Iterable[DayEntry], run_id: str) -> None:
-    """Upsert entries of ``days``."""
+def write_days(lake: Lake, entries: Iterable[DayEntry], run_id: str) -> int | None:
+    """Upsert entries of ``days``; return the version that has them, None without any."""
     now = datetime.now(UTC)
     rows = [_day_row(entry) | {"run_id": run_id, "processed_at": now} for entry in entries]
-    if rows:
-        table = pa.Table.from_pylist(rows, schema=DAYS.schema)
-        lake.upsert("days", table, DAYS.key, run_id=run_id)
+    if not rows:
+        return None
+    table = pa.Table.from_pylist(rows, schema=DAYS.schema)
+    return lake.upsert("days", table, DAYS.key, run_id=run_id)
 
 
 def _file_row(entry: FileEntry) -> dict[str, Any]:

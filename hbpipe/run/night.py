@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,18 +11,22 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from hbpipe.config import Settings, resolve_secrets
+from hbpipe.data.clock import to_date
 from hbpipe.data.daily import DayResult
 from hbpipe.data.events import EventFormat
 from hbpipe.data.lake import Lake
 from hbpipe.data.parts import Receipt
 from hbpipe.data.quantities import Metric
+from hbpipe.run.attempt import Attempt, open_run
 from hbpipe.run.audits import Check, PosteriorTally
+from hbpipe.run.describe import describe_plan
+from hbpipe.run.documents import PlanDocument, planned_by
 from hbpipe.run.engine import Engine, Task, open_engine
 from hbpipe.run.inference.fits import MetricFit
-from hbpipe.run.lease import Lease
 from hbpipe.run.ledger import DayEntry, FileEntry
-from hbpipe.run.observe import Observer, Silent
+from hbpipe.run.observe import Observer, Opening, Silent, watched
 from hbpipe.run.plan import Plan, make_plan
+from hbpipe.run.runs import require_run
 from hbpipe.run.stock import Stock
 
 
@@ -38,8 +43,11 @@ class Night:
     engine: Engine
     observer: Observer
     run_id: str
+    attempt: int
     plan: Plan
 
+    seconds: dict[str, float] = field(default_factory=dict)  # by stage
+    versions: dict[str, int] = field(default_factory=dict)  # of each table, as this run left it
     results: dict[int, DayResult] = field(default_factory=dict)  # aggregate
     days: dict[int, DayEntry] = field(default_factory=dict)  # aggregate: the ledger afterwards
     files: dict[str, FileEntry] = field(default_factory=dict)  # aggregate: likewise
@@ -82,6 +90,26 @@ def open_lake(settings: Settings) -> Lake:
 
 
 @contextmanager
+def open_work(
+    settings: Settings, lake: Lake, run_id: str, kind: str, observer: Observer
+) -> Iterator[tuple[Attempt, Engine]]:
+    """Tell the observer, take the lease and an attempt, start the engine: how every run begins.
+
+    Raises
+    ------
+    LeaseError
+        When another run holds the lease, or takes this one's place.
+    """
+    opening = Opening(run_id, settings.pipeline, settings.environment, datetime.now(UTC), kind)
+    with (
+        watched(observer, opening),
+        open_run(lake, settings, run_id=run_id, kind=kind) as attempt,
+        open_engine(settings.cluster) as engine,
+    ):
+        yield attempt, engine
+
+
+@contextmanager
 def open_night(
     settings: Settings,
     *,
@@ -90,32 +118,76 @@ def open_night(
     now: datetime | None = None,
     full_scan: bool = False,
     accept_missing: bool = False,
+    document: PlanDocument | None = None,
+    retry: str | None = None,
+    run_id: str | None = None,
+    kind: str = "night",
 ) -> Iterator[Night]:
-    """Take the lease, start the engine and make the plan.
+    """Take the lease, start the engine and make the plan; and enter all that into ``runs``.
+
+    Parameters
+    ----------
+    as_of, now, full_scan, accept_missing, document
+        As ``make_plan``.
+    observer
+        Who watches.
+    retry
+        The id of a run whose own plan is run again, instead of a new one.
+    run_id
+        The name of this run; by default a new one.
+    kind
+        What ``runs`` calls it.
 
     Raises
     ------
     LeaseError
-        When another run holds the lease.
-    EventsError, LateError
-        As ``make_plan``.
+        When another run holds the lease, or takes this one's place.
+    ConfigError, EventsError, LateError
+        As ``make_plan``; and when there is no plan to run again.
     """
-    run_id, lake = new_run_id(now), open_lake(settings)
-    with Lease(lake).acquire(run_id=run_id), open_engine(settings.cluster) as engine:
+    run_id, lake = run_id or new_run_id(now), open_lake(settings)
+    observer = observer or Silent()
+    with open_work(settings, lake, run_id, kind, observer) as (attempt, engine):
         plan = make_plan(
             settings,
-            lake,
+            attempt.lake,
             engine,
             as_of=as_of,
             now=now,
             full_scan=full_scan,
             accept_missing=accept_missing,
+            document=planned_by(require_run(lake, retry)) if retry is not None else document,
         )
-        yield Night(
+        seconds = _enter_plan(attempt, plan)
+        night = Night(
             settings=settings,
-            lake=lake,
+            lake=attempt.lake,
             engine=engine,
-            observer=observer or Silent(),
+            observer=observer,
             run_id=run_id,
+            attempt=attempt.entry.attempt,
             plan=plan,
+            seconds=seconds,
         )
+        observer.run_planned(night)
+        yield night
+        attempt.end("nothing" if night.released is None else "done")
+
+
+def _enter_plan(attempt: Attempt, plan: Plan) -> dict[str, float]:
+    """Enter the plan into ``runs`` before anything of it is done; return where seconds go.
+
+    Without anything to write the attempt does not begin, see ``attempt``.
+    """
+    seconds: dict[str, float] = {}
+    known = {
+        "as_of": to_date(plan.as_of),
+        "plan": json.dumps(describe_plan(plan, attempt.lake)),
+        "rows": plan.rows,
+        "bytes": plan.bytes,
+        "seconds": seconds,
+    }
+    attempt.know(**known)
+    if plan.work or plan.stock.changed_files:
+        attempt.record()
+    return seconds

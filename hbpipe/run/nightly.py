@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import date, datetime
 from typing import Any
 
@@ -10,10 +11,13 @@ from hbpipe.data.clock import to_date
 from hbpipe.report.night import NightReport, describe_release
 from hbpipe.run import commits
 from hbpipe.run.audits import total_account
+from hbpipe.run.documents import PlanDocument
+from hbpipe.run.history import read_history
 from hbpipe.run.night import Night, open_night
 from hbpipe.run.observe import Observer
-from hbpipe.run.releases import current_release
+from hbpipe.run.releases import latest_release
 from hbpipe.run.stages import STAGES
+from hbpipe.run.stale import StaleRelease, affected, of_kind, stale_releases
 
 
 def run_night(
@@ -24,10 +28,12 @@ def run_night(
     now: datetime | None = None,
     full_scan: bool = False,
     accept_missing: bool = False,
+    document: PlanDocument | None = None,
+    retry: str | None = None,
 ) -> NightReport:
     """Bring the window of one as-of day up to date and publish one release.
 
-    Nothing is done where nothing is due; the report then says why.
+    Nothing is done where nothing is due; the report then says why. Options as ``open_night``.
 
     Raises
     ------
@@ -42,6 +48,8 @@ def run_night(
         now=now,
         full_scan=full_scan,
         accept_missing=accept_missing,
+        document=document,
+        retry=retry,
     ) as night:
         if night.plan.work:
             for stage in STAGES:
@@ -50,10 +58,15 @@ def run_night(
 
 
 def run_stage(stage: Any, night: Night) -> None:
-    """Run one stage, telling the observer."""
-    night.observer.stage_started(stage.__name__)
-    summary = stage(night)
-    night.observer.stage_finished(stage.__name__, summary)
+    """Run one stage, telling the observer, and note the seconds it took."""
+    name, begun = stage.__name__, time.monotonic()
+    night.observer.stage_started(name)
+    try:
+        summary = stage(night)
+    finally:
+        # One that is tried again takes the time of all its attempts.
+        night.seconds[name] = night.seconds.get(name, 0.0) + time.monotonic() - begun
+    night.observer.stage_finished(name, summary)
 
 
 def finish(night: Night) -> NightReport:
@@ -62,18 +75,59 @@ def finish(night: Night) -> NightReport:
         commits.prepare_lake(night)
         commits.commit_files(night)
     as_of = to_date(night.plan.as_of)
-    row = night.released or current_release(night.lake, night.settings.environment, as_of)
+    row = night.released or latest_release(night.lake, night.settings.environment, as_of)
     assert row is not None  # a plan without a release of its day has work
+    stale = _made_stale(night)
     return describe_release(
         night.lake,
         row,
+        environment=night.settings.environment,
         run_id=night.run_id,
         days=[day.to_dict() for day in night.plan.days],
         reason=night.plan.release_reason,
         published=night.released is not None,
-        rows=_rows(night),
-        notes=[*night.plan.notes, *_warnings(night)],
+        rows=rows_read(night),
+        notes=[*night.plan.notes, *_warnings(night), *_told(stale), *_pinned(night)],
+        stale=[one.to_dict() for one in stale],
     )
+
+
+def _made_stale(night: Night) -> list[StaleRelease]:
+    """List the releases of other as-of days that the days of this run have made stale."""
+    if not night.days:
+        return []
+    settings, before = night.settings, night.stock.ledger
+    changed = [
+        day
+        for day, entry in night.days.items()
+        if day not in before or before[day].fingerprint != entry.fingerprint
+    ]
+    rows = read_history(night.lake).of(settings.environment)
+    touched = set(affected(rows, settings, changed)) - {to_date(night.plan.as_of)}
+    return of_kind(stale_releases(night.lake, settings, night.days, as_of=touched), "input")
+
+
+def _told(stale: list[StaleRelease]) -> list[str]:
+    """Tell in one sentence which releases became stale."""
+    if not stale:
+        return []
+    names = ", ".join(one.release for one in stale[:3])
+    more = f" and {len(stale) - 3} more" if len(stale) > 3 else ""
+    return [
+        f"{len(stale)} release(s) of other as-of days are stale now ({names}{more}): readers of "
+        "those days see what was believed then, until a backfill publishes them anew"
+    ]
+
+
+def _pinned(night: Night) -> list[str]:
+    """Tell that readers do not see this night."""
+    pin = read_history(night.lake).pin(night.settings.environment)
+    if pin is None:
+        return []
+    return [
+        f"readers of {pin.environment} see release {pin.release} until the next promote; pinned "
+        f"by {pin.told()}"
+    ]
 
 
 def _warnings(night: Night) -> list[str]:
@@ -82,7 +136,7 @@ def _warnings(night: Night) -> list[str]:
     return [f"{check.name} of {check.subject}: {check.message}" for check in warned]
 
 
-def _rows(night: Night) -> dict[str, int]:
+def rows_read(night: Night) -> dict[str, int]:
     """Count the rows that this run read: of its days, undated ones, and files delivered twice."""
     accounts = [total_account(result) for result in night.results.values()]
     undated = sum(rejection.rows for rejection in night.stock.undated)

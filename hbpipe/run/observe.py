@@ -1,12 +1,46 @@
-"""How a night is watched: an observer is told what happens and never decides anything."""
+"""How a run is watched: an observer is told what happens and never decides anything."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from hbpipe.run.night import Night
+
+#: The kind of a run that brings one as-of day up to date.
+NIGHT = "night"
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What is known of a run before it has looked at anything.
+
+    ``started`` is aware; ``kind`` is ``NIGHT``, or what else works on the days of a pipeline.
+    """
+
+    run_id: str
+    pipeline: str
+    environment: str
+    started: datetime
+    kind: str = NIGHT
 
 
 class Observer(Protocol):
-    """Receives the story of a night; the command line and the Prefect flow have their own."""
+    """Receives the story of a run; the command line and the Prefect flow have their own.
+
+    A stage that is tried again is told as started again. Whatever is not sure to go well belongs
+    into the observer's own hands: what it raises ends the run.
+    """
+
+    def run_opened(self, opening: Opening) -> None:
+        """Hear that a run begins; it holds no lease yet."""
+
+    def run_planned(self, night: Night) -> None:
+        """Hear that the plan is made. The night is to be read only; stages fill it in."""
 
     def stage_started(self, stage: str) -> None:
         """Hear that a stage begins."""
@@ -20,9 +54,18 @@ class Observer(Protocol):
     def message(self, text: str) -> None:
         """Hear something that a person should know."""
 
+    def run_ended(self, error: BaseException | None) -> None:
+        """Hear that the run is over, lease and engine given back; without an error it did all."""
+
 
 class Silent:
-    """An observer that ignores everything."""
+    """An observer that ignores everything: the base of those that listen to a part."""
+
+    def run_opened(self, opening: Opening) -> None:
+        """Ignore."""
+
+    def run_planned(self, night: Night) -> None:
+        """Ignore."""
 
     def stage_started(self, stage: str) -> None:
         """Ignore."""
@@ -35,3 +78,60 @@ class Silent:
 
     def message(self, text: str) -> None:
         """Ignore."""
+
+    def run_ended(self, error: BaseException | None) -> None:
+        """Ignore."""
+
+
+class Observers:
+    """Several observers as one, told in their order."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def run_opened(self, opening: Opening) -> None:
+        """Tell everyone that a run begins."""
+        for observer in self._observers:
+            observer.run_opened(opening)
+
+    def run_planned(self, night: Night) -> None:
+        """Tell everyone that the plan is made."""
+        for observer in self._observers:
+            observer.run_planned(night)
+
+    def stage_started(self, stage: str) -> None:
+        """Tell everyone that a stage began."""
+        for observer in self._observers:
+            observer.stage_started(stage)
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Tell everyone how far a stage is."""
+        for observer in self._observers:
+            observer.progress(stage, done, total)
+
+    def stage_finished(self, stage: str, summary: dict[str, Any]) -> None:
+        """Tell everyone that a stage ended."""
+        for observer in self._observers:
+            observer.stage_finished(stage, summary)
+
+    def message(self, text: str) -> None:
+        """Tell everyone a line."""
+        for observer in self._observers:
+            observer.message(text)
+
+    def run_ended(self, error: BaseException | None) -> None:
+        """Tell everyone that the run is over."""
+        for observer in self._observers:
+            observer.run_ended(error)
+
+
+@contextmanager
+def watched(observer: Observer, opening: Opening) -> Iterator[None]:
+    """Tell an observer that a run begins and, however it ends, that it is over."""
+    observer.run_opened(opening)
+    try:
+        yield
+    except BaseException as error:
+        observer.run_ended(error)
+        raise
+    observer.run_ended(None)

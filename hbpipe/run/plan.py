@@ -7,18 +7,21 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
 from hbpipe.config import Settings
 from hbpipe.data.clock import to_date
 from hbpipe.data.lake import Lake
-from hbpipe.run.as_of import choose_as_of, window_of
+from hbpipe.errors import EventsError
+from hbpipe.run.as_of import awaited, choose_as_of, window_of
+from hbpipe.run.costs import bytes_of
+from hbpipe.run.documents import PlanDocument
 from hbpipe.run.due import DayPlan, due_days
 from hbpipe.run.engine import Engine
-from hbpipe.run.fingerprints import release_input, release_kernel_digest
-from hbpipe.run.releases import current_release
+from hbpipe.run.fingerprints import release_input, release_kernel_digest, statistics_digest
+from hbpipe.run.releases import latest_release
 from hbpipe.run.stock import Stock, take_stock
 
 
@@ -38,20 +41,57 @@ class Plan:
     kernel_digest: str
 
     @property
+    def rows(self) -> int:
+        """Rows of the days to process."""
+        return sum(day.rows for day in self.days)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that are read for them."""
+        return bytes_of(self.stock, self.days)
+
+    @property
     def work(self) -> bool:
         """Tell whether a run would publish anything."""
         return bool(self.days) or self.release_due
 
     def to_dict(self) -> dict[str, Any]:
-        """Describe the plan for ``plan --json``."""
+        """Describe the plan as a document that can be run again (``documents``)."""
         return {
             "as_of": to_date(self.as_of).isoformat(),
             "window": [to_date(self.window[0]).isoformat(), to_date(self.window[-1]).isoformat()],
-            "days": [day.to_dict() for day in self.days],
-            "rows": sum(day.rows for day in self.days),
+            "days": [day.to_dict() | {"bytes": bytes_of(self.stock, [day])} for day in self.days],
+            "rows": self.rows,
+            "bytes": self.bytes,
             "release": {"due": self.release_due, "reason": self.release_reason},
             "notes": list(self.notes),
+            "files": self._files(),
+            "vanished": self._vanished(),
+            "accept_missing": self.stock.accept_missing,
+            "made_with": made_with(self.stock),
         }
+
+    def _files(self) -> list[dict[str, Any]]:
+        """List the files that feed the days to process."""
+        paths = sorted({path for day in self.days for path in day.files})
+        entries = [self.stock.files[path] for path in paths]
+        return [{"path": e.path, "size": e.file.size, "sha256": e.sha256} for e in entries]
+
+    def _vanished(self) -> list[str]:
+        """List the files whose rows are taken out."""
+        gone = [path for path in self.stock.changed_files if self.stock.files[path].state == "gone"]
+        return gone if self.stock.accept_missing else []
+
+
+def made_with(stock: Stock) -> dict[str, str]:
+    """Name what a plan depends on beside events and lake: whose it is, settings, code."""
+    return {
+        "pipeline": stock.settings.pipeline,
+        "environment": stock.settings.environment,
+        "event settings": statistics_digest(stock.form, stock.metrics),
+        "inference settings": stock.settings.digest(),
+        "code": release_kernel_digest(stock.metrics),
+    }
 
 
 def make_plan(
@@ -63,6 +103,7 @@ def make_plan(
     now: datetime | None = None,
     full_scan: bool = False,
     accept_missing: bool = False,
+    document: PlanDocument | None = None,
 ) -> Plan:
     """Compare the events with the ledger, and plan one as-of day.
 
@@ -76,18 +117,25 @@ def make_plan(
         Look for changed input beyond ``events.horizon`` too.
     accept_missing
         Take the rows of vanished files out, where their days are in the window.
+    document
+        A plan that was made before, which is to be run as it is; the other options are its own.
 
     Raises
     ------
     ConfigError
-        When the lake belongs to another pipeline.
+        When the lake belongs to another pipeline, or the document was made with other settings
+        or code.
     EventsError
-        When there are no events, or a file cannot be used.
+        When there are no events, or a file cannot be used or has changed since the document.
     LateError
-        When the as-of day is not over, or has no events yet.
+        When the as-of day is not complete, or has no events yet.
     """
-    stock = take_stock(settings, lake, engine, now=now, accept_missing=accept_missing)
-    return plan_night(stock, lake, as_of=as_of, full_scan=full_scan)
+    if document is None:
+        stock = take_stock(settings, lake, engine, now=now, accept_missing=accept_missing)
+        return plan_night(stock, lake, as_of=as_of, full_scan=full_scan)
+    missing, files = document.accept_missing, document.delivery
+    stock = take_stock(settings, lake, engine, now=now, accept_missing=missing, delivery=files)
+    return plan_again(stock, lake, document)
 
 
 def plan_night(
@@ -95,24 +143,59 @@ def plan_night(
 ) -> Plan:
     """Plan one as-of day from stock that was taken; options and errors as ``make_plan``."""
     settings = stock.settings
-    as_of_day = choose_as_of(stock.form.calendar, stock.files, as_of, stock.now)
+    as_of_day = choose_as_of(stock, as_of)
     window = window_of(settings, stock.files, as_of_day)
     horizon = None if full_scan else as_of_day - settings.events.horizon
     due, left = due_days(stock, window, horizon)
-    current = current_release(lake, settings.environment, as_of=to_date(as_of_day))
+    later = awaited(stock, as_of_day) if as_of is None else []
+    return _assemble(stock, lake, window, due, [*left, *later])
+
+
+def plan_again(stock: Stock, lake: Lake, document: PlanDocument) -> Plan:
+    """Plan what a document says, from stock of its files: its days that are not done since.
+
+    Raises
+    ------
+    ConfigError
+        When it was made with other settings or code.
+    EventsError
+        When other files feed a day by now.
+    """
+    document.check(made_with(stock))
+    first, last = document.window
+    due, left = due_days(stock, sorted(document.days), None)
+    for day in due:
+        others = document.days[day.day].files.symmetric_difference(day.files)
+        if others:
+            raise EventsError(
+                f"{to_date(day.day)} comes from other files by now, e.g. {min(others)}",
+                where={"plan": document.name},
+                expected=f"the {len(document.days[day.day].files)} file(s) that the plan names",
+                remedy="plan again",
+            )
+    days = [replace(day, reason=document.days[day.day].reason) for day in due]
+    return _assemble(stock, lake, tuple(range(first, last + 1)), days, left)
+
+
+def _assemble(
+    stock: Stock, lake: Lake, window: tuple[int, ...], due: list[DayPlan], left: list[str]
+) -> Plan:
+    """Decide whether a release is due; ``left`` are notes on days that are left alone."""
+    as_of = window[-1]
+    current = latest_release(lake, stock.settings.environment, to_date(as_of))
     touched = [day.day for day in due]
-    release_due, reason = release_reason(stock, current, as_of_day, touched)
+    release_due, reason = release_reason(stock, current, as_of, touched)
     if left and not release_due:
         reason = f"nothing can be done for the {len(left)} day(s) that the notes name"
     return Plan(
         stock=stock,
-        as_of=as_of_day,
+        as_of=window[-1],
         window=window,
         days=tuple(due),
         release_reason=reason,
         release_due=release_due,
         notes=(*left, *_vanished(stock), *_unseen_history(stock, window)),
-        settings_digest=settings.digest(),
+        settings_digest=stock.settings.digest(),
         kernel_digest=release_kernel_digest(stock.metrics),
     )
 

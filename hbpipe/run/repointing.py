@@ -14,8 +14,9 @@ from typing import Any
 
 from hbpipe.data.lake import Lake
 from hbpipe.errors import LakeError
-from hbpipe.run.keeping import release_rows, seen_releases
-from hbpipe.run.releases import RELEASED, is_expired
+from hbpipe.run.history import read_history
+from hbpipe.run.keeping import seen_releases
+from hbpipe.run.releases import RELEASED
 from hbpipe.run.traces import Unit
 
 #: Tables that count the unit's rows, or may mention it.
@@ -38,15 +39,15 @@ def plan_repointing(lake: Lake, unit: Unit) -> Repointing:
     LakeError
         A release that readers see now has been replaced by results that no release shows yet.
     """
-    rows = release_rows(lake)
+    history = read_history(lake)
     present = [name for name in RELEASED if lake.version(name) is not None]
     newest = {name: lake.snapshot(name) for name in present}
     holding = [name for name in present if set(unit.named) <= set(newest[name].schema.names)]
     results = [name for name in holding if "as_of" in newest[name].partition_by]
     owners = {name: _owners(lake, name) for name in results}
-    seen = seen_releases(lake, rows)
+    seen = seen_releases(history)
     rewritten, expired = {}, []
-    for row in (one for one in rows if not is_expired(one)):
+    for row in history.releases:
         if _is_replaced(lake, row, owners):
             if row["release"] in seen:
                 raise _unpublished(lake, row)

@@ -13,7 +13,7 @@ from hbpipe.errors import LateError
 from hbpipe.run.as_of import window_of
 from hbpipe.run.backfill import Range
 from hbpipe.run.due import due_days
-from hbpipe.run.history import DueNight, HistoryPlan, HistoryReport, open_history, run_history
+from hbpipe.run.rebuild import DueNight, RebuildPlan, RebuildReport, open_rebuild, run_rebuild
 from hbpipe.run.releases import releases
 from hbpipe.run.stock import Stock
 
@@ -29,7 +29,7 @@ def restate(
     what: What = "statistics",
     max_active: int = 30,
     **options: Any,
-) -> HistoryReport:
+) -> RebuildReport:
     """Measure a range of days again, and publish anew every night that rests on one of them.
 
     Parameters
@@ -50,13 +50,13 @@ def restate(
         As ``backfill``.
     """
     chosen = partial(decide, within=Range(start, end), reason=reason, what=what)
-    with open_history(settings, chosen, batch=max_active, **options) as history:
-        return run_history(history)
+    with open_rebuild(settings, chosen, batch=max_active, kind="restate", **options) as rebuild:
+        return run_rebuild(rebuild)
 
 
 def decide(
     stock: Stock, lake: Lake, *, within: Range, reason: str, what: What = "statistics"
-) -> HistoryPlan:
+) -> RebuildPlan:
     """Plan a restatement; writes nothing. Parameters and errors as ``restate``."""
     told = f"restated: {reason}"
     fed = {day for entry in stock.files.values() for day in entry.days}
@@ -70,7 +70,7 @@ def decide(
     published = sorted({to_number(row["as_of"]) for row in rows})
     if what == "posteriors":
         nights = [DueNight(as_of, told) for as_of in published if as_of in within]
-        return HistoryPlan(stock, (), tuple(nights), ())
+        return RebuildPlan(stock, (), tuple(nights), ())
     due, notes = due_days(stock, days, None, dict.fromkeys(days, told))
     changed = {day.day for day in due}
     nights = [
@@ -78,7 +78,7 @@ def decide(
         for as_of in published
         if (touched := changed.intersection(window_of(stock.settings, stock.files, as_of)))
     ]
-    return HistoryPlan(stock, tuple(due), tuple(nights), tuple(notes))
+    return RebuildPlan(stock, tuple(due), tuple(nights), tuple(notes))
 
 
 def _told(days: set[int]) -> str:

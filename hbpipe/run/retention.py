@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,17 +12,12 @@ from hbpipe.config import Settings
 from hbpipe.data.lake import Lake
 from hbpipe.data.log import list_tables
 from hbpipe.data.vacuum import TablePlan, abandoned_spools, plan_table, vacuum_table
+from hbpipe.run.attempt import open_run
 from hbpipe.run.expiry import Expiry, expire, plan_expiry
-from hbpipe.run.keeping import (
-    due_to_expire,
-    needed_by_releases,
-    release_rows,
-    rewrite_releases,
-    seen_releases,
-)
-from hbpipe.run.lease import Lease
+from hbpipe.run.history import read_history
+from hbpipe.run.keeping import due_to_expire, needed_by_releases, rewrite_releases, seen_releases
 from hbpipe.run.night import new_run_id, open_lake
-from hbpipe.run.observe import Observer, Silent
+from hbpipe.run.observe import Observer, Opening, Silent, watched
 
 
 @dataclass(frozen=True)
@@ -96,29 +91,40 @@ def maintain(
     Raises
     ------
     LeaseError
-        When a run holds the lease.
+        When a run holds the lease, or takes this one's place.
     LakeError
         When a table cannot be read or written. What is left, the next upkeep does.
     """
     lake, moment = open_lake(settings), now or datetime.now(UTC)
     grace = timedelta(days=settings.retention.staging)
     before = moment - (grace if keep_hours is None else timedelta(hours=keep_hours))
-    run_id = new_run_id(moment)
-    with nullcontext() if dry_run else Lease(lake).acquire(run_id=run_id):
-        plan = plan_upkeep(settings, lake, moment, before)
-        if dry_run:
-            return plan
-        watcher = observer or Silent()
+    if dry_run:
+        return plan_upkeep(settings, lake, moment, before)
+    run_id, watcher = new_run_id(), observer or Silent()
+    opening = Opening(
+        run_id, settings.pipeline, settings.environment, datetime.now(UTC), kind="vacuum"
+    )
+    with (
+        watched(watcher, opening),
+        open_run(lake, settings, run_id=run_id, kind="vacuum") as attempt,
+    ):
+        plan = plan_upkeep(settings, attempt.lake, moment, before)
+        if plan.work:
+            attempt.record()
         with _stage(watcher, "expire", {"releases": len(plan.releases)}):
-            ended = {"expired_at": moment, "note": "expired by retention.releases"}
-            rewrite_releases(lake, {one["release"]: ended for one in plan.releases}, run_id)
-            for one in plan.expired:
-                expire(lake, one, run_id)
+            _expire(attempt.lake, plan, moment, run_id)
         # Looked at again: what has just expired wrote versions of its own.
-        after = plan_upkeep(settings, lake, moment, before)
+        after = plan_upkeep(settings, attempt.lake, moment, before)
         with _stage(watcher, "vacuum", {"files": sum(len(one.files) for one in after.tables)}):
-            vacuum(lake, after.tables, after.spools)
+            vacuum(attempt.lake, after.tables, after.spools)
     return Upkeep(plan.releases, plan.expired, after.tables, after.spools, after.kept)
+
+
+def _expire(lake: Lake, plan: Upkeep, now: datetime, run_id: str) -> None:
+    ended = {"expired_at": now, "note": "expired by retention.releases"}
+    rewrite_releases(lake, {one["release"]: ended for one in plan.releases}, run_id)
+    for one in plan.expired:
+        expire(lake, one, run_id)
 
 
 @contextmanager
@@ -130,13 +136,17 @@ def _stage(observer: Observer, name: str, summary: dict[str, Any]) -> Iterator[N
 
 def plan_upkeep(settings: Settings, lake: Lake, now: datetime, before: datetime | None) -> Upkeep:
     """Find what upkeep would do; writes nothing. ``before`` is the end of the grace."""
-    rows = release_rows(lake)
-    seen = seen_releases(lake, rows)
-    ending = due_to_expire(rows, seen, settings.retention.releases, now)
+    history = read_history(lake)
+    seen = seen_releases(history)
+    ending = due_to_expire(history, settings.retention.releases, now)
     names = {row["release"] for row in ending}
     # What expires now is needed until the grace is over, as if it had just expired.
     needed = needed_by_releases(
-        [{**row, "expired_at": now} if row["release"] in names else row for row in rows], before
+        [
+            {**row, "expired_at": now} if row["release"] in names else row
+            for row in (*history.releases, *history.ended)
+        ],
+        before,
     )
     tables = [
         plan_table(lake.storage, table, needed.get(table, ()), before)
@@ -148,12 +158,15 @@ def plan_upkeep(settings: Settings, lake: Lake, now: datetime, before: datetime 
         ),
         expired=tuple(
             plan_expiry(
-                lake, settings.retention, [row for row in rows if row["release"] in seen], now
+                lake,
+                settings.retention,
+                [row for row in history.releases if row["release"] in seen],
+                now,
             )
         ),
         tables=tuple(table for table in tables if table.work),
         spools=tuple(abandoned_spools(lake.storage, before)),
-        kept=sum(row.get("expired_at") is None for row in rows) - len(ending),
+        kept=len(history.releases) - len(ending),
     )
 
 

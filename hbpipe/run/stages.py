@@ -17,7 +17,7 @@ from hbpipe.data.clock import to_date
 from hbpipe.data.clusters import one_in
 from hbpipe.data.daily import finish_day
 from hbpipe.data.day_files import DayOrder
-from hbpipe.data.events import Piece
+from hbpipe.data.events import EventFormat, Piece
 from hbpipe.data.quantities import Metric
 from hbpipe.data.snapshot import Snapshot
 from hbpipe.data.survey import cut_pieces
@@ -119,7 +119,7 @@ def _day_tasks(night: Night) -> list[Task]:
 
 def _tasks_of(night: Night, metrics: tuple[Metric, ...], due: list[DayPlan]) -> list[Task]:
     """Submit every piece once, and one merge per day that waits for the day's pieces."""
-    pieces = _pieces(night, due)
+    form, pieces = _reading(night, metrics), _pieces(night, due)
     feeding: dict[int, list[int]] = {}
     for index, (_, days) in enumerate(pieces):
         for day in days:
@@ -129,7 +129,7 @@ def _tasks_of(night: Night, metrics: tuple[Metric, ...], due: list[DayPlan]) -> 
     parts = [
         night.engine.submit(
             summarise_piece,
-            night.form,
+            form,
             piece,
             metrics,
             days,
@@ -144,7 +144,7 @@ def _tasks_of(night: Night, metrics: tuple[Metric, ...], due: list[DayPlan]) -> 
         night.engine.submit(
             finish_day,
             night.lake.storage,
-            _day_order(night, metrics, day, snapshot),
+            _day_order(night, form, metrics, day, snapshot),
             [parts[index] for index in feeding[day.day]],
             label=f"merge of {to_date(day.day)}",
             priority=10,
@@ -171,12 +171,23 @@ def _pieces(night: Night, due: list[DayPlan]) -> list[tuple[Piece, tuple[int, ..
     return found
 
 
+def _reading(night: Night, metrics: tuple[Metric, ...]) -> EventFormat:
+    """Compare repeated events by what all metrics need, also where some alone are measured."""
+    if not night.form.event_id or metrics == night.metrics:
+        return night.form
+    return replace(night.form, compared=night.form.columns(night.metrics))
+
+
 def _day_order(
-    night: Night, metrics: tuple[Metric, ...], day: DayPlan, statistics: Snapshot
+    night: Night,
+    form: EventFormat,
+    metrics: tuple[Metric, ...],
+    day: DayPlan,
+    statistics: Snapshot,
 ) -> DayOrder:
     label = to_date(day.day).isoformat()
     return DayOrder(
-        form=night.form,
+        form=form,
         metrics=metrics,
         day=day.day,
         label=label,

@@ -27,7 +27,7 @@ def window_orders(night: Night) -> list[WindowOrder]:
         When the table of stores cannot be used.
     """
     settings, first, as_of = night.settings, night.plan.window[0], night.plan.as_of
-    snapshot = night.lake.snapshot("statistics")
+    snapshot = night.lake.snapshot("statistics", night.versions["statistics"])
     current = _between(snapshot, first, as_of)
     past = _between(snapshot, None, first - 1) if needs_history(settings) else None
     levels = night.form.levels

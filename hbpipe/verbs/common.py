@@ -46,6 +46,17 @@ def day(text: str) -> date:
         raise argparse.ArgumentTypeError(f"{text!r} is not a day such as 2026-01-31") from None
 
 
+def positive(text: str) -> float:
+    """Parse a number above zero."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above zero")
+    return number
+
+
 def at_least(least: int) -> Callable[[str], int]:
     """Return a parser of whole numbers from ``least`` on."""
 

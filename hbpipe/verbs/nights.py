@@ -14,11 +14,26 @@ if TYPE_CHECKING:
 def add(verbs: Verbs) -> None:
     """Add the verbs of this group."""
     purpose = "list the days to process and why; exit 10 when there is work"
-    _add_night_options(add_verb(verbs, "nights", "plan", purpose))
+    plan = add_verb(verbs, "nights", "plan", purpose)
+    _add_night_options(plan)
+    plan.add_argument("--out", metavar="FILE", help="write the plan, for `hbpipe run --plan`")
     purpose = "bring the window of one day up to date and publish a release"
-    _add_night_options(add_verb(verbs, "nights", "run", purpose))
+    run = add_verb(verbs, "nights", "run", purpose)
+    _add_night_options(run)
+    again = run.add_mutually_exclusive_group()
+    again.add_argument(
+        "--plan", dest="document", metavar="FILE", help="run this plan of `hbpipe plan --out`"
+    )
+    again.add_argument("--retry", metavar="RUN_ID", help="run the plan of an earlier run again")
     _add_backfill(verbs)
     _add_restate(verbs)
+    _add_explain(verbs)
+
+
+def _add_explain(verbs: Verbs) -> None:
+    purpose = "explain one business day: its files, runs and releases, and why it is due or not"
+    explain = add_verb(verbs, "nights", "explain", purpose)
+    explain.add_argument("day", type=day, metavar="DAY", help="a business day")
 
 
 def _add_night_options(verb: argparse.ArgumentParser) -> None:
@@ -35,7 +50,7 @@ def _add_night_options(verb: argparse.ArgumentParser) -> None:
 
 def _add_backfill(verbs: Verbs) -> None:
     purpose = "publish the nights of a range of days, as far as they are missing"
-    verb = add_verb(verbs, "history", "backfill", purpose)
+    verb = add_verb(verbs, "rebuild", "backfill", purpose)
     _add_range_options(verb)
     verb.add_argument(
         "--reprocess",
@@ -48,7 +63,7 @@ def _add_backfill(verbs: Verbs) -> None:
 
 def _add_restate(verbs: Verbs) -> None:
     purpose = "recompute a range of days, and every release that rests on them"
-    verb = add_verb(verbs, "history", "restate", purpose)
+    verb = add_verb(verbs, "rebuild", "restate", purpose)
     _add_range_options(verb)
     verb.add_argument("--reason", required=True, help="why; kept in the ledger")
     verb.add_argument(

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,9 +19,10 @@ from hbpipe.data.checkpoints import write_checkpoint
 from hbpipe.data.durable import Storage
 from hbpipe.data.lake import Lake
 from hbpipe.data.log import LOG, checkpoint_name, list_log, list_tables
+from hbpipe.data.record import create_record, read_record, swap_record
 from hbpipe.data.rewrite import drop_partitions, rewrite_rows
 from hbpipe.data.vacuum import abandoned_spools, plan_table, vacuum_table
-from hbpipe.errors import LakeError
+from hbpipe.errors import LakeError, LeaseError
 from tests.data.lake_samples import FIRST, SECOND, counts_lake, put, statistics_lake, write
 
 
@@ -88,6 +90,29 @@ def test_commits_after_a_vacuum_build_on_it(lake: Lake) -> None:
     after = DeltaTable(lake.path("statistics")).transaction_version("statistics/2026-01-01")
     assert (after or 0) >= (numbers or 0)
     assert sorted(lake.read("statistics")["n"].to_pylist()) == [77, 77, 77, 78, 78]
+
+
+def test_the_fence_outlives_the_log_that_carried_it(lake: Lake) -> None:
+    put(replace(lake, fence=7), 13, 13)
+    for number in range(14, 22):
+        put(lake, number, number)
+    vacuum(lake)
+    assert min(list_log(lake.storage, "statistics").commits) > 13
+    with pytest.raises(LeaseError, match="attempt 7 has taken the place"):
+        put(replace(lake, fence=6), 1, 1)
+    assert put(replace(lake, fence=8), 1, 1) == 22
+
+
+def test_the_log_of_a_lease_that_was_renewed_all_night_is_trimmed(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path / "lake"))
+    create_record(lake.storage, "lease")
+    for version in range(13):
+        assert swap_record(lake.storage, "lease", version, {"run_id": str(version)})
+    assert list_tables(lake.storage) == ["lease"]
+    vacuum_table(lake.storage, plan_table(lake.storage, "lease", (), None))
+    assert min(list_log(lake.storage, "lease").commits) == 10
+    assert read_record(lake.storage, "lease") == (13, {"run_id": "12"})
+    assert swap_record(lake.storage, "lease", 13, {})
 
 
 def test_what_is_younger_than_the_grace_stays(lake: Lake) -> None:

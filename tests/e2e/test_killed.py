@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from hbpipe.run.releases import current_release, read
+from hbpipe.run.runs import read_runs
 from tests.nights import (
     lake_of,
     night,
@@ -50,9 +51,9 @@ setattr(module, name, deadly)
 sys.exit(main(arguments))
 """
 COMMIT = "hbpipe.data.publish:compare_and_swap"
-#: Commits of the second night: days begun, statistics, quarantine, files, days, audits,
-#: hyperparameters, fits, posteriors, new_stores, releases.
-COMMITS = 11
+#: Commits of the second night until its release is there: the run begun, days begun, statistics,
+#: quarantine, files, days, audits, hyperparameters, fits, posteriors, new_stores, releases.
+COMMITS = 12
 #: A function in the middle of each stage.
 MIDDLE = {
     "plan": "hbpipe.run.inventory:survey_file",
@@ -150,6 +151,34 @@ def test_killed_before_a_commit(
     config = moved(before, tmp_path)
     run_and_die(tmp_path, config, "before", COMMIT, number)
     assert_recovers(tmp_path, old, new)
+
+
+def test_killed_again_while_it_takes_the_place_of_one_that_was_killed(
+    before: Path,
+    old: tuple[str, dict[str, list[str]]],
+    new: tuple[str, dict[str, list[str]]],
+    tmp_path: Path,
+) -> None:
+    config = moved(before, tmp_path)
+    run_and_die(tmp_path, config, "before", COMMIT, 8)
+    run_and_die(tmp_path, config, "before", "hbpipe.run.attempt:raise_fence", 3)
+    assert_recovers(tmp_path, old, new)
+    states = [run.state for run in read_runs(lake_of(settings_for(tmp_path)))]
+    assert states == ["done", "abandoned", "abandoned", "done"]
+
+
+@pytest.mark.parametrize("number", [2, 6])
+def test_killed_and_tried_again_it_does_what_it_had_planned(
+    number: int, before: Path, new: tuple[str, dict[str, list[str]]], tmp_path: Path
+) -> None:
+    config = moved(before, tmp_path)
+    run_and_die(tmp_path, config, "before", COMMIT, number)
+    write_days(tmp_path, 1, first=4)  # the day after has come
+    settings = settings_for(tmp_path, metrics=METRICS, inference=AUTO)
+    dead = read_runs(lake_of(settings))[-1]
+    assert dead.state == "running"
+    night(settings, retry=dead.run_id)
+    assert seen(tmp_path) == new
 
 
 def test_killed_after_the_last_commit_the_new_release_is_there(

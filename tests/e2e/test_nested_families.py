@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import hbpipe
 from hbpipe.data.lake import Lake
 from hbpipe.errors import GateError
-from hbpipe.model.nested import sampling
+from hbpipe.model.integration import drawing
 from hbpipe.model.numerics import chains
 from hbpipe.report.night import NightReport
 from hbpipe.run.releases import read, releases
@@ -243,10 +243,10 @@ def test_chains_that_disagree_stop_the_release(
     metrics = {"held": METRICS["held"] | {"fixed": {"tau": 0.3}}}
     settings = settings_of(tmp_path, metrics=metrics)
     night(settings, as_of=day(0))
-    monkeypatch.setattr(sampling, "LIMIT", -10.0)
+    monkeypatch.setattr(drawing, "LIMIT", -10.0)
     for name, value in (("_FIRST", 20), ("_WINDOWS", (20,)), ("_LENGTH", 40), ("_TIMES", 1)):
         monkeypatch.setattr(chains, name, value)
-    for module in (chains, sampling):
+    for module in (chains, drawing):
         monkeypatch.setattr(module, "R_HAT_LIMIT", 0.5)
     with pytest.raises(GateError, match="integration_converged of held: 2 of 2 pools") as stopped:
         night(settings, as_of=day(1))

@@ -86,7 +86,7 @@ def test_notes_are_shown(report: NightReport) -> None:
 
 
 def test_status(folder: Path, report: NightReport) -> None:
-    found = describe_status(lake_of(settings_for(folder)), "prod")
+    found = describe_status(lake_of(settings_for(folder)), settings_for(folder))
     assert found["release"]["release"] == report.release
     assert found["rows"] == {"accepted": 120, "rejected": 1, "repeated": 0, "pending": 0}
     text = status_text(found)

@@ -12,7 +12,7 @@ from hbpipe.config import Settings
 from hbpipe.errors import ConfigError, LateError
 from hbpipe.run import stages
 from hbpipe.run.backfill import Range, backfill, decide
-from hbpipe.run.history import HistoryPlan, plan_history
+from hbpipe.run.rebuild import RebuildPlan, plan_rebuild
 from hbpipe.run.releases import read, releases
 from hbpipe.run.verification.verify import verify
 from tests.nights import NOW, day, lake_of, night, rows_of, settings_for, visits, write, write_days
@@ -41,10 +41,10 @@ def fill(one: Settings, first: int = 0, last: int = DAYS - 1, **options: Any) ->
     return backfill(one, start=day(first), end=day(last), now=NOW, **options)
 
 
-def planned(one: Settings, first: int = 0, last: int = DAYS - 1, **options: Any) -> HistoryPlan:
+def planned(one: Settings, first: int = 0, last: int = DAYS - 1, **options: Any) -> RebuildPlan:
     chosen = {"reprocess": "missing", "newest_first": False, **options}
     within = Range(day(first), day(last))
-    return plan_history(one, partial(decide, within=within, **chosen), now=NOW)
+    return plan_rebuild(one, partial(decide, within=within, **chosen), now=NOW)
 
 
 def published(one: Settings) -> list[str]:

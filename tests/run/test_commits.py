@@ -36,6 +36,7 @@ def test_the_order_in_which_a_night_becomes_true(
     write(tmp_path / "events" / "a.parquet", dirty(0, store_id=None))
     night(settings_for(tmp_path))
     assert seen == [
+        "runs",
         "statistics",
         "quarantine",
         "files",
@@ -46,6 +47,7 @@ def test_the_order_in_which_a_night_becomes_true(
         "posteriors",
         "new_stores",
         "releases",
+        "runs",
     ]
 
 

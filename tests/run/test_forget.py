@@ -20,7 +20,7 @@ from hbpipe.data.forgotten import read_forgotten
 from hbpipe.data.lake import Lake
 from hbpipe.errors import ConfigError, GateError, LakeError, LeaseError
 from hbpipe.run.forget import forget
-from hbpipe.run.keeping import release_rows
+from hbpipe.run.history import read_releases
 from hbpipe.run.lease import Lease
 from hbpipe.run.releases import read
 from hbpipe.run.restate import restate
@@ -102,7 +102,7 @@ def test_every_kept_release_is_as_it_was_without_the_store(folder: Path) -> None
     assert report.expired == (ALL[2],)
     with pytest.raises(LakeError, match=r"expired on .*a store that was forgotten"):
         read(lake, "posteriors", release=ALL[2])
-    notes = {row["release"]: row["note"] for row in release_rows(lake)}
+    notes = {row["release"]: row["note"] for row in read_releases(lake)}
     assert "without a store that was forgotten" in notes[ALL[0]]
 
 
@@ -286,8 +286,8 @@ def seen(lake: Lake, release: str) -> dict[str, list[str]]:
     return {table: rows_of(read(lake, table, release=release)) for table in WHOLE}
 
 
-#: Before the commits: forgotten, files, days, then three tables, releases; and while deleting.
-@pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 7, 9])
+#: Before the commits: runs, forgotten, files, days, three tables, releases; while deleting.
+@pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 6, 8, 10])
 def test_killed_anywhere_readers_see_one_or_the_other_and_a_second_call_ends_it(
     step: int, folder: Path
 ) -> None:

@@ -107,9 +107,3 @@ def test_a_lease_that_cannot_be_taken_says_where_and_what_to_do(
         with pytest.raises(LakeError, match="No space left on device"):
             Lease(lake).acquire(run_id="mine")
     Lease(lake).acquire(run_id="mine").release()
-
-
-def test_object_store_has_no_lease() -> None:
-    lake = Lake("s3://bucket/lake")
-    with Lease(lake).acquire(run_id="first"), Lease(lake).acquire(run_id="second"):
-        pass

@@ -10,7 +10,7 @@ import pytest
 from hbpipe.config import Settings
 from hbpipe.errors import LateError
 from hbpipe.run.backfill import Range, backfill
-from hbpipe.run.history import plan_history
+from hbpipe.run.rebuild import plan_rebuild
 from hbpipe.run.releases import releases
 from hbpipe.run.restate import decide, restate
 from tests.nights import NOW, day, lake_of, rows_of, settings_for, write_days
@@ -32,7 +32,7 @@ def names(settings: Settings) -> list[str]:
 
 def test_the_plan_names_the_days_and_every_release_that_rests_on_them(settings: Settings) -> None:
     chosen = partial(decide, within=Range(day(1), day(2)), reason="prices were in cents")
-    plan = plan_history(settings, chosen, now=NOW)
+    plan = plan_rebuild(settings, chosen, now=NOW)
     assert [one.to_dict()["day"] for one in plan.days] == [str(day(1)), str(day(2))]
     assert {one.reason for one in plan.days} == {"restated: prices were in cents"}
     assert [one.to_dict()["as_of"] for one in plan.nights] == [str(day(k)) for k in (1, 2, 3, 4)]

@@ -11,18 +11,20 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from hbpipe.cli import main
 from hbpipe.config import Settings
 from hbpipe.data.lake import Lake
 from hbpipe.errors import LakeError, LeaseError
-from hbpipe.run.keeping import release_rows, seen_releases
+from hbpipe.run.history import read_history, read_releases
+from hbpipe.run.keeping import seen_releases
 from hbpipe.run.lease import Lease
 from hbpipe.run.ledger import read_days
-from hbpipe.run.releases import RELEASED, current_release, read
+from hbpipe.run.promotion import promote, rollback
+from hbpipe.run.releases import RELEASED, current_release, next_name, read, releases
 from hbpipe.run.retention import maintain
+from hbpipe.run.runs import read_runs
 from tests.nights import (
     day,
     lake_of,
@@ -65,7 +67,7 @@ def shown(lake: Lake, release: str) -> dict[str, list[str]]:
 
 
 def kept(lake: Lake) -> list[str]:
-    return [row["release"] for row in release_rows(lake) if row["expired_at"] is None]
+    return [row["release"] for row in read_releases(lake) if row["expired_at"] is None]
 
 
 ALL = [f"2026-01-0{k}.1" for k in (1, 2, 3, 4)] + ["2026-01-04.2"]
@@ -78,7 +80,8 @@ def test_by_default_every_release_stays_as_it_was(folder: Path) -> None:
     assert found.releases == ()
     assert found.kept == 5
     assert {name: shown(lake, name) for name in ALL} == before
-    assert maintain(settings_of(folder), keep_hours=0).work is False
+    again = maintain(settings_of(folder), keep_hours=0)
+    assert [one.table for one in again.tables] == ["runs"]  # what the first wrote of itself
     night(settings_of(folder))
 
 
@@ -101,7 +104,7 @@ def test_releases_expire_and_say_so(folder: Path) -> None:
 def test_files_of_a_release_that_has_just_expired_stay_for_the_grace(folder: Path) -> None:
     settings = settings_of(folder, releases={"keep_last": 1})
     lake = lake_of(settings)
-    versions = dict(release_rows(lake)[0]["versions"])
+    versions = dict(read_releases(lake)[0]["versions"])
     maintain(settings, now=datetime.now(UTC) + timedelta(days=9))
     assert kept(lake) == ALL[4:]
     for table, version in versions.items():
@@ -109,21 +112,56 @@ def test_files_of_a_release_that_has_just_expired_stay_for_the_grace(folder: Pat
 
 
 def test_what_readers_see_never_expires(folder: Path) -> None:
+    """Pinned to the second release; another environment was given the first."""
     lake = lake_of(settings_of(folder))
-    lake.create(
-        "pointers",
-        pa.schema([("number", pa.int64()), ("environment", pa.string()), ("release", pa.string())]),
-    )
-    rows = {"number": [1, 2], "environment": ["prod", "prod"], "release": [ALL[0], ALL[1]]}
-    lake.replace("pointers", pa.table(rows), run_id="r")
-    assert seen_releases(lake, release_rows(lake)) == {ALL[1], ALL[4]}
+    promote(lake, ALL[0], to="staging", reason="to look at", create=True)
+    rollback(lake, "prod", ALL[1], reason="prices were wrong")
+    safe = [ALL[0], ALL[1], ALL[4]]
+    assert seen_releases(read_history(lake)) == set(safe)
     settings = settings_of(folder, releases={"days": "1d"}, posteriors="2d", statistics="2d")
-    seen = {name: shown(lake, name) for name in (ALL[1], ALL[4])}
+    seen = {name: shown(lake, name) for name in safe[1:]}
     later = datetime.now(UTC) + timedelta(days=999)
     for k in range(2):
         maintain(settings, now=later + timedelta(days=k), keep_hours=0)
-        assert kept(lake) == [ALL[1], ALL[4]]
-        assert {name: shown(lake, name) for name in (ALL[1], ALL[4])} == seen
+        assert kept(lake) == safe
+        assert {name: shown(lake, name) for name in safe[1:]} == seen
+        assert read(lake, "fits", environment="staging").num_rows > 0
+        assert (current_release(lake, "prod") or {})["release"] == ALL[1]
+
+
+def test_what_expired_is_gone_from_history_and_says_so_by_name(folder: Path) -> None:
+    settings = settings_of(folder, releases={"keep_last": 1})
+    lake = lake_of(settings)
+    then = datetime.now(UTC)
+    maintain(settings, now=then + timedelta(days=1), keep_hours=0)
+    assert [row["release"] for row in releases(lake, "prod")] == ALL[4:]
+    assert read_history(lake).previous("prod") is None
+    for call in (
+        lambda: read(lake, "fits", release=ALL[3]),
+        lambda: rollback(lake, "prod", ALL[3], reason="prices"),
+        lambda: promote(lake, ALL[3], to="prod", reason="prices"),
+        lambda: read(lake, "fits", published_before=first_after(lake, ALL[1])),
+    ):
+        with pytest.raises(LakeError, match=r"expired on .*backfill --start"):
+            call()
+    assert next_name(lake, day(3)) == "2026-01-04.3"
+
+
+def first_after(lake: Lake, release: str) -> datetime:
+    """The moment just after a release was published."""
+    (row,) = (row for row in read_releases(lake) if row["release"] == release)
+    return row["released_at"] + timedelta(microseconds=1)
+
+
+def test_the_next_run_is_numbered_above_every_run_that_went(folder: Path) -> None:
+    settings = settings_of(folder, runs="1d")
+    lake = lake_of(settings)
+    last = max(one.attempt for one in read_runs(lake))
+    maintain(settings, now=datetime.now(UTC) + timedelta(days=9), keep_hours=0)
+    assert [(one.kind, one.attempt) for one in read_runs(lake)] == [("vacuum", last + 1)]
+    write_days(folder, 1, first=4)
+    night(settings_of(folder))
+    assert [one.attempt for one in read_runs(lake)] == [last + 1, last + 2]
 
 
 def test_days_of_results_and_statistics_leave_the_newest_version(folder: Path) -> None:
@@ -243,8 +281,8 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
-#: Before the commits to releases, days, posteriors, and between two tables of the vacuum.
-@pytest.mark.parametrize("step", [1, 2, 4, 7])
+#: Before the commits to runs, releases, days, posteriors, and between two tables of the vacuum.
+@pytest.mark.parametrize("step", [1, 2, 3, 5, 8])
 def test_killed_anywhere_every_kept_release_is_as_it_was(step: int, folder: Path) -> None:
     retention = {"releases": {"keep_last": 2}, "statistics": "2d", "posteriors": "2d"}
     config = write_config(folder, inference=INFERENCE, retention=retention)

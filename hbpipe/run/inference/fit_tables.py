@@ -21,13 +21,14 @@ from hbpipe.model.integration.drawing import Drawn
 from hbpipe.model.integration.sampled_nodes import AnyNodes, PoolNodes, SampledNodes
 from hbpipe.model.update.pools import update_pools
 from hbpipe.run import commits
+from hbpipe.run.history import newest
 from hbpipe.run.inference.covariates import told
 from hbpipe.run.inference.fits import MetricFit
 from hbpipe.run.inference.parameters import places
 from hbpipe.run.inference.tree import Pool, pool_label
 from hbpipe.run.inference.typical import NewStores
 from hbpipe.run.night import Night
-from hbpipe.run.releases import newest, read, releases
+from hbpipe.run.releases import read_of, releases
 
 
 def last_hyperparameters(
@@ -38,19 +39,20 @@ def last_hyperparameters(
     Never those of the same day: a rerun would then measure its drift from itself. Coefficients of
     covariates that were coded otherwise are about other columns, and are left out.
     """
-    environment, as_of = night.settings.environment, to_date(night.plan.as_of)
-    earlier = [row for row in releases(night.lake, environment) if row["as_of"] < as_of]
+    as_of = to_date(night.plan.as_of)
+    every = releases(night.lake, night.settings.environment)
+    earlier = [row for row in every if row["as_of"] < as_of]
     last = newest(earlier)
     if last is None:
         return {}
     if design is not None:
-        before = read(night.lake, "fits", environment=environment, release=last["release"])
+        before = read_of(night.lake, last, "fits")
         coded = [
             row.get("covariates") for row in before.to_pylist() if row["metric"] == metric.name
         ]
         if set(coded) != {told(design)}:
             return {}
-    table = read(night.lake, "hyperparameters", environment=environment, release=last["release"])
+    table = read_of(night.lake, last, "hyperparameters")
     found: dict[str, dict[str, float]] = {}
     for row in table.to_pylist():
         same = row["metric"] == metric.name and row["family"] == metric.family

@@ -22,7 +22,7 @@ from hbpipe.data.quantities import RESERVED
 from hbpipe.errors import LakeError
 from hbpipe.run.fingerprints import makings
 from hbpipe.run.ledger import DayEntry, FileEntry, read_days, read_files
-from hbpipe.run.releases import current_release, read
+from hbpipe.run.releases import current_release, read_of
 from hbpipe.run.stock import event_format
 from hbpipe.run.verification.findings import Finding, finding
 from hbpipe.run.verification.raw import recount_days, spread
@@ -172,8 +172,7 @@ def _levels(statistics: pa.Schema) -> list[str]:
 
 def _posteriors_against_days(lake: Lake, release: dict[str, Any]) -> Iterator[Finding]:
     """Compare the release's posteriors with its own days, whatever has happened to them since."""
-    shown = {"environment": release["environment"], "release": release["release"]}
-    table, fits = read(lake, "posteriors", **shown), read(lake, "fits", **shown)
+    table, fits = read_of(lake, release, "posteriors"), read_of(lake, release, "fits")
     versions = dict(release["versions"])
     levels = _levels(lake.snapshot("statistics", versions["statistics"]).schema)
     window = _window_of(release, read_days(lake, versions["days"]))

@@ -8,10 +8,12 @@ from functools import partial
 
 from hbpipe.commands.common import WORK, confirm, print_json, settings_of
 from hbpipe.data.lake import Lake
+from hbpipe.observe import observers_of
 from hbpipe.report.console import ConsoleObserver
 from hbpipe.run import backfill as backfills
 from hbpipe.run import restate as restatements
-from hbpipe.run.history import HistoryPlan, open_history, plan_history, run_history
+from hbpipe.run.observe import Observers
+from hbpipe.run.rebuild import RebuildPlan, open_rebuild, plan_rebuild, run_rebuild
 from hbpipe.run.stock import Stock
 
 _SHOWN = 20
@@ -43,28 +45,29 @@ def restate(arguments: Namespace) -> int:
     )
 
 
-def _work(arguments: Namespace, decide: Callable[[Stock, Lake], HistoryPlan]) -> int:
+def _work(arguments: Namespace, decide: Callable[[Stock, Lake], RebuildPlan]) -> int:
     """Plan, show the plan, ask, and do it; 3 when a gate failed."""
     settings = settings_of(arguments)
     if arguments.dry_run:
-        found = plan_history(settings, decide, accept_missing=arguments.accept_missing)
+        found = plan_rebuild(settings, decide, accept_missing=arguments.accept_missing)
         _show(found, arguments.json)
         return WORK if found.work else 0
     with (
-        ConsoleObserver(arguments.quiet or arguments.json) as observer,
-        open_history(
+        ConsoleObserver(arguments.quiet or arguments.json) as console,
+        open_rebuild(
             settings,
             decide,
             batch=arguments.max_active,
-            observer=observer,
+            kind=arguments.verb,
+            observer=Observers(console, observers_of(settings)),
             accept_missing=arguments.accept_missing,
-        ) as history,
+        ) as rebuild,
     ):
-        if history.plan.work and not arguments.yes:
-            plan = history.plan
+        if rebuild.plan.work and not arguments.yes:
+            plan = rebuild.plan
             counts = f"{len(plan.days)} day(s) and {len(plan.nights)} release(s)"
             confirm(plan_text(plan), f"{counts} wait for a yes")
-        report = run_history(history)
+        report = run_rebuild(rebuild)
     if arguments.json:
         print_json(report.to_dict())
     else:
@@ -72,14 +75,14 @@ def _work(arguments: Namespace, decide: Callable[[Stock, Lake], HistoryPlan]) ->
     return 3 if report.failed else 0
 
 
-def _show(plan: HistoryPlan, as_json: bool) -> None:
+def _show(plan: RebuildPlan, as_json: bool) -> None:
     if as_json:
         print_json(plan.to_dict())
     else:
         print(plan_text(plan))
 
 
-def plan_text(plan: HistoryPlan) -> str:
+def plan_text(plan: RebuildPlan) -> str:
     """Write a plan for a terminal: the days, and the releases that follow from them."""
     described = plan.to_dict()
     days = [f"  {d['day']}  {d['rows']:>12,} rows  {d['reason']}" for d in described["days"]]
