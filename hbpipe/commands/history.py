@@ -7,12 +7,13 @@ from argparse import Namespace
 from collections.abc import Callable
 from functools import partial
 
-from hbpipe.commands.common import WORK, print_json, settings_of
+from hbpipe.commands.common import WORK, accepts, print_json, settings_of
 from hbpipe.data.lake import Lake
 from hbpipe.errors import ConfigError
 from hbpipe.report.console import ConsoleObserver
 from hbpipe.run import backfill as backfills
 from hbpipe.run import restate as restatements
+from hbpipe.run.audits import AcceptRequest
 from hbpipe.run.history import HistoryPlan, open_history, plan_history, run_history
 from hbpipe.run.stock import Stock
 
@@ -20,15 +21,18 @@ _SHOWN = 20
 
 
 def backfill(arguments: Namespace) -> int:
-    """Publish what is missing of a range of days."""
+    """Publish what is missing of a range of days; what is accepted has failed before."""
+    accept = accepts(arguments)
+    again = accept is not None and arguments.reprocess == "missing"
     return _work(
         arguments,
         partial(
             backfills.decide,
             within=backfills.Range(arguments.start, arguments.end),
-            reprocess=arguments.reprocess,
+            reprocess="failed" if again else arguments.reprocess,
             newest_first=arguments.newest_first,
         ),
+        accept,
     )
 
 
@@ -45,7 +49,11 @@ def restate(arguments: Namespace) -> int:
     )
 
 
-def _work(arguments: Namespace, decide: Callable[[Stock, Lake], HistoryPlan]) -> int:
+def _work(
+    arguments: Namespace,
+    decide: Callable[[Stock, Lake], HistoryPlan],
+    accept: AcceptRequest | None = None,
+) -> int:
     """Plan, show the plan, ask, and do it; 3 when a gate failed."""
     settings = settings_of(arguments)
     if arguments.dry_run:
@@ -60,6 +68,7 @@ def _work(arguments: Namespace, decide: Callable[[Stock, Lake], HistoryPlan]) ->
             batch=arguments.max_active,
             observer=observer,
             accept_missing=arguments.accept_missing,
+            accept=accept,
         ) as history,
     ):
         if history.plan.work and not arguments.yes:

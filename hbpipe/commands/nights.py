@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from hbpipe.commands.common import WORK, print_json, settings_of
+from hbpipe.commands.common import WORK, accepts, print_json, settings_of
 from hbpipe.report.console import ConsoleObserver
 from hbpipe.run.engine import open_engine
 from hbpipe.run.night import open_lake
@@ -53,6 +53,7 @@ def run(arguments: Namespace) -> int:
             observer=observer,
             full_scan=arguments.full_scan,
             accept_missing=arguments.accept_missing,
+            accept=accepts(arguments),
         )
     if arguments.json:
         print_json(report.to_dict())

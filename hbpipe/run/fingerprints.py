@@ -45,7 +45,7 @@ def release_input(as_of: int, ledger: Mapping[int, DayEntry], settings: Settings
     days = [
         (day, *entry.fingerprint)
         for day, entry in sorted(ledger.items())
-        if day <= as_of and (history or first is None or day >= first)
+        if day <= as_of and (history or first is None or day >= first) and entry.state != "held"
     ]
     return digest([days, stores_digest(settings.stores)])
 

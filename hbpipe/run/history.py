@@ -18,8 +18,10 @@ from hbpipe.data.clock import to_date
 from hbpipe.data.lake import Lake
 from hbpipe.errors import GateError
 from hbpipe.run import commits, stages
+from hbpipe.run.audits import AcceptRequest
 from hbpipe.run.due import DayPlan
 from hbpipe.run.engine import Engine, open_engine
+from hbpipe.run.gates import refuse_held
 from hbpipe.run.lease import Lease
 from hbpipe.run.night import Night, new_run_id, open_lake
 from hbpipe.run.observe import Observer, Silent
@@ -92,6 +94,9 @@ class History:
     measured: int = 0
     released: list[dict[str, Any]] = field(default_factory=list)
     failed: list[dict[str, str]] = field(default_factory=list)
+    accept: AcceptRequest | None = None
+    #: What was accepted.
+    accepted: list[str] = field(default_factory=list)
 
     def steps(self) -> Iterator[Step]:
         """Give the steps: batches of days, then batches of nights."""
@@ -113,7 +118,13 @@ class History:
             run_id=self.run_id,
             plan=plan,
             days=dict(self.stock.ledger),
+            accept=self.accept,
         )
+
+    def _note_accepted(self, night: Night) -> None:
+        """Remember which checks of a night were accepted."""
+        found = [check for check in night.checks if check.status == "accepted"]
+        self.accepted += [f"{check.name} of {check.subject}: {check.message}" for check in found]
 
     def _without_release(self, days: Sequence[DayPlan]) -> Plan:
         """Plan the statistics of some days, for no night in particular."""
@@ -142,6 +153,7 @@ class History:
         night = self._night(self._without_release(days), self.observer)
         held = stages.measure_days(night)
         commits.commit_checks(night)
+        self._note_accepted(night)
         self._learn(night)
         self.measured += len(days) - len(held)
         for day in sorted(held):
@@ -177,9 +189,10 @@ class History:
     def _publish_one(self, due: DueNight) -> None:
         planned = plan_night(self.stock, self.lake, as_of=to_date(due.as_of), full_scan=True)
         night = self._night(replace(planned, days=(), release_reason=due.reason))
-        stages.refuse_held(night)
+        refuse_held(night)
         for stage in (stages.fit, stages.update, stages.audit, stages.release):
             stage(night)
+        self._note_accepted(night)
         assert night.released is not None
         self.released.append(
             {"as_of": str(to_date(due.as_of)), "release": night.released["release"]}
@@ -219,6 +232,7 @@ def open_history(
     observer: Observer | None = None,
     now: datetime | None = None,
     accept_missing: bool = False,
+    accept: AcceptRequest | None = None,
 ) -> Iterator[History]:
     """Take the lease, start the engine, look at everything once and plan.
 
@@ -228,6 +242,8 @@ def open_history(
         Makes the plan: see ``backfill.decide`` and ``restate.decide``.
     batch
         How many days, or nights, are one step.
+    accept
+        A check that a person takes as it is.
 
     Raises
     ------
@@ -248,6 +264,7 @@ def open_history(
             plan=decide(stock, lake),
             batch=batch,
             stock=stock,
+            accept=accept,
         )
 
 
@@ -284,6 +301,13 @@ class HistoryReport:
         return "\n".join(lines)
 
 
+def _not_accepted(history: History) -> list[str]:
+    asked = history.accept
+    if asked is None or any(note.startswith(f"{asked.check} of ") for note in history.accepted):
+        return []
+    return [f"nothing was accepted: {asked.check} did not fail where it was asked for"]
+
+
 def report_of(history: History) -> HistoryReport:
     """Tell what a history has done so far."""
     return HistoryReport(
@@ -291,5 +315,5 @@ def report_of(history: History) -> HistoryReport:
         measured=history.measured,
         released=list(history.released),
         failed=list(history.failed),
-        notes=list(history.plan.notes),
+        notes=[*history.plan.notes, *history.accepted, *_not_accepted(history)],
     )

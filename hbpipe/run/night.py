@@ -14,8 +14,9 @@ from hbpipe.data.daily import DayResult
 from hbpipe.data.events import EventFormat
 from hbpipe.data.lake import Lake
 from hbpipe.data.parts import Receipt
+from hbpipe.data.presence import Presence
 from hbpipe.data.quantities import Metric
-from hbpipe.run.audits import Check, PosteriorTally
+from hbpipe.run.audits import AcceptRequest, Check, PosteriorTally
 from hbpipe.run.engine import Engine, Task, open_engine
 from hbpipe.run.inference.fits import MetricFit
 from hbpipe.run.lease import Lease
@@ -44,11 +45,13 @@ class Night:
     days: dict[int, DayEntry] = field(default_factory=dict)  # aggregate: the ledger afterwards
     files: dict[str, FileEntry] = field(default_factory=dict)  # aggregate: likewise
     folded: list[Task] = field(default_factory=list)  # fit: one per shard
+    presence: list[Presence] = field(default_factory=list)  # fit: one per shard
     fits: dict[str, MetricFit] = field(default_factory=dict)  # fit
     staged: dict[str, list[Receipt]] = field(default_factory=dict)  # fit, update
     tallies: list[PosteriorTally] = field(default_factory=list)  # update
     checks: list[Check] = field(default_factory=list)  # aggregate, audit
     released: dict[str, Any] | None = None  # release
+    accept: AcceptRequest | None = None  # which failed check the user accepts
 
     @property
     def stock(self) -> Stock:
@@ -64,6 +67,18 @@ class Night:
     def metrics(self) -> tuple[Metric, ...]:
         """The metrics, parsed."""
         return self.stock.metrics
+
+    @property
+    def rests_on(self) -> list[DayEntry]:
+        """The days of the window that a release rests on: all but those that are held."""
+        known = [self.days[day] for day in self.plan.window if day in self.days]
+        return [entry for entry in known if entry.state != "held"]
+
+    @property
+    def left_out(self) -> list[DayEntry]:
+        """The held days of the window."""
+        known = [self.days[day] for day in self.plan.window if day in self.days]
+        return [entry for entry in known if entry.state == "held"]
 
     def progress(self, stage: str) -> Any:
         """Return a callback that reports progress of a stage."""
@@ -90,8 +105,9 @@ def open_night(
     now: datetime | None = None,
     full_scan: bool = False,
     accept_missing: bool = False,
+    accept: AcceptRequest | None = None,
 ) -> Iterator[Night]:
-    """Take the lease, start the engine and make the plan.
+    """Take the lease, start the engine and make the plan; ``accept`` is what gates let pass.
 
     Raises
     ------
@@ -110,6 +126,7 @@ def open_night(
             now=now,
             full_scan=full_scan,
             accept_missing=accept_missing,
+            retry_held=accept is not None,
         )
         yield Night(
             settings=settings,
@@ -118,4 +135,5 @@ def open_night(
             observer=observer or Silent(),
             run_id=run_id,
             plan=plan,
+            accept=accept,
         )

@@ -9,7 +9,7 @@ from hbpipe.config import Settings
 from hbpipe.data.clock import to_date
 from hbpipe.report.night import NightReport, describe_release
 from hbpipe.run import commits
-from hbpipe.run.audits import total_account
+from hbpipe.run.audits import AcceptRequest, total_account
 from hbpipe.run.night import Night, open_night
 from hbpipe.run.observe import Observer
 from hbpipe.run.releases import current_release
@@ -24,10 +24,12 @@ def run_night(
     now: datetime | None = None,
     full_scan: bool = False,
     accept_missing: bool = False,
+    accept: AcceptRequest | None = None,
 ) -> NightReport:
     """Bring the window of one as-of day up to date and publish one release.
 
-    Nothing is done where nothing is due; the report then says why.
+    Nothing is done where nothing is due; the report then says why. ``accept`` names a check that
+    a person takes as it is.
 
     Raises
     ------
@@ -42,6 +44,7 @@ def run_night(
         now=now,
         full_scan=full_scan,
         accept_missing=accept_missing,
+        accept=accept,
     ) as night:
         if night.plan.work:
             for stage in STAGES:
@@ -72,14 +75,19 @@ def finish(night: Night) -> NightReport:
         reason=night.plan.release_reason,
         published=night.released is not None,
         rows=_rows(night),
-        notes=[*night.plan.notes, *_warnings(night)],
+        notes=[*night.plan.notes, *_told_by_checks(night)],
     )
 
 
-def _warnings(night: Night) -> list[str]:
-    """Tell what the checks of this run warn of."""
-    warned = [check for check in night.checks if check.status == "warn"]
-    return [f"{check.name} of {check.subject}: {check.message}" for check in warned]
+def _told_by_checks(night: Night) -> list[str]:
+    """Tell what the checks of this run warn of, and what was accepted."""
+    told = [check for check in night.checks if check.status in ("warn", "accepted")]
+    notes = [f"{check.name} of {check.subject}: {check.message}" for check in told]
+    asked = night.accept
+    names = {check.name for check in told if check.status == "accepted"}
+    if asked is not None and asked.check not in names:
+        notes.append(f"nothing was accepted: {asked.check} did not fail where it was asked for")
+    return notes
 
 
 def _rows(night: Night) -> dict[str, int]:

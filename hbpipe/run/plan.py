@@ -15,7 +15,7 @@ from hbpipe.config import Settings
 from hbpipe.data.clock import to_date
 from hbpipe.data.lake import Lake
 from hbpipe.run.as_of import choose_as_of, window_of
-from hbpipe.run.due import DayPlan, due_days
+from hbpipe.run.due import DayPlan, due_days, held_as_before, left_out
 from hbpipe.run.engine import Engine
 from hbpipe.run.fingerprints import release_input, release_kernel_digest
 from hbpipe.run.releases import current_release
@@ -63,6 +63,7 @@ def make_plan(
     now: datetime | None = None,
     full_scan: bool = False,
     accept_missing: bool = False,
+    retry_held: bool = False,
 ) -> Plan:
     """Compare the events with the ledger, and plan one as-of day.
 
@@ -76,6 +77,8 @@ def make_plan(
         Look for changed input beyond ``events.horizon`` too.
     accept_missing
         Take the rows of vanished files out, where their days are in the window.
+    retry_held
+        Measure days again that are held and left out of releases, though nothing has changed.
 
     Raises
     ------
@@ -87,11 +90,16 @@ def make_plan(
         When the as-of day is not over, or has no events yet.
     """
     stock = take_stock(settings, lake, engine, now=now, accept_missing=accept_missing)
-    return plan_night(stock, lake, as_of=as_of, full_scan=full_scan)
+    return plan_night(stock, lake, as_of=as_of, full_scan=full_scan, retry_held=retry_held)
 
 
 def plan_night(
-    stock: Stock, lake: Lake, *, as_of: date | None = None, full_scan: bool = False
+    stock: Stock,
+    lake: Lake,
+    *,
+    as_of: date | None = None,
+    full_scan: bool = False,
+    retry_held: bool = False,
 ) -> Plan:
     """Plan one as-of day from stock that was taken; options and errors as ``make_plan``."""
     settings = stock.settings
@@ -99,6 +107,8 @@ def plan_night(
     window = window_of(settings, stock.files, as_of_day)
     horizon = None if full_scan else as_of_day - settings.events.horizon
     due, left = due_days(stock, window, horizon)
+    held = [] if retry_held or settings.audits.held == "block" else held_as_before(stock, due)
+    due = [day for day in due if day.day not in held]
     current = current_release(lake, settings.environment, as_of=to_date(as_of_day))
     touched = [day.day for day in due]
     release_due, reason = release_reason(stock, current, as_of_day, touched)
@@ -111,7 +121,7 @@ def plan_night(
         days=tuple(due),
         release_reason=reason,
         release_due=release_due,
-        notes=(*left, *_vanished(stock), *_unseen_history(stock, window)),
+        notes=(*left, *left_out(held), *_vanished(stock), *_unseen_history(stock, window)),
         settings_digest=settings.digest(),
         kernel_digest=release_kernel_digest(stock.metrics),
     )
