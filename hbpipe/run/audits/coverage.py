@@ -45,6 +45,6 @@ def check_coverage(parts: Sequence[Presence], as_of: int, limits: Audits) -> lis
             )
         )
         earlier = comparable(shares, as_of, limits.history) if as_of in shares else None
-        share = shares.get(as_of, 0.0)
-        checks += check_rise("release", name, "window", share, earlier, bounds, what)
+        part, whole = (int(one[full & (found.days == as_of)].sum()) for one in (count, of))
+        checks += check_rise("release", name, "window", part, whole, earlier, bounds, what)
     return checks

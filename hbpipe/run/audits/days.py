@@ -127,13 +127,13 @@ def _shares(account: Account, limits: Audits) -> list[tuple[str, float, float, s
     return [
         (
             "rejected_share",
-            rejected_share(account),
+            _refused(account) / max(account.rows, 1),
             limits.max_rejected_share,
             f"{_refused(account)} of {account.rows} rows rejected, by row or for one metric",
         ),
         (
             "repeated_share",
-            repeated_share(account),
+            account.repeated / max(account.rows, 1),
             limits.max_repeated_share,
             f"{account.repeated} of {account.rows} rows repeat an event, "
             f"{account.conflicting} of them with other content",
@@ -142,17 +142,12 @@ def _shares(account: Account, limits: Audits) -> list[tuple[str, float, float, s
 
 
 def _refused(account: Account) -> int:
+    """Count the rows that are rejected, by row or for the metric that rejects most."""
     return max([account.rejected, *(split["rejected"] for split in account.metrics.values())])
 
 
-def rejected_share(account: Account) -> float:
-    """Return the share of rows that are rejected, by row or for the metric that rejects most."""
-    return _refused(account) / max(account.rows, 1)
-
-
-def repeated_share(account: Account) -> float:
-    """Return the share of rows that repeat an event."""
-    return account.repeated / max(account.rows, 1)
+def _repeated(account: Account) -> int:
+    return account.repeated
 
 
 def total_account(result: DayResult) -> Account:
@@ -227,21 +222,22 @@ def check_measured(day: int, past: Past, limits: Audits) -> list[Check]:
         (limits.unit_count_warn, limits.unit_count_fail),
         "units",
     )
-    for name, share, bounds, what in (
+    for name, count, bounds, what in (
         (
             "rejected_rise",
-            rejected_share,
+            _refused,
             (limits.rejected_rise_warn, limits.rejected_rise_fail),
             "of its rows are rejected",
         ),
         (
             "repeated_rise",
-            repeated_share,
+            _repeated,
             (limits.repeated_rise_warn, limits.repeated_rise_fail),
             "of its rows repeat an event",
         ),
     ):
-        shares = {d: share(one) for d, one in past.accounts.items()}
+        shares = {d: count(one) / max(one.rows, 1) for d, one in past.accounts.items()}
         found = comparable(shares, day, limits.history)
-        checks += check_rise("data", name, subject, share(account), found, bounds, what)
+        part, whole = count(account), account.rows
+        checks += check_rise("data", name, subject, part, whole, found, bounds, what)
     return checks
