@@ -12,7 +12,7 @@ from hbpipe.config import Settings
 from hbpipe.errors import ConfigError, GateError
 from hbpipe.run import audits
 from hbpipe.run.audits import AcceptRequest
-from hbpipe.run.audits.catalogue import INTEGRITY
+from hbpipe.run.audits.catalogue import INTEGRITY, NAMES
 from hbpipe.run.backfill import backfill
 from hbpipe.run.releases import current_release, read
 from hbpipe.run.verification.verify import verify
@@ -109,6 +109,15 @@ def test_nothing_else_is_accepted_on_the_way(folder: Path) -> None:
     assert seen(one) is None
     night(one, as_of=day(3), accept=accept(on=day(3)))
     assert seen(one) == f"{day(3)}.1"
+
+
+def test_every_check_of_a_night_has_a_known_name(folder: Path) -> None:
+    one = settings(folder, audits={"held": "leave_out"})
+    night(one, as_of=day(3))
+    recorded = lake_of(one).read("audits")
+    assert set(recorded["name"].to_pylist()) <= set(NAMES)
+    files = lake_of(one).files("audits")
+    assert [dict(file.partition) for file in files] == [{"as_of": str(day(3))}]
 
 
 def test_a_later_night_is_not_concerned_once_its_window_has_passed(folder: Path) -> None:
