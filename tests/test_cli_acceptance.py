@@ -50,7 +50,6 @@ def test_a_run_that_is_stopped_says_how_it_can_be_accepted(hbpipe: Verb) -> None
 def test_a_backfill_accepts(hbpipe: Verb) -> None:
     span = ("--start", str(day(0)), "--end", str(day(2)), "--yes", "--json")
     assert hbpipe("backfill", *span)[0] == 3
-    assert hbpipe("backfill", *span)[0] == 0, "what has failed is left alone"
     accept = ("--accept-audit", "rejected_share", "--reason", "x", "--day", str(day(1)))
     code, printed, _ = hbpipe("backfill", *span, *accept)
     assert code == 0
