@@ -8,7 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from hbpipe.data.identities import count_impossible, count_repeated
+from hbpipe.data.identities import (
+    count_impossible,
+    count_repeated,
+    count_repeated_in_order,
+)
 from hbpipe.model.families import get_family
 
 GOOD: dict[str, dict[str, Any]] = {
@@ -51,3 +55,6 @@ def test_units_that_stand_twice() -> None:
     assert count_repeated([chain, store]) == 0
     assert count_repeated([chain]) == 1
     assert count_repeated([pa.chunked_array([[1, 1], [1]])]) == 2
+    assert count_repeated_in_order([chain, store]) == 0
+    assert count_repeated_in_order([chain]) == 1
+    assert count_repeated_in_order([chain.slice(0, 0)]) == 0

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hbpipe.data.durable import Storage
-from hbpipe.data.identities import count_repeated
+from hbpipe.data.identities import count_repeated_in_order
 from hbpipe.data.parts import Receipt, write_part
 from hbpipe.data.quantities import Metric
 from hbpipe.data.schemas import Table
@@ -67,7 +67,7 @@ def update_shard(
 def _metric_tables(
     order: UpdateOrder, folded: Folded, tallies: list[PosteriorTally]
 ) -> Iterator[pa.Table]:
-    schema, repeated = order.table.data_schema, count_repeated(folded.keys)
+    schema, repeated = order.table.data_schema, count_repeated_in_order(folded.keys)
     for metric in order.metrics:
         terms, priors = metric.term_names, order.priors[metric.name]
         divisor = priors.divisor
