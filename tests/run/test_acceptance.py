@@ -6,6 +6,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from hbpipe.config import Settings
@@ -237,3 +239,28 @@ def test_a_name_that_nobody_knows() -> None:
         accept("rejected_shares")
     with pytest.raises(ConfigError, match="for a reason"):
         AcceptRequest.of("row_count", "  ")
+
+
+def test_a_day_of_which_most_is_missing_is_held(tmp_path: Path) -> None:
+    write_days(tmp_path, 9)
+    one = settings(tmp_path)
+    night(one, as_of=day(7))
+    write(tmp_path / "events" / f"{day(8)}.parquet", visits(8, rows=3))
+    with pytest.raises(GateError, match=f"row_count of {day(8)}: 3 rows, the median of 8 earlier"):
+        night(one)
+    assert seen(one) == f"{day(7)}.1"
+    write(tmp_path / "events" / f"{day(8)}-rest.parquet", visits(8, seed=1))
+    assert night(one).release == f"{day(8)}.1"
+
+
+def test_a_chain_without_events_and_a_column_of_another_type_are_told(tmp_path: Path) -> None:
+    write_days(tmp_path, 16)
+    one = settings(tmp_path, inference={"window": "16d", "uncertainty": "plug_in"})
+    night(one, as_of=day(14))
+    rows = [row for row in visits(15, rows=80) if row["chain_id"] == "near"]
+    table = pa.Table.from_pylist([row | {"converted": int(row["converted"])} for row in rows])
+    pq.write_table(table, tmp_path / "events" / f"{day(15)}.parquet")
+    told = " ".join(night(one).notes)
+    assert "columns_retyped of new files: converted is int64, and was bool" in told
+    shown = {row["name"]: row for row in lake_of(one).read("audits").to_pylist()}
+    assert shown["units_vanished"]["value"] == pytest.approx(2 / 6)
