@@ -72,9 +72,12 @@ def check_proper_pooled(
             continue
         term = terms[place]
         # Against exp(b² s²/2C) the worst is a single chain, C = 1.
-        if term is not None and term.density == "half_normal":
-            if slopes[place] * float(np.asarray(term.arguments[0])) < 1.0:
-                continue
+        if (
+            term is not None
+            and term.density == "half_normal"
+            and slopes[place] * float(np.asarray(term.arguments[0])) < 1.0
+        ):
+            continue
         raise FitError(
             "the hyperprior gives an improper posterior: it grows without end along the "
             f"{name} of the groups, which may differ by any amount",
