@@ -90,6 +90,26 @@ def open_lake(settings: Settings) -> Lake:
 
 
 @contextmanager
+def open_work(
+    settings: Settings, lake: Lake, run_id: str, kind: str, observer: Observer
+) -> Iterator[tuple[Attempt, Engine]]:
+    """Tell the observer, take the lease and an attempt, start the engine: how every run begins.
+
+    Raises
+    ------
+    LeaseError
+        When another run holds the lease, or takes this one's place.
+    """
+    opening = Opening(run_id, settings.pipeline, settings.environment, datetime.now(UTC), kind)
+    with (
+        watched(observer, opening),
+        open_run(lake, settings, run_id=run_id, kind=kind) as attempt,
+        open_engine(settings.cluster) as engine,
+    ):
+        yield attempt, engine
+
+
+@contextmanager
 def open_night(
     settings: Settings,
     *,
@@ -127,12 +147,7 @@ def open_night(
     """
     run_id, lake = run_id or new_run_id(now), open_lake(settings)
     observer = observer or Silent()
-    opening = Opening(run_id, settings.pipeline, settings.environment, datetime.now(UTC), kind)
-    with (
-        watched(observer, opening),
-        open_run(lake, settings, run_id=run_id, kind=kind) as attempt,
-        open_engine(settings.cluster) as engine,
-    ):
+    with open_work(settings, lake, run_id, kind, observer) as (attempt, engine):
         plan = make_plan(
             settings,
             attempt.lake,

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -19,11 +19,11 @@ from hbpipe.data.clock import to_date
 from hbpipe.data.lake import Lake
 from hbpipe.errors import GateError
 from hbpipe.run import commits, stages
-from hbpipe.run.attempt import Attempt, open_run
+from hbpipe.run.attempt import Attempt
 from hbpipe.run.due import DayPlan
 from hbpipe.run.engine import Engine, open_engine
-from hbpipe.run.night import Night, new_run_id, open_lake
-from hbpipe.run.observe import Observer, Opening, Silent, watched
+from hbpipe.run.night import Night, new_run_id, open_lake, open_work
+from hbpipe.run.observe import Observer, Silent
 from hbpipe.run.plan import Plan, plan_night
 from hbpipe.run.stock import Stock, take_stock
 
@@ -248,12 +248,7 @@ def open_rebuild(
         As ``take_stock``.
     """
     run_id, lake, observer = new_run_id(now), open_lake(settings), observer or Silent()
-    opening = Opening(run_id, settings.pipeline, settings.environment, datetime.now(UTC), kind)
-    with (
-        watched(observer, opening),
-        open_run(lake, settings, run_id=run_id, kind=kind) as attempt,
-        open_engine(settings.cluster) as engine,
-    ):
+    with open_work(settings, lake, run_id, kind, observer) as (attempt, engine):
         stock = take_stock(settings, attempt.lake, engine, now=now, accept_missing=accept_missing)
         plan = decide(stock, attempt.lake)
         _enter_plan(attempt, plan)

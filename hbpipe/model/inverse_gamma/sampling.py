@@ -1,8 +1,11 @@
 """Integration over the hyperparameters (μ, κ, d₀, s₀²) of ``normal_inverse_gamma``.
 
-Working variables, each over the whole line: μ, u = ½ log φ (the log sd of θ in units of σ),
-v = ½ logit(x/x_max) (about the log sd of log σ_j², which is √(2/d₀) for large d₀), log s₀. The
-posterior of the hyperparameters is no product and has no Gaussian factor, so all four are sampled.
+Working variables, each over the whole line: z = (μ − μ̂)/(s₀ √((φ + 1/n̄)/J)) for J stores of n̄
+values on average, u = ½ log φ (the log sd of θ in units of σ), v = ½ logit(x/x_max) (about the
+log sd of log σ_j², which is √(2/d₀) for large d₀), log s₀. In z, the non-centred form of
+Papaspiliopoulos, Roberts and Sköld (2007), the data may have any unit, and the density is no funnel
+along u, which no law of fixed scales covers. The posterior of the hyperparameters is no product
+and has no Gaussian factor, so all four are sampled.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from hbpipe.model.inverse_gamma.algebra import (
 from hbpipe.model.inverse_gamma.hyperpriors import check_proper, integrable
 from hbpipe.model.marginal.normal_inverse_gamma import (
     LOG_S0,
+    MU,
     PHI,
     VarianceSketch,
     X,
@@ -38,7 +42,7 @@ from hbpipe.model.marginal.normal_inverse_gamma import (
 )
 from hbpipe.model.numerics.jets import Jet
 
-WORKING = ("mu", "log_relative_sd", "log_sd_of_log_variance", "log_s0")
+WORKING = ("standard_mu", "log_relative_sd", "log_sd_of_log_variance", "log_s0")
 #: φ times the largest n, and x, of a start that stands for an estimate of 0.
 _NEXT_TO_NONE = 1e-6
 #: Points times rows of stores that are evaluated together.
@@ -82,10 +86,10 @@ class VarianceTarget:
     @property
     def start(self) -> Array:
         """The point estimate, (V,); one on a bound is moved next to it."""
-        mu, phi, x, log_s0 = np.where(np.isnan(self.held), self.estimate, self.held)
+        _, phi, x, log_s0 = np.where(np.isnan(self.held), self.estimate, self.held)
         least = _NEXT_TO_NONE / np.max(self.sketch.rows["n"], initial=1)
         share = np.clip(x / X_BOUND, _NEXT_TO_NONE, 1.0 - 1e-3)
-        at = np.array([mu, 0.5 * np.log(max(phi, least)), 0.5 * special.logit(share), log_s0])
+        at = np.array([0.0, 0.5 * np.log(max(phi, least)), 0.5 * special.logit(share), log_s0])
         return at[self.free]
 
     def coordinates(self, points: Array) -> Array:
@@ -96,7 +100,18 @@ class VarianceTarget:
             out[:, PHI] = np.exp(np.minimum(2.0 * out[:, PHI], 600.0))
         if X in self.free:
             out[:, X] = X_BOUND * special.expit(2.0 * out[:, X])
+        if MU in self.free:
+            out[:, MU] = self.estimate[MU] + np.exp(self._log_width(out)) * out[:, MU]
         return out
+
+    def _log_width(self, coordinates: Array) -> Array:
+        """Log of about the sd of μ given the others, (S,)."""
+        stores = float(self.sketch.n_groups[0])
+        size = float(self.sketch.n_values[0]) / stores
+        relative = np.log((coordinates[:, PHI] + 1.0 / size) / stores)
+        # Beyond its bound, where the density is 0, a width need only be a number.
+        log_s0 = np.clip(coordinates[:, LOG_S0], -LOG_S0_BOUND, LOG_S0_BOUND)
+        return np.asarray(log_s0 + 0.5 * relative)
 
     def log_density(self, points: Array) -> Array:
         """Log of marginal likelihood × hyperprior × Jacobian at points (S, V)."""
@@ -107,17 +122,19 @@ class VarianceTarget:
         for begin in range(0, len(points), length):
             some = begin + np.flatnonzero(possible[begin : begin + length])
             likelihood = log_likelihood(self.sketch, coordinates[some])
-            value[some] = likelihood + self._log_prior(points[some])
+            value[some] = likelihood + self._log_prior(points[some], coordinates[some])
         return np.where(np.isnan(value), -np.inf, value)
 
-    def _log_prior(self, points: Array) -> Array:
+    def _log_prior(self, points: Array, coordinates: Array) -> Array:
         """Log hyperprior with respect to the free working variables, (S,)."""
         working = np.zeros((len(points), 4))
         working[:, self.free] = points
+        working[:, MU] = coordinates[:, MU]
         nothing = np.zeros((len(points), 0)), np.zeros((len(points), 0, 0))
         jets = [Jet(column, *nothing) for column in working.T]
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            return np.asarray(self.prior.in_working(jets).value)
+            log_prior = self.prior.in_working(jets).value
+        return np.asarray(log_prior + self._log_width(coordinates) * (MU in self.free))
 
     def nodes(self, points: Array) -> dict[str, Array]:
         """Return mu, kappa, d0 and s0_squared at points, (S,) each."""

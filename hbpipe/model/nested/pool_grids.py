@@ -186,7 +186,9 @@ def _along_location(
     def value(at: Array) -> Array:
         moved = point.copy()
         moved[:, LOCATION] = at
-        return many.evaluate(moved).value
+        # Far out, where derivatives are no numbers, the value is all that is asked for.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return many.evaluate(moved).value
 
     width = 5.0 / np.sqrt(np.maximum(-jet.hessian[:, LOCATION, LOCATION], 1e-6))
     low = mode - reach(lambda d: jet.value - value(mode - d), width, DROP)

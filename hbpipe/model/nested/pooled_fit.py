@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from hbpipe.model.densities import Term
 from hbpipe.model.estimation.problem import hold
-from hbpipe.model.family import Array, Degeneracy, Family
+from hbpipe.model.family import Array, Codes, Degeneracy, Family
 from hbpipe.model.fit import fit_pools
 from hbpipe.model.fits import PoolFits
 from hbpipe.model.geometry import LOCATION, geometry_of
@@ -30,6 +29,7 @@ from hbpipe.model.nested.pools import (
     pooled_family,
 )
 from hbpipe.model.nested.prior import split_hyperprior
+from hbpipe.model.nested.typical import of_typical
 
 #: Grids are placed until the estimate moves less than this from where they were placed, in sds,
 #: and what they must reach grows by less than this.
@@ -127,13 +127,15 @@ def fit_pooled(
     alone = compile_hyperprior(
         family, own, sketch, held=frozenset(fixed) & set(family.hyperparameters)
     )
+    typical = of_typical(family, own, alone)
     terms = (ours.get(names[0]), ours.get(names[1]))
     if not np.isnan(hold(pooled_family(family, level), fixed, 1)).any():
-        prior, first = PooledPrior(alone.select(np.zeros(1, int)), terms, np.ones(2)), _NOTHING
+        prior, first = PooledPrior(typical.select(np.zeros(1, int)), terms, np.ones(2)), _NOTHING
     elif (case := _without_counts(family, sketch, alone)) is not None:
         return fit_undetermined(family, level, fixed, case)
     else:
-        prior, first = _begin(family, sketch, alone, terms)
+        sampling, first = _begin(family, sketch, alone)
+        prior = PooledPrior(typical.select(_middle(family, sketch)), terms, sampling)
     given = hold(pooled_family(family, level), {**(start or {}), **fixed}, 1)[0]
     guess = np.where(np.isnan(given), first.guess, given)
     placing = Placing.around(guess, np.zeros((5, 5)))
@@ -195,9 +197,7 @@ def log_likelihood_of_law(family: Family, sketch: Any, coordinates: Array) -> Ar
     return log_marginal(at_law, coordinates[None])[0]
 
 
-def _begin(
-    family: Family, sketch: Any, alone: LogPrior, terms: tuple[Term | None, Term | None]
-) -> tuple[PooledPrior, GridSketch]:
+def _begin(family: Family, sketch: Any, alone: LogPrior) -> tuple[Array, GridSketch]:
     """Look at each chain alone: what its data leave unknown, and a guess of the common law."""
     target = free_target(family, sketch, alone)
     alone_start = start_point(target, family.start(sketch))
@@ -209,10 +209,13 @@ def _begin(
     between = _lower_median((mean - centre) ** 2) / 0.455 - sampling
     sd = np.sqrt(np.maximum(between, 0.25 * sampling))
     guess = np.concatenate([centre, np.log(sd), [0.0]])
+    return sampling, GridSketch(grids, sampling, guess)
+
+
+def _middle(family: Family, sketch: Any) -> Codes:
+    """Return the number of the chain whose median store is of middle size, (1,)."""
     sizes = geometry_of(family).median_size(sketch)
-    typical = np.argsort(sizes, kind="stable")[[(len(sizes) - 1) // 2]]
-    prior = PooledPrior(alone.select(typical), terms, sampling)
-    return prior, GridSketch(grids, sampling, guess)
+    return np.argsort(sizes, kind="stable")[[(len(sizes) - 1) // 2]]
 
 
 def _without_counts(family: Family, sketch: Any, alone: LogPrior) -> Degeneracy | None:

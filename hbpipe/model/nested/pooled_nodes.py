@@ -28,11 +28,16 @@ from hbpipe.model.nested.pools import (
     weigh,
 )
 from hbpipe.model.nested.sampling import draw
+from hbpipe.model.nested.typical import check_proper_pooled
 from hbpipe.model.numerics import jets
 from hbpipe.model.numerics.importance import Limits
 
 #: Farther than this from the estimate, m in sds of the law and log s, no grid reaches.
 _FARTHEST, _LEAST, _MOST = 30.0, -10.0, 3.0
+#: Nor is m farther from 0: beyond, a probability or its complement is no longer a number.
+_BOUND = 300.0
+#: log s is no farther from 0 where m is measured in sds.
+_HUGE = 300.0
 #: Sd of the law at a node, as a share of the gap to the next, from which sums over nodes are
 #: smooth: normal laws so far apart add up to a flat line within 4 %.
 _SMOOTH = 0.4
@@ -40,7 +45,13 @@ _SMOOTH = 0.4
 
 @dataclass(frozen=True)
 class PooledTarget:
-    """The posterior density of (m, S) of one root, in m, log s₁, log s₂ and atanh ρ.
+    """The posterior density of (m, S) of one root, in z, log s₁, log s₂ and atanh ρ.
+
+    Where chains differ much little is known of m, so that in m and log s the density is a funnel
+    (Neal 2003), with more weight far out than any law of fixed scales expects. In
+    z_i = (m_i − m̂_i) √(C/(v_i + s_i²) + h_i), for C chains with sampling variance v_i and the
+    curvature h_i of m's hyperprior, it is about that of log s times a standard normal one
+    (Papaspiliopoulos, Roberts and Sköld 2007).
 
     Parameters
     ----------
@@ -72,8 +83,10 @@ class PooledTarget:
 
     @property
     def start(self) -> Array:
-        """The point estimate."""
-        return np.asarray(self.estimate[self._free])
+        """The point estimate, at which z is 0."""
+        point = self.estimate.copy()
+        point[list(MEAN)] = 0.0
+        return np.asarray(point[self._free])
 
     def log_density(self, points: Array) -> Array:
         """Log of marginal likelihood × hyperprior × Jacobian, (S, V) -> (S,)."""
@@ -86,14 +99,34 @@ class PooledTarget:
                 np.sum(weigh(self.sketch.grids.flat, self._parts, at)[1], axis=1)
                 for at in coefficients_for(self.sketch.grids, coordinates[possible])
             ]
-            found[possible] = self.prior.at(point).value + np.concatenate(evidence)
+            width = self._widths(coordinates[possible])[:, np.isnan(self.held[list(MEAN)])]
+            jacobian = np.sum(np.log(width), axis=1)
+            found[possible] = self.prior.at(point).value + np.concatenate(evidence) + jacobian
         return found
 
     def coordinates(self, points: Array) -> Array:
-        """Free coordinates (S, V) → all of them (S, 5)."""
+        """Working variables (S, V) → the coordinates (S, 5)."""
         everything = np.tile(np.where(np.isnan(self.held), 0.0, self.held), (len(points), 1))
         everything[:, self._free] = points
+        moved = self.estimate[list(MEAN)] + self._widths(everything) * everything[:, list(MEAN)]
+        everything[:, list(MEAN)] = np.where(
+            np.isnan(self.held[list(MEAN)]), moved, self.held[list(MEAN)]
+        )
         return everything
+
+    def _widths(self, coordinates: Array) -> Array:
+        """About the sds of m given log s, (S, 2)."""
+        # Beyond the grids' reach, where the density is 0, a width need only be a number.
+        log_sd = np.clip(coordinates[:, list(LOG_SD)], -_HUGE, _HUGE)
+        spread = self.sketch.sampling + np.exp(2.0 * log_sd)
+        chains = max(1, len(self.sketch.grids.line))
+        return np.asarray(1.0 / np.sqrt(chains / spread + self._curvature))
+
+    @cached_property
+    def _curvature(self) -> Array:
+        """Of the hyperprior of m at the estimate, (2,)."""
+        at = self.prior.centre.in_working(jets.variables(self.estimate[None, list(MEAN)]))
+        return np.maximum(-np.diag(at.hessian[0]), 0.0)
 
     @cached_property
     def _free(self) -> NDArray[np.int64]:
@@ -109,6 +142,7 @@ class PooledTarget:
         shift = away[:, list(MEAN)] / np.exp(self.estimate[list(LOG_SD)])
         growth = away[:, list(LOG_SD)]
         near = np.all(np.abs(shift) <= _FARTHEST, axis=1) & (np.abs(coordinates[:, ATANH]) < 8.0)
+        near &= np.all(np.abs(coordinates[:, list(MEAN)]) <= _BOUND, axis=1)
         return np.asarray(near & np.all((growth >= _LEAST) & (growth <= _MOST), axis=1))
 
 
@@ -200,8 +234,11 @@ def pooled_nodes(family: Family, fits: Any, uncertainty: str) -> NestedNodes:
         return _unidentified(family, fits)
     is_known = uncertainty == "plug_in" or (uncertainty == "auto" and _is_sharp(fits))
     held = estimate if is_known else fits.held[0]
+    prior = fits.hyperprior
+    if not is_known:
+        check_proper_pooled(prior.centre, prior.terms, held, estimate[list(MEAN)])
     axes = tuple(axis.name for axis in fits.model.coordinates)
-    target = PooledTarget(fits.sketch, fits.hyperprior, held, estimate, axes)
+    target = PooledTarget(fits.sketch, prior, held, estimate, axes)
     law = draw(target, _limits(target))
     coordinates = target.coordinates(law.points)
     # A chain without data has the law of a new one.

@@ -21,6 +21,9 @@ R_HAT_LIMIT, ENOUGH = 1.01, 1000.0
 _FIRST, _WINDOWS = 75, (150, 300)
 #: Draws of a chain at a time, and how often more are added.
 _LENGTH, _TIMES = 500, 8
+#: Gradients of all chains together, after which they end with what they have: a minute or less
+#: for a small pool.
+_BUDGET = 250_000
 #: Step of central differences, in sds.
 _DIFFERENCE = 1e-3
 _SEED = 20240607
@@ -30,7 +33,8 @@ _SEED = 20240607
 class Chains:
     """Draws (C, N, V) of chains, and what they say of themselves.
 
-    ``r_hat`` is the largest split R̂ of a variable, ``ess`` the smallest effective size.
+    ``r_hat`` is the largest split R̂ of a variable, infinite where the warm-up did not end;
+    ``ess`` the smallest effective size.
     """
 
     draws: Array
@@ -56,6 +60,9 @@ def disagreement(r_hat: float, remedy: str, **where: int) -> FitError:
 def draw_chains(density: LogDensity, starts: Array, root: Array) -> Chains:
     """Draw until the chains agree and are worth enough draws, or are as long as they may get.
 
+    They are when the budget of gradients is spent, too. Then the window that was begun is left
+    out; without a window after the warm-up the draws are those of its last, and do not agree.
+
     Parameters
     ----------
     density
@@ -66,21 +73,45 @@ def draw_chains(density: LogDensity, starts: Array, root: Array) -> Chains:
         (V, V) square root of a covariance: the metric that the warm-up begins with.
     """
     streams = [np.random.default_rng([_SEED, chain]) for chain in range(len(starts))]
-    steps = np.full(len(starts), 0.5)
-    window, steps = _run(density, root, starts, streams, _FIRST, steps, adapt=True)
-    for length in _WINDOWS:
-        root = _metric(window[:, window.shape[1] // 3 :])
-        window, steps = _run(density, root, window[:, -1], streams, length, steps, adapt=True)
+    steps, window, counted = np.full(len(starts), 0.5), starts[:, None], _Counted(density, _BUDGET)
+    found = Chains(window, np.inf, 1.0)
     parts: list[Array] = []
-    for _ in range(_TIMES):
-        window, _ = _run(density, root, window[:, -1], streams, _LENGTH, steps, adapt=False)
-        parts.append(window)
-        draws = np.concatenate(parts, axis=1)
-        r_hat, ess = np.max(split_r_hat(draws)), np.min(effective_size(draws))
-        found = Chains(draws, float(r_hat), float(ess))
-        if found.agree and found.ess >= ENOUGH:
-            break
+    try:
+        for length in (_FIRST, *_WINDOWS):
+            if length != _FIRST:
+                root = _metric(window[:, window.shape[1] // 3 :])
+            window, steps = _run(counted, root, window[:, -1], streams, length, steps, adapt=True)
+            found = Chains(window, np.inf, 1.0)
+        for _ in range(_TIMES):
+            window, _ = _run(counted, root, window[:, -1], streams, _LENGTH, steps, adapt=False)
+            parts.append(window)
+            draws = np.concatenate(parts, axis=1)
+            r_hat, ess = np.max(split_r_hat(draws)), np.min(effective_size(draws))
+            found = Chains(draws, float(r_hat), float(ess))
+            if found.agree and found.ess >= ENOUGH:
+                break
+    except _SpentError:
+        return found
     return found
+
+
+class _SpentError(Exception):
+    """The budget of gradients is spent."""
+
+
+@dataclass
+class _Counted:
+    """A log density with gradients, for as long as the budget lasts."""
+
+    density: LogDensity
+    left: int
+
+    def with_gradient(self, root: Array, positions: Array) -> list[tuple[float, Array]]:
+        """Log density and gradient at positions (C, V) in units of ``root``."""
+        self.left -= len(positions)
+        if self.left < 0:
+            raise _SpentError
+        return _with_gradient(self.density, root, positions)
 
 
 def _metric(draws: Array) -> Array:
@@ -93,7 +124,7 @@ def _metric(draws: Array) -> Array:
 
 
 def _run(
-    density: LogDensity,
+    counted: _Counted,
     root: Array,
     states: Array,
     streams: list[np.random.Generator],
@@ -108,17 +139,17 @@ def _run(
         walk(start, stream, length, step, adapt=adapt)
         for start, stream, step in zip(standard, streams, steps.tolist(), strict=True)
     ]
-    found = _answer(density, root, walks)
+    found = _answer(counted, root, walks)
     draws = np.einsum("cnk,vk->cnv", np.stack([draws for draws, _ in found]), root)
     return draws, np.array([step for _, step in found])
 
 
-def _answer(density: LogDensity, root: Array, walks: list[Asking[T]]) -> list[T]:
+def _answer(counted: _Counted, root: Array, walks: list[Asking[T]]) -> list[T]:
     """Run coroutines to their ends; one call answers the open questions of all."""
     results: dict[int, T] = {}
     asked = {number: next(each) for number, each in enumerate(walks)}
     while asked:
-        answers = _with_gradient(density, root, np.stack(list(asked.values())))
+        answers = counted.with_gradient(root, np.stack(list(asked.values())))
         for number, answer in zip(list(asked), answers, strict=True):
             try:
                 asked[number] = walks[number].send(answer)

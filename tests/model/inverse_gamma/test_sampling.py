@@ -81,14 +81,18 @@ def log_posterior(data, spec, mu, kappa, d0, s0_squared):
 def test_the_density_is_likelihood_times_hyperprior_times_jacobian(spec):
     data = statistics()
     target = target_of(data, spec)
-    points = np.array([5.0, -0.7, 0.0, 0.7]) + np.random.default_rng(2).normal(0, 1.5, (200, 4))
+    points = np.array([0.0, -0.7, 0.0, 0.7]) + np.random.default_rng(2).normal(0, 1.5, (200, 4))
     nodes = target.nodes(points)
     # The working variables are half of log 1/κ, half of −log(d₀ − least), and half of log s₀².
     np.testing.assert_allclose(points[:, 1], -0.5 * np.log(nodes["kappa"]), rtol=1e-12)
     np.testing.assert_allclose(
         points[:, 2], -0.5 * np.log(nodes["d0"] / FEWEST_DEGREES - 1), rtol=1e-9, atol=1e-12
     )
-    expected = log_posterior(data, spec, *nodes.values())
+    # The first is μ in s₀ √((1/κ + 1/n̄)/J).
+    width = np.sqrt(nodes["s0_squared"] * (1 / nodes["kappa"] + 1 / np.mean(data["n"])) / 12)
+    shift = nodes["mu"] - points[:, 0] * width
+    np.testing.assert_allclose(shift, shift[0], rtol=1e-9)
+    expected = log_posterior(data, spec, *nodes.values()) + np.log(width)
     difference = target.log_density(points) - expected
     np.testing.assert_allclose(difference, difference[0], atol=1e-8)
 
@@ -114,11 +118,11 @@ def test_impossible_and_far_points_have_a_density():
 def test_held_hyperparameters_are_not_sampled():
     data = statistics()
     held = np.array([np.nan, 0.25, np.nan, np.nan])
-    target = target_of(data, None, held)
-    assert target.names == ("mu", "log_sd_of_log_variance", "log_s0")
-    assert target.spreads == (1,)
     full = target_of(data)
-    point = np.array([[5.0, 0.5 * np.log(0.25), 0.1, 0.6]])
+    target = FAMILY.sampling.target(one_pool(data), None, held, full.estimate)
+    assert target.names == ("standard_mu", "log_sd_of_log_variance", "log_s0")
+    assert target.spreads == (1,)
+    point = np.array([[0.5, 0.5 * np.log(0.25), 0.1, 0.6]])
     nodes = target.nodes(point[:, [0, 2, 3]])
     assert nodes["kappa"][0] == pytest.approx(4.0)
     shifts = []

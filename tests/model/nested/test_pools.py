@@ -119,12 +119,10 @@ def log_hyperprior(family, points, size):
     """Log density of (m, S) in m, log s₁, log s₂, atanh ρ, with s half-normal, scale 0.4."""
     line, spread, a, b, z = points.T
     z0, total = size / 10.0, np.exp(-spread)
-    # Of a typical chain: uniform shrinkage in its prior size, Beta(½, ½) or m^(−½) in its mean.
+    # Of a typical chain: uniform shrinkage in its prior size, Beta(½, ½) or 1/m in its mean.
     prior = np.log(z0) - 2 * np.log(z0 + total) + np.log(total)
     if family == "beta_binomial":
         prior += 0.5 * np.log(special.expit(line)) + 0.5 * np.log(special.expit(-line))
-    else:
-        prior += 0.5 * line
     prior += a + b - 0.5 * (np.exp(2 * a) + np.exp(2 * b)) / 0.16
     return prior + 2 * np.log(1 - np.tanh(z) ** 2)
 

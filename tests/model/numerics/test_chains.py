@@ -102,3 +102,20 @@ def test_effective_size_of_an_autoregression(correlation):
         draws[:, i] = correlation * draws[:, i - 1] + noise
     expected = 20000.0 * (1.0 - correlation) / (1.0 + correlation)
     assert effective_size(draws)[0] == pytest.approx(expected, rel=0.15)
+
+
+@pytest.mark.parametrize(("budget", "draws"), [(0, 1), (4000, 150)], ids=["none", "warm-up"])
+def test_chains_end_when_the_budget_is_spent(budget, draws, monkeypatch):
+    monkeypatch.setattr(chains, "_WINDOWS", (150,))
+    monkeypatch.setattr(chains, "_BUDGET", budget)
+    asked = []
+
+    def density(points):
+        asked.append(len(points))
+        return gaussian(points)
+
+    found = draw_chains(density, CENTRE + np.arange(16.0).reshape(4, 4) / 8.0, np.eye(4))
+    assert sum(asked) <= budget * 9
+    assert found.draws.shape == (4, draws, 4)
+    assert found.r_hat == np.inf
+    assert not found.agree
