@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
+from hbpipe.audit_sections import Audits
 from hbpipe.data.quantities import Metric, parse_metric
 from hbpipe.data.spelling import nearest
 from hbpipe.errors import ConfigError
@@ -24,7 +25,6 @@ from hbpipe.layers import origin_of, origins_of, resolve_layers
 from hbpipe.observe_sections import Notify, Observe
 from hbpipe.retention_sections import ReleaseRetention, Retention
 from hbpipe.sections import (
-    Audits,
     Cluster,
     Events,
     Inference,

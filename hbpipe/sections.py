@@ -259,35 +259,3 @@ class Cluster(Section):
         if (self.kind == "address") != (self.address is not None):
             raise ValueError("address goes with kind: address, and kind: address needs one")
         return self
-
-
-class Audits(Section):
-    """The thresholds of both gates; a share is of the rows of a day or the pools of a metric."""
-
-    max_rejected_share: float = Field(
-        0.05, ge=0, le=1, description="a day with a larger share of rejected rows is held"
-    )
-    max_repeated_share: float = Field(
-        0.25, ge=0, le=1, description="a day with a larger share of repeated rows is held"
-    )
-    max_unconverged_share: float = Field(
-        0.0, ge=0, le=1, description="a metric with a larger share of failed fits stops the release"
-    )
-    max_overdispersion: float = Field(
-        1.2,
-        ge=1,
-        description="a metric is warned of whose units vary more, by day or by cluster, than this "
-        "many times what their model says",
-    )
-    max_unknown_covariates: float = Field(
-        0.05,
-        ge=0,
-        le=1,
-        description="a metric with a larger share of stores whose covariates are unknown stops the "
-        "release",
-    )
-    max_age: Duration = Field(
-        timedelta(hours=36),
-        description="`hbpipe freshness` calls readers late when the as-of day that they see ended "
-        "longer ago",
-    )

@@ -82,6 +82,14 @@ def _texts(value: Any) -> Any:
     }
 
 
+def _limit(value: Any) -> Any:
+    return None if value is False or value == "off" else value  # YAML reads a bare off as false
+
+
+def _as_limit(limit: float | None) -> float | str:
+    return "off" if limit is None else limit
+
+
 def _metric(raw: Any) -> Any:
     parse_metric("metric", raw)  # its own name is checked as the key
     return raw
@@ -126,6 +134,21 @@ DayStart = Annotated[
     BeforeValidator(_minutes),
     PlainSerializer(_as_time),
     WithJsonSchema(_TIME_SCHEMA),
+]
+_OR_OFF = {"anyOf": [{"type": "number"}, {"const": "off"}]}
+#: A limit that may be ``off``: times as much, at least 1.
+Factor = Annotated[
+    Annotated[float, Field(ge=1)] | None,
+    BeforeValidator(_limit),
+    PlainSerializer(_as_limit),
+    WithJsonSchema(_OR_OFF),
+]
+#: A limit that may be ``off``: a share or a probability.
+Share = Annotated[
+    Annotated[float, Field(ge=0, le=1)] | None,
+    BeforeValidator(_limit),
+    PlainSerializer(_as_limit),
+    WithJsonSchema(_OR_OFF),
 ]
 Name = Annotated[str, Field(min_length=1)]
 Names = Annotated[tuple[Name, ...], BeforeValidator(_strings), WithJsonSchema(_NAMES_SCHEMA)]

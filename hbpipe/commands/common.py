@@ -10,6 +10,7 @@ from typing import Any
 from hbpipe.config import Settings, load_settings
 from hbpipe.errors import ConfigError
 from hbpipe.report.export import to_json
+from hbpipe.run.audits import AcceptRequest
 from hbpipe.run.verification.findings import Finding
 
 #: The exit code of ``plan`` and of dry runs when there is work.
@@ -19,6 +20,22 @@ WORK = 10
 def settings_of(arguments: Namespace) -> Settings:
     """Load the settings that the arguments name."""
     return load_settings(arguments.config, arguments.env, arguments.overrides)
+
+
+def accepts(arguments: Namespace) -> AcceptRequest | None:
+    """Return which failed check the user takes as it is; None without ``--accept-audit``.
+
+    Raises
+    ------
+    ConfigError
+        There is no such check, it cannot be accepted, or the options do not go together.
+    """
+    if arguments.accept_audit is None:
+        for name in ("reason", "day"):
+            if getattr(arguments, name) is not None:
+                raise ConfigError(f"--{name} goes with --accept-audit")
+        return None
+    return AcceptRequest.of(arguments.accept_audit, arguments.reason or "", arguments.day)
 
 
 def print_json(value: Any) -> None:

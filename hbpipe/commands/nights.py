@@ -7,7 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from hbpipe.commands.common import WORK, print_json, settings_of
+from hbpipe.commands.common import WORK, accepts, print_json, settings_of
 from hbpipe.errors import ConfigError
 from hbpipe.observe import observers_of
 from hbpipe.observe.log import STDERR
@@ -81,7 +81,8 @@ def run(arguments: Namespace) -> int:
     logged = settings.observe.log.path == STDERR
     with ConsoleObserver(arguments.quiet or arguments.json or logged) as console:
         observer = Observers(console, observers_of(settings))
-        report = run_night(settings, observer=observer, **_what_to_run(arguments))
+        what = _what_to_run(arguments)
+        report = run_night(settings, observer=observer, accept=accepts(arguments), **what)
     if arguments.json:
         print_json(report.to_dict())
     else:

@@ -6,12 +6,13 @@ from argparse import Namespace
 from collections.abc import Callable
 from functools import partial
 
-from hbpipe.commands.common import WORK, confirm, print_json, settings_of
+from hbpipe.commands.common import WORK, accepts, confirm, print_json, settings_of
 from hbpipe.data.lake import Lake
 from hbpipe.observe import observers_of
 from hbpipe.report.console import ConsoleObserver
 from hbpipe.run import backfill as backfills
 from hbpipe.run import restate as restatements
+from hbpipe.run.audits import AcceptRequest
 from hbpipe.run.observe import Observers
 from hbpipe.run.rebuild import RebuildPlan, open_rebuild, plan_rebuild, run_rebuild
 from hbpipe.run.stock import Stock
@@ -20,15 +21,18 @@ _SHOWN = 20
 
 
 def backfill(arguments: Namespace) -> int:
-    """Publish what is missing of a range of days."""
+    """Publish what is missing of a range of days; what is accepted has failed before."""
+    accept = accepts(arguments)
+    again = accept is not None and arguments.reprocess == "missing"
     return _work(
         arguments,
         partial(
             backfills.decide,
             within=backfills.Range(arguments.start, arguments.end),
-            reprocess=arguments.reprocess,
+            reprocess="failed" if again else arguments.reprocess,
             newest_first=arguments.newest_first,
         ),
+        accept,
     )
 
 
@@ -45,7 +49,11 @@ def restate(arguments: Namespace) -> int:
     )
 
 
-def _work(arguments: Namespace, decide: Callable[[Stock, Lake], RebuildPlan]) -> int:
+def _work(
+    arguments: Namespace,
+    decide: Callable[[Stock, Lake], RebuildPlan],
+    accept: AcceptRequest | None = None,
+) -> int:
     """Plan, show the plan, ask, and do it; 3 when a gate failed."""
     settings = settings_of(arguments)
     if arguments.dry_run:
@@ -61,6 +69,7 @@ def _work(arguments: Namespace, decide: Callable[[Stock, Lake], RebuildPlan]) ->
             kind=arguments.verb,
             observer=Observers(console, observers_of(settings)),
             accept_missing=arguments.accept_missing,
+            accept=accept,
         ) as rebuild,
     ):
         if rebuild.plan.work and not arguments.yes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,7 @@ from hbpipe.data.clusters import Clusters, merge_clusters
 from hbpipe.data.day_files import DayOrder, DayStatistics, write_day
 from hbpipe.data.durable import Storage
 from hbpipe.data.events import full_path, read_piece
+from hbpipe.data.identities import count_impossible, count_repeated
 from hbpipe.data.parts import Receipt
 from hbpipe.data.quantities import Metric
 from hbpipe.data.rejections import Rejection, merge_rejections
@@ -35,6 +36,9 @@ class DayResult:
     shared_ids: int
     shards: int
     n_events: int
+    #: Units whose statistics no events can have, by metric; and rows whose unit stands twice.
+    impossible: dict[str, int] = field(default_factory=dict)
+    repeated_units: int = 0
 
 
 def finish_day(storage: Storage, order: DayOrder, parts: Sequence[Part]) -> DayResult:
@@ -69,6 +73,11 @@ def finish_day(storage: Storage, order: DayOrder, parts: Sequence[Part]) -> DayR
         shared_ids=shared_ids(merged.keys),
         shards=count_shards(order.rows),
         n_events=int(merged.n_events.sum()),
+        impossible={
+            metric.name: count_impossible(metric.model, merged.statistics[metric.name])
+            for metric in order.metrics
+        },
+        repeated_units=count_repeated(merged.keys),
     )
 
 

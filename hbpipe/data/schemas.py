@@ -55,6 +55,7 @@ FILES = _table(
         "sha256": _TEXT,
         "format": _TEXT,
         "level_types": pa.list_(_TEXT),
+        "columns": _records(name=_TEXT, type=_TEXT),
         "rows": _INT,
         "accepted": _INT,
         "rejected": _INT,
@@ -114,22 +115,6 @@ QUARANTINE = _table(
         "run_id": _TEXT,
     },
     key=["file", "row", "metric", "column", "reason"],
-)
-
-AUDITS = _table(
-    {
-        "as_of": _DAY,
-        "gate": _TEXT,
-        "name": _TEXT,
-        "subject": _TEXT,
-        "status": _TEXT,  # pass, warn, fail
-        "value": _FLOAT,
-        "threshold": _FLOAT,
-        "message": _TEXT,
-        "run_id": _TEXT,
-        "checked_at": _TIME,
-    },
-    key=["run_id", "as_of", "gate", "name", "subject"],
 )
 
 #: The clusters of a unit's events, such as households: parallel lists, ordered by id.

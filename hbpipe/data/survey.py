@@ -8,7 +8,7 @@ whichever days are processed later.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +50,7 @@ class RowGroup:
 
 @dataclass(frozen=True)
 class Survey:
-    """What one file holds. ``days`` maps day number to rows, exactly."""
+    """What one file holds. ``days`` maps day number to rows, exactly; ``columns`` name to type."""
 
     file: FileState
     sha256: str
@@ -59,6 +59,7 @@ class Survey:
     days: dict[int, int]
     undated: tuple[Rejection, ...]
     level_types: tuple[str, ...]
+    columns: Mapping[str, str]
 
 
 def survey_file(form: EventFormat, file: FileState, metrics: tuple[Metric, ...]) -> Survey:
@@ -89,6 +90,7 @@ def survey_file(form: EventFormat, file: FileState, metrics: tuple[Metric, ...])
         days={day: days[day] for day in sorted(days)},
         undated=tuple(merge_rejections(undated)),
         level_types=tuple(_level_type(schema, name) for name in form.levels),
+        columns={column.name: str(column.type) for column in schema},
     )
 
 

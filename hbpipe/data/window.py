@@ -20,6 +20,7 @@ from hbpipe.data.attributes import look_up
 from hbpipe.data.clock import to_date
 from hbpipe.data.clusters import NO_CLUSTERS, fold_clusters
 from hbpipe.data.dispersion import Days, disperse_by_cluster, disperse_by_day
+from hbpipe.data.presence import Presence, count_presence
 from hbpipe.data.quantities import Metric
 from hbpipe.data.schemas import CLUSTERS
 from hbpipe.data.snapshot import Snapshot
@@ -61,6 +62,7 @@ class Folded:
     but no exposure) and were set aside. ``dispersion`` holds, per metric, the ``CellSums`` (U,)
     of each unit's days or clusters, None where the family has none. ``attributes`` are those of
     each unit (U,), null where the dimension table does not know it; None where none are needed.
+    ``presence`` tells how many units each day has.
     """
 
     keys: tuple[pa.Array, ...]
@@ -69,6 +71,7 @@ class Folded:
     unusable: dict[str, int]
     dispersion: dict[str, Any] = field(default_factory=dict)
     attributes: pa.Table | None = None
+    presence: Presence | None = None
 
     @property
     def n(self) -> int:
@@ -114,7 +117,10 @@ def fold_window(order: WindowOrder) -> Folded:
             raise error.at(metric=metric.name) from None
         statistics[metric.name], unusable[metric.name] = _expose(metric, folded, order, since)
     known = _attributes(order, units)
-    return Folded(units.keys, n_events, statistics, unusable, dispersion, known)
+    presence = count_presence(
+        rows.days, rows.codes, units.n, first_day=order.first_day, as_of=order.as_of
+    )
+    return Folded(units.keys, n_events, statistics, unusable, dispersion, known, presence)
 
 
 def _read(snapshot: Snapshot, metric: str, columns: list[str]) -> pa.Table:

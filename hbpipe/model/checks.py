@@ -138,3 +138,11 @@ def precision_dependence(sums: SizeSums) -> PrecisionDependence:
     with np.errstate(divide="ignore", invalid="ignore"):
         effect = np.where(moved > 0, moved / between, 0.0)
     return PrecisionDependence(slope, z, effect)
+
+
+def likelihood_ratio_limit(probability: float, parameters: int, pools: int = 1) -> float:
+    """Likelihood ratio that any of some pools exceeds by chance with this probability.
+
+    Twice the log of it is chi-squared with a degree for each parameter (Wilks 1938).
+    """
+    return float(special.chdtri(parameters, probability / max(pools, 1)))

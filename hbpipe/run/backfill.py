@@ -20,7 +20,7 @@ from hbpipe.data.clock import to_date, to_number
 from hbpipe.data.lake import Lake
 from hbpipe.errors import ConfigError, LateError
 from hbpipe.run.as_of import is_complete, window_of
-from hbpipe.run.due import DayPlan, due_days
+from hbpipe.run.due import DayPlan, due_days, held_as_before, left_out
 from hbpipe.run.history import newest
 from hbpipe.run.plan import release_reason
 from hbpipe.run.rebuild import DueNight, RebuildPlan, RebuildReport, open_rebuild, run_rebuild
@@ -72,7 +72,7 @@ def backfill(
     newest_first
         Measure the latest days first. Releases are published in the order of their days.
     options
-        ``observer``, ``now`` and ``accept_missing``, as ``open_rebuild``.
+        ``observer``, ``now``, ``accept_missing`` and ``accept``, as ``open_rebuild``.
 
     Raises
     ------
@@ -104,10 +104,9 @@ def decide(
     again = {day: "asked for" for day in needed if reprocess == "all" and day in within}
     due, notes = due_days(stock, needed, None, again)
     if reprocess == "missing":
-        held = {day.day for day in due if _is_held(stock, day)}
+        held = held_as_before(stock, due)
         due = [day for day in due if day.day not in held]
-        left = "and nothing has changed since: left alone; --reprocess failed"
-        notes += [f"{to_date(day)} is held, {left}" for day in sorted(held)]
+        notes += [f"{note}, or --reprocess failed" for note in left_out(held)]
     nights, alone = _due_nights(stock, lake, windows, due, reprocess)
     return RebuildPlan(
         stock=stock,
@@ -115,12 +114,6 @@ def decide(
         nights=tuple(nights),
         notes=(*notes, *alone),
     )
-
-
-def _is_held(stock: Stock, day: DayPlan) -> bool:
-    """Tell whether a day failed the data gate as it is now."""
-    known = stock.ledger.get(day.day)
-    return known is not None and known.state == "held" and known.input == day.entry.input
 
 
 def nights_of(stock: Stock, within: Range) -> list[int]:

@@ -18,7 +18,9 @@ import pyarrow.compute as pc
 from hbpipe import __version__
 from hbpipe.data import schemas
 from hbpipe.data.aggregate import Account
+from hbpipe.data.audit_tables import ACCEPTANCES, AUDITS
 from hbpipe.data.clock import to_date
+from hbpipe.data.partitioned import upsert_partition
 from hbpipe.data.rejections import REMEDIES, Rejection
 from hbpipe.errors import LeaseError
 from hbpipe.run import audits
@@ -60,7 +62,8 @@ def tables(night: Night) -> dict[str, schemas.Table]:
         "files": schemas.FILES,
         "days": schemas.DAYS,
         "quarantine": schemas.QUARANTINE,
-        "audits": schemas.AUDITS,
+        "audits": AUDITS,
+        "acceptances": ACCEPTANCES,
         "releases": RELEASES,
         "statistics": schemas.statistics_table(levels, families, clusters=clusters),
         "hyperparameters": schemas.hyperparameters_table(groups),
@@ -280,10 +283,17 @@ def _quarantine_rows(rejection: Rejection, run_id: str) -> list[dict[str, Any]]:
 
 
 def commit_checks(night: Night) -> None:
-    """Record every check of this run so far."""
+    """Record every check of this run so far, in the partition of its as-of day."""
     if night.checks:
         table = audits.to_table(night.checks, night.plan.as_of, night.run_id)
-        version = night.lake.upsert("audits", table, schemas.AUDITS.key, run_id=night.run_id)
+        version = upsert_partition(
+            night.lake,
+            "audits",
+            table.drop_columns(list(AUDITS.partition_by)),
+            AUDITS.key,
+            partition={"as_of": to_date(night.plan.as_of).isoformat()},
+            run_id=night.run_id,
+        )
         _made(night, "audits", version)
 
 
@@ -304,7 +314,7 @@ def commit_results(night: Night) -> None:
 def commit_release(night: Night) -> dict[str, Any]:
     """Append the row of ``releases`` that names the version of every table."""
     plan, as_of = night.plan, to_date(night.plan.as_of)
-    window = [night.days[day] for day in plan.window if day in night.days]
+    window = night.rests_on
     totals = {
         name: sum(getattr(day.account, name) for day in window)
         for name in ("rows", "accepted", "rejected", "repeated")

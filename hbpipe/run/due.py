@@ -91,6 +91,21 @@ def due_days(
     return due, notes
 
 
+def held_as_before(stock: Stock, due: Iterable[DayPlan]) -> list[int]:
+    """List those of some due days that failed the data gate as they are now."""
+    return [day.day for day in due if _is_held(stock.ledger.get(day.day), day.entry)]
+
+
+def _is_held(known: DayEntry | None, now: DayEntry) -> bool:
+    return known is not None and known.state == "held" and known.fingerprint == now.fingerprint
+
+
+def left_out(held: Iterable[int]) -> list[str]:
+    """Tell which held days are left as they are."""
+    remedy = "correct its input, or take it as it is with --accept-audit"
+    return [f"{to_date(day)} is held, and nothing has changed since: {remedy}" for day in held]
+
+
 def _day_plan(
     known: DayEntry | None, fresh: DayEntry, reason: str, feeds: list[FileEntry]
 ) -> DayPlan:

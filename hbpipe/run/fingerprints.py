@@ -55,7 +55,7 @@ def release_input(
     days = [
         (day, *entry.fingerprint)
         for day, entry in sorted(ledger.items())
-        if day <= as_of and (history or first is None or day >= first)
+        if day <= as_of and (history or first is None or day >= first) and entry.state != "held"
     ]
     return digest([days, stores_digest(settings.stores) if stores is None else stores])
 

@@ -49,6 +49,8 @@ class FileEntry:
     rejections: dict[RejectionKey, int]
     state: str = "read"
     duplicate_of: str | None = None
+    #: Every column of the file, with its type.
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def path(self) -> str:
@@ -149,6 +151,7 @@ def from_survey(survey: Survey, form_digest: str) -> FileEntry:
         row_groups=survey.row_groups,
         days={day: FileDay(rows) for day, rows in survey.days.items()},
         rejections=_count(survey.undated),
+        columns=survey.columns,
     )
 
 
@@ -214,6 +217,7 @@ def _file_row(entry: FileEntry) -> dict[str, Any]:
         "sha256": entry.sha256,
         "format": entry.format,
         "level_types": list(entry.level_types),
+        "columns": [{"name": name, "type": kind} for name, kind in entry.columns.items()],
         "rows": entry.rows,
         **entry.totals(),
         "days": [_file_day_row(day, entry.days[day]) for day in sorted(entry.days)],
@@ -266,6 +270,8 @@ def _file_entry(row: Mapping[str, Any]) -> FileEntry:
         },
         state=row["state"],
         duplicate_of=row["duplicate_of"],
+        # A ledger of an older version has none.
+        columns={column["name"]: column["type"] for column in row["columns"] or ()},
     )
 
 

@@ -16,9 +16,10 @@ from hbpipe.data.daily import DayResult
 from hbpipe.data.events import EventFormat
 from hbpipe.data.lake import Lake
 from hbpipe.data.parts import Receipt
+from hbpipe.data.presence import Presence
 from hbpipe.data.quantities import Metric
 from hbpipe.run.attempt import Attempt, open_run
-from hbpipe.run.audits import Check, PosteriorTally
+from hbpipe.run.audits import AcceptRequest, Check, PosteriorTally
 from hbpipe.run.describe import describe_plan
 from hbpipe.run.documents import PlanDocument, planned_by
 from hbpipe.run.engine import Engine, Task, open_engine
@@ -52,11 +53,13 @@ class Night:
     days: dict[int, DayEntry] = field(default_factory=dict)  # aggregate: the ledger afterwards
     files: dict[str, FileEntry] = field(default_factory=dict)  # aggregate: likewise
     folded: list[Task] = field(default_factory=list)  # fit: one per shard
+    presence: list[Presence] = field(default_factory=list)  # fit: one per shard
     fits: dict[str, MetricFit] = field(default_factory=dict)  # fit
     staged: dict[str, list[Receipt]] = field(default_factory=dict)  # fit, update
     tallies: list[PosteriorTally] = field(default_factory=list)  # update
     checks: list[Check] = field(default_factory=list)  # aggregate, audit
     released: dict[str, Any] | None = None  # release
+    accept: AcceptRequest | None = None  # which failed check the user accepts
 
     @property
     def stock(self) -> Stock:
@@ -72,6 +75,18 @@ class Night:
     def metrics(self) -> tuple[Metric, ...]:
         """The metrics, parsed."""
         return self.stock.metrics
+
+    @property
+    def rests_on(self) -> list[DayEntry]:
+        """The days of the window that a release rests on: all but those that are held."""
+        known = [self.days[day] for day in self.plan.window if day in self.days]
+        return [entry for entry in known if entry.state != "held"]
+
+    @property
+    def left_out(self) -> list[DayEntry]:
+        """The held days of the window."""
+        known = [self.days[day] for day in self.plan.window if day in self.days]
+        return [entry for entry in known if entry.state == "held"]
 
     def progress(self, stage: str) -> Any:
         """Return a callback that reports progress of a stage."""
@@ -118,6 +133,7 @@ def open_night(
     now: datetime | None = None,
     full_scan: bool = False,
     accept_missing: bool = False,
+    accept: AcceptRequest | None = None,
     document: PlanDocument | None = None,
     retry: str | None = None,
     run_id: str | None = None,
@@ -131,6 +147,8 @@ def open_night(
         As ``make_plan``.
     observer
         Who watches.
+    accept
+        What the gates are to let pass.
     retry
         The id of a run whose own plan is run again, instead of a new one.
     run_id
@@ -157,6 +175,7 @@ def open_night(
             full_scan=full_scan,
             accept_missing=accept_missing,
             document=planned_by(require_run(lake, retry)) if retry is not None else document,
+            retry_held=accept is not None,
         )
         seconds = _enter_plan(attempt, plan)
         night = Night(
@@ -168,6 +187,7 @@ def open_night(
             attempt=attempt.entry.attempt,
             plan=plan,
             seconds=seconds,
+            accept=accept,
         )
         observer.run_planned(night)
         yield night

@@ -10,7 +10,7 @@ from hbpipe.config import Settings
 from hbpipe.data.clock import to_date
 from hbpipe.report.night import NightReport, describe_release
 from hbpipe.run import commits
-from hbpipe.run.audits import total_account
+from hbpipe.run.audits import AcceptRequest, total_account
 from hbpipe.run.documents import PlanDocument
 from hbpipe.run.history import read_history
 from hbpipe.run.night import Night, open_night
@@ -28,6 +28,7 @@ def run_night(
     now: datetime | None = None,
     full_scan: bool = False,
     accept_missing: bool = False,
+    accept: AcceptRequest | None = None,
     document: PlanDocument | None = None,
     retry: str | None = None,
 ) -> NightReport:
@@ -48,6 +49,7 @@ def run_night(
         now=now,
         full_scan=full_scan,
         accept_missing=accept_missing,
+        accept=accept,
         document=document,
         retry=retry,
     ) as night:
@@ -87,7 +89,7 @@ def finish(night: Night) -> NightReport:
         reason=night.plan.release_reason,
         published=night.released is not None,
         rows=rows_read(night),
-        notes=[*night.plan.notes, *_warnings(night), *_told(stale), *_pinned(night)],
+        notes=[*night.plan.notes, *_told_by_checks(night), *_told(stale), *_pinned(night)],
         stale=[one.to_dict() for one in stale],
     )
 
@@ -130,10 +132,15 @@ def _pinned(night: Night) -> list[str]:
     ]
 
 
-def _warnings(night: Night) -> list[str]:
-    """Tell what the checks of this run warn of."""
-    warned = [check for check in night.checks if check.status == "warn"]
-    return [f"{check.name} of {check.subject}: {check.message}" for check in warned]
+def _told_by_checks(night: Night) -> list[str]:
+    """Tell what the checks of this run warn of, and what was accepted."""
+    told = [check for check in night.checks if check.status in ("warn", "accepted")]
+    notes = [f"{check.name} of {check.subject}: {check.message}" for check in told]
+    asked = night.accept
+    names = {check.name for check in told if check.status == "accepted"}
+    if asked is not None and asked.check not in names:
+        notes.append(f"nothing was accepted: {asked.check} did not fail where it was asked for")
+    return notes
 
 
 def rows_read(night: Night) -> dict[str, int]:

@@ -6,7 +6,7 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
@@ -18,7 +18,7 @@ from hbpipe.errors import EventsError
 from hbpipe.run.as_of import awaited, choose_as_of, window_of
 from hbpipe.run.costs import bytes_of
 from hbpipe.run.documents import PlanDocument
-from hbpipe.run.due import DayPlan, due_days
+from hbpipe.run.due import DayPlan, due_days, held_as_before, left_out
 from hbpipe.run.engine import Engine
 from hbpipe.run.fingerprints import release_input, release_kernel_digest, statistics_digest
 from hbpipe.run.releases import latest_release
@@ -104,6 +104,7 @@ def make_plan(
     full_scan: bool = False,
     accept_missing: bool = False,
     document: PlanDocument | None = None,
+    retry_held: bool = False,
 ) -> Plan:
     """Compare the events with the ledger, and plan one as-of day.
 
@@ -119,6 +120,8 @@ def make_plan(
         Take the rows of vanished files out, where their days are in the window.
     document
         A plan that was made before, which is to be run as it is; the other options are its own.
+    retry_held
+        Measure days again that are held and left out of releases, though nothing has changed.
 
     Raises
     ------
@@ -132,14 +135,19 @@ def make_plan(
     """
     if document is None:
         stock = take_stock(settings, lake, engine, now=now, accept_missing=accept_missing)
-        return plan_night(stock, lake, as_of=as_of, full_scan=full_scan)
+        return plan_night(stock, lake, as_of=as_of, full_scan=full_scan, retry_held=retry_held)
     missing, files = document.accept_missing, document.delivery
     stock = take_stock(settings, lake, engine, now=now, accept_missing=missing, delivery=files)
     return plan_again(stock, lake, document)
 
 
 def plan_night(
-    stock: Stock, lake: Lake, *, as_of: date | None = None, full_scan: bool = False
+    stock: Stock,
+    lake: Lake,
+    *,
+    as_of: date | None = None,
+    full_scan: bool = False,
+    retry_held: bool = False,
 ) -> Plan:
     """Plan one as-of day from stock that was taken; options and errors as ``make_plan``."""
     settings = stock.settings
@@ -147,8 +155,10 @@ def plan_night(
     window = window_of(settings, stock.files, as_of_day)
     horizon = None if full_scan else as_of_day - settings.events.horizon
     due, left = due_days(stock, window, horizon)
+    held = [] if retry_held or settings.audits.held == "block" else held_as_before(stock, due)
+    due = [day for day in due if day.day not in held]
     later = awaited(stock, as_of_day) if as_of is None else []
-    return _assemble(stock, lake, window, due, [*left, *later])
+    return _assemble(stock, lake, window, due, [*left, *later], left_out(held))
 
 
 def plan_again(stock: Stock, lake: Lake, document: PlanDocument) -> Plan:
@@ -178,9 +188,14 @@ def plan_again(stock: Stock, lake: Lake, document: PlanDocument) -> Plan:
 
 
 def _assemble(
-    stock: Stock, lake: Lake, window: tuple[int, ...], due: list[DayPlan], left: list[str]
+    stock: Stock,
+    lake: Lake,
+    window: tuple[int, ...],
+    due: list[DayPlan],
+    left: list[str],
+    held: Sequence[str] = (),
 ) -> Plan:
-    """Decide whether a release is due; ``left`` are notes on days that are left alone."""
+    """Decide whether a release is due; ``left`` and ``held`` note days that are left alone, out."""
     as_of = window[-1]
     current = latest_release(lake, stock.settings.environment, to_date(as_of))
     touched = [day.day for day in due]
@@ -194,7 +209,7 @@ def _assemble(
         days=tuple(due),
         release_reason=reason,
         release_due=release_due,
-        notes=(*left, *_vanished(stock), *_unseen_history(stock, window)),
+        notes=(*left, *held, *_vanished(stock), *_unseen_history(stock, window)),
         settings_digest=stock.settings.digest(),
         kernel_digest=release_kernel_digest(stock.metrics),
     )

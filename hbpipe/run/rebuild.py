@@ -20,8 +20,10 @@ from hbpipe.data.lake import Lake
 from hbpipe.errors import GateError
 from hbpipe.run import commits, stages
 from hbpipe.run.attempt import Attempt
+from hbpipe.run.audits import AcceptRequest
 from hbpipe.run.due import DayPlan
 from hbpipe.run.engine import Engine, open_engine
+from hbpipe.run.gates import refuse_held
 from hbpipe.run.night import Night, new_run_id, open_lake, open_work
 from hbpipe.run.observe import Observer, Silent
 from hbpipe.run.plan import Plan, plan_night
@@ -95,6 +97,9 @@ class Rebuild:
     measured: int = 0
     released: list[dict[str, Any]] = field(default_factory=list)
     failed: list[dict[str, str]] = field(default_factory=list)
+    accept: AcceptRequest | None = None
+    #: What was accepted.
+    accepted: list[str] = field(default_factory=list)
 
     def steps(self) -> Iterator[Step]:
         """Give the steps: batches of days, then batches of nights."""
@@ -118,7 +123,13 @@ class Rebuild:
             plan=plan,
             versions=self.versions,
             days=dict(self.stock.ledger),
+            accept=self.accept,
         )
+
+    def _note_accepted(self, night: Night) -> None:
+        """Remember which checks of a night were accepted."""
+        found = [check for check in night.checks if check.status == "accepted"]
+        self.accepted += [f"{check.name} of {check.subject}: {check.message}" for check in found]
 
     def _without_release(self, days: Sequence[DayPlan]) -> Plan:
         """Plan the statistics of some days, for no night in particular."""
@@ -147,6 +158,7 @@ class Rebuild:
         night = self._night(self._without_release(days), self.observer)
         held = stages.measure_days(night)
         commits.commit_checks(night)
+        self._note_accepted(night)
         self._learn(night)
         self.measured += len(days) - len(held)
         for day in sorted(held):
@@ -185,9 +197,10 @@ class Rebuild:
     def _publish_one(self, due: DueNight) -> None:
         planned = plan_night(self.stock, self.lake, as_of=to_date(due.as_of), full_scan=True)
         night = self._night(replace(planned, days=(), release_reason=due.reason))
-        stages.refuse_held(night)
+        refuse_held(night)
         for stage in (stages.fit, stages.update, stages.audit, stages.release):
             stage(night)
+        self._note_accepted(night)
         assert night.released is not None
         self.released.append(
             {"as_of": str(to_date(due.as_of)), "release": night.released["release"]}
@@ -228,6 +241,7 @@ def open_rebuild(
     observer: Observer | None = None,
     now: datetime | None = None,
     accept_missing: bool = False,
+    accept: AcceptRequest | None = None,
 ) -> Iterator[Rebuild]:
     """Take the lease, start the engine, look at everything once and plan.
 
@@ -239,6 +253,8 @@ def open_rebuild(
         How many days, or nights, are one step.
     kind
         What ``runs`` calls it.
+    accept
+        A check that a person takes as it is.
 
     Raises
     ------
@@ -262,6 +278,7 @@ def open_rebuild(
             plan=plan,
             batch=batch,
             stock=stock,
+            accept=accept,
         )
         yield rebuild
         attempt.end("held" if rebuild.failed else "done" if plan.work else "nothing")
@@ -307,6 +324,13 @@ class RebuildReport:
         return "\n".join(lines)
 
 
+def _not_accepted(rebuild: Rebuild) -> list[str]:
+    asked = rebuild.accept
+    if asked is None or any(note.startswith(f"{asked.check} of ") for note in rebuild.accepted):
+        return []
+    return [f"nothing was accepted: {asked.check} did not fail where it was asked for"]
+
+
 def report_of(rebuild: Rebuild) -> RebuildReport:
     """Tell what a rebuild has done so far."""
     return RebuildReport(
@@ -314,5 +338,5 @@ def report_of(rebuild: Rebuild) -> RebuildReport:
         measured=rebuild.measured,
         released=list(rebuild.released),
         failed=list(rebuild.failed),
-        notes=list(rebuild.plan.notes),
+        notes=[*rebuild.plan.notes, *rebuild.accepted, *_not_accepted(rebuild)],
     )

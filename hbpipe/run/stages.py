@@ -22,20 +22,19 @@ from hbpipe.data.quantities import Metric
 from hbpipe.data.snapshot import Snapshot
 from hbpipe.data.survey import cut_pieces
 from hbpipe.data.window import fold_window
-from hbpipe.errors import GateError
 from hbpipe.run import audits, commits
 from hbpipe.run.due import DayPlan
 from hbpipe.run.engine import Task
-from hbpipe.run.fingerprints import makings
-from hbpipe.run.inference.covariates import check_covariates, check_curves, code_covariates
+from hbpipe.run.gates import check_days, check_new_files, check_release, refuse_held
+from hbpipe.run.inference.covariates import code_covariates
 from hbpipe.run.inference.fit_tables import stage_fits
 from hbpipe.run.inference.fitting import find_trees, fit_on_sketches
 from hbpipe.run.inference.group_rows import stage_groups
-from hbpipe.run.inference.overdispersion import check_overdispersion, divisors, measure
-from hbpipe.run.inference.size_dependence import check_size_dependence, measure_size_dependence
+from hbpipe.run.inference.overdispersion import divisors, measure
+from hbpipe.run.inference.size_dependence import measure_size_dependence
 from hbpipe.run.inference.update import UpdateOrder, update_shard
 from hbpipe.run.night import Night
-from hbpipe.run.windows import window_orders
+from hbpipe.run.windows import presence_of, window_orders
 
 
 def aggregate(night: Night) -> dict[str, Any]:
@@ -64,45 +63,15 @@ def measure_days(night: Night) -> set[int]:
     Raises
     ------
     GateError
-        When new files have too many rows without a day: nothing of them is taken as known.
+        When new files fail a check: nothing of them is taken as known.
     """
     commits.prepare_lake(night)
-    _check_undated(night)
+    check_new_files(night)
     results = night.engine.gather(_day_tasks(night), night.progress("aggregate"))
     night.results = {result.day: result for result in results}
-    held = _check_days(night)
+    held = check_days(night)
     commits.commit_days(night, held)
     return held
-
-
-def refuse_held(night: Night) -> None:
-    """Stop a night whose window contains a held day.
-
-    Raises
-    ------
-    GateError
-        Names the days, and the checks that they failed.
-    """
-    blocking = [
-        f"{to_date(day)} ({night.days[day].reason})"
-        for day in night.plan.window
-        if day in night.days and night.days[day].state == "held"
-    ]
-    if blocking:
-        commits.commit_checks(night)
-        raise _gate_failed("data", audits.failures(night.checks), f"held: {', '.join(blocking)}")
-
-
-def _check_undated(night: Night) -> None:
-    """Refuse new files whose rows lack a day, before anything of them is taken as known."""
-    surveyed = [night.stock.files[path] for path in night.stock.surveyed]
-    counting = [entry for entry in surveyed if entry.state == "read"]
-    check = audits.check_undated(counting, night.settings.audits)
-    night.checks = [check]
-    if check.status == "fail":
-        commits.commit_checks(night)
-        commits.commit_quarantine(night, ())
-        raise _gate_failed("data", [check], "nothing was read")
 
 
 def _day_tasks(night: Night) -> list[Task]:
@@ -199,21 +168,6 @@ def _day_order(
     )
 
 
-def _check_days(night: Night) -> set[int]:
-    """Run the data gate; return the days that fail it."""
-    held = set()
-    for day in night.plan.days:
-        result = night.results.get(day.day)
-        if result is None:
-            continue  # an empty day has nothing to check
-        account = audits.total_account(result)
-        checks = audits.check_day(result, account, day.rows, night.settings.audits)
-        night.checks += checks
-        if audits.failures(checks):
-            held.add(day.day)
-    return held
-
-
 def fit(night: Night) -> dict[str, Any]:
     """Fold the window and fit every pool's hyperparameters from sketches."""
     orders = window_orders(night)
@@ -221,6 +175,7 @@ def fit(night: Night) -> dict[str, Any]:
         night.engine.submit(fold_window, order, label=f"window fold of shard {shard}")
         for shard, order in enumerate(orders)
     ]
+    night.presence = presence_of(night)
     trees = find_trees(night)
     pools = next(iter(trees.values())).pools
     coded = code_covariates(night, pools, [order.listed for order in orders])
@@ -280,21 +235,7 @@ def audit(night: Night) -> dict[str, Any]:
     GateError
         When a check fails; the old release stays, the staged files are kept for inspection.
     """
-    window = [night.days[day] for day in night.plan.window if day in night.days]
-    events = sum(day.account.accepted for day in window)
-    found = audits.check_fits(night.fits, night.settings.audits)
-    found += check_overdispersion(night.fits, night.settings.audits)
-    found += check_size_dependence(night.fits)
-    found += audits.check_posteriors(night.tallies, events)
-    found += check_covariates(night.tallies, night.metrics, night.settings.audits)
-    found += check_curves({name: fit.design for name, fit in night.fits.items()})
-    found += audits.check_window(window, makings(night.form, night.metrics))
-    # A stage that is tried again replaces its own checks.
-    night.checks = [check for check in night.checks if check.gate != "release"] + found
-    commits.commit_checks(night)
-    failed = audits.failures(found)
-    if failed:
-        raise _gate_failed("release", failed, "nothing was published")
+    check_release(night)
     warned = [check for check in night.checks if check.status == "warn"]
     return {"checks": len(night.checks), "warnings": len(warned)}
 
@@ -304,16 +245,6 @@ def release(night: Night) -> dict[str, Any]:
     commits.commit_results(night)
     night.released = commits.commit_release(night)
     return {"release": night.released["release"]}
-
-
-def _gate_failed(gate: str, failed: list[audits.Check], effect: str) -> GateError:
-    shown = [f"{check.name} of {check.subject}: {check.message}" for check in failed[:5]]
-    return GateError(
-        "; ".join([f"{len(failed)} check(s) of the {gate} gate failed", *shown, effect]),
-        expected="every check within its threshold; all results are in the table audits",
-        remedy="look at the table quarantine, correct the input or change the threshold under "
-        "audits, and run again; readers stay on the old release",
-    )
 
 
 #: The stages of a night, in order.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pyarrow as pa
 
@@ -9,11 +11,13 @@ from hbpipe.data.clock import to_date
 from hbpipe.data.clusters import one_in
 from hbpipe.data.covariates import attributes
 from hbpipe.data.forgotten import without_forgotten
+from hbpipe.data.presence import Presence
 from hbpipe.data.snapshot import Snapshot
 from hbpipe.data.units import shard_of, shared_ids
-from hbpipe.data.window import WindowOrder
+from hbpipe.data.window import Folded, WindowOrder
 from hbpipe.errors import EventsError
 from hbpipe.run.fingerprints import needs_history
+from hbpipe.run.ledger import DayEntry
 from hbpipe.run.night import Night
 from hbpipe.run.universe import read_stores
 
@@ -28,7 +32,7 @@ def window_orders(night: Night) -> list[WindowOrder]:
     """
     settings, first, as_of = night.settings, night.plan.window[0], night.plan.as_of
     snapshot = night.lake.snapshot("statistics", night.versions["statistics"])
-    current = _between(snapshot, first, as_of)
+    current = _without(_between(snapshot, first, as_of), night.left_out)
     past = _between(snapshot, None, first - 1) if needs_history(settings) else None
     levels = night.form.levels
     needed = attributes(one for metric in night.metrics for one in metric.covariates)
@@ -39,7 +43,7 @@ def window_orders(night: Night) -> list[WindowOrder]:
     shards = _fold_shards(night)
     silent = settings.stores.keep_silent
     sample = max(
-        (one_in(entry.account.rows) for day, entry in night.days.items() if first <= day <= as_of),
+        (one_in(entry.account.rows) for entry in night.rests_on),
         default=1,
     )
     return [
@@ -60,11 +64,29 @@ def window_orders(night: Night) -> list[WindowOrder]:
     ]
 
 
+def presence_of(night: Night) -> list[Presence]:
+    """Return how many units each day has, shard by shard of what is folded."""
+    tasks = [
+        night.engine.submit(_presence, folded, label="units by day") for folded in night.folded
+    ]
+    return night.engine.gather(tasks)
+
+
+def _presence(folded: Folded) -> Presence | None:
+    return folded.presence
+
+
 def _between(snapshot: Snapshot, first: int | None, last: int) -> Snapshot:
     """Narrow a snapshot to the files of some days, both ends included."""
     least = "" if first is None else to_date(first).isoformat()
     greatest = to_date(last).isoformat()
     return snapshot.select(lambda file: least <= file.partition["day"] <= greatest)
+
+
+def _without(snapshot: Snapshot, held: Iterable[DayEntry]) -> Snapshot:
+    """Leave out the statistics that held days may have from before."""
+    labels = {to_date(entry.day).isoformat() for entry in held}
+    return snapshot.select(lambda file: file.partition["day"] not in labels)
 
 
 def _fold_shards(night: Night) -> int:
@@ -102,9 +124,7 @@ def _within_parent(night: Night, listed: pa.Table | None) -> bool:
         return True
     reused = 0 if listed is None else shared_ids(tuple(map(listed.column, night.form.levels)))
     if mode == "auto":
-        return bool(reused) or any(
-            night.days[day].shared_ids for day in night.plan.window if day in night.days
-        )
+        return bool(reused) or any(entry.shared_ids for entry in night.rests_on)
     if reused:
         raise EventsError(
             f"{reused} store id(s) of the table of stores stand under more than one parent",

@@ -25,6 +25,7 @@ def add(verbs: Verbs) -> None:
         "--plan", dest="document", metavar="FILE", help="run this plan of `hbpipe plan --out`"
     )
     again.add_argument("--retry", metavar="RUN_ID", help="run the plan of an earlier run again")
+    _add_acceptance(run)
     _add_backfill(verbs)
     _add_restate(verbs)
     _add_explain(verbs)
@@ -48,6 +49,22 @@ def _add_night_options(verb: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_acceptance(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--accept-audit",
+        metavar="NAME",
+        help="take what this check has found as it is, as long as its input stays the same",
+    )
+    verb.add_argument("--reason", metavar="TEXT", help="why it is accepted; kept in acceptances")
+    verb.add_argument(
+        "--day",
+        type=day,
+        metavar="DAY",
+        help="accept for this day only: the business day that is held, or the as-of day of a "
+        "release; without it, what is held already",
+    )
+
+
 def _add_backfill(verbs: Verbs) -> None:
     purpose = "publish the nights of a range of days, as far as they are missing"
     verb = add_verb(verbs, "rebuild", "backfill", purpose)
@@ -59,6 +76,7 @@ def _add_backfill(verbs: Verbs) -> None:
         help="missing: without a release, or stale; failed: also what failed a gate; all",
     )
     verb.add_argument("--newest-first", action="store_true", help="measure the latest days first")
+    _add_acceptance(verb)
 
 
 def _add_restate(verbs: Verbs) -> None:

@@ -82,7 +82,7 @@ def config(folder: Path, lake: str) -> Path:
         "metrics": {
             "conversion": {"family": "beta_binomial", "successes": "converted", "trials": "rows"}
         },
-        "inference": {"window": "28d"},
+        "inference": {"window": "28d", "uncertainty": "first_order"},
         "lake": {"path": str(folder / lake)},
     }
     path = folder / f"{lake}.yaml"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from hbpipe.audit_sections import OPTIONAL
 from hbpipe.config import Audits
 from hbpipe.data.aggregate import Account
 from hbpipe.data.daily import DayResult
 from hbpipe.data.events import FileState
+from hbpipe.run import audits
 from hbpipe.run.audits import (
     Check,
     PosteriorTally,
@@ -20,9 +24,11 @@ from hbpipe.run.audits import (
     check_posteriors,
     check_undated,
     failures,
+    left_on,
     to_table,
     total_account,
 )
+from hbpipe.run.audits.catalogue import NAMES
 from hbpipe.run.ledger import FileEntry
 
 LIMITS = Audits(max_rejected_share=0.05, max_repeated_share=0.25)
@@ -135,6 +141,8 @@ def test_events_lost_on_the_way_to_the_posteriors() -> None:
         ("not_finite", "posteriors_finite", "fail"),
         ("zero_width", "intervals_open", "fail"),
         ("disordered", "quantiles_ordered", "fail"),
+        ("outside", "posteriors_between", "fail"),
+        ("repeated", "posteriors_keys", "fail"),
         ("unidentified", "pools_identified", "warn"),
         ("unusable", "statistics_possible", "warn"),
     ],
@@ -191,3 +199,31 @@ def test_every_check_becomes_a_row() -> None:
     assert str(row["as_of"]) == "2026-01-01"
     assert row["run_id"] == "run-1"
     assert row["status"] == "pass"
+
+
+def test_every_check_is_in_the_readme() -> None:
+    text = (Path(audits.__file__).parent / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (data|release)(, always)? \|", text, re.M)
+    assert sorted(name for name, *_ in rows) == sorted(NAMES)
+    always = {name for name, _, mark in rows if mark}
+    assert always == set(NAMES) - set(OPTIONAL)
+
+
+def test_a_check_that_is_off_is_not_there() -> None:
+    checks = [
+        Check("data", name, "d", "fail", 1.0, 0.0, "") for name in ("row_count", "unit_count")
+    ]
+    assert [check.name for check in left_on(checks, ("row_count",))] == ["unit_count"]
+    with pytest.raises(ValueError, match=r"rows_conserved.*no check that can be left out"):
+        Audits(off=("rows_conserved",))
+    with pytest.raises(ValueError, match="would be met before row_count_warn"):
+        Audits(row_count_warn=3.0, row_count_fail=2.0)
+    with pytest.raises(ValueError, match="would be met before drift_warn"):
+        Audits(drift_warn=1e-6, drift_fail=1e-3)
+
+
+def test_statistics_that_no_events_have_hold_the_day() -> None:
+    result = DayResult(20454, (), {"a": GOOD}, (), 3, 0, 1, 93, {"conversion": 2}, 1)
+    failed = failures(check_day(result, GOOD, 100, LIMITS))
+    assert [check.name for check in failed] == ["statistics_identities", "statistics_keys"]
+    assert "{'conversion': 2}" in failed[0].message

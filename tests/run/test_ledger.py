@@ -51,6 +51,7 @@ def entry(path: str = "a.parquet", sha256: str = "aa") -> FileEntry:
         days={20454: 10, 20455: 5},
         undated=(undated(2),),
         level_types=("string", "int64"),
+        columns={"ts": "timestamp[us]", "store_id": "string"},
     )
     return from_survey(survey, "form")
 

@@ -25,8 +25,8 @@ def alive(pid: int) -> bool:
 
 
 def test_it_gives_the_exit_code_of_the_command() -> None:
-    done = subprocess.run([*LEASH, "sh", "-c", "exit 7"], stdin=subprocess.PIPE, timeout=60)
-    assert done.returncode == 7
+    with subprocess.Popen([*LEASH, "sh", "-c", "exit 7"], stdin=subprocess.PIPE) as leash:
+        assert leash.wait(60) == 7
 
 
 def test_the_command_ends_when_its_starter_is_killed(tmp_path: Path) -> None:

@@ -17,6 +17,9 @@ from hbpipe.model.geometry import geometry_of
 from hbpipe.model.integration.drawing import Drawn
 from hbpipe.model.integration.nodes import Nodes
 
+#: Half the distance of floats at 1, so that 1 − this is below 1.
+_LEAST = 2.0**-53
+
 
 @dataclass(frozen=True, eq=False)
 class NestedNodes:
@@ -140,8 +143,8 @@ def _on_the_line(nodes: Nodes) -> Mixture:
         weight, centre, sd = (values.reshape(rows) for values in parts)
         return Mixture(NORMAL, weight, (centre, sd))
     _, v1, v2 = geometry.variance
-    # A rate that rounds to 1 has no place on the line, as one of 0 has none.
-    location = np.minimum(nodes.location, np.nextafter(1.0, 0.0)) if v2 else nodes.location
+    # A rate that rounds to 1 has no place on the line; one as near to 0 is treated alike.
+    location = np.clip(nodes.location, _LEAST, 1.0 - _LEAST) if v2 else nodes.location
     slope = v1 * location + v2 * location**2
     line = np.asarray(geometry.law.to_line(location))
     weight = np.sum(nodes.weight, axis=2)

@@ -68,13 +68,9 @@ def check_proper_pooled(
     """
     slopes = _growth(prior, at)
     for place, name in enumerate(("locations", "log spreads")):
-        if not (np.isnan(held[place]) and np.isnan(held[len(at) + place]) and slopes[place] > 0):
+        free = np.isnan(held[place]) and np.isnan(held[len(at) + place])
+        if not free or slopes[place] * _reach(terms[place]) < 1.0:
             continue
-        term = terms[place]
-        # Against exp(b² s²/2C) the worst is a single chain, C = 1.
-        if term is not None and term.density == "half_normal":
-            if slopes[place] * float(np.asarray(term.arguments[0])) < 1.0:
-                continue
         raise FitError(
             "the hyperprior gives an improper posterior: it grows without end along the "
             f"{name} of the groups, which may differ by any amount",
@@ -82,6 +78,16 @@ def check_proper_pooled(
             remedy="leave the hyperprior of the stores out (the default is proper), or give one "
             "that falls off at both ends, or a narrow half_normal for the spread between groups",
         )
+
+
+def _reach(term: Term | None) -> float:
+    """Largest sd of a normal tail of s; infinite for heavier tails.
+
+    Against exp(b² s²/2C) the worst is a single chain, C = 1: b times this must be below 1.
+    """
+    if term is None or term.density != "half_normal":
+        return np.finfo(float).max
+    return float(np.asarray(term.arguments[0]))
 
 
 def _growth(prior: LogPrior, at: Array) -> Array:

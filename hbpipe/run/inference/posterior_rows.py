@@ -24,6 +24,9 @@ Array = NDArray[np.float64]
 NO_COVARIATES, NOT_ESTIMABLE = "no_covariates", "not_estimable"
 _NO_POSTERIOR = ("unidentified", NO_COVARIATES, NOT_ESTIMABLE)
 
+#: Means are weighed to so many digits.
+_ROUNDING = 1e-9
+
 #: What describes a unit and term beside its quantiles.
 _NUMBERS = ("mean", "sd", "sd_plug_in", "weight", "prior_mean")
 
@@ -75,8 +78,13 @@ def _shown(values: Array, known: NDArray[np.bool_]) -> pa.Array:
     return pa.array(numbers, mask=~(np.isfinite(numbers) & known))
 
 
-def tally_posteriors(metric: Metric, folded: Folded, posterior: PosteriorColumns) -> PosteriorTally:
-    """Count what is wrong with the posteriors of one shard and metric, by unit and term."""
+def tally_posteriors(
+    metric: Metric, folded: Folded, posterior: PosteriorColumns, raw: Array
+) -> PosteriorTally:
+    """Count what is wrong with the posteriors of one shard and metric, by unit and term.
+
+    ``raw`` are the units' own estimates, (U,) or (U, T), not finite where there is none.
+    """
     known = np.repeat(has_posterior(posterior), len(metric.term_names))
     limits = posterior.quantiles.reshape(len(known), -1)[known]
     numbers = np.column_stack([np.ravel(getattr(posterior, name))[known] for name in _NUMBERS])
@@ -95,4 +103,22 @@ def tally_posteriors(metric: Metric, folded: Folded, posterior: PosteriorColumns
         unusable=folded.unusable[metric.name],
         no_covariates=int((posterior.method == NO_COVARIATES).sum()),
         not_estimable=int((posterior.method == NOT_ESTIMABLE).sum()),
+        outside=0 if metric.terms else _outside(posterior, np.ravel(raw)),
     )
+
+
+def _outside(posterior: PosteriorColumns, raw: Array) -> int:
+    """Count the means that do not lie between data and prior.
+
+    With known hyperparameters a conjugate mean weighs the two (Diaconis and Ylvisaker 1979), so
+    that only rounding is allowed. One that averages over hyperparameters lies between them at each
+    of them, and may leave the interval of the averages by less than its own sd. With several
+    terms nothing of the kind is true of each.
+    """
+    ends = np.stack([raw, posterior.prior_mean])
+    low, high = ends.min(axis=0), ends.max(axis=0)
+    beyond = np.maximum(low - posterior.mean, posterior.mean - high)
+    rounding = _ROUNDING * np.maximum(np.abs(low), np.abs(high))
+    allowed = np.where(posterior.method == "plug_in", rounding, posterior.sd)
+    comparable = has_posterior(posterior) & np.isfinite(raw)
+    return int((comparable & (beyond > allowed)).sum())

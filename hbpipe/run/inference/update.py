@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from hbpipe.data.durable import Storage
+from hbpipe.data.identities import count_repeated_in_order
 from hbpipe.data.parts import Receipt, write_part
 from hbpipe.data.quantities import Metric
 from hbpipe.data.schemas import Table
@@ -66,7 +67,7 @@ def update_shard(
 def _metric_tables(
     order: UpdateOrder, folded: Folded, tallies: list[PosteriorTally]
 ) -> Iterator[pa.Table]:
-    schema = order.table.data_schema
+    schema, repeated = order.table.data_schema, count_repeated_in_order(folded.keys)
     for metric in order.metrics:
         terms, priors = metric.term_names, order.priors[metric.name]
         divisor = priors.divisor
@@ -90,7 +91,8 @@ def _metric_tables(
         below = _below_target(order, metric, statistics, codes)
         columns = {name: over_terms(column, len(terms)) for name, column in of_units.items()}
         columns |= term_columns(metric, posterior, pooled, below, order.quantiles)
-        tallies.append(tally_posteriors(metric, folded, posterior))
+        tally = tally_posteriors(metric, folded, posterior, pooled["raw"])
+        tallies.append(replace(tally, repeated=repeated))
         arrays = [
             columns[field.name]
             if field.name in columns

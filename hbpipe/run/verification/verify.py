@@ -210,9 +210,10 @@ def _told(events: dict[str, int]) -> str:
 
 
 def _window_of(release: dict[str, Any], ledger: dict[int, DayEntry]) -> list[DayEntry]:
-    """Return the days that a release rests on: ``days`` of them, the last its as-of day."""
+    """Return the days that a release rests on: those of its window that were not held then."""
     last = to_number(release["as_of"])
-    return [entry for day, entry in ledger.items() if last - release["days"] < day <= last]
+    window = [entry for day, entry in ledger.items() if last - release["days"] < day <= last]
+    return [entry for entry in window if entry.state != "held"]
 
 
 def _recount(

@@ -104,7 +104,9 @@ def test_effective_size_of_an_autoregression(correlation):
     assert effective_size(draws)[0] == pytest.approx(expected, rel=0.15)
 
 
-@pytest.mark.parametrize(("budget", "draws"), [(0, 1), (4000, 150)], ids=["none", "warm-up"])
+@pytest.mark.parametrize(
+    ("budget", "draws"), [(0, 1), (9000, 75), (11000, 150)], ids=["none", "first", "second"]
+)
 def test_chains_end_when_the_budget_is_spent(budget, draws, monkeypatch):
     monkeypatch.setattr(chains, "_WINDOWS", (150,))
     monkeypatch.setattr(chains, "_BUDGET", budget)
