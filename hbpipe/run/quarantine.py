@@ -1,4 +1,4 @@
-"""The examples of rejected rows that a lake keeps: up to a thousand of each file, day and reason."""
+"""The examples of rejected rows that a lake keeps, up to a thousand of each file, day, reason."""
 
 from __future__ import annotations
 
