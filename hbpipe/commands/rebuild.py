@@ -14,7 +14,8 @@ from hbpipe.run import backfill as backfills
 from hbpipe.run import restate as restatements
 from hbpipe.run.audits import AcceptRequest
 from hbpipe.run.observe import Observers
-from hbpipe.run.rebuild import RebuildPlan, open_rebuild, plan_rebuild, run_rebuild
+from hbpipe.run.rebuild import open_rebuild, plan_rebuild, run_rebuild
+from hbpipe.run.rebuild_plan import RebuildPlan
 from hbpipe.run.stock import Stock
 
 _SHOWN = 20

@@ -23,7 +23,8 @@ from hbpipe.run.as_of import is_complete, window_of
 from hbpipe.run.due import DayPlan, due_days, held_as_before, left_out
 from hbpipe.run.history import newest
 from hbpipe.run.plan import release_reason
-from hbpipe.run.rebuild import DueNight, RebuildPlan, RebuildReport, open_rebuild, run_rebuild
+from hbpipe.run.rebuild import RebuildReport, open_rebuild, run_rebuild
+from hbpipe.run.rebuild_plan import DueNight, RebuildPlan
 from hbpipe.run.releases import releases
 from hbpipe.run.stock import Stock
 

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from hbpipe import __version__
 from hbpipe.data import schemas
@@ -21,13 +20,13 @@ from hbpipe.data.aggregate import Account
 from hbpipe.data.audit_tables import ACCEPTANCES, AUDITS
 from hbpipe.data.clock import to_date
 from hbpipe.data.partitioned import upsert_partition
-from hbpipe.data.rejections import REMEDIES, Rejection
 from hbpipe.errors import LeaseError
 from hbpipe.run import audits
 from hbpipe.run.due import DayPlan
 from hbpipe.run.fingerprints import release_input
 from hbpipe.run.ledger import DayEntry, FileEntry, read_days, write_days, write_files
 from hbpipe.run.night import Night
+from hbpipe.run.quarantine import examples
 from hbpipe.run.release_table import RELEASES
 from hbpipe.run.releases import RELEASED, publish_release
 from hbpipe.run.universe import stores_digest
@@ -235,48 +234,11 @@ def commit_quarantine(night: Night, days: Iterable[DayPlan]) -> None:
 
     ``days`` are those that were processed; rows without a day are replaced file by file.
     """
-    found: list[Rejection] = list(night.stock.undated)
-    found += [r for result in night.results.values() for r in result.rejections]
-    kept = night.lake.read("quarantine")
-    again = _read_again(kept, night.stock.surveyed, days)
-    if not found and not pc.any(again).as_py():
+    table = examples(night, night.lake.read("quarantine"), days)
+    if table is None:
         return
-    rows = [row for rejection in found for row in _quarantine_rows(rejection, night.run_id)]
-    fresh = pa.Table.from_pylist(rows, schema=schemas.QUARANTINE.schema)
-    table = pa.concat_tables([kept.filter(pc.invert(again)), fresh])
-    order = [(name, "ascending") for name in schemas.QUARANTINE.key]
-    version = night.lake.replace("quarantine", table.sort_by(order), run_id=night.run_id)
+    version = night.lake.replace("quarantine", table, run_id=night.run_id)
     _made(night, "quarantine", version)
-
-
-def _read_again(kept: pa.Table, surveyed: Iterable[str], days: Iterable[DayPlan]) -> pa.Array:
-    """Tell which examples are of rows that were read again, for the metrics measured again."""
-    processed = {to_date(day.day): day.keeps for day in days}
-    files = set(surveyed)
-    columns = (kept[name].to_pylist() for name in ("file", "day", "metric"))
-    return pa.array(
-        [
-            file in files if day is None else day in processed and metric not in processed[day]
-            for file, day, metric in zip(*columns, strict=True)
-        ],
-        pa.bool_(),
-    )
-
-
-def _quarantine_rows(rejection: Rejection, run_id: str) -> list[dict[str, Any]]:
-    return [
-        {
-            "file": rejection.file,
-            **vars(example),
-            "day": None if rejection.day is None else to_date(rejection.day),
-            "metric": rejection.metric,
-            "column": rejection.column,
-            "reason": rejection.reason,
-            "remedy": REMEDIES.get(rejection.reason, "correct the value at the source"),
-            "run_id": run_id,
-        }
-        for example in rejection.examples
-    ]
 
 
 # --- results ------------------------------------------------------------------------------------

@@ -27,45 +27,10 @@ from hbpipe.run.gates import refuse_held
 from hbpipe.run.night import Night, new_run_id, open_lake, open_work
 from hbpipe.run.observe import Observer, Silent
 from hbpipe.run.plan import Plan, plan_night
+from hbpipe.run.rebuild_plan import DueNight, RebuildPlan
 from hbpipe.run.stock import Stock, take_stock
 
 _Item = TypeVar("_Item")
-
-
-@dataclass(frozen=True)
-class DueNight:
-    """An as-of day to be published, and why."""
-
-    as_of: int
-    reason: str
-
-    def to_dict(self) -> dict[str, str]:
-        """Describe the night for ``--json``."""
-        return {"as_of": to_date(self.as_of).isoformat(), "reason": self.reason}
-
-
-@dataclass(frozen=True)
-class RebuildPlan:
-    """What would be done: ``days`` in the order in which they are measured, ``nights`` in time."""
-
-    stock: Stock
-    days: tuple[DayPlan, ...]
-    nights: tuple[DueNight, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def work(self) -> bool:
-        """Tell whether anything would be published."""
-        return bool(self.days or self.nights)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Describe the plan for ``--json``."""
-        return {
-            "days": [day.to_dict() for day in self.days],
-            "rows": sum(day.rows for day in self.days),
-            "releases": [night.to_dict() for night in self.nights],
-            "notes": list(self.notes),
-        }
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from hbpipe.errors import LateError
 from hbpipe.run.as_of import window_of
 from hbpipe.run.backfill import Range
 from hbpipe.run.due import due_days
-from hbpipe.run.rebuild import DueNight, RebuildPlan, RebuildReport, open_rebuild, run_rebuild
+from hbpipe.run.rebuild import RebuildReport, open_rebuild, run_rebuild
+from hbpipe.run.rebuild_plan import DueNight, RebuildPlan
 from hbpipe.run.releases import releases
 from hbpipe.run.stock import Stock
 

@@ -12,7 +12,8 @@ from hbpipe.config import Settings
 from hbpipe.errors import ConfigError, LateError
 from hbpipe.run import stages
 from hbpipe.run.backfill import Range, backfill, decide
-from hbpipe.run.rebuild import RebuildPlan, plan_rebuild
+from hbpipe.run.rebuild import plan_rebuild
+from hbpipe.run.rebuild_plan import RebuildPlan
 from hbpipe.run.releases import read, releases
 from hbpipe.run.verification.verify import verify
 from tests.nights import NOW, day, lake_of, night, rows_of, settings_for, visits, write, write_days
