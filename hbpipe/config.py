@@ -23,6 +23,7 @@ from hbpipe.data.spelling import nearest
 from hbpipe.errors import ConfigError
 from hbpipe.layers import origin_of, origins_of, resolve_layers
 from hbpipe.observe_sections import Notify, Observe
+from hbpipe.retention_sections import ReleaseRetention, Retention
 from hbpipe.sections import (
     Cluster,
     Events,
@@ -37,6 +38,7 @@ from hbpipe.setting_checks import (
     nest_faults,
     nested_metric_faults,
     pool_faults,
+    retention_faults,
 )
 from hbpipe.typed import MetricName, MetricSetting
 
@@ -48,6 +50,8 @@ __all__ = [
     "LakeSettings",
     "Notify",
     "Observe",
+    "ReleaseRetention",
+    "Retention",
     "Settings",
     "Stores",
     "digest",
@@ -82,6 +86,7 @@ class Settings(Section):
     lake: LakeSettings
     cluster: Cluster = Cluster()
     audits: Audits = Audits()
+    retention: Retention = Retention()
     observe: Observe = Observe()
     notify: Notify = Notify()
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
@@ -96,6 +101,7 @@ class Settings(Section):
         faults += estimator_faults(inference.estimator, self._metrics)
         faults += nested_metric_faults(inference, self._metrics)
         faults += covariate_faults(self.stores.path, self._metrics)
+        faults += retention_faults(self.retention.statistics, inference, self.stores, self._metrics)
         if faults:
             raise ValueError("\n".join(faults))
         return self

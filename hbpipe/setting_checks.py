@@ -10,7 +10,7 @@ from hbpipe.data.quantities import Metric
 from hbpipe.data.spelling import nearest
 from hbpipe.model.family import Family
 from hbpipe.model.nested.names import law_of, spread_of
-from hbpipe.sections import Inference
+from hbpipe.sections import Inference, Stores
 
 
 def pool_faults(levels: Sequence[str], pool_by: Sequence[str]) -> list[str]:
@@ -140,3 +140,25 @@ def _most_levels(family: Family) -> float:
     if family.location_message is not None:
         return float("inf")
     return 0 if family.geometry is None or family.geometry.location_is_analytic else 1
+
+
+def retention_faults(
+    statistics: int | None, inference: Inference, stores: Stores, metrics: Sequence[Metric]
+) -> list[str]:
+    """List why statistics of ``statistics`` days are too few for what releases rest on."""
+    if statistics is None:
+        return []
+    key, window, silent = "retention.statistics", inference.window, stores.keep_silent or 0
+    faults = [
+        f"{key}: {metric.name} has exposure: days, which count from a store's first day, however "
+        "long ago; set null"
+        for metric in metrics
+        if metric.calendar == "days"
+    ]
+    if window is None:
+        faults.append(f"{key}: inference.window is all, so every day is needed; set null")
+    elif statistics < window:
+        faults.append(f"{key}: {statistics}d are fewer than the {window}d of inference.window")
+    if statistics < silent:
+        faults.append(f"{key}: {statistics}d are fewer than the {silent}d of stores.keep_silent")
+    return faults

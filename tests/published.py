@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from hbpipe.data.lake import Lake
-from hbpipe.data.schemas import RELEASES
+from hbpipe.run.release_table import RELEASES
 from hbpipe.run.releases import publish_release, read
 
 

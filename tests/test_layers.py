@@ -23,12 +23,13 @@ MAY_IMPORT = {
     "hbpipe/sections.py": "pydantic hbpipe.errors hbpipe.data.quantities hbpipe.typed",
     "hbpipe/audit_sections.py": "pydantic hbpipe.data.spelling hbpipe.sections hbpipe.typed",
     "hbpipe/observe_sections.py": "pydantic hbpipe.sections hbpipe.typed",
+    "hbpipe/retention_sections.py": "pydantic hbpipe.sections hbpipe.typed",
     "hbpipe/setting_checks.py": "hbpipe.data.covariates hbpipe.data.quantities "
     "hbpipe.data.spelling hbpipe.model.family hbpipe.model.nested.names hbpipe.sections",
     "hbpipe/layers.py": "yaml hbpipe.errors hbpipe.data.spelling",
     "hbpipe/config.py": "pydantic hbpipe.audit_sections hbpipe.errors hbpipe.data.quantities "
-    "hbpipe.data.spelling hbpipe.layers hbpipe.observe_sections hbpipe.sections "
-    "hbpipe.setting_checks hbpipe.typed",
+    "hbpipe.data.spelling hbpipe.layers hbpipe.observe_sections hbpipe.retention_sections "
+    "hbpipe.sections hbpipe.setting_checks hbpipe.typed",
     "hbpipe/run": "numpy pyarrow yaml hbpipe.errors hbpipe.config hbpipe.audit_sections "
     "hbpipe.model.* hbpipe.data.* hbpipe.report.* hbpipe.run.*",
     "hbpipe/run/engine.py": "dask distributed hbpipe.errors hbpipe.config hbpipe.run.tasks",

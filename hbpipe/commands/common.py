@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from collections.abc import Iterable
 from typing import Any
@@ -46,3 +47,22 @@ def print_findings(findings: Iterable[Finding]) -> None:
     """Print a line for each finding."""
     for finding in findings:
         print(f"{'ok  ' if finding.fine else 'FAIL'}  {finding.name}: {finding.message}")
+
+
+def confirm(shown: str, waiting: str) -> None:
+    """Show what would be done and wait for a yes; ``waiting`` says what, where nobody can answer.
+
+    Raises
+    ------
+    ConfigError
+        When nobody can answer, or the answer is no.
+    """
+    if not sys.stdin.isatty():
+        raise ConfigError(
+            f"{waiting}, and there is no terminal to say yes",
+            remedy="look at --dry-run, then add --yes",
+        )
+    print(shown, file=sys.stderr)
+    print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise ConfigError("not confirmed: nothing was done")

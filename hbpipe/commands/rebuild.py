@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from collections.abc import Callable
 from functools import partial
 
-from hbpipe.commands.common import WORK, accepts, print_json, settings_of
+from hbpipe.commands.common import WORK, accepts, confirm, print_json, settings_of
 from hbpipe.data.lake import Lake
-from hbpipe.errors import ConfigError
 from hbpipe.observe import observers_of
 from hbpipe.report.console import ConsoleObserver
 from hbpipe.run import backfill as backfills
@@ -76,7 +74,9 @@ def _work(
         ) as rebuild,
     ):
         if rebuild.plan.work and not arguments.yes:
-            _ask(rebuild.plan)
+            plan = rebuild.plan
+            counts = f"{len(plan.days)} day(s) and {len(plan.nights)} release(s)"
+            confirm(plan_text(plan), f"{counts} wait for a yes")
         report = run_rebuild(rebuild)
     if arguments.json:
         print_json(report.to_dict())
@@ -111,23 +111,3 @@ def plan_text(plan: RebuildPlan) -> str:
 def _first(lines: list[str]) -> list[str]:
     more = len(lines) - _SHOWN
     return [*lines[:_SHOWN], f"  … and {more} more"] if more > 0 else lines
-
-
-def _ask(plan: RebuildPlan) -> None:
-    """Show the plan and wait for a yes.
-
-    Raises
-    ------
-    ConfigError
-        When nobody can answer, or the answer is no.
-    """
-    if not sys.stdin.isatty():
-        raise ConfigError(
-            f"{len(plan.days)} day(s) and {len(plan.nights)} release(s) wait for a yes, and there "
-            "is no terminal to give it",
-            remedy="look at --dry-run, then add --yes",
-        )
-    print(plan_text(plan), file=sys.stderr)
-    print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise ConfigError("not confirmed: nothing was done")

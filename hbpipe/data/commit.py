@@ -71,6 +71,13 @@ def require_table(storage: Storage, name: str, version: int | None = None) -> De
         There is no such table or version.
     """
     table = open_table(storage, name, version)
+    if table is None and version is not None and open_table(storage, name) is not None:
+        raise LakeError(
+            f"version {version} is no longer kept",
+            where={"lake": storage.uri, "table": name},
+            expected="the newest version, or one that a kept release names",
+            remedy="see `hbpipe read releases`; what vacuum has deleted is in backups alone",
+        )
     if table is None:
         raise LakeError(
             "there is no such table",

@@ -10,6 +10,7 @@ import hashlib
 import posixpath
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import numpy as np
@@ -21,6 +22,9 @@ from hbpipe.data.clock import Calendar
 from hbpipe.data.durable import Storage
 from hbpipe.data.quantities import Metric
 from hbpipe.errors import EventsError
+
+if TYPE_CHECKING:
+    from hbpipe.data.forgotten import Forgotten
 
 PIECE_ROWS = 4_000_000
 #: Rows of a day above which its statistics are cut into shards.
@@ -44,6 +48,8 @@ class EventFormat:
     levels: tuple[str, ...]
     event_id: tuple[str, ...] = ()
     options: dict[str, str] = field(default_factory=dict)
+    #: Units whose rows are rejected.
+    forgotten: tuple[Forgotten, ...] = ()
     compared: tuple[str, ...] = ()
 
     def open(self) -> tuple[pafs.FileSystem, str]:

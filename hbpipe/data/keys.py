@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from hbpipe.data.batch import Mask
 from hbpipe.data.events import EventFormat, Piece
-from hbpipe.data.rejections import Rejection, reject
+from hbpipe.data.forgotten import rows_forgotten
+from hbpipe.data.rejections import FORGOTTEN, Rejection, reject
 from hbpipe.data.units import Encoded
 
 
@@ -21,7 +22,7 @@ def check_keys(
     row_days: NDArray[np.int32],
     wanted: Mask,
 ) -> tuple[Mask, list[Rejection]]:
-    """Find rows without a level or an event id; the first fault of a row counts."""
+    """Find rows without a level or an event id, or of a forgotten unit; the first fault counts."""
     bad = np.zeros(len(wanted), np.bool_)
     rejections: list[Rejection] = []
 
@@ -53,7 +54,22 @@ def check_keys(
     for name in form.event_id:
         if (absent := _missing_ids(table.column(name))) is not None:
             refuse(name, "missing event id", absent)
+    if form.forgotten:
+        unknown = rows_forgotten(form.forgotten, form.levels, levels, wanted & ~bad)
+        bad |= unknown
+        rejections += _uncited(form, piece, row_days, unknown)
     return bad, rejections
+
+
+def _uncited(
+    form: EventFormat, piece: Piece, row_days: NDArray[np.int32], forgotten: Mask
+) -> list[Rejection]:
+    """Count the rows of forgotten units by day; an example would bring one back."""
+    days, counts = np.unique(row_days[forgotten], return_counts=True)
+    return [
+        Rejection(piece.file.path, int(day), "", form.levels[-1], FORGOTTEN, int(rows), ())
+        for day, rows in zip(days, counts, strict=True)
+    ]
 
 
 def _not_utf8(values: pa.Array) -> NDArray[np.int64]:

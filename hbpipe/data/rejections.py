@@ -14,6 +14,9 @@ from hbpipe.data.events import Piece
 MAX_EXAMPLES = 1000
 _MAX_TEXT = 200
 
+#: Why rows of a unit that was forgotten are rejected; no example of them is kept.
+FORGOTTEN = "forgotten"
+
 #: What to do about each kind of rejection, for ``quarantine`` and the report.
 REMEDIES = {
     "missing time": "fill the time at the source",

@@ -117,33 +117,6 @@ QUARANTINE = _table(
     key=["file", "row", "metric", "column", "reason"],
 )
 
-RELEASES = _table(
-    {
-        "release": _TEXT,
-        "number": _INT,  # rises by one with every release of the lake
-        "environment": _TEXT,
-        "as_of": _DAY,
-        "run_id": _TEXT,
-        "released_at": _TIME,
-        "pipeline": _TEXT,
-        "hbpipe": _TEXT,
-        "versions": pa.map_(_TEXT, _INT),
-        "input": _TEXT,
-        "settings": _TEXT,
-        "kernel": _TEXT,
-        "stores": _TEXT,
-        "days": _INT,
-        "rows": _INT,
-        "accepted": _INT,
-        "rejected": _INT,
-        "repeated": _INT,
-        "units": _INT,
-        "pools": _INT,
-    },
-    key=["release"],
-)
-
-
 #: The clusters of a unit's events, such as households: parallel lists, ordered by id.
 CLUSTERS = {
     "cluster_id": pa.list_(_INT),

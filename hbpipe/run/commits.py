@@ -27,6 +27,7 @@ from hbpipe.run.fingerprints import release_input
 from hbpipe.run.ledger import DayEntry, FileEntry, read_days, write_days, write_files
 from hbpipe.run.night import Night
 from hbpipe.run.quarantine import examples
+from hbpipe.run.release_table import RELEASES
 from hbpipe.run.releases import RELEASED, publish_release
 from hbpipe.run.universe import stores_digest
 
@@ -62,7 +63,7 @@ def tables(night: Night) -> dict[str, schemas.Table]:
         "quarantine": schemas.QUARANTINE,
         "audits": AUDITS,
         "acceptances": ACCEPTANCES,
-        "releases": schemas.RELEASES,
+        "releases": RELEASES,
         "statistics": schemas.statistics_table(levels, families, clusters=clusters),
         "hyperparameters": schemas.hyperparameters_table(groups),
         "fits": schemas.fits_table(pools),

@@ -3,12 +3,13 @@
 What readers of an environment see follows from the two tables by one rule (``History.current``):
 without a pointer, the newest release of the latest as-of day that was published there; after a
 rollback, exactly the release pointed at; after a promote, the promoted release or what was
-published there since, whichever has the later as-of day.
+published there since, whichever has the later as-of day. A release that has expired is none of
+them: its row stays, its files may be gone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -37,25 +38,61 @@ def number_of(row: Release) -> int:
     return row.get("number") or 0
 
 
+def is_expired(row: Mapping[str, Any]) -> bool:
+    """Tell whether retention, or a store that was forgotten, has ended a release."""
+    return row.get("expired_at") is not None
+
+
+def require_kept(lake: str, row: Mapping[str, Any]) -> None:
+    """Refuse a release that has expired: its files may be gone.
+
+    Raises
+    ------
+    LakeError
+        Says since when, why, and how to publish its day again.
+    """
+    if is_expired(row):
+        raise LakeError(
+            f"release {row['release']} expired on {row['expired_at']:%Y-%m-%d}: {row['note']}",
+            where={"lake": lake},
+            expected="a release whose expired_at is null: see `hbpipe read releases`",
+            remedy=f"`hbpipe backfill --start {row['as_of']} --end {row['as_of']}` publishes its "
+            "day again, from the events as they are now",
+        )
+
+
 @dataclass(frozen=True)
 class History:
-    """Releases and pointers of a lake as they stood at one moment, each oldest first."""
+    """Releases and pointers of a lake as they stood at one moment, each oldest first.
+
+    ``ended`` are releases that had expired by then.
+    """
 
     lake: str
     releases: tuple[Release, ...]
     pointers: tuple[Pointer, ...]
+    ended: tuple[Release, ...] = ()
 
     @property
     def environments(self) -> list[str]:
         """Every environment that has a release."""
-        named = {row["environment"] for row in self.releases}
+        named = {row["environment"] for row in (*self.releases, *self.ended)}
         return sorted(named | {pointer.environment for pointer in self.pointers})
 
     def before(self, moment: datetime) -> History:
-        """Return the history as it stood just before a moment, aware."""
+        """Return the history as it stood just before a moment, aware.
+
+        What has expired since is there as it was; whoever reads it is told so by ``read_of``.
+        """
+        there = [row for row in (*self.releases, *self.ended) if row["released_at"] < moment]
+        ended = [row for row in there if is_expired(row) and row["expired_at"] < moment]
+        gone = {row["release"] for row in ended}
         return replace(
             self,
-            releases=tuple(row for row in self.releases if row["released_at"] < moment),
+            releases=tuple(
+                sorted((row for row in there if row["release"] not in gone), key=number_of)
+            ),
+            ended=tuple(ended),
             pointers=tuple(pointer for pointer in self.pointers if pointer.at < moment),
         )
 
@@ -127,7 +164,8 @@ class History:
         Raises
         ------
         LakeError
-            There is no such release in the environment, or no such environment.
+            There is no such release in the environment, it has expired, or there is no such
+            environment.
         """
         self.require(environment)
         if name in ("current", "previous"):
@@ -141,6 +179,7 @@ class History:
         for row in own:
             if row["release"] == name:
                 return row
+        self._refuse_ended(name)
         elsewhere = [row["environment"] for row in self.releases if row["release"] == name]
         if elsewhere:
             raise LakeError(
@@ -167,11 +206,12 @@ class History:
         Raises
         ------
         LakeError
-            There is none.
+            There is none, or it has expired.
         """
         for row in self.releases:
             if row["release"] == name:
                 return row
+        self._refuse_ended(name)
         raise self._unknown(f"no release {name!r}", name, self.releases)
 
     def require(self, environment: str) -> None:
@@ -189,6 +229,11 @@ class History:
                 where={"lake": self.lake},
                 remedy="publish one with `hbpipe run`",
             )
+
+    def _refuse_ended(self, name: str) -> None:
+        for row in self.ended:
+            if row["release"] == name:
+                require_kept(self.lake, row)
 
     def _lost(self, pointer: Pointer) -> LakeError:
         return LakeError(
@@ -220,13 +265,24 @@ def read_history(lake: Lake) -> History:
     while True:
         version = lake.version("pointers")
         pointers = to_pointers(pointer_table(lake, version))
-        releases = read_releases(lake)
+        rows = read_releases(lake)
         if lake.version("pointers") == version:
-            return History(lake.uri, releases, pointers)
+            return history_of(lake, rows, pointers)
+
+
+def history_of(lake: Lake, rows: Iterable[Release], pointers: tuple[Pointer, ...]) -> History:
+    """Make a history of rows of ``releases``, those that have expired apart."""
+    every = list(rows)
+    return History(
+        lake.uri,
+        releases=tuple(row for row in every if not is_expired(row)),
+        pointers=pointers,
+        ended=tuple(row for row in every if is_expired(row)),
+    )
 
 
 def read_releases(lake: Lake) -> tuple[Release, ...]:
-    """Read every release of every environment, oldest first; none where the table is not there."""
+    """Read every release of every environment, oldest first, those that have expired too."""
     if lake.version("releases") is None:
         return ()
     return tuple(sorted(lake.read("releases").to_pylist(), key=number_of))

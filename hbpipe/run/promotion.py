@@ -16,7 +16,7 @@ from typing import Any
 from hbpipe.data.lake import Lake
 from hbpipe.data.spelling import nearest
 from hbpipe.errors import ConfigError, LakeError
-from hbpipe.run.history import History, Release, number_of, read_history, read_releases
+from hbpipe.run.history import History, Release, history_of, number_of, read_history, read_releases
 from hbpipe.run.pointers import Pointer, append_pointer, whoami
 from hbpipe.run.releases import BY_AS_OF
 
@@ -178,7 +178,7 @@ def _move(
 
     def decide(pointers: tuple[Pointer, ...]) -> Pointer | None:
         # Releases are read after the pointers that the commit is made against.
-        history = History(lake.uri, read_releases(lake), pointers)
+        history = history_of(lake, read_releases(lake), pointers)
         moved[:] = [look(history)]
         return _pointer(history, moved[0], reason, now) if moved[0].changes else None
 
@@ -218,7 +218,7 @@ def _pointer(history: History, move: Move, reason: str, now: datetime | None) ->
         by=whoami(),
         reason=reason.strip(),
         replaces=None if move.before is None else move.before["release"],
-        published=max(map(number_of, history.releases), default=0),
+        published=max(map(number_of, (*history.releases, *history.ended)), default=0),
     )
 
 

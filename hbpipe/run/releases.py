@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from hbpipe.data.filters import Condition
 from hbpipe.data.lake import Lake
-from hbpipe.data.schemas import RELEASES
 from hbpipe.errors import ConfigError, LakeError
 from hbpipe.run.history import (
     History,
@@ -21,8 +20,10 @@ from hbpipe.run.history import (
     order,
     read_history,
     read_releases,
+    require_kept,
 )
 from hbpipe.run.pointers import pointer_table
+from hbpipe.run.release_table import RELEASES
 
 #: Tables whose versions a release names, in the order in which they are committed.
 RELEASED = (
@@ -41,7 +42,7 @@ BY_AS_OF = ("hyperparameters", "fits", "posteriors", "new_stores")
 
 
 def releases(lake: Lake, environment: str) -> list[Release]:
-    """List the releases of an environment, published in it or promoted to it, oldest first."""
+    """List the releases that an environment has, published or promoted there, oldest first."""
     return read_history(lake).of(environment)
 
 
@@ -122,7 +123,7 @@ def read(
     Raises
     ------
     LakeError
-        When there is no such release, or it names no such table.
+        When there is no such release, it has expired, or it names no such table.
     ConfigError
         When a day or a moment cannot be understood, or a release is named beside them.
     """
@@ -155,8 +156,9 @@ def read_of(
     Raises
     ------
     LakeError
-        When the release names no such table.
+        When the release has expired, or names no such table.
     """
+    require_kept(lake.uri, row)
     versions = dict(row["versions"])
     if table not in versions:
         raise LakeError(

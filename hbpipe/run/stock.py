@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from hbpipe.config import Settings, resolve_secrets
 from hbpipe.data.clock import Calendar
 from hbpipe.data.events import EventFormat
+from hbpipe.data.forgotten import read_forgotten
 from hbpipe.data.lake import Lake
 from hbpipe.data.quantities import Metric
 from hbpipe.data.rejections import Rejection
@@ -87,7 +88,7 @@ def take_stock(
         files = {p: e.emptied(None) if e.state == "gone" else e for p, e in files.items()}
     return Stock(
         settings=settings,
-        form=inventory.form,
+        form=replace(inventory.form, forgotten=read_forgotten(lake)),
         files=files,
         known=known,
         surveyed=inventory.surveyed,

@@ -10,6 +10,7 @@ import pyarrow as pa
 from hbpipe.data.clock import to_date
 from hbpipe.data.clusters import one_in
 from hbpipe.data.covariates import attributes
+from hbpipe.data.forgotten import without_forgotten
 from hbpipe.data.presence import Presence
 from hbpipe.data.snapshot import Snapshot
 from hbpipe.data.units import shard_of, shared_ids
@@ -36,6 +37,8 @@ def window_orders(night: Night) -> list[WindowOrder]:
     levels = night.form.levels
     needed = attributes(one for metric in night.metrics for one in metric.covariates)
     listed = read_stores(settings.stores, levels, night.stock.level_types, needed)
+    if listed is not None:
+        listed = without_forgotten(listed, night.form.forgotten, levels)
     within_parent = _within_parent(night, listed)
     shards = _fold_shards(night)
     silent = settings.stores.keep_silent

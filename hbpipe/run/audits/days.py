@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hbpipe.config import Audits
 from hbpipe.data.aggregate import Account
 from hbpipe.data.clock import to_date
 from hbpipe.data.daily import DayResult, add_accounts
+from hbpipe.data.rejections import FORGOTTEN
 from hbpipe.run.audits.checks import Check, at_most
 from hbpipe.run.audits.trailing import check_count, check_rise, comparable
 from hbpipe.run.ledger import DayEntry, FileEntry
@@ -71,11 +72,20 @@ def check_day(
 ) -> list[Check]:
     """Check one day by itself before its statistics are committed."""
     subject = to_date(result.day).isoformat()
-    found = [*_conserved(result, account, expected_rows), *_shares(account, limits)]
+    found = [
+        *_conserved(result, account, expected_rows),
+        *_shares(_without_forgotten(account, result), limits),
+    ]
     return [
         at_most("data", name, subject, value, limit, message, "fail")
         for name, value, limit, message in found
     ]
+
+
+def _without_forgotten(account: Account, result: DayResult) -> Account:
+    """Return an account in which rows of forgotten units are not held against the day."""
+    rows = sum(one.rows for one in result.rejections if one.reason == FORGOTTEN)
+    return replace(account, rejected=account.rejected - rows)
 
 
 def _conserved(

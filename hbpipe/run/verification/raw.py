@@ -18,6 +18,8 @@ from hbpipe.config import Settings
 from hbpipe.data.clock import to_date
 from hbpipe.data.clusters import one_in
 from hbpipe.data.events import full_path
+from hbpipe.data.forgotten import is_forgotten, read_forgotten
+from hbpipe.data.lake import Lake
 from hbpipe.data.quantities import Metric, parse_metric
 from hbpipe.data.recount import Recount, RecountMetric, RecountSpec, recount
 from hbpipe.model.families import get_family
@@ -38,9 +40,12 @@ def spread(days: Iterable[int], sample: int | None) -> list[int]:
 
 
 def recount_days(
-    settings: Settings, statistics: pa.Table, days: Sequence[int], files: Iterable[FileEntry]
+    settings: Settings, lake: Lake, days: Sequence[int], files: Iterable[FileEntry]
 ) -> Iterator[Finding]:
-    """Compare every unit's statistics of some days with the raw files that feed them."""
+    """Compare every unit's statistics of some days with the raw files that feed them.
+
+    Units that were forgotten are in the raw files still, and must not be in the statistics.
+    """
     form, _ = locate_events(event_format(settings))
     levels, wanted = form.levels, {to_date(day) for day in days}
     feeding = [
@@ -50,8 +55,13 @@ def recount_days(
     ]
     counted = recount(feeding, recount_spec(settings))
     held = pa.array(sorted(wanted), pa.date32())
+    statistics, forgotten = lake.read("statistics"), read_forgotten(lake)
     rows = statistics.filter(pc.is_in(statistics["day"], held)).to_pylist()
-    expected = {key: n for key, n in counted.accepted.items() if key[0] in wanted}
+    expected = {
+        key: n
+        for key, n in counted.accepted.items()
+        if key[0] in wanted and not is_forgotten(forgotten, dict(zip(levels, key[1:], strict=True)))
+    }
     metrics = [metric.name for metric in settings.parsed_metrics]
     yield _compare_events(metrics, levels, rows, expected)
     for metric in settings.parsed_metrics:

@@ -243,4 +243,4 @@ def _recount(
             "and come from these settings; verify with the settings of the last run, or run first",
         )
         return
-    yield from recount_days(settings, lake.read("statistics"), chosen, files)
+    yield from recount_days(settings, lake, chosen, files)
