@@ -27,7 +27,7 @@ def count_impossible(family: Family, statistics: Mapping[str, NDArray[Any]]) -> 
             bad |= values < item.lowest
         if item.at_most is not None:
             bad |= values > statistics[item.at_most]
-        wrong |= bad.reshape(len(wrong), -1).any(axis=1)
+        wrong |= bad.any(axis=tuple(range(1, bad.ndim)))
     return int(wrong.sum())
 
 

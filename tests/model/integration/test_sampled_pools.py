@@ -328,7 +328,8 @@ def test_chains_that_disagree_are_never_silent(registered, monkeypatch):
 
     fit = hbpipe.fit(registered, RATS)
     nodes = nodes_of(get_family(registered), fit.pools, "plug_in")
-    apart = PoolNodes(**(vars(nodes.pools[0]) | {"method": "integrated", "r_hat": 1.2}))
+    said = {"method": "integrated", "sampler": "nuts", "r_hat": 1.2}
+    apart = PoolNodes(**(vars(nodes.pools[0]) | said))
     bad = SampledNodes(registered, (apart,))
     assert bad.converged.tolist() == [False]
     monkeypatch.setattr(posterior, "integrate_pools", lambda fits, *, uncertainty: bad)
