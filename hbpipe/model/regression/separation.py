@@ -97,26 +97,17 @@ class Separation:
         log_tau: Array,
         partial: Array,
         log_sigma: Array,
-        stated: Array | None = None,
     ) -> Array:
         """Log density of log τ (m, S), atanh of partial correlations, and log σ (S,), (S,).
 
         Of the ``coefficients`` that vary, m; the others have no sd. Jacobians are included.
-
-        ``stated`` (m, S) has log τ of the coefficients that the hyperprior is about where the
-        variables are those of others, C b. A covariance has ∂Σ/∂(τ, R) = 2^m Π τ_k^m, and C Σ C'
-        the determinant |R| Π τ_k² of Σ.
         """
-        own = log_tau if stated is None else stated
         noise = _constant(log_sigma)
         total = _density(self.sigma, {"sigma": jets.exp(noise)})
-        for k, value, log_own in zip(coefficients, log_tau, own, strict=True):
-            named = _named(_constant(2.0 * (log_own - log_sigma)), noise)
+        for k, value in zip(coefficients, log_tau, strict=True):
+            named = _named(_constant(2.0 * (value - log_sigma)), noise)
             total = total + _density(self.tau[k], named) + value
-        power = len(coefficients) + 2.0 * (self.eta - 1.0)
         jacobian = log_sigma if self.sigma else 0.0
-        if stated is not None:
-            jacobian = jacobian + power * np.sum(log_tau - own, axis=0)
         correlations = lkj.log_density(partial, len(coefficients), self.eta)
         return np.asarray(total.value + jacobian + correlations)
 

@@ -2,8 +2,8 @@
 
 Working variables: log τ_k of the coefficients that vary, atanh of their canonical partial
 correlations, log σ. μ is integrated analytically (``marginal/integrated.py``). The coefficients
-are those at the mean predictors (``frame.py``), where τ and correlations have no more to do with
-each other than the data make them; the density of the user's own is mapped there.
+are those that the hyperprior is about: at the mean predictors (``frame.py``) by default, where τ
+and correlations have no more to do with each other than the data make them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hbpipe.model.marginal.factors import factors_of
 from hbpipe.model.marginal.integrated import Location
 from hbpipe.model.numerics.small import product, rows_first
 from hbpipe.model.regression import lkj
-from hbpipe.model.regression.frame import frame_of, inverse_of_frame, varying
+from hbpipe.model.regression.frame import inverse_of_frame, varying
 from hbpipe.model.regression.proper import check_proper
 from hbpipe.model.regression.relative import separated, split
 from hbpipe.model.regression.separation import Separation, compile_separation, sampling_variances
@@ -91,8 +91,7 @@ class RegressionTarget:
         loading = self._loading(log_tau, partial, log_sigma)
         location = self._location(loading)
         among = () if self._is_known else self._varying
-        stated = self._stated(loading, log_sigma)
-        prior = self.prior.log_density(among, log_tau, partial, log_sigma, stated)
+        prior = self.prior.log_density(among, log_tau, partial, log_sigma)
         near = np.all(np.abs(points) < _FARTHEST, axis=1)
         return np.where(near, location.log_likelihood(self.sketch, log_sigma) + prior, -np.inf)
 
@@ -168,18 +167,6 @@ class RegressionTarget:
         loading[chosen] = relative[:, None] * lkj.factor_of(partial, len(self._varying))
         return product(inverse_of_frame(self.frame)[:, :, None], loading)
 
-    def _stated(self, loading: Array, log_sigma: Array) -> Array | None:
-        """Log τ (m, S) of the coefficients that the hyperprior is about; None where those vary."""
-        if self.prior.frame is not None or self._is_known or not self._is_turned:
-            return None
-        squares = np.sum(np.square(loading[list(self._varying)]), axis=1)
-        return np.asarray(0.5 * np.log(squares) + log_sigma)
-
-    @cached_property
-    def _is_turned(self) -> bool:
-        """Whether the variables are of other coefficients than the user's."""
-        return bool(np.any(self.frame != np.eye(self._size)))
-
 
 def regression_target(
     sketch: RegressionSketch, hyperprior: Any, held: Array, estimate: Array
@@ -194,4 +181,7 @@ def regression_target(
     prior = compile_separation(hyperprior, sketch, held)
     if hyperprior is not None:
         check_proper(sketch, prior, held, hyperprior)
-    return RegressionTarget(sketch, prior, held, estimate, frame_of(sketch, held)[0])
+    # The variables are of the coefficients that the hyperprior is about: others would be tied to
+    # each other by it.
+    frame = np.eye(sketch.size) if prior.frame is None else prior.frame[0]
+    return RegressionTarget(sketch, prior, held, estimate, frame)
