@@ -24,6 +24,7 @@ import flows.nightly
 import flows.tasks
 from flows.audit import audit
 from flows.backfill import backfill
+from flows.maintenance import maintenance
 from flows.nightly import nightly
 from hbpipe.data.clock import to_number
 from hbpipe.errors import EngineError, GateError
@@ -218,3 +219,15 @@ def test_a_flow_run_that_is_retried_runs_its_first_plan(
 
 def refuse(_: Night) -> dict[str, Any]:
     raise GateError("no release")
+
+
+# --- maintenance --------------------------------------------------------------------------------
+
+
+def test_maintenance_tells_what_it_kept_and_how_fresh_readers_are(tmp_path: Path) -> None:
+    config = released(tmp_path, "kept")
+    maintenance(config)
+    assert the_run("kept maintenance 2026-01-03").state_name == "Completed"
+    assert "release(s) kept" in artifact("kept-report")
+    assert [row["environment"] for row in rows("kept-freshness")] == ["prod"]
+    audit(config)

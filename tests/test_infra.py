@@ -28,6 +28,7 @@ from prefect.settings import Settings as PrefectSettings
 import infra.locked
 from flows.audit import audit
 from flows.backfill import backfill
+from flows.maintenance import maintenance
 from flows.nightly import nightly
 from hbpipe.cli import _parser
 from hbpipe.config import Cluster, load_settings
@@ -41,7 +42,7 @@ DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load((INFRA / "prefect.yaml").read
 DOCKERFILE = (INFRA / "Dockerfile").read_text("utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 LOCK = (ROOT / "requirements.lock").read_text("utf-8")
-FLOWS = {flow.name: flow for flow in (nightly, backfill, audit)}
+FLOWS = {flow.name: flow for flow in (nightly, backfill, audit, maintenance)}
 #: What such a run cannot do without, given by whoever starts it.
 BY_HAND = {"backfill": {"start": "2026-01-01", "end": "2026-01-31"}}
 
