@@ -1,4 +1,4 @@
-"""A late file, by the command line alone: plan names its day, run repairs it, diff shows the move."""
+"""A late file by the command line: plan names its day, run repairs it, diff shows what moved."""
 
 from __future__ import annotations
 
