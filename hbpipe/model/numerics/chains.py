@@ -77,8 +77,8 @@ def draw_chains(density: LogDensity, starts: Array, root: Array) -> Chains:
     found = Chains(window, np.inf, 1.0)
     parts: list[Array] = []
     try:
-        for length in (_FIRST, *_WINDOWS):
-            if length != _FIRST:
+        for number, length in enumerate((_FIRST, *_WINDOWS)):
+            if number:
                 root = _metric(window[:, window.shape[1] // 3 :])
             window, steps = _run(counted, root, window[:, -1], streams, length, steps, adapt=True)
             found = Chains(window, np.inf, 1.0)
