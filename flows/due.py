@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
-from zoneinfo import ZoneInfo
+from datetime import UTC, date, datetime
 
 from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
 
 from hbpipe.config import Settings
-from hbpipe.data.clock import Calendar, to_number
+from hbpipe.data.clock import to_date
 from hbpipe.run.stock import calendar_of
 
 
@@ -40,12 +39,4 @@ def scheduled_day(settings: Settings) -> date | None:
     if run.deployment_id is None or run.expected_start_time is None:
         return None
     due = datetime.fromtimestamp(run.expected_start_time.timestamp(), UTC)
-    return last_day_over(due, calendar_of(settings))
-
-
-def last_day_over(instant: datetime, calendar: Calendar) -> date:
-    """Return the last business day that is over at an instant."""
-    day = instant.astimezone(ZoneInfo(calendar.timezone)).date()
-    while calendar.end_of(to_number(day)) > instant:
-        day -= timedelta(days=1)
-    return day
+    return to_date(calendar_of(settings).last_over(due))

@@ -33,10 +33,9 @@ import flows.due
 import flows.nightly
 import flows.observer
 import flows.tasks
-from flows.due import last_day_over
 from flows.local import embedded_server
 from flows.nightly import nightly
-from hbpipe.data.clock import Calendar, to_number
+from hbpipe.data.clock import Calendar, to_date, to_number
 from hbpipe.errors import EngineError, GateError
 from hbpipe.run.audits import Check
 from hbpipe.run.due import DayPlan
@@ -281,7 +280,7 @@ def test_the_flow_can_be_handed_to_the_process_that_serves_it() -> None:
     ],
 )
 def test_last_day_over(instant: str, calendar: Calendar, day: date) -> None:
-    assert last_day_over(datetime.fromisoformat(instant), calendar) == day
+    assert to_date(calendar.last_over(datetime.fromisoformat(instant))) == day
 
 
 def test_the_server_answers_on_the_loopback_and_its_telemetry_is_off(prefect_server: str) -> None:

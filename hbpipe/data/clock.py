@@ -55,6 +55,13 @@ class Calendar:
         """Return the instant at which business day ``day`` is over."""
         return self.start_of(day + 1)
 
+    def last_over(self, instant: datetime) -> int:
+        """Return the number of the last business day that is over at an aware instant."""
+        day = to_number(instant.astimezone(UTC).date()) + 1  # no zone is two days from UTC
+        while self.end_of(day) > instant:
+            day -= 1
+        return day
+
     def start_of(self, day: int) -> datetime:
         """Return the instant at which business day ``day`` begins."""
         return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=self.start_seconds(day))

@@ -90,7 +90,7 @@ def freshness(
     limit = settings.audits.max_age if max_age is None else max_age
     names = [own, *(name for name in history.environments if name != own)]
     calendar = calendar_of(settings)
-    expected = latest_over(calendar, moment - settings.events.complete_after)
+    expected = calendar.last_over(moment - settings.events.complete_after)
     return [_freshness(history, name, calendar, expected, limit, moment) for name in names]
 
 
@@ -132,14 +132,6 @@ def _freshness(
         age=age,
         late=age is None or age > limit,
     )
-
-
-def latest_over(calendar: Calendar, now: datetime) -> int:
-    """Return the number of the latest business day that is over."""
-    day = to_number(now.date()) + 1  # no zone is two days from UTC
-    while calendar.end_of(day) > now:
-        day -= 1
-    return day
 
 
 def _hours(age: timedelta) -> float:

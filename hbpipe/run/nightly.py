@@ -12,7 +12,7 @@ from hbpipe.report.night import NightReport, describe_release
 from hbpipe.run import commits
 from hbpipe.run.audits import AcceptRequest, total_account
 from hbpipe.run.documents import PlanDocument
-from hbpipe.run.history import read_history
+from hbpipe.run.history import History, read_history
 from hbpipe.run.night import Night, open_night
 from hbpipe.run.observe import Observer
 from hbpipe.run.releases import latest_release
@@ -79,7 +79,8 @@ def finish(night: Night) -> NightReport:
     as_of = to_date(night.plan.as_of)
     row = night.released or latest_release(night.lake, night.settings.environment, as_of)
     assert row is not None  # a plan without a release of its day has work
-    stale = _made_stale(night)
+    history = read_history(night.lake)
+    stale = _made_stale(night, history)
     return describe_release(
         night.lake,
         row,
@@ -89,12 +90,12 @@ def finish(night: Night) -> NightReport:
         reason=night.plan.release_reason,
         published=night.released is not None,
         rows=rows_read(night),
-        notes=[*night.plan.notes, *_told_by_checks(night), *_told(stale), *_pinned(night)],
+        notes=[*night.plan.notes, *_told_by_checks(night), *_told(stale), *_pinned(night, history)],
         stale=[one.to_dict() for one in stale],
     )
 
 
-def _made_stale(night: Night) -> list[StaleRelease]:
+def _made_stale(night: Night, history: History) -> list[StaleRelease]:
     """List the releases of other as-of days that the days of this run have made stale."""
     if not night.days:
         return []
@@ -104,7 +105,7 @@ def _made_stale(night: Night) -> list[StaleRelease]:
         for day, entry in night.days.items()
         if day not in before or before[day].fingerprint != entry.fingerprint
     ]
-    rows = read_history(night.lake).of(settings.environment)
+    rows = history.of(settings.environment)
     touched = set(affected(rows, settings, changed)) - {to_date(night.plan.as_of)}
     return of_kind(stale_releases(night.lake, settings, night.days, as_of=touched), "input")
 
@@ -121,9 +122,9 @@ def _told(stale: list[StaleRelease]) -> list[str]:
     ]
 
 
-def _pinned(night: Night) -> list[str]:
+def _pinned(night: Night, history: History) -> list[str]:
     """Tell that readers do not see this night."""
-    pin = read_history(night.lake).pin(night.settings.environment)
+    pin = history.pin(night.settings.environment)
     if pin is None:
         return []
     return [

@@ -12,7 +12,7 @@ import pytest
 from hbpipe.cli import main
 from hbpipe.data.clock import Calendar, to_date
 from hbpipe.data.lake import Lake
-from hbpipe.run.freshness import Freshness, freshness, freshness_rows, latest_over
+from hbpipe.run.freshness import Freshness, freshness, freshness_rows
 from hbpipe.run.promotion import rollback
 from tests.nights import day, settings_for, write_config
 from tests.published import empty_lake, publish
@@ -120,7 +120,7 @@ def test_without_a_release_it_is_late(lake: Lake) -> None:
 def test_the_latest_day_that_is_over(
     zone: str, day_start: int, now: datetime, expected: date
 ) -> None:
-    assert to_date(latest_over(Calendar(zone, day_start), now)) == expected
+    assert to_date(Calendar(zone, day_start).last_over(now)) == expected
 
 
 def test_the_verb_exits_with_five_when_its_own_environment_is_late(
