@@ -33,10 +33,11 @@ def run_id_of(run: FlowRun, number: int) -> str:
 def scheduled_day(settings: Settings) -> date | None:
     """Return the last business day over when this run was due, or None without a deployment.
 
-    A run that starts late, or is tried again the day after, still works for the day it was meant.
+    A run that starts late, or is tried again the day after, still works for the day it was meant. A
+    day whose late files were still awaited then is the next run's.
     """
     run = this_run()
     if run.deployment_id is None or run.expected_start_time is None:
         return None
     due = datetime.fromtimestamp(run.expected_start_time.timestamp(), UTC)
-    return to_date(calendar_of(settings).last_over(due))
+    return to_date(calendar_of(settings).last_over(due - settings.events.complete_after))
