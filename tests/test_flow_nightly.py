@@ -29,7 +29,6 @@ from prefect.flow_engine import run_flow
 from prefect.states import Scheduled
 
 import flows.alerts
-import flows.due
 import flows.nightly
 import flows.observer
 import flows.tasks
@@ -41,6 +40,7 @@ from hbpipe.run.audits import Check
 from hbpipe.run.due import DayPlan
 from hbpipe.run.ledger import DayEntry
 from hbpipe.run.observe import Silent
+from tests.nights import settings_for
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -92,7 +92,7 @@ def release(night: FakeNight) -> dict[str, Any]:
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[FakeNight]]:
+def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list[FakeNight]]:
     """Replace the night by a fake; gives the list of the nights that were opened."""
 
     def install(pipeline: str, **behaviour: Any) -> list[FakeNight]:
@@ -107,10 +107,9 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[FakeNight]]:
             opened.append(FakeNight(as_of, observer, **behaviour))
             yield opened[-1]
 
-        settings = SimpleNamespace(pipeline=pipeline)
-        calendar = Calendar("Europe/Paris", day_start=120)
+        clock = {"timezone": "Europe/Paris", "day_start": "02:00"}
+        settings = settings_for(tmp_path, pipeline=pipeline, events=clock)
         monkeypatch.setattr(flows.nightly, "load_settings", lambda *_: settings)
-        monkeypatch.setattr(flows.due, "calendar_of", lambda _: calendar)
         monkeypatch.setattr(flows.nightly, "open_night", open_night)
         monkeypatch.setattr(flows.observer, "observers_of", lambda *_, **__: Silent())
         monkeypatch.setattr(flows.nightly, "finish", FakeNight.report)
