@@ -91,8 +91,8 @@ coverage: $(INSTALLED)  ## Measure how often intervals hold the truth (STORES, E
 	$(COVERAGE) --groups $(STORES) --families $(ON_A_GRID)
 	$(COVERAGE) --groups $(SAMPLED_STORES) --families $(SAMPLED)
 
-bench: $(INSTALLED)  ## Time a night against DuckDB's GROUP BY over the same files, in pairs
-	$(BIN)/python tests/bench/night.py
+bench: $(INSTALLED)  ## Measure hbpipe beside DuckDB, Polars, scipy, NUTS... (BENCH=options)
+	$(BIN)/python -m tests.bench $(BENCH)
 
 lint: $(INSTALLED)  ## Check style, types and layout; infra/ too, without a container engine
 	$(BIN)/ruff check

@@ -1,0 +1,1 @@
+"""What hbpipe costs beside other programs: `make bench`."""

@@ -1,0 +1,80 @@
+"""Whole nights of hbpipe as contenders: their configuration, their lakes, and their clocks."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tests.bench.contest import Contender
+from tests.bench.cost import Cost, cost_of, inner_cost_of
+
+CONFIG = """
+pipeline: bench
+events: {{path: {events}, time: ts, levels: [chain_id, store_id]}}
+metrics:
+  conversion: {{family: beta_binomial, successes: converted, trials: rows}}
+  basket_value: {{family: normal, value: amount, transform: log, where: [[converted, "==", true]]}}
+  orders: {{family: gamma_poisson, count: converted, exposure: days}}
+inference: {{window: 30d, uncertainty: {uncertainty}}}
+lake: {{path: {lake}}}
+cluster: {{kind: {kind}, workers: {workers}}}
+"""
+
+
+@dataclass(frozen=True)
+class Nights:
+    """Nights over a folder of events, ``rows`` in words; their lakes are in ``folder``."""
+
+    folder: Path
+    events: Path
+    rows: str
+    uncertainty: str = "auto"
+    kind: str = "local"
+    workers: int = 2
+
+    def first(self, name: str, as_of: str | None = None) -> Contender:
+        """Run a night in an empty lake, start-up of the process included."""
+        return Contender(name, self._of(name, ["--as-of", as_of] if as_of else [], fresh=True))
+
+    def next(self, name: str, lake_of: str, as_of: str) -> Contender:
+        """Run the night after in the lake of contender ``lake_of``, which ran just before."""
+        return Contender(name, self._of(lake_of, ["--as-of", as_of], fresh=False))
+
+    def with_workers_up(self, name: str) -> Contender:
+        """Run a first night, counted from the moment its workers are up."""
+
+        def run() -> Cost:
+            config = self._configure(name, fresh=True)
+            return inner_cost_of([sys.executable, "-m", "tests.bench.workers_up", str(config)])
+
+        return Contender(name, run)
+
+    def _of(self, name: str, options: list[str], *, fresh: bool) -> Callable[[], Cost]:
+        hbpipe = str(Path(sys.executable).parent / "hbpipe")
+
+        def run() -> Cost:
+            config = self._configure(name, fresh=fresh)
+            cost = cost_of([hbpipe, "run", "--json", "--config", str(config), *options])
+            return replace(cost, answer=str(json.loads(cost.answer)["rows"]["accepted"]))
+
+        return run
+
+    def _configure(self, name: str, *, fresh: bool) -> Path:
+        """Write the configuration of a contender; its lake begins empty where ``fresh``."""
+        lake = self.folder / f"lake-{name.replace(' ', '-')}"
+        if fresh:
+            shutil.rmtree(lake, ignore_errors=True)
+        config = lake.with_suffix(".yaml")
+        text = CONFIG.format(
+            events=self.events,
+            lake=lake,
+            uncertainty=self.uncertainty,
+            kind=self.kind,
+            workers=self.workers,
+        )
+        config.write_text(text, encoding="utf-8")
+        return config
