@@ -82,7 +82,8 @@ def _work(
         print_json(report.to_dict())
     else:
         print(report.text())
-    return 3 if report.failed else 0
+    failure = report.failure()
+    return 0 if failure is None else failure.exit_code
 
 
 def _show(plan: RebuildPlan, as_json: bool) -> None:

@@ -124,6 +124,14 @@ class Watch:
         """Tell everyone that the plan is made."""
         self._tell("run_planned", night)
 
+    def night_started(self, night: Night) -> None:
+        """Tell everyone that a night of many begins."""
+        self._tell("night_started", night)
+
+    def night_ended(self, night: Night, error: BaseException | None) -> None:
+        """Tell everyone that a night of many is over."""
+        self._tell("night_ended", night, error)
+
     def stage_started(self, stage: str) -> None:
         """Tell everyone that a stage began."""
         self._tell("stage_started", stage)

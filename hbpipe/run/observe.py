@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from hbpipe.run.night import Night
 
-#: The kind of a run that brings one as-of day up to date.
+#: The kind of a run that brings one as-of day up to date, and those that work on many.
 NIGHT = "night"
+REBUILDS = ("backfill", "restate")
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,12 @@ class Observer(Protocol):
     def run_planned(self, night: Night) -> None:
         """Hear that the plan is made. The night is to be read only; stages fill it in."""
 
+    def night_started(self, night: Night) -> None:
+        """Hear that one of the nights of a backfill or a restatement begins; as ``run_planned``."""
+
+    def night_ended(self, night: Night, error: BaseException | None) -> None:
+        """Hear that it is over; without an error it is published."""
+
     def stage_started(self, stage: str) -> None:
         """Hear that a stage begins."""
 
@@ -65,6 +72,12 @@ class Silent:
         """Ignore."""
 
     def run_planned(self, night: Night) -> None:
+        """Ignore."""
+
+    def night_started(self, night: Night) -> None:
+        """Ignore."""
+
+    def night_ended(self, night: Night, error: BaseException | None) -> None:
         """Ignore."""
 
     def stage_started(self, stage: str) -> None:
@@ -99,6 +112,16 @@ class Observers:
         for observer in self._observers:
             observer.run_planned(night)
 
+    def night_started(self, night: Night) -> None:
+        """Tell everyone that a night of many begins."""
+        for observer in self._observers:
+            observer.night_started(night)
+
+    def night_ended(self, night: Night, error: BaseException | None) -> None:
+        """Tell everyone that a night of many is over."""
+        for observer in self._observers:
+            observer.night_ended(night, error)
+
     def stage_started(self, stage: str) -> None:
         """Tell everyone that a stage began."""
         for observer in self._observers:
@@ -129,9 +152,23 @@ class Observers:
 def watched(observer: Observer, opening: Opening) -> Iterator[None]:
     """Tell an observer that a run begins and, however it ends, that it is over."""
     observer.run_opened(opening)
+    with _ending_told(observer.run_ended):
+        yield
+
+
+@contextmanager
+def watched_night(observer: Observer, night: Night) -> Iterator[None]:
+    """Tell an observer that a night of many begins and, however it ends, that it is over."""
+    observer.night_started(night)
+    with _ending_told(lambda error: observer.night_ended(night, error)):
+        yield
+
+
+@contextmanager
+def _ending_told(ended: Callable[[BaseException | None], None]) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        observer.run_ended(error)
+        ended(error)
         raise
-    observer.run_ended(None)
+    ended(None)
