@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date
 from functools import partial
 from typing import Any, Literal
@@ -70,10 +71,10 @@ def decide(
         )
     rows = releases(lake, stock.settings.environment)
     published = sorted({to_number(row["as_of"]) for row in rows})
-    windows = {as_of: window_of(stock.settings, stock.files, as_of) for as_of in published}
+    windows, empty = _windows(stock, published)
     if what == "posteriors":
         nights = [DueNight(at, told, window) for at, window in windows.items() if at in within]
-        return RebuildPlan(stock, (), tuple(nights), ())
+        return RebuildPlan(stock, (), tuple(nights), tuple(empty))
     due, notes = due_days(stock, days, None, dict.fromkeys(days, told))
     changed = {day.day for day in due}
     nights = [
@@ -81,7 +82,22 @@ def decide(
         for as_of, window in windows.items()
         if (touched := changed.intersection(window))
     ]
-    return RebuildPlan(stock, tuple(due), tuple(nights), tuple(notes))
+    return RebuildPlan(stock, tuple(due), tuple(nights), (*notes, *empty))
+
+
+def _windows(
+    stock: Stock, published: Iterable[int]
+) -> tuple[dict[int, tuple[int, ...]], list[str]]:
+    """Return the window of each as-of day; and notes on those that have no events any more."""
+    windows, notes = {}, []
+    for as_of in published:
+        try:
+            windows[as_of] = window_of(stock.settings, stock.files, as_of)
+        except LateError:  # what fed it has vanished, and was taken out
+            notes.append(
+                f"{to_date(as_of)} has no events in its window any more: its release stays as it is"
+            )
+    return windows, notes
 
 
 def _told(days: set[int]) -> str:

@@ -34,7 +34,7 @@ def odd_day(folder: Path, number: int) -> None:
 
 
 def five_days(folder: Path, **sections: Any) -> Settings:
-    """Five days, the third of which fails the data gate: so do the nights of the third and fourth."""
+    """Five days, of which the third fails the data gate: two nights have it in their window."""
     write_days(folder, 5)
     odd_day(folder, 2)
     observe = {
@@ -102,7 +102,9 @@ def test_each_night_is_a_run_of_its_own_below_the_backfill(tmp_path: Path) -> No
     assert mine == ["START", "FAIL"]
     assert events[0]["run"]["runId"] == events[-1]["run"]["runId"] == whole
     assert events[0]["job"]["name"] == "tiny.prod.backfill"
-    assert events[-1]["run"]["facets"]["errorMessage"]["message"].startswith("GateError: 2 night(s)")
+    assert events[-1]["run"]["facets"]["errorMessage"]["message"].startswith(
+        "GateError: 2 night(s)"
+    )
 
     nights: dict[str, list[Event]] = {}
     for event in events[1:-1]:
