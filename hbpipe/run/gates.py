@@ -102,6 +102,7 @@ def check_release(night: Night) -> list[audits.Check]:
     found += check_overdispersion(night.fits, limits)
     found += check_size_dependence(night.fits)
     found += audits.check_posteriors(night.tallies, events)
+    found += audits.check_keys(night.repeated)
     found += check_covariates(night.tallies, night.metrics, limits)
     found += check_curves({name: fit.design for name, fit in night.fits.items()})
     found += audits.check_coverage(night.presence, night.plan.as_of, limits)
