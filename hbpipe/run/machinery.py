@@ -1,9 +1,9 @@
 """The tables of the machinery, ``runs`` and ``lease``: their logs are cut by the runs themselves.
 
 Every run commits to ``runs`` when it begins and when it ends, and every renewal of a timed lease is
-a commit to ``lease``. No release names a version of either, so old ones are of no use to anyone; but
-a log without checkpoints is read whole by whoever opens the table. Upkeep cuts all logs. Where it
-runs seldom or never, these two are cut here, by whoever has just taken the lease.
+a commit to ``lease``. No release names a version of either, so old ones are of no use to anyone;
+but a log without checkpoints is read whole by whoever opens the table. Upkeep cuts all logs. Where
+it runs seldom or never, these two are cut here, by whoever has just taken the lease.
 """
 
 from __future__ import annotations
