@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hbpipe.run.night import Night
@@ -30,11 +30,11 @@ class Opening:
     kind: str = NIGHT
 
 
-class Observer(Protocol):
+class Observer:
     """Receives the story of a run; the command line and the Prefect flow have their own.
 
-    A stage that is tried again is told as started again. Whatever is not sure to go well belongs
-    into the observer's own hands: what it raises ends the run.
+    It listens to what it overrides. A stage that is tried again is told as started again. Whatever
+    is not sure to go well belongs into the observer's own hands: what it raises ends the run.
     """
 
     def run_opened(self, opening: Opening) -> None:
@@ -65,38 +65,11 @@ class Observer(Protocol):
         """Hear that the run is over, lease and engine given back; without an error it did all."""
 
 
-class Silent:
-    """An observer that ignores everything: the base of those that listen to a part."""
-
-    def run_opened(self, opening: Opening) -> None:
-        """Ignore."""
-
-    def run_planned(self, night: Night) -> None:
-        """Ignore."""
-
-    def night_started(self, night: Night) -> None:
-        """Ignore."""
-
-    def night_ended(self, night: Night, error: BaseException | None) -> None:
-        """Ignore."""
-
-    def stage_started(self, stage: str) -> None:
-        """Ignore."""
-
-    def progress(self, stage: str, done: int, total: int) -> None:
-        """Ignore."""
-
-    def stage_finished(self, stage: str, summary: dict[str, Any]) -> None:
-        """Ignore."""
-
-    def message(self, text: str) -> None:
-        """Ignore."""
-
-    def run_ended(self, error: BaseException | None) -> None:
-        """Ignore."""
+class Silent(Observer):
+    """An observer that ignores everything."""
 
 
-class Observers:
+class Observers(Observer):
     """Several observers as one, told in their order."""
 
     def __init__(self, *observers: Observer) -> None:
@@ -104,48 +77,43 @@ class Observers:
 
     def run_opened(self, opening: Opening) -> None:
         """Tell everyone that a run begins."""
-        for observer in self._observers:
-            observer.run_opened(opening)
+        self._tell("run_opened", opening)
 
     def run_planned(self, night: Night) -> None:
         """Tell everyone that the plan is made."""
-        for observer in self._observers:
-            observer.run_planned(night)
+        self._tell("run_planned", night)
 
     def night_started(self, night: Night) -> None:
         """Tell everyone that a night of many begins."""
-        for observer in self._observers:
-            observer.night_started(night)
+        self._tell("night_started", night)
 
     def night_ended(self, night: Night, error: BaseException | None) -> None:
         """Tell everyone that a night of many is over."""
-        for observer in self._observers:
-            observer.night_ended(night, error)
+        self._tell("night_ended", night, error)
 
     def stage_started(self, stage: str) -> None:
         """Tell everyone that a stage began."""
-        for observer in self._observers:
-            observer.stage_started(stage)
+        self._tell("stage_started", stage)
 
     def progress(self, stage: str, done: int, total: int) -> None:
         """Tell everyone how far a stage is."""
-        for observer in self._observers:
-            observer.progress(stage, done, total)
+        self._tell("progress", stage, done, total)
 
     def stage_finished(self, stage: str, summary: dict[str, Any]) -> None:
         """Tell everyone that a stage ended."""
-        for observer in self._observers:
-            observer.stage_finished(stage, summary)
+        self._tell("stage_finished", stage, summary)
 
     def message(self, text: str) -> None:
         """Tell everyone a line."""
-        for observer in self._observers:
-            observer.message(text)
+        self._tell("message", text)
 
     def run_ended(self, error: BaseException | None) -> None:
         """Tell everyone that the run is over."""
+        self._tell("run_ended", error)
+
+    def _tell(self, what: str, *about: Any) -> None:
         for observer in self._observers:
-            observer.run_ended(error)
+            getattr(observer, what)(*about)
 
 
 @contextmanager
