@@ -30,6 +30,16 @@ def add(verbs: Verbs) -> None:
     _add_backfill(verbs)
     _add_restate(verbs)
     _add_explain(verbs)
+    _add_audit(verbs)
+
+
+def _add_audit(verbs: Verbs) -> None:
+    purpose = "show what the checks of a run found, failures first; exit 3 when one failed"
+    audit = add_verb(verbs, "nights", "audit", purpose)
+    audit.add_argument(
+        "--run", dest="run_id", metavar="RUN_ID", help="this run; by default the last with checks"
+    )
+    audit.add_argument("--as-of", type=day, metavar="DAY", help="only checks of this as-of day")
 
 
 def _add_explain(verbs: Verbs) -> None:
