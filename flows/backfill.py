@@ -20,10 +20,10 @@ from flows.observer import PrefectObserver, everyone
 from flows.parameters import Config, Env, Overrides, Told
 from flows.tasks import run_as_task
 from hbpipe.config import load_settings
-from hbpipe.errors import GateError
 from hbpipe.run.backfill import Range, decide
 from hbpipe.run.observe import Observer
-from hbpipe.run.rebuild import RebuildReport, Step, open_rebuild, report_of
+from hbpipe.run.rebuild import Step, open_rebuild, report_of
+from hbpipe.run.rebuild_report import RebuildReport
 
 #: Of one flow run; with many hundreds Prefect's server slows down.
 MOST_TASKS = 150
@@ -74,13 +74,9 @@ def backfill(
         run_steps(list(rebuild.steps()), observer)
         report = report_of(rebuild)
     prefect.report(report.text())
-    if report.failed:
-        raise GateError(
-            f"{len(report.failed)} night(s) failed their gate",
-            where={"as_of": ", ".join(night["as_of"] for night in report.failed)},
-            expected="nights that pass; all others of the range are published",
-            remedy="read the table audits, repair or accept, and backfill with reprocess=failed",
-        )
+    failure = report.failure()
+    if failure is not None:
+        raise failure
     return report
 
 

@@ -20,9 +20,11 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 
 from hbpipe.config import Settings
+from hbpipe.data.clock import to_date
 from hbpipe.observe import observers_of
 from hbpipe.observe.lineage import ParentRun
 from hbpipe.run.due import DayPlan
+from hbpipe.run.night import Night
 from hbpipe.run.observe import Observer, Observers, Silent
 
 #: Progress reaches the server at most this often; every update is a request.
@@ -65,6 +67,11 @@ class PrefectObserver(Silent):
         self._logger = logger
         self._bars: dict[str, UUID] = {}
         self._updated: dict[str, float] = {}
+
+    def night_ended(self, night: Night, error: BaseException | None) -> None:
+        """Log why a night of many is not published."""
+        if error is not None:
+            self._logger.error("No release of %s: %s", to_date(night.plan.as_of), error)
 
     def stage_started(self, stage: str) -> None:
         """Log it and open the stage's progress artifact."""

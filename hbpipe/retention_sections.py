@@ -1,5 +1,6 @@
-"""The section ``retention``: how long `hbpipe vacuum` keeps what. Nothing expires by default.
+"""The section ``retention``: how long `hbpipe vacuum` keeps what.
 
+By default nothing expires but the record of runs, which tells of nothing that is published.
 It decides nothing of what is computed, and is part of no fingerprint.
 """
 
@@ -54,5 +55,7 @@ class Retention(Section):
     )
     quarantine: Days | None = Field(None, description="how long examples of rejected rows are kept")
     audits: Days | None = Field(None, description="how long the results of checks are kept")
-    runs: Days | None = Field(None, description="how long the record of runs is kept")
+    runs: Days | None = Field(
+        400, description="how long the record of runs is kept, with their plans"
+    )
     releases: ReleaseRetention = ReleaseRetention()

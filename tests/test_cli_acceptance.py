@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from hbpipe.cli import main
-from tests.nights import day, visits, write, write_config, write_days
+from hbpipe.run.audits import read_acceptances
+from tests.nights import day, lake_of, settings_for, visits, write, write_config, write_days
 
 Verb = Callable[..., tuple[int, str, str]]
 
@@ -56,6 +57,29 @@ def test_a_backfill_accepts(hbpipe: Verb) -> None:
     found = json.loads(printed)
     assert [one["as_of"] for one in found["released"]] == [str(day(1)), str(day(2))]
     assert any("accepted by" in note for note in found["notes"])
+
+
+def test_a_restatement_accepts_for_the_reason_that_it_has_anyway(
+    hbpipe: Verb, tmp_path: Path
+) -> None:
+    odd = tmp_path / "events" / f"{day(1)}.parquet"
+    kept = odd.read_bytes()
+    write(odd, visits(1))
+    span = ("--start", str(day(1)), "--end", str(day(1)), "--yes", "--json")
+    assert hbpipe("run")[0] == 0
+    odd.write_bytes(kept)
+    told = ("--reason", "a till was new")
+    code, printed, _ = hbpipe("restate", *span, *told)
+    assert (code, len(json.loads(printed)["failed"])) == (3, 1)
+    accept = ("--accept-audit", "rejected_share", "--day", str(day(1)))
+    code, printed, _ = hbpipe("restate", *span, *told, *accept)
+    assert code == 0
+    found = json.loads(printed)
+    assert [one["release"] for one in found["released"]] == [f"{day(2)}.2"]
+    (kept_for,) = read_acceptances(lake_of(settings_for(tmp_path))).values()
+    assert (kept_for.check, kept_for.subject) == ("rejected_share", str(day(1)))
+    assert kept_for.reason == "a till was new"
+    assert hbpipe("restate", *span, *told)[0] == 0, "it sticks to the day as long as it is the same"
 
 
 @pytest.mark.parametrize(

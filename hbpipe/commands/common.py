@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from hbpipe.config import Settings, load_settings
@@ -22,8 +22,10 @@ def settings_of(arguments: Namespace) -> Settings:
     return load_settings(arguments.config, arguments.env, arguments.overrides)
 
 
-def accepts(arguments: Namespace) -> AcceptRequest | None:
+def accepts(arguments: Namespace, *, always: Collection[str] = ()) -> AcceptRequest | None:
     """Return which failed check the user takes as it is; None without ``--accept-audit``.
+
+    ``always`` names options that the verb has for a purpose of their own too.
 
     Raises
     ------
@@ -31,7 +33,7 @@ def accepts(arguments: Namespace) -> AcceptRequest | None:
         There is no such check, it cannot be accepted, or the options do not go together.
     """
     if arguments.accept_audit is None:
-        for name in ("reason", "day"):
+        for name in {"reason", "day"}.difference(always):
             if getattr(arguments, name) is not None:
                 raise ConfigError(f"--{name} goes with --accept-audit")
         return None

@@ -38,7 +38,7 @@ def backfill(arguments: Namespace) -> int:
 
 
 def restate(arguments: Namespace) -> int:
-    """Recompute a range of days and what rests on them."""
+    """Recompute a range of days and what rests on them; its reason is that of an acceptance too."""
     return _work(
         arguments,
         partial(
@@ -47,13 +47,14 @@ def restate(arguments: Namespace) -> int:
             reason=arguments.reason,
             what=arguments.tables,
         ),
+        accepts(arguments, always=("reason",)),
     )
 
 
 def _work(
     arguments: Namespace,
     decide: Callable[[Stock, Lake], RebuildPlan],
-    accept: AcceptRequest | None = None,
+    accept: AcceptRequest | None,
 ) -> int:
     """Plan, show the plan, ask, and do it; 3 when a gate failed."""
     settings = settings_of(arguments)
@@ -82,7 +83,8 @@ def _work(
         print_json(report.to_dict())
     else:
         print(report.text())
-    return 3 if report.failed else 0
+    failure = report.failure()
+    return 0 if failure is None else failure.exit_code
 
 
 def _show(plan: RebuildPlan, as_json: bool) -> None:

@@ -169,6 +169,16 @@ def raise_fence(storage: Storage, name: str) -> None:
     compare_and_swap(storage, name, decide)
 
 
+def outdate(storage: Storage, name: str) -> int:
+    """Commit a version like the one before: whoever has decided on that must look again.
+
+    Returns and raises as ``compare_and_swap``.
+    """
+    return compare_and_swap(
+        storage, name, lambda table: lambda properties: commit_nothing(table, properties)
+    )
+
+
 def commit_nothing(table: DeltaTable, properties: CommitProperties) -> None:
     """Commit no change of rows, only what the properties carry."""
     table.create_write_transaction(

@@ -45,12 +45,17 @@ def create_table(
     found = table.metadata().partition_columns
     if found != list(partition_by):
         raise LakeError(
-            f"the table is partitioned by {found}",
+            f"the table {_partitions(found)}",
             where={"lake": storage.uri, "table": name},
-            expected=str(list(partition_by)),
-            remedy="use a new lake path: partitions never change within a lake",
+            expected=f"one that {_partitions(partition_by)}",
+            remedy="another version of hbpipe made it, and partitions never change within a lake: "
+            "run and `hbpipe backfill` into a new lake.path; this lake stays readable as it is",
         )
     _new_columns(storage.uri, name, table, schema)
+
+
+def _partitions(columns: Sequence[str]) -> str:
+    return f"is partitioned by {', '.join(columns)}" if columns else "has no partitions"
 
 
 def ensure_columns(storage: Storage, name: str, schema: pa.Schema) -> int:

@@ -212,7 +212,7 @@ def fits_table(pool_levels: Mapping[str, pa.DataType]) -> Table:
             "overdispersion_df": _FLOAT,
             "run_id": _TEXT,
         },
-        key=["as_of", "metric", "pool"],
+        key=["as_of", "metric", *pool_levels, "pool"],
         partition_by=["as_of"],
     )
 

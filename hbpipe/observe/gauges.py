@@ -20,6 +20,7 @@ from hbpipe.data.clock import to_number
 from hbpipe.errors import HbpipeError
 from hbpipe.observe.record import Record
 from hbpipe.run.night import Night
+from hbpipe.run.observe import NIGHT, REBUILDS
 from hbpipe.run.stale import stale_releases
 
 #: What makes a release stale.
@@ -51,37 +52,63 @@ GAUGES = {
     "hbpipe_rows": ("kind", "rows that the last run read, by what became of them"),
     "hbpipe_audit_failures": ("check", "checks of the last run that failed"),
     "hbpipe_audit_warnings": ("check", "checks of the last run that warn"),
+    "hbpipe_rebuild_timestamp_seconds": (
+        "",
+        "when a backfill or a restatement last ended, however it did",
+    ),
+    "hbpipe_rebuild_exit_status": ("", "the exit code of the last backfill or restatement"),
+    "hbpipe_rebuild_nights": (
+        "outcome",
+        "nights of the last backfill or restatement, by what became of them",
+    ),
 }
 
 
 def values_of(record: Record) -> Values:
-    """Return the gauges that a run knows when it has ended."""
-    ended = (record.ended or datetime.now(UTC)).timestamp()
+    """Return the gauges that a run knows when it has ended; none where it is of another kind.
+
+    A backfill that went well says nothing of whether last night did, and has gauges of its own.
+    What it has made of the lake, such as stale releases, is the same for both.
+    """
+    if record.kind in REBUILDS:
+        return _of_rebuild(record)
+    return _of_run(record) if record.kind == NIGHT else {}
+
+
+def _of_run(record: Record) -> dict[str, Mapping[str, float]]:
     known: dict[str, Mapping[str, float]] = {
-        "hbpipe_last_run_timestamp_seconds": {"": ended},
+        "hbpipe_last_run_timestamp_seconds": {"": _ended(record)},
         "hbpipe_exit_status": {"": record.exit_status},
         "hbpipe_duration_seconds": {"": record.seconds},
         "hbpipe_stage_retries": {"": record.retries},
     }
     if record.error is None:
-        known["hbpipe_last_success_timestamp_seconds"] = {"": ended}
+        known["hbpipe_last_success_timestamp_seconds"] = {"": _ended(record)}
     if record.night is not None:
-        known |= _values_of_night(record, record.night)
+        known |= _of_night(record, record.night)
     return known
 
 
-def _values_of_night(record: Record, night: Night) -> dict[str, Mapping[str, float]]:
+def _of_rebuild(record: Record) -> dict[str, Mapping[str, float]]:
+    failed = len(record.failed_nights)
+    known: dict[str, Mapping[str, float]] = {
+        "hbpipe_rebuild_timestamp_seconds": {"": _ended(record)},
+        "hbpipe_rebuild_exit_status": {"": record.exit_status},
+        "hbpipe_rebuild_nights": {"published": len(record.nights) - failed, "failed": failed},
+    }
+    return known if record.last is None else known | _of_lake(record, record.last)
+
+
+def _ended(record: Record) -> float:
+    return (record.ended or datetime.now(UTC)).timestamp()
+
+
+def _of_night(record: Record, night: Night) -> dict[str, Mapping[str, float]]:
     known: dict[str, Mapping[str, float]] = {
         "hbpipe_rows": record.rows or {},
         "hbpipe_days_processed": {"": len(night.results)},
-        "hbpipe_days_held": {"": len(record.held())},
+        **_of_lake(record, night),
     }
-    seen = _seen(record)
-    if seen is not None:
-        end = night.form.calendar.end_of(to_number(seen["as_of"]))
-        known["hbpipe_latest_published_day_seconds"] = {"": end.timestamp()}
-    if record.error is None:
-        known["hbpipe_stale_releases"] = _stale(night)
     if record.stages:
         known["hbpipe_stage_duration_seconds"] = {
             run.name: run.seconds for run in record.stages if run.seconds is not None
@@ -96,6 +123,20 @@ def _values_of_night(record: Record, night: Night) -> dict[str, Mapping[str, flo
     return known
 
 
+def _of_lake(record: Record, night: Night) -> dict[str, Mapping[str, float]]:
+    """Tell what the lake is like after a night; less where the run, or the lake, failed."""
+    known: dict[str, Mapping[str, float]] = {"hbpipe_days_held": {"": len(record.held())}}
+    published = any(error is None for error in record.nights.values())
+    if record.error is not None and not published:
+        return known
+    seen = _seen(record)
+    if seen is not None:
+        end = night.form.calendar.end_of(to_number(seen["as_of"]))
+        known["hbpipe_latest_published_day_seconds"] = {"": end.timestamp()}
+    known["hbpipe_stale_releases"] = _stale(night)
+    return known
+
+
 def _stale(night: Night) -> dict[str, float]:
     """Count the stale releases; of a kind that has none, zero."""
     ledger = night.days or night.stock.ledger
@@ -104,9 +145,7 @@ def _stale(night: Night) -> dict[str, float]:
 
 
 def _seen(record: Record) -> Mapping[str, Any] | None:
-    """Return what readers see, where a run that went well may have changed it."""
-    if record.error is not None:
-        return None
+    """Return what readers see; None where the lake does not say."""
     try:
         return record.seen_by_readers()
     except (HbpipeError, OSError) as error:

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from hbpipe.data.clock import to_date
 from hbpipe.errors import HbpipeError
 from hbpipe.observe.lines import append_line
 from hbpipe.observe.record import Record
-from hbpipe.run.audits import Check
+from hbpipe.run.audits import Check, by_severity
 from hbpipe.run.night import Night
 from hbpipe.run.observe import Opening, Silent
 from hbpipe.run.tasks import WARNINGS, current_task
@@ -24,6 +25,8 @@ PROGRESS_INTERVAL_S = 30.0
 STDERR = "stderr"
 #: The loggers whose warnings are written down while a run goes on.
 _HEARD = (WARNINGS, "hbpipe")
+#: Checks that a person should know of, and how loudly.
+_LEVELS = {"fail": "error", "warn": "warning"}
 
 
 class JsonLog(Silent):
@@ -93,6 +96,20 @@ class JsonLog(Silent):
         for note in plan.notes:
             self.write("note", "warning", message=note)
 
+    def night_ended(self, night: Night, error: BaseException | None) -> None:
+        """Write how a night of many ended, and what its checks found."""
+        as_of, released = to_date(night.plan.as_of), night.released
+        for check in by_severity(night.checks):
+            if check.gate == "release" and check.status in _LEVELS:
+                self._write_check(check, as_of=as_of)
+        self.write(
+            "night_published" if error is None else "night_failed",
+            "info" if error is None else "error",
+            as_of=as_of,
+            release=None if released is None else released["release"],
+            error=None if error is None else error_fields(error),
+        )
+
     def stage_started(self, stage: str) -> None:
         """Write that a stage begins, and at which attempt."""
         attempt = self._record.stage(stage).attempt
@@ -122,10 +139,8 @@ class JsonLog(Silent):
     def run_ended(self, error: BaseException | None) -> None:
         """Write what checks found, which days are held, and how the run ended."""
         record = self._record
-        for check in record.checks("fail"):
-            self._write_check(check, "error")
-        for check in record.checks("warn"):
-            self._write_check(check, "warning")
+        for check in (*record.checks("fail"), *record.checks("warn")):
+            self._write_check(check)
         for day, reason in record.held().items():
             self.write("day_held", "warning", day=day, reason=reason)
         released = record.released
@@ -144,16 +159,17 @@ class JsonLog(Silent):
             logging.getLogger(name).removeHandler(self._handler)
         warnings.showwarning = self._shown
 
-    def _write_check(self, check: Check, level: str) -> None:
+    def _write_check(self, check: Check, **fields: Any) -> None:
         self.write(
             "check",
-            level,
+            _LEVELS[check.status],
             gate=check.gate,
             check=check.name,
             subject=check.subject,
             value=check.value,
             threshold=check.threshold,
             message=check.message,
+            **fields,
         )
 
 

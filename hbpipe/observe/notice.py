@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from hbpipe.errors import HbpipeError, LateError
 from hbpipe.observe.record import Record
+from hbpipe.run.observe import NIGHT
 
-#: So many checks and days are named; the log and the table audits have all.
+#: So many checks, days and nights are named; the log and the table audits have all.
 _SHOWN = 5
 
 
@@ -35,10 +36,11 @@ def notice_of(record: Record) -> Notice | None:
         return None
     settings = record.settings
     of_day = "" if record.as_of is None else f" as of {record.as_of}"
+    what = "" if record.kind == NIGHT else f" {record.kind}"
     verb = {"failure": "failed", "late": "is late", "warning": "published with warnings"}[kind]
-    subject = f"hbpipe: {settings.pipeline} ({settings.environment}){of_day} {verb}"
+    subject = f"hbpipe: {settings.pipeline} ({settings.environment}){what}{of_day} {verb}"
     lines = _of_error(record.error) if record.error is not None else _of_warnings(record)
-    lines += [f"run: {record.run_id}", f"readers: {_readers(record)}"]
+    lines += [*_of_nights(record), f"run: {record.run_id}", f"readers: {_readers(record)}"]
     return Notice(kind, subject, tuple(lines))
 
 
@@ -68,16 +70,29 @@ def _of_error(error: BaseException) -> list[str]:
     return [f"{name}: {text}" for name, text in found.items() if text]
 
 
+def _of_nights(record: Record) -> list[str]:
+    """Say which nights of a backfill or a restatement were not published, and why."""
+    return _shortened(
+        [
+            f"night: {day}: {error.found if isinstance(error, HbpipeError) else error!r}"
+            for day, error in sorted(record.failed_nights.items())
+        ]
+    )
+
+
+def _shortened(told: list[str]) -> list[str]:
+    more = [f"and {len(told) - _SHOWN} more"] if len(told) > _SHOWN else []
+    return [*told[:_SHOWN], *more]
+
+
 def _of_warnings(record: Record) -> list[str]:
     told = [f"held: {day} ({reason})" for day, reason in sorted(record.held().items())]
     told += [
         f"check: {check.name} of {check.subject}: {check.message}"
         for check in record.checks("warn")
     ]
-    more = [f"and {len(told) - _SHOWN} more"] if len(told) > _SHOWN else []
     return [
-        *told[:_SHOWN],
-        *more,
+        *_shortened(told),
         "do: look at `hbpipe status` and the table audits; correct the input, or change the "
         "threshold under audits",
     ]

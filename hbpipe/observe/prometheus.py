@@ -1,7 +1,4 @@
-"""Where gauges go: a file for the node exporter's textfile collector, and a Pushgateway.
-
-They are those of nights: a backfill that went well says nothing of whether last night did.
-"""
+"""Where gauges go: a file for the node exporter's textfile collector, and a Pushgateway."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from hbpipe.observe.courier import TIMEOUT_S, Courier
 from hbpipe.observe.gauges import Gauges, values_of
 from hbpipe.observe.record import Record
-from hbpipe.run.observe import NIGHT, Silent
+from hbpipe.run.observe import Silent
 
 logger = logging.getLogger(__name__)
 
@@ -38,15 +35,11 @@ class Textfile(Silent):
 
     def run_ended(self, error: BaseException | None) -> None:
         """Write what is known over what the file says."""
-        if self._record.kind != NIGHT:
+        settings, values = self._record.settings, values_of(self._record)
+        if not values:
             return
-        settings = self._record.settings
-        gauges = Gauges(
-            settings.pipeline,
-            settings.environment,
-            values_of(self._record),
-            _read(Path(self._path)),
-        )
+        before = _read(Path(self._path))
+        gauges = Gauges(settings.pipeline, settings.environment, values, before)
         write_to_textfile(self._path, gauges.registry())
 
 
@@ -83,11 +76,11 @@ class Push(Silent):
 
     def run_ended(self, error: BaseException | None) -> None:
         """Send what is known."""
-        if self._record.kind != NIGHT:
+        settings, values = self._record.settings, values_of(self._record)
+        if not values:
             return
-        settings = self._record.settings
         owner = {"pipeline": settings.pipeline, "environment": settings.environment}
-        gauges = Gauges(settings.pipeline, settings.environment, values_of(self._record))
+        gauges = Gauges(settings.pipeline, settings.environment, values)
         self._courier.send(
             lambda: pushadd_to_gateway(
                 self._url, "hbpipe", gauges.registry(), grouping_key=owner, timeout=TIMEOUT_S

@@ -50,6 +50,9 @@ class Record(Silent):
 
     def _forget(self) -> None:
         self.night: Night | None = None
+        #: Of a backfill or a restatement: its nights that are over, each with how it ended.
+        self.nights: dict[date, BaseException | None] = {}
+        self.last: Night | None = None
         self.stages: list[StageRun] = []
         self.error: BaseException | None = None
         self.ended: datetime | None = None
@@ -67,6 +70,11 @@ class Record(Silent):
     def run_planned(self, night: Night) -> None:
         """Keep the night, which fills up."""
         self.night = night
+
+    def night_ended(self, night: Night, error: BaseException | None) -> None:
+        """Keep how a night of many ended; of one that was tried again, its last end."""
+        self.nights[to_date(night.plan.as_of)] = error
+        self.last = night
 
     def stage_started(self, stage: str) -> None:
         """Begin an attempt at a stage."""
@@ -125,6 +133,11 @@ class Record(Silent):
         """The rows that the run read; None before it is planned."""
         return None if self.night is None else rows_read(self.night)
 
+    @property
+    def failed_nights(self) -> dict[date, BaseException]:
+        """The nights of many that were not published, each with the error."""
+        return {day: error for day, error in self.nights.items() if error is not None}
+
     def checks(self, status: str) -> list[Check]:
         """Return the checks of this run that ended with a status: pass, warn or fail."""
         found: Iterable[Check] = () if self.night is None else self.night.checks
@@ -132,9 +145,10 @@ class Record(Silent):
 
     def held(self) -> dict[date, str]:
         """Return the days that the data gate holds back, each with the checks that failed."""
-        if self.night is None:
+        night = self.night or self.last
+        if night is None:
             return {}
-        days = self.night.days or self.night.stock.ledger
+        days = night.days or night.stock.ledger
         return {to_date(e.day): e.reason for e in days.values() if e.state == "held"}
 
     @property

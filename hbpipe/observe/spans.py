@@ -8,6 +8,7 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, Status, StatusCode, TracerProvider
 
 from hbpipe import __version__
+from hbpipe.data.clock import to_date
 from hbpipe.observe.courier import TIMEOUT_S, Courier
 from hbpipe.observe.record import Record
 from hbpipe.run.night import Night
@@ -34,6 +35,7 @@ class Spans(Silent):
         self._courier = courier
         self._run: Span | None = None
         self._stage: Span | None = None
+        self._night: Span | None = None
 
     def run_opened(self, opening: Opening) -> None:
         """Begin the run's span; in a flow of its own traces it becomes part of those."""
@@ -49,6 +51,22 @@ class Spans(Silent):
         assert self._run is not None
         self._run.set_attribute("hbpipe.as_of", str(self._record.as_of))
         self._run.set_attribute("hbpipe.days", len(night.plan.days))
+
+    def night_started(self, night: Night) -> None:
+        """Begin the span of a night of many, below that of the batch it is in."""
+        above = self._stage or self._run
+        assert above is not None
+        self._night = self._tracer.start_span(
+            "night",
+            trace.set_span_in_context(above),
+            attributes={"hbpipe.as_of": str(to_date(night.plan.as_of))},
+        )
+
+    def night_ended(self, night: Night, error: BaseException | None) -> None:
+        """End that span with what became of the night."""
+        assert self._night is not None
+        _end(self._night, error)
+        self._night = None
 
     def stage_started(self, stage: str) -> None:
         """Begin a stage's span; what an earlier attempt left open has failed."""
@@ -73,12 +91,7 @@ class Spans(Silent):
         assert self._run is not None
         self._end_stage(StatusCode.ERROR)
         self._run.set_attribute("hbpipe.exit_status", self._record.exit_status)
-        if error is None:
-            self._run.set_status(Status(StatusCode.OK))
-        else:
-            self._run.record_exception(error)
-            self._run.set_status(Status(StatusCode.ERROR, str(error)))
-        self._run.end()
+        _end(self._run, error)
         flush = getattr(self._provider, "force_flush", None)
         if flush is not None:
             self._courier.send(lambda: flush(int(TIMEOUT_S * 1000)))
@@ -88,6 +101,15 @@ class Spans(Silent):
             self._stage.set_status(Status(status))
             self._stage.end()
             self._stage = None
+
+
+def _end(span: Span, error: BaseException | None) -> None:
+    if error is None:
+        span.set_status(Status(StatusCode.OK))
+    else:
+        span.record_exception(error)
+        span.set_status(Status(StatusCode.ERROR, str(error)))
+    span.end()
 
 
 def tracer_provider() -> TracerProvider:

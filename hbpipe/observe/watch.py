@@ -13,8 +13,7 @@ from hbpipe.observe.lineage import Lineage, ParentRun
 from hbpipe.observe.log import JsonLog
 from hbpipe.observe.notify import Notifier
 from hbpipe.observe.record import Record
-from hbpipe.run.night import Night
-from hbpipe.run.observe import Observer, Opening, Silent
+from hbpipe.run.observe import Observer, Observers, Opening, Silent
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +99,7 @@ class Waiting(Silent):
             courier.wait(deadline)
 
 
-class Watch:
+class Watch(Observers):
     """Tells sinks; what one of them raises is one warning, and never reaches the run.
 
     Parameters
@@ -112,40 +111,17 @@ class Watch:
     """
 
     def __init__(self, record: Record, sinks: Mapping[str, Observer]) -> None:
-        self._sinks = {"record": record, **sinks}
+        super().__init__(record, *sinks.values())
+        self._names = ("record", *sinks)
         self._failed: set[str] = set()
 
     def run_opened(self, opening: Opening) -> None:
-        """Tell everyone that a run begins."""
+        """Tell everyone that a run begins, of which nobody has failed yet."""
         self._failed.clear()
-        self._tell("run_opened", opening)
-
-    def run_planned(self, night: Night) -> None:
-        """Tell everyone that the plan is made."""
-        self._tell("run_planned", night)
-
-    def stage_started(self, stage: str) -> None:
-        """Tell everyone that a stage began."""
-        self._tell("stage_started", stage)
-
-    def progress(self, stage: str, done: int, total: int) -> None:
-        """Tell everyone how far a stage is."""
-        self._tell("progress", stage, done, total)
-
-    def stage_finished(self, stage: str, summary: dict[str, Any]) -> None:
-        """Tell everyone that a stage ended."""
-        self._tell("stage_finished", stage, summary)
-
-    def message(self, text: str) -> None:
-        """Tell everyone a line."""
-        self._tell("message", text)
-
-    def run_ended(self, error: BaseException | None) -> None:
-        """Tell everyone that the run is over."""
-        self._tell("run_ended", error)
+        super().run_opened(opening)
 
     def _tell(self, what: str, *about: Any) -> None:
-        for name, sink in self._sinks.items():
+        for name, sink in zip(self._names, self._observers, strict=True):
             try:
                 getattr(sink, what)(*about)
             except Exception as error:

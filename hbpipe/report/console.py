@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -15,7 +15,12 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from hbpipe.data.clock import to_date
+from hbpipe.errors import HbpipeError
 from hbpipe.run.observe import Silent
+
+if TYPE_CHECKING:
+    from hbpipe.run.night import Night
 
 
 class ConsoleObserver(Silent):
@@ -45,6 +50,12 @@ class ConsoleObserver(Silent):
         trace: TracebackType | None,
     ) -> None:
         self._progress.stop()
+
+    def night_ended(self, night: Night, error: BaseException | None) -> None:
+        """Print why a night of many is not published."""
+        if error is not None:
+            found = error.found if isinstance(error, HbpipeError) else repr(error)
+            self.message(f"No release of {to_date(night.plan.as_of)}: {found}")
 
     def stage_started(self, stage: str) -> None:
         """Show a bar."""

@@ -26,6 +26,7 @@ from hbpipe.config import Settings
 from hbpipe.data.commit import raise_fence
 from hbpipe.data.lake import Lake
 from hbpipe.errors import ConfigError, GateError, HbpipeError, LeaseError
+from hbpipe.run.machinery import cut_logs
 from hbpipe.run.releases import RELEASED
 from hbpipe.run.runs import RUNS, RunEntry, entries_of, read_runs, to_table
 from hbpipe.run.timed_lease import lease_of
@@ -141,11 +142,11 @@ def open_run(lake: Lake, settings: Settings, *, run_id: str, kind: str) -> Itera
     LeaseError
         Another run holds the lease, or takes this one's place.
     """
-    with (
-        lease_of(lake, settings.lake).acquire(run_id=run_id),
-        attempted(lake, run_id=run_id, kind=kind, environment=settings.environment) as attempt,
-    ):
-        yield attempt
+    with lease_of(lake, settings.lake).acquire(run_id=run_id):
+        cut_logs(lake)
+        environment = settings.environment
+        with attempted(lake, run_id=run_id, kind=kind, environment=environment) as attempt:
+            yield attempt
 
 
 @contextmanager

@@ -23,8 +23,9 @@ from hbpipe.run.as_of import is_complete, window_of
 from hbpipe.run.due import DayPlan, due_days, held_as_before, left_out
 from hbpipe.run.history import newest
 from hbpipe.run.plan import release_reason
-from hbpipe.run.rebuild import RebuildReport, open_rebuild, run_rebuild
+from hbpipe.run.rebuild import open_rebuild, run_rebuild
 from hbpipe.run.rebuild_plan import DueNight, RebuildPlan
+from hbpipe.run.rebuild_report import RebuildReport
 from hbpipe.run.releases import releases
 from hbpipe.run.stock import Stock
 
@@ -82,7 +83,8 @@ def backfill(
     LateError
         When there is no complete day of events in the range.
     HbpipeError
-        As ``run_night``; a failed gate is no error here but in the report's ``failed``.
+        As ``run_night``; a failed gate is no error here: the report tells of it, ``runs`` and
+        whoever watches are told that the run failed.
     """
     chosen = partial(
         decide, within=Range(start, end), reprocess=reprocess, newest_first=newest_first
@@ -149,7 +151,7 @@ def _due_nights(
                 "since: left alone; --reprocess failed"
             )
             continue
-        nights.append(DueNight(as_of, reason))
+        nights.append(DueNight(as_of, reason, window))
     return nights, notes
 
 

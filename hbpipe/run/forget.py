@@ -33,7 +33,7 @@ from hbpipe.errors import ConfigError, GateError, LakeError
 from hbpipe.run.attempt import open_run
 from hbpipe.run.corrections import correct_ledger
 from hbpipe.run.history import read_releases
-from hbpipe.run.keeping import needed_by_releases, rewrite_releases
+from hbpipe.run.keeping import end_releases, needed_by_releases, rewrite_releases
 from hbpipe.run.ledger import read_days
 from hbpipe.run.night import new_run_id, open_lake
 from hbpipe.run.repointing import Repointing, plan_repointing
@@ -232,14 +232,29 @@ def _strike(rows: pa.Table, name: str, unit: Unit) -> pa.Table:
 
 
 def _repoint(lake: Lake, plan: Repointing, now: datetime, run_id: str) -> None:
-    """Let releases name the new versions, and end those that cannot, in one commit."""
+    """End the releases that cannot name the new versions, then let all others do so.
+
+    Raises
+    ------
+    LakeError
+        Readers were pointed to one of the former meanwhile.
+    """
+    why = "its results held a store that was forgotten, and had been replaced since"
+    ended = end_releases(lake, dict.fromkeys(plan.expired, why), now, run_id)
+    seen = sorted(set(plan.expired) - ended)
+    if seen:
+        raise LakeError(
+            f"readers were pointed to release {seen[0]} meanwhile, whose results held the store, "
+            "and have been replaced since",
+            where={"lake": lake.uri},
+            remedy="point them at another release, and call forget again: nothing is deleted yet",
+        )
     note = f"rewritten on {now:%Y-%m-%d} without a store that was forgotten"
-    changed: dict[str, dict[str, Any]] = {
-        name: {"versions": versions, "note": note} for name, versions in plan.rewritten.items()
-    }
-    ended = "its results held a store that was forgotten, and had been replaced since"
-    changed |= {name: {"expired_at": now, "note": ended} for name in plan.expired}
-    rewrite_releases(lake, changed, run_id)
+    rewrite_releases(
+        lake,
+        {name: {"versions": versions, "note": note} for name, versions in plan.rewritten.items()},
+        run_id,
+    )
 
 
 def _delete(lake: Lake) -> int:

@@ -79,10 +79,22 @@ def refuse_held(night: Night) -> None:
         return
     commits.commit_checks(night)
     blocking = [f"{to_date(day.day)} ({day.reason})" for day in held]
+    failed = audits.failures(night.checks)
+    if not failed:
+        raise _held_before(blocking, held[0].reason.split(", ")[0])
     results = [night.results[day.day] for day in held if day.day in night.results]
     staged = [receipt for result in results for receipt in result.receipts]
-    effect = f"held: {', '.join(blocking)}"
-    raise _gate_failed("data", audits.failures(night.checks), effect, _paths(night, staged))
+    raise _gate_failed("data", failed, f"held: {', '.join(blocking)}", _paths(night, staged))
+
+
+def _held_before(days: Sequence[str], check: str) -> GateError:
+    """Return the error of a night whose window has days that failed the data gate before."""
+    return GateError(
+        f"{len(days)} day(s) of the window are held: {', '.join(days)}",
+        expected="days that passed the data gate",
+        remedy="correct their input and run again, or take it as it is: --accept-audit "
+        f"{check} --day DAY --reason TEXT; readers stay on the old release",
+    )
 
 
 def check_release(night: Night) -> list[audits.Check]:
@@ -102,6 +114,7 @@ def check_release(night: Night) -> list[audits.Check]:
     found += check_overdispersion(night.fits, limits)
     found += check_size_dependence(night.fits)
     found += audits.check_posteriors(night.tallies, events)
+    found += audits.check_keys(night.repeated)
     found += check_covariates(night.tallies, night.metrics, limits)
     found += check_curves({name: fit.design for name, fit in night.fits.items()})
     found += audits.check_coverage(night.presence, night.plan.as_of, limits)
@@ -163,7 +176,7 @@ def _gate_failed(
     return GateError(
         "; ".join([f"{len(failed)} check(s) of the {gate} gate failed", *shown, effect]),
         where={"staged": _some(staged)} if staged else None,
-        expected="every check within its threshold; all results are in the table audits",
+        expected="every check within its threshold; `hbpipe audit` shows all of them",
         remedy=remedy,
     )
 

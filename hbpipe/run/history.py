@@ -43,6 +43,11 @@ def is_expired(row: Mapping[str, Any]) -> bool:
     return row.get("expired_at") is not None
 
 
+def is_expiring(row: Mapping[str, Any]) -> bool:
+    """Tell whether upkeep is about to end a release; readers can still read it."""
+    return row.get("expiring_since") is not None
+
+
 def require_kept(lake: str, row: Mapping[str, Any]) -> None:
     """Refuse a release that has expired: its files may be gone.
 

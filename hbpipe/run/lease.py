@@ -7,7 +7,9 @@ import fcntl
 import json
 import os
 import socket
+from abc import abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,8 +19,36 @@ from hbpipe.data.lake import Lake
 from hbpipe.errors import LakeError, LeaseError
 
 
-class Lease:
-    """The right to run on a lake on a local disk, held until released or its process ends.
+class AnyLease(AbstractContextManager["AnyLease"]):
+    """The right to run on a lake; leaving its context gives it back."""
+
+    @abstractmethod
+    def acquire(self, *, run_id: str) -> AnyLease:
+        """Take the lease, or say who has it; ``run_id`` is shown to whoever else tries.
+
+        Raises
+        ------
+        LeaseError
+            Another run holds it; names its process, host, run and start.
+        LakeError
+            The disk or store failed.
+        """
+
+    @abstractmethod
+    def release(self) -> None:
+        """Give the lease back; without effect when it is not held."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+class Lease(AnyLease):
+    """The lease of a lake on a local disk, held until released or its process ends.
 
     It is an ``flock`` of ``_hbpipe/lease``, which the kernel drops with the process: a dead holder
     never blocks the next run. The file's content only names the holder. Elsewhere a
@@ -38,20 +68,7 @@ class Lease:
         self._descriptor: int | None = None
 
     def acquire(self, *, run_id: str) -> Lease:
-        """Take the lease, or say who has it.
-
-        Parameters
-        ----------
-        run_id
-            Shown to whoever else tries.
-
-        Raises
-        ------
-        LeaseError
-            Another run holds it; names its process, host, run and start.
-        LakeError
-            The lake's folder cannot be made, or its lease not be written.
-        """
+        """Take the lease, or say at once who has it."""
         path = Path(self._lake.private_path("lease"))
         make_folder(path.parent)
         try:
@@ -83,17 +100,6 @@ class Lease:
             os.ftruncate(descriptor, 0)
         finally:
             os.close(descriptor)
-
-    def __enter__(self) -> Lease:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.release()
 
 
 def _name_holder(descriptor: int, run_id: str) -> None:

@@ -56,6 +56,7 @@ class Night:
     presence: list[Presence] = field(default_factory=list)  # fit: one per shard
     fits: dict[str, MetricFit] = field(default_factory=dict)  # fit
     staged: dict[str, list[Receipt]] = field(default_factory=dict)  # fit, update
+    repeated: dict[str, dict[str, int]] = field(default_factory=dict)  # fit: table, metric, rows
     tallies: list[PosteriorTally] = field(default_factory=list)  # update
     checks: list[Check] = field(default_factory=list)  # aggregate, audit
     released: dict[str, Any] | None = None  # release

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hbpipe.run.night import Night
 
-#: The kind of a run that brings one as-of day up to date.
+#: The kind of a run that brings one as-of day up to date, and those that work on many.
 NIGHT = "night"
+REBUILDS = ("backfill", "restate")
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,11 @@ class Opening:
     kind: str = NIGHT
 
 
-class Observer(Protocol):
+class Observer:
     """Receives the story of a run; the command line and the Prefect flow have their own.
 
-    A stage that is tried again is told as started again. Whatever is not sure to go well belongs
-    into the observer's own hands: what it raises ends the run.
+    It listens to what it overrides. A stage that is tried again is told as started again. Whatever
+    is not sure to go well belongs into the observer's own hands: what it raises ends the run.
     """
 
     def run_opened(self, opening: Opening) -> None:
@@ -41,6 +42,12 @@ class Observer(Protocol):
 
     def run_planned(self, night: Night) -> None:
         """Hear that the plan is made. The night is to be read only; stages fill it in."""
+
+    def night_started(self, night: Night) -> None:
+        """Hear that one of the nights of a backfill or a restatement begins; as ``run_planned``."""
+
+    def night_ended(self, night: Night, error: BaseException | None) -> None:
+        """Hear that it is over; without an error it is published."""
 
     def stage_started(self, stage: str) -> None:
         """Hear that a stage begins."""
@@ -58,32 +65,11 @@ class Observer(Protocol):
         """Hear that the run is over, lease and engine given back; without an error it did all."""
 
 
-class Silent:
-    """An observer that ignores everything: the base of those that listen to a part."""
-
-    def run_opened(self, opening: Opening) -> None:
-        """Ignore."""
-
-    def run_planned(self, night: Night) -> None:
-        """Ignore."""
-
-    def stage_started(self, stage: str) -> None:
-        """Ignore."""
-
-    def progress(self, stage: str, done: int, total: int) -> None:
-        """Ignore."""
-
-    def stage_finished(self, stage: str, summary: dict[str, Any]) -> None:
-        """Ignore."""
-
-    def message(self, text: str) -> None:
-        """Ignore."""
-
-    def run_ended(self, error: BaseException | None) -> None:
-        """Ignore."""
+class Silent(Observer):
+    """An observer that ignores everything."""
 
 
-class Observers:
+class Observers(Observer):
     """Several observers as one, told in their order."""
 
     def __init__(self, *observers: Observer) -> None:
@@ -91,47 +77,66 @@ class Observers:
 
     def run_opened(self, opening: Opening) -> None:
         """Tell everyone that a run begins."""
-        for observer in self._observers:
-            observer.run_opened(opening)
+        self._tell("run_opened", opening)
 
     def run_planned(self, night: Night) -> None:
         """Tell everyone that the plan is made."""
-        for observer in self._observers:
-            observer.run_planned(night)
+        self._tell("run_planned", night)
+
+    def night_started(self, night: Night) -> None:
+        """Tell everyone that a night of many begins."""
+        self._tell("night_started", night)
+
+    def night_ended(self, night: Night, error: BaseException | None) -> None:
+        """Tell everyone that a night of many is over."""
+        self._tell("night_ended", night, error)
 
     def stage_started(self, stage: str) -> None:
         """Tell everyone that a stage began."""
-        for observer in self._observers:
-            observer.stage_started(stage)
+        self._tell("stage_started", stage)
 
     def progress(self, stage: str, done: int, total: int) -> None:
         """Tell everyone how far a stage is."""
-        for observer in self._observers:
-            observer.progress(stage, done, total)
+        self._tell("progress", stage, done, total)
 
     def stage_finished(self, stage: str, summary: dict[str, Any]) -> None:
         """Tell everyone that a stage ended."""
-        for observer in self._observers:
-            observer.stage_finished(stage, summary)
+        self._tell("stage_finished", stage, summary)
 
     def message(self, text: str) -> None:
         """Tell everyone a line."""
-        for observer in self._observers:
-            observer.message(text)
+        self._tell("message", text)
 
     def run_ended(self, error: BaseException | None) -> None:
         """Tell everyone that the run is over."""
+        self._tell("run_ended", error)
+
+    def _tell(self, what: str, *about: Any) -> None:
         for observer in self._observers:
-            observer.run_ended(error)
+            getattr(observer, what)(*about)
 
 
 @contextmanager
 def watched(observer: Observer, opening: Opening) -> Iterator[None]:
     """Tell an observer that a run begins and, however it ends, that it is over."""
     observer.run_opened(opening)
+    with _ending_told(observer.run_ended):
+        yield
+
+
+@contextmanager
+def watched_night(observer: Observer, night: Night) -> Iterator[None]:
+    """Tell an observer that a night of many begins and, however it ends, that it is over."""
+    observer.night_started(night)
+    with _ending_told(lambda error: observer.night_ended(night, error)):
+        yield
+
+
+@contextmanager
+def _ending_told(ended: Callable[[BaseException | None], None]) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        observer.run_ended(error)
+        ended(error)
         raise
-    observer.run_ended(None)
+    ended(None)

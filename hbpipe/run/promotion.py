@@ -1,7 +1,8 @@
 """Promote and rollback: people move the readers of an environment, by appending a pointer.
 
 No data moves. What changes is decided in the commit, on the pointers and releases of that moment,
-so of two people who act at once each moves what the other has left.
+so of two people who act at once each moves what the other has left. Nobody needs the lease: readers
+can be moved while a night runs, or upkeep (``keeping``).
 """
 
 from __future__ import annotations
@@ -16,7 +17,15 @@ from typing import Any
 from hbpipe.data.lake import Lake
 from hbpipe.data.spelling import nearest
 from hbpipe.errors import ConfigError, LakeError
-from hbpipe.run.history import History, Release, history_of, number_of, read_history, read_releases
+from hbpipe.run.history import (
+    History,
+    Release,
+    history_of,
+    is_expiring,
+    number_of,
+    read_history,
+    read_releases,
+)
 from hbpipe.run.pointers import Pointer, append_pointer, whoami
 from hbpipe.run.releases import BY_AS_OF
 
@@ -105,7 +114,7 @@ def promote(
     Raises
     ------
     LakeError
-        There is no such release or environment, or files of the release are missing.
+        There is no such release or environment, it is about to expire, or files of it are missing.
     ConfigError
         The reason is empty, or ``to`` is no name.
     """
@@ -189,13 +198,26 @@ def _move(
 def _look(
     history: History, *, action: str, environment: str, target: Callable[[History], Release]
 ) -> Move:
+    after = target(history)
+    if is_expiring(after):
+        raise _ending(history, after)
     return Move(
         environment=environment,
         action=action,
         before=_seen(history, environment),
-        after=target(history),
+        after=after,
         pin=history.pin(environment),
         recorded=False,
+    )
+
+
+def _ending(history: History, row: Release) -> LakeError:
+    return LakeError(
+        f"release {row['release']} is about to expire: `hbpipe vacuum` has begun to end it",
+        where={"lake": history.lake},
+        expected="a release that stays",
+        remedy="choose another; or let vacuum end, publish the day again with `hbpipe backfill "
+        f"--start {row['as_of']} --end {row['as_of']}`, and choose that",
     )
 
 

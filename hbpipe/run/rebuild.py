@@ -23,11 +23,13 @@ from hbpipe.run.attempt import Attempt
 from hbpipe.run.audits import AcceptRequest
 from hbpipe.run.due import DayPlan
 from hbpipe.run.engine import Engine, open_engine
+from hbpipe.run.fingerprints import release_kernel_digest
 from hbpipe.run.gates import refuse_held
 from hbpipe.run.night import Night, new_run_id, open_lake, open_work
-from hbpipe.run.observe import Observer, Silent
-from hbpipe.run.plan import Plan, plan_night
+from hbpipe.run.observe import Observer, Silent, watched_night
+from hbpipe.run.plan import Plan
 from hbpipe.run.rebuild_plan import DueNight, RebuildPlan
+from hbpipe.run.rebuild_report import RebuildReport
 from hbpipe.run.stock import Stock, take_stock
 
 _Item = TypeVar("_Item")
@@ -62,6 +64,7 @@ class Rebuild:
     measured: int = 0
     released: list[dict[str, Any]] = field(default_factory=list)
     failed: list[dict[str, str]] = field(default_factory=list)
+    held: dict[str, str] = field(default_factory=dict)
     accept: AcceptRequest | None = None
     #: What was accepted.
     accepted: list[str] = field(default_factory=list)
@@ -96,23 +99,29 @@ class Rebuild:
         found = [check for check in night.checks if check.status == "accepted"]
         self.accepted += [f"{check.name} of {check.subject}: {check.message}" for check in found]
 
-    def _without_release(self, days: Sequence[DayPlan]) -> Plan:
-        """Plan the statistics of some days, for no night in particular."""
-        numbers = sorted(day.day for day in days) or [max(self.stock.ledger, default=0)]
+    def _plan(
+        self, window: Sequence[int], days: Sequence[DayPlan] = (), release: str | None = None
+    ) -> Plan:
+        """Return the plan of one step; ``release`` is the reason for one of its last day."""
         return Plan(
             stock=self.stock,
-            as_of=numbers[-1],
-            window=tuple(numbers),
+            as_of=window[-1],
+            window=tuple(window),
             days=tuple(days),
-            release_reason="statistics only",
-            release_due=False,
+            release_reason=release or "statistics only",
+            release_due=release is not None,
             notes=(),
             settings_digest=self.settings.digest(),
-            kernel_digest="",
+            kernel_digest=release_kernel_digest(self.stock.metrics),
         )
 
+    def _of_statistics(self, days: Sequence[DayPlan] = ()) -> Plan:
+        """Plan the statistics of some days, for no night in particular."""
+        numbers = sorted(day.day for day in days) or [max(self.stock.ledger, default=0)]
+        return self._plan(numbers, days)
+
     def _record_files(self) -> dict[str, Any]:
-        night = self._night(self._without_release(()))
+        night = self._night(self._of_statistics())
         commits.prepare_lake(night)
         commits.commit_files(night)
         self._learn(night)
@@ -120,13 +129,14 @@ class Rebuild:
 
     def _measure(self, days: Sequence[DayPlan]) -> dict[str, Any]:
         """Commit the statistics of one batch; days that fail the data gate are held."""
-        night = self._night(self._without_release(days), self.observer)
+        night = self._night(self._of_statistics(days), self.observer)
         held = stages.measure_days(night)
         commits.commit_checks(night)
         self._note_accepted(night)
         self._learn(night)
         self.measured += len(days) - len(held)
         for day in sorted(held):
+            self.held[str(to_date(day))] = night.days[day].reason
             self.observer.message(f"{to_date(day)} is held: {night.days[day].reason}")
         return {"days": len(days), "held": len(held), "rows": sum(day.rows for day in days)}
 
@@ -144,7 +154,7 @@ class Rebuild:
     def _publish(self, nights: Sequence[DueNight]) -> dict[str, Any]:
         """Publish a batch of nights, one after the other; a failed gate stops only its own."""
         if not self.released and not self.failed:
-            commits.prepare_lake(self._night(self._without_release(())))
+            commits.prepare_lake(self._night(self._of_statistics()))
         before = len(self.released)
         done_with = {one["as_of"] for one in (*self.released, *self.failed)}
         for due in nights:
@@ -154,17 +164,17 @@ class Rebuild:
                 self._publish_one(due)
             except GateError as error:
                 self.failed.append({"as_of": str(to_date(due.as_of)), "reason": str(error)})
-                self.observer.message(f"No release of {to_date(due.as_of)}: {error.found}")
             done = len(self.released) + len(self.failed)
             self.observer.progress("releases", done, len(self.plan.nights))
         return {"released": len(self.released) - before, "failed": len(self.failed)}
 
     def _publish_one(self, due: DueNight) -> None:
-        planned = plan_night(self.stock, self.lake, as_of=to_date(due.as_of), full_scan=True)
-        night = self._night(replace(planned, days=(), release_reason=due.reason))
-        refuse_held(night)
-        for stage in (stages.fit, stages.update, stages.audit, stages.release):
-            stage(night)
+        """Publish one night, as it was planned: nobody else has committed since (``attempt``)."""
+        night = self._night(self._plan(due.window, release=due.reason))
+        with watched_night(self.observer, night):
+            refuse_held(night)
+            for stage in (stages.fit, stages.update, stages.audit, stages.release):
+                stage(night)
         self._note_accepted(night)
         assert night.released is not None
         self.released.append(
@@ -229,24 +239,35 @@ def open_rebuild(
         As ``take_stock``.
     """
     run_id, lake, observer = new_run_id(now), open_lake(settings), observer or Silent()
-    with open_work(settings, lake, run_id, kind, observer) as (attempt, engine):
-        stock = take_stock(settings, attempt.lake, engine, now=now, accept_missing=accept_missing)
-        plan = decide(stock, attempt.lake)
-        _enter_plan(attempt, plan)
-        rebuild = Rebuild(
-            settings=settings,
-            lake=attempt.lake,
-            engine=engine,
-            observer=observer,
-            run_id=run_id,
-            attempt=attempt.entry.attempt,
-            plan=plan,
-            batch=batch,
-            stock=stock,
-            accept=accept,
-        )
-        yield rebuild
-        attempt.end("held" if rebuild.failed else "done" if plan.work else "nothing")
+    failure: GateError | None = None
+    try:
+        with open_work(settings, lake, run_id, kind, observer) as (attempt, engine):
+            stock = take_stock(
+                settings, attempt.lake, engine, now=now, accept_missing=accept_missing
+            )
+            plan = decide(stock, attempt.lake)
+            _enter_plan(attempt, plan)
+            rebuild = Rebuild(
+                settings=settings,
+                lake=attempt.lake,
+                engine=engine,
+                observer=observer,
+                run_id=run_id,
+                attempt=attempt.entry.attempt,
+                plan=plan,
+                batch=batch,
+                stock=stock,
+                accept=accept,
+            )
+            yield rebuild
+            failure = report_of(rebuild).failure()
+            if failure is not None:
+                raise failure
+            attempt.end("done" if plan.work else "nothing")
+    except GateError as error:
+        # Raised so that `runs` and whoever watches hear of it; whoever drives has the report.
+        if error is not failure:
+            raise
 
 
 def _enter_plan(attempt: Attempt, plan: RebuildPlan) -> None:
@@ -264,31 +285,6 @@ def run_rebuild(rebuild: Rebuild) -> RebuildReport:
     return report_of(rebuild)
 
 
-@dataclass(frozen=True)
-class RebuildReport:
-    """What was done on many days."""
-
-    run_id: str
-    measured: int
-    released: list[dict[str, Any]]
-    failed: list[dict[str, str]]
-    notes: list[str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give everything as one JSON object."""
-        return dict(vars(self))
-
-    def text(self) -> str:
-        """Write the report for a terminal."""
-        lines = [
-            f"{self.measured} day(s) measured, {len(self.released)} release(s) published, "
-            f"{len(self.failed)} failed"
-        ]
-        lines += [f"  {one['as_of']}  failed: {one['reason']}" for one in self.failed]
-        lines += [f"Note: {note}" for note in self.notes]
-        return "\n".join(lines)
-
-
 def _not_accepted(rebuild: Rebuild) -> list[str]:
     asked = rebuild.accept
     if asked is None or any(note.startswith(f"{asked.check} of ") for note in rebuild.accepted):
@@ -303,5 +299,7 @@ def report_of(rebuild: Rebuild) -> RebuildReport:
         measured=rebuild.measured,
         released=list(rebuild.released),
         failed=list(rebuild.failed),
+        held=[{"day": day, "reason": reason} for day, reason in rebuild.held.items()],
+        stopped=rebuild.settings.audits.held == "block",
         notes=[*rebuild.plan.notes, *rebuild.accepted, *_not_accepted(rebuild)],
     )

@@ -12,10 +12,11 @@ from hbpipe.run.stock import Stock
 
 @dataclass(frozen=True)
 class DueNight:
-    """An as-of day to be published, and why."""
+    """An as-of day to be published, why, and the days of its window."""
 
     as_of: int
     reason: str
+    window: tuple[int, ...]
 
     def to_dict(self) -> dict[str, str]:
         """Describe the night for ``--json``."""

@@ -33,6 +33,7 @@ RELEASES = Table(
             "repeated": _INT,
             "units": _INT,
             "pools": _INT,
+            "expiring_since": _TIME,  # since when nobody can be pointed to it; until it expires
             "expired_at": _TIME,  # since when it can no longer be read; null while it can
             "note": _TEXT,  # what upkeep has done to it, and why
         }

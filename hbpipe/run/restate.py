@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date
 from functools import partial
 from typing import Any, Literal
@@ -13,8 +14,9 @@ from hbpipe.errors import LateError
 from hbpipe.run.as_of import window_of
 from hbpipe.run.backfill import Range
 from hbpipe.run.due import due_days
-from hbpipe.run.rebuild import RebuildReport, open_rebuild, run_rebuild
+from hbpipe.run.rebuild import open_rebuild, run_rebuild
 from hbpipe.run.rebuild_plan import DueNight, RebuildPlan
+from hbpipe.run.rebuild_report import RebuildReport
 from hbpipe.run.releases import releases
 from hbpipe.run.stock import Stock
 
@@ -69,17 +71,33 @@ def decide(
         )
     rows = releases(lake, stock.settings.environment)
     published = sorted({to_number(row["as_of"]) for row in rows})
+    windows, empty = _windows(stock, published)
     if what == "posteriors":
-        nights = [DueNight(as_of, told) for as_of in published if as_of in within]
-        return RebuildPlan(stock, (), tuple(nights), ())
+        nights = [DueNight(at, told, window) for at, window in windows.items() if at in within]
+        return RebuildPlan(stock, (), tuple(nights), tuple(empty))
     due, notes = due_days(stock, days, None, dict.fromkeys(days, told))
     changed = {day.day for day in due}
     nights = [
-        DueNight(as_of, f"{told}; rests on {_told(touched)}")
-        for as_of in published
-        if (touched := changed.intersection(window_of(stock.settings, stock.files, as_of)))
+        DueNight(as_of, f"{told}; rests on {_told(touched)}", window)
+        for as_of, window in windows.items()
+        if (touched := changed.intersection(window))
     ]
-    return RebuildPlan(stock, tuple(due), tuple(nights), tuple(notes))
+    return RebuildPlan(stock, tuple(due), tuple(nights), (*notes, *empty))
+
+
+def _windows(
+    stock: Stock, published: Iterable[int]
+) -> tuple[dict[int, tuple[int, ...]], list[str]]:
+    """Return the window of each as-of day; and notes on those that have no events any more."""
+    windows, notes = {}, []
+    for as_of in published:
+        try:
+            windows[as_of] = window_of(stock.settings, stock.files, as_of)
+        except LateError:  # what fed it has vanished, and was taken out
+            notes.append(
+                f"{to_date(as_of)} has no events in its window any more: its release stays as it is"
+            )
+    return windows, notes
 
 
 def _told(days: set[int]) -> str:

@@ -15,7 +15,7 @@ from hbpipe.data.vacuum import TablePlan, abandoned_spools, plan_table, vacuum_t
 from hbpipe.run.attempt import open_run
 from hbpipe.run.expiry import Expiry, expire, plan_expiry
 from hbpipe.run.history import read_history
-from hbpipe.run.keeping import due_to_expire, needed_by_releases, rewrite_releases, seen_releases
+from hbpipe.run.keeping import due_to_expire, end_releases, needed_by_releases, seen_releases
 from hbpipe.run.night import new_run_id, open_lake
 from hbpipe.run.observe import Observer, Opening, Silent, watched
 
@@ -112,19 +112,21 @@ def maintain(
         if plan.work:
             attempt.record()
         with _stage(watcher, "expire", {"releases": len(plan.releases)}):
-            _expire(attempt.lake, plan, moment, run_id)
+            ended = _expire(attempt.lake, plan, moment, run_id)
         # Looked at again: what has just expired wrote versions of its own.
         after = plan_upkeep(settings, attempt.lake, moment, before)
         with _stage(watcher, "vacuum", {"files": sum(len(one.files) for one in after.tables)}):
             vacuum(attempt.lake, after.tables, after.spools)
-    return Upkeep(plan.releases, plan.expired, after.tables, after.spools, after.kept)
+    return Upkeep(ended, plan.expired, after.tables, after.spools, after.kept)
 
 
-def _expire(lake: Lake, plan: Upkeep, now: datetime, run_id: str) -> None:
-    ended = {"expired_at": now, "note": "expired by retention.releases"}
-    rewrite_releases(lake, {one["release"]: ended for one in plan.releases}, run_id)
+def _expire(lake: Lake, plan: Upkeep, now: datetime, run_id: str) -> tuple[dict[str, str], ...]:
+    """Expire what is planned; return the releases that have, for one may be promoted meanwhile."""
+    notes = {one["release"]: "expired by retention.releases" for one in plan.releases}
+    ended = end_releases(lake, notes, now, run_id)
     for one in plan.expired:
         expire(lake, one, run_id)
+    return tuple(one for one in plan.releases if one["release"] in ended)
 
 
 @contextmanager

@@ -10,27 +10,26 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
-from types import TracebackType
 from typing import Any
 
 from hbpipe.config import LakeSettings
 from hbpipe.data.lake import Lake
 from hbpipe.data.record import create_record, read_record, swap_record
 from hbpipe.errors import LakeError
-from hbpipe.run.lease import Lease, holder_of, lease_is_held
+from hbpipe.run.lease import AnyLease, Lease, holder_of, lease_is_held
 
 _TABLE = "lease"
 #: Renewals and looks within the time that a lease lasts.
 _RENEWALS, _LOOKS = 3, 12
 
 
-def lease_of(lake: Lake, settings: LakeSettings) -> Lease | TimedLease:
+def lease_of(lake: Lake, settings: LakeSettings) -> AnyLease:
     """Return the kind of lease that the settings ask for."""
     return TimedLease(lake, settings.lease_s) if settings.timed else Lease(lake)
 
 
-class TimedLease:
-    """The right to run on a lake for a while, renewed by a thread until released.
+class TimedLease(AnyLease):
+    """A lease for a while, renewed by a thread until released.
 
     Like ``Lease`` it saves work and guards nothing: a holder that was paused for too long loses
     its place, and the fence of its commits (``attempt``) keeps it from doing harm.
@@ -106,17 +105,6 @@ class TimedLease:
             with suppress(LakeError):
                 kept = swap_record(self._storage, _TABLE, self._version, self._record)
                 self._version = self._version + 1 if kept else None
-
-    def __enter__(self) -> TimedLease:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.release()
 
 
 def _shown(record: dict[str, Any]) -> dict[str, Any]:

@@ -26,9 +26,20 @@ def add(verbs: Verbs) -> None:
     )
     again.add_argument("--retry", metavar="RUN_ID", help="run the plan of an earlier run again")
     _add_acceptance(run)
+    _add_reason_of_acceptance(run)
     _add_backfill(verbs)
     _add_restate(verbs)
     _add_explain(verbs)
+    _add_audit(verbs)
+
+
+def _add_audit(verbs: Verbs) -> None:
+    purpose = "show what the checks of a run found, failures first; exit 3 when one failed"
+    audit = add_verb(verbs, "nights", "audit", purpose)
+    audit.add_argument(
+        "--run", dest="run_id", metavar="RUN_ID", help="this run; by default the last with checks"
+    )
+    audit.add_argument("--as-of", type=day, metavar="DAY", help="only checks of this as-of day")
 
 
 def _add_explain(verbs: Verbs) -> None:
@@ -55,7 +66,6 @@ def _add_acceptance(verb: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="take what this check has found as it is, as long as its input stays the same",
     )
-    verb.add_argument("--reason", metavar="TEXT", help="why it is accepted; kept in acceptances")
     verb.add_argument(
         "--day",
         type=day,
@@ -63,6 +73,10 @@ def _add_acceptance(verb: argparse.ArgumentParser) -> None:
         help="accept for this day only: the business day that is held, or the as-of day of a "
         "release; without it, what is held already",
     )
+
+
+def _add_reason_of_acceptance(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--reason", metavar="TEXT", help="why it is accepted; kept in acceptances")
 
 
 def _add_backfill(verbs: Verbs) -> None:
@@ -77,13 +91,20 @@ def _add_backfill(verbs: Verbs) -> None:
     )
     verb.add_argument("--newest-first", action="store_true", help="measure the latest days first")
     _add_acceptance(verb)
+    _add_reason_of_acceptance(verb)
 
 
 def _add_restate(verbs: Verbs) -> None:
     purpose = "recompute a range of days, and every release that rests on them"
     verb = add_verb(verbs, "rebuild", "restate", purpose)
     _add_range_options(verb)
-    verb.add_argument("--reason", required=True, help="why; kept in the ledger")
+    verb.add_argument(
+        "--reason",
+        required=True,
+        metavar="TEXT",
+        help="why; kept in the ledger, and with --accept-audit in acceptances",
+    )
+    _add_acceptance(verb)
     verb.add_argument(
         "--tables",
         choices=("statistics", "posteriors"),

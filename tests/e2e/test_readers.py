@@ -26,6 +26,7 @@ from hbpipe.report.status import describe_status, status_text
 from hbpipe.run import audits
 from hbpipe.run.freshness import freshness
 from hbpipe.run.history import read_history
+from hbpipe.run.inference import fit_tables
 from hbpipe.run.promotion import promote, rollback
 from hbpipe.run.releases import current_release, read
 from tests.e2e.test_killed import COMMIT, DRIVER
@@ -102,6 +103,20 @@ def test_a_failed_audit_is_never_seen(settings: Settings, tmp_path: Path) -> Non
         assert len(story) == 1
         night(settings)
     assert story == [(f"{day(1)}.1", 80), (f"{day(2)}.1", 80)]
+
+
+@pytest.mark.parametrize("table", ["hyperparameters", "fits", "new_stores"])
+def test_rows_that_stand_twice_are_never_seen(
+    table: str, settings: Settings, tmp_path: Path
+) -> None:
+    write_days(tmp_path, 1, first=2)
+    rows = f"_{table.removesuffix('s')}_rows"
+    once = getattr(fit_tables, rows)
+    with watched(settings) as story, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit_tables, rows, lambda *of: [*once(*of), once(*of)[0]])
+        with pytest.raises(GateError, match=f"{table}_keys of conversion: 1 rows"):
+            night(settings)
+    assert story == [(f"{day(1)}.1", 80)]
 
 
 def test_readers_are_moved_and_pinned_and_follow_the_nights_again(

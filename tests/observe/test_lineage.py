@@ -16,8 +16,9 @@ from hbpipe.observe import datasets, observers_of
 from hbpipe.observe.facets import dataset_name
 from hbpipe.observe.lineage import ParentRun, lineage_id
 from hbpipe.report.night import NightReport
+from hbpipe.run.backfill import backfill
 from hbpipe.run.night import open_night
-from tests.nights import NOW, lake_of, night, settings_for, write_days
+from tests.nights import NOW, day, lake_of, night, settings_for, write_days
 from tests.observe.nights_watched import ended, held_night, refused_night, watched_night
 from tests.observe.servers import web_server
 
@@ -37,7 +38,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, NightRepo
 
 
 def every_ending(folder: Path) -> list[Event]:
-    """Events of runs that end in every way: published in a flow, held, and never planned."""
+    """Events of runs that end in every way: published in a flow, held, never planned, of many."""
     path = folder / "lineage"
     observe = {"openlineage": {"path": str(path)}}
     write_days(folder, 2)
@@ -46,6 +47,8 @@ def every_ending(folder: Path) -> list[Event]:
     night(settings, observer=observers_of(settings, parent=parent))
     held_night(folder, observe=observe)
     refused_night(folder, observe=observe)
+    observer = observers_of(settings, parent=parent)
+    backfill(settings, start=day(0), end=day(2), now=NOW, observer=observer)
     return events_of(path)
 
 

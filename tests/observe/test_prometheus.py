@@ -39,6 +39,9 @@ def parsed(text: str) -> Samples:
     return found
 
 
+OF_NIGHTS = {name for name in GAUGES if not name.startswith("hbpipe_rebuild_")}
+
+
 def samples(path: Path) -> Samples:
     return parsed(path.read_text(encoding="utf-8"))
 
@@ -47,7 +50,7 @@ def test_a_night_leaves_every_gauge(tmp_path: Path) -> None:
     path = tmp_path / "hbpipe.prom"
     report: NightReport = watched_night(tmp_path, observe={"prometheus": {"textfile": str(path)}})
     found = samples(path)
-    assert {name for name, _ in found} == set(GAUGES)
+    assert {name for name, _ in found} == OF_NIGHTS
     assert found["hbpipe_exit_status", ""] == 0
     assert found["hbpipe_days_processed", ""] == 2
     assert {kind: found["hbpipe_rows", kind] for kind in report.rows} == report.rows
@@ -133,7 +136,7 @@ def test_a_lake_that_cannot_be_read_afterwards_costs_one_gauge(
 
     monkeypatch.setattr(record, "current_release", gone)
     watched_night(tmp_path, observe={"prometheus": {"textfile": str(path)}})
-    missing = set(GAUGES) - {name for name, _ in samples(path)}
+    missing = OF_NIGHTS - {name for name, _ in samples(path)}
     assert missing == {"hbpipe_latest_published_day_seconds"}
     assert "stays as it was: the store is gone" in caplog.text
 
@@ -143,6 +146,16 @@ def test_a_backfill_leaves_the_gauges_of_nights_alone(tmp_path: Path) -> None:
     with web_server() as gateway:
         observe = {"prometheus": {"textfile": str(path), "push": gateway.url}}
         ended(tmp_path, None, kind="backfill", observe=observe)
+    assert not OF_NIGHTS & {name for name, _ in samples(path)}
+    assert samples(path)["hbpipe_rebuild_exit_status", ""] == 0
+    assert len(gateway.requests) == 1
+
+
+def test_upkeep_leaves_every_gauge_alone(tmp_path: Path) -> None:
+    path = tmp_path / "hbpipe.prom"
+    with web_server() as gateway:
+        observe = {"prometheus": {"textfile": str(path), "push": gateway.url}}
+        ended(tmp_path, None, kind="vacuum", observe=observe)
     assert gateway.requests == []
     assert not path.exists()
 

@@ -10,13 +10,14 @@ from typing import Any
 from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, Status, StatusCode, TraceFlags
 
-from hbpipe.errors import EngineError
+from hbpipe.errors import EngineError, GateError
 from hbpipe.observe.courier import Courier
 from hbpipe.observe.record import Record
 from hbpipe.observe.spans import Spans
 from hbpipe.observe.watch import Watch
+from hbpipe.run.backfill import backfill
 from hbpipe.run.observe import Observer
-from tests.nights import night, settings_for, write_days
+from tests.nights import NOW, day, night, settings_for, visits, write, write_days
 from tests.observe.test_watch import OPENING
 
 
@@ -104,4 +105,29 @@ def test_attempts_that_failed_are_errors(tmp_path: Path) -> None:
     assert [span.attributes["hbpipe.attempt"] for span in (first, second)] == [1, 2]
     assert {span.status for span in kept.spans} == {StatusCode.ERROR}
     assert run.exceptions == [error]
+    assert {span.ended for span in kept.spans} == {1}
+
+
+def test_each_night_of_a_backfill_is_a_span_below_its_batch(tmp_path: Path) -> None:
+    write_days(tmp_path, 1)
+    rows = [{**row, "store_id": None} for row in visits(1)[:20]]
+    write(tmp_path / "events" / f"{day(1)}.parquet", [*rows, *visits(1)[20:]])
+    kept = Kept()
+    settings = settings_for(tmp_path)
+    observer = watching(tmp_path, kept)
+    backfill(settings, start=day(0), end=day(1), now=NOW, observer=observer)
+    run, _, releases, first, second = kept.spans
+    assert (first.name, second.name, releases.name) == (
+        "night",
+        "night",
+        f"releases of {day(0)}..{day(1)}",
+    )
+    assert first.parent is second.parent is releases
+    assert [span.attributes["hbpipe.as_of"] for span in (first, second)] == [
+        str(day(0)),
+        str(day(1)),
+    ]
+    statuses = [span.status for span in (run, releases, first, second)]
+    assert statuses == [StatusCode.ERROR, StatusCode.OK, StatusCode.OK, StatusCode.ERROR]
+    assert isinstance(second.exceptions[0], GateError)
     assert {span.ended for span in kept.spans} == {1}

@@ -11,8 +11,10 @@ import pytest
 
 from hbpipe.config import Audits
 from hbpipe.data.aggregate import Account
+from hbpipe.data.daily import DayResult
 from hbpipe.data.events import FileState
 from hbpipe.data.presence import count_presence
+from hbpipe.data.rejections import Rejection
 from hbpipe.run.audits import (
     Check,
     EarlierFits,
@@ -24,7 +26,7 @@ from hbpipe.run.audits import (
     check_measured,
     check_rows,
 )
-from hbpipe.run.ledger import FileDay, FileEntry
+from hbpipe.run.ledger import DayEntry, FileDay, FileEntry
 
 LIMITS = Audits()
 LAST = 20_500
@@ -70,6 +72,28 @@ def test_a_day_that_is_not_like_the_others(times: float, expected: str) -> None:
     found = status(rows)
     assert found.status == expected
     assert "the median of 8 earlier same weekdays is" in found.message
+
+
+def test_a_store_that_was_forgotten_neither_raises_an_alarm_nor_hides_one() -> None:
+    """A third of all rows are of one store, forgotten since; on the last day 2 in 100 are bad."""
+    days = range(LAST - 30, LAST)
+    gone = {(d, "", "store_id", "forgotten"): 300 for d in days}
+    counted = {d: FileDay(1_000, Account(699, 301, 0)) for d in days}
+    entry = FileEntry(FileState("a", 1, 1), "aa", "f", (), 1, (), counted, gone)
+    done = DayEntry(0, "complete", "", "", {}, account=Account(699, 301, 0), units=100)
+    ledger = {d: replace(done, day=d) for d in days}
+    refused = (Rejection("a", LAST, "", "store_id", "forgotten", 300, ()),)
+
+    def rise(rejected: int) -> Check:
+        accounts = {"b": Account(700 - rejected, 300 + rejected, 0)}
+        result = DayResult(LAST, (), accounts, refused, 100, 0, 1, 700 - rejected)
+        found = check_measured(LAST, Past.of([entry], ledger, {LAST: result}), LIMITS)
+        assert {one.status for one in found if one.name != "rejected_rise"} == {"pass"}
+        return next(one for one in found if one.name == "rejected_rise")
+
+    assert rise(1).status == "pass"
+    assert rise(1).message.startswith("0.14% of its rows are rejected, the median of")
+    assert rise(21).status == "warn"
 
 
 def test_a_first_run_has_nothing_to_compare_with() -> None:

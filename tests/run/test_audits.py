@@ -157,6 +157,15 @@ def test_metrics_are_checked_apart() -> None:
     assert posterior_checks(TALLY, other, events=500) == {"intervals_open/basket": "fail"}
 
 
+def test_a_row_that_stands_twice_is_a_fault_of_its_table_and_metric() -> None:
+    found = audits.check_keys({"fits": {"orders": 0, "basket": 2}, "new_stores": {"orders": 0}})
+    assert [(check.name, check.subject, check.status) for check in found] == [
+        ("fits_keys", "basket", "fail"),
+        ("fits_keys", "orders", "pass"),
+        ("new_stores_keys", "orders", "pass"),
+    ]
+
+
 def fits(
     converged: list[bool],
     identified: list[bool] | None = None,

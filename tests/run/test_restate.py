@@ -79,6 +79,20 @@ def test_vanished_input_is_kept_until_its_loss_is_accepted(
     assert day(1) not in days
 
 
+def test_a_day_can_be_withdrawn_that_was_a_window_by_itself(tmp_path: Path) -> None:
+    paths = write_days(tmp_path, 2)
+    one = settings_for(tmp_path, inference={"window": "1d", "uncertainty": "plug_in"})
+    backfill(one, start=day(0), end=day(1), now=NOW)
+    paths[0].unlink()
+    report = restate(
+        one, start=day(0), end=day(0), reason="withdrawn", now=NOW, accept_missing=True
+    )
+    assert (report.measured, report.released, report.failed) == (1, [], [])
+    assert any(f"{day(0)} has no events in its window" in note for note in report.notes)
+    assert lake_of(one).read("statistics")["day"].unique().to_pylist() == [day(1)]
+    assert names(one) == [f"{day(0)}.1", f"{day(1)}.1"]
+
+
 def test_a_range_without_days_is_refused(settings: Settings) -> None:
     with pytest.raises(LateError, match="has events or statistics"):
         restate(settings, start=day(50), end=day(60), reason="x", now=NOW)

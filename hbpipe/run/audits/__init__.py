@@ -27,7 +27,9 @@ from hbpipe.run.audits.days import (
     total_account,
 )
 from hbpipe.run.audits.fits import EarlierFits, check_bounds, check_drift, check_fits
+from hbpipe.run.audits.keys import check_keys
 from hbpipe.run.audits.posteriors import PosteriorTally, check_posteriors
+from hbpipe.run.audits.recorded import recorded_checks
 from hbpipe.run.audits.window import check_left_out, check_window
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "check_day",
     "check_drift",
     "check_fits",
+    "check_keys",
     "check_left_out",
     "check_measured",
     "check_posteriors",
@@ -56,6 +59,7 @@ __all__ = [
     "failures",
     "left_on",
     "read_acceptances",
+    "recorded_checks",
     "to_table",
     "total_account",
 ]

@@ -15,6 +15,9 @@ INTEGRITY = (
     "posteriors_finite",
     "posteriors_between",
     "posteriors_keys",
+    "hyperparameters_keys",
+    "fits_keys",
+    "new_stores_keys",
     "quantiles_ordered",
     "intervals_open",
 )

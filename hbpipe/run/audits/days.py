@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -9,7 +10,7 @@ from hbpipe.config import Audits
 from hbpipe.data.aggregate import Account
 from hbpipe.data.clock import to_date
 from hbpipe.data.daily import DayResult, add_accounts
-from hbpipe.data.rejections import FORGOTTEN
+from hbpipe.data.rejections import FORGOTTEN, Rejection
 from hbpipe.run.audits.checks import Check, at_most
 from hbpipe.run.audits.trailing import check_count, check_rise, comparable
 from hbpipe.run.ledger import DayEntry, FileEntry
@@ -74,7 +75,7 @@ def check_day(
     subject = to_date(result.day).isoformat()
     found = [
         *_conserved(result, account, expected_rows),
-        *_shares(_without_forgotten(account, result), limits),
+        *_shares(_without(account, _forgotten(result.rejections)), limits),
     ]
     return [
         at_most("data", name, subject, value, limit, message, "fail")
@@ -82,10 +83,13 @@ def check_day(
     ]
 
 
-def _without_forgotten(account: Account, result: DayResult) -> Account:
+def _forgotten(rejections: Iterable[Rejection]) -> int:
+    return sum(one.rows for one in rejections if one.reason == FORGOTTEN)
+
+
+def _without(account: Account, forgotten: int) -> Account:
     """Return an account in which rows of forgotten units are not held against the day."""
-    rows = sum(one.rows for one in result.rejections if one.reason == FORGOTTEN)
-    return replace(account, rejected=account.rejected - rows)
+    return replace(account, rejected=account.rejected - min(forgotten, account.rejected))
 
 
 def _conserved(
@@ -176,7 +180,8 @@ class Past:
     """What is known of other days: rows in the files, units and accounts of those measured.
 
     Rows are those of the files, whether or not their days are measured: whichever day of a
-    history is measured first, it is compared with the same days.
+    history is measured first, it is compared with the same days. Units and accounts are without
+    the units that were forgotten, on every day: to forget one makes no day look odd.
     """
 
     rows: Mapping[int, int]
@@ -191,18 +196,21 @@ class Past:
         results: Mapping[int, DayResult],
     ) -> Past:
         """Collect files, days of the ledger, and days that this run has measured."""
-        rows: dict[int, int] = {}
+        rows, forgotten = Counter[int](), Counter[int]()
         for entry in files:
             if entry.state != "duplicate":
-                for day, found in entry.days.items():
-                    rows[day] = rows.get(day, 0) + found.rows
+                rows.update({day: found.rows for day, found in entry.days.items()})
+                for (day, *_, reason), count in entry.rejections.items():
+                    if day is not None and reason == FORGOTTEN:
+                        forgotten[day] += count
         for day in range(min(rows, default=0), max(rows, default=0)):
             rows.setdefault(day, 0)  # a day without a file, or on which all are closed
         done = {day: e for day, e in ledger.items() if e.state in ("complete", "gone")}
         units = {day: entry.units for day, entry in done.items()}
-        accounts = {day: entry.account for day, entry in done.items()}
+        accounts = {day: _without(entry.account, forgotten[day]) for day, entry in done.items()}
         for day, result in results.items():
-            units[day], accounts[day] = result.units, total_account(result)
+            units[day] = result.units
+            accounts[day] = _without(total_account(result), _forgotten(result.rejections))
         return cls(rows, units, accounts)
 
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from hbpipe.data.clock import to_date
+from hbpipe.data.identities import count_repeated
 from hbpipe.data.parts import write_part
 from hbpipe.data.quantities import Metric
 from hbpipe.data.schemas import quantile_name
@@ -71,16 +73,29 @@ def stage_fits(night: Night) -> None:
         rows["fits"] += _fit_rows(night, found)
         rows["new_stores"] += _new_store_rows(night, found)
     for name, records in rows.items():
-        schema = commits.lake_table(night, name).data_schema
+        definition = commits.lake_table(night, name)
+        schema = definition.data_schema
+        table = pa.Table.from_pylist(records, schema=schema)
+        night.repeated[name] = _repeated(night, table, definition.key)
         receipt = write_part(
             night.lake.storage,
             name,
-            pa.Table.from_pylist(records, schema=schema),
+            table,
             schema=schema,
             run_id=night.run_id,
             partition={"as_of": to_date(night.plan.as_of).isoformat()},
         )
         night.staged[name] = [receipt]
+
+
+def _repeated(night: Night, table: pa.Table, key: Sequence[str]) -> dict[str, int]:
+    """Count the rows of one as-of day whose key stands in another row already, by metric."""
+    within = [name for name in key if name in table.column_names]
+    of_metric = {
+        metric.name: table.filter(pc.equal(table["metric"], metric.name)).select(within)
+        for metric in night.metrics
+    }
+    return {name: count_repeated(rows.columns) for name, rows in of_metric.items()}
 
 
 def _pool_columns(night: Night, found: MetricFit, pool: Pool) -> dict[str, Any]:

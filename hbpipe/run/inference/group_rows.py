@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hbpipe.data.clock import to_date
+from hbpipe.data.identities import count_repeated
 from hbpipe.data.parts import write_part
 from hbpipe.data.quantities import Metric
 from hbpipe.data.schemas import quantile_name
@@ -73,7 +74,7 @@ def stage_groups(night: Night) -> list[PosteriorTally]:
             for depth in range(found.tree.depth, 0, -1):
                 columns = _group_columns(night, found, found.groups, depth, totals)
                 tables.append(_as_table(columns, schema, len(found.tree.keys[depth])))
-                tallies.append(_tally(found.metric, columns))
+                tallies.append(_tally(found.metric, columns, night.form.levels))
                 parents = found.tree.parents[depth - 1]
                 totals = totals.merged(found.metric, parents, len(found.tree.keys[depth - 1]))
     if tables:
@@ -195,7 +196,7 @@ def _as_table(columns: dict[str, Any], schema: pa.Schema, rows: int) -> pa.Table
     return pa.table(arrays, schema=schema)
 
 
-def _tally(metric: Metric, columns: dict[str, Any]) -> PosteriorTally:
+def _tally(metric: Metric, columns: dict[str, Any], levels: Sequence[str]) -> PosteriorTally:
     """Count what is wrong with the posteriors of groups; their units are counted elsewhere."""
     known = np.array([method != "unidentified" for method in columns["method"]])
     mean, sd = (columns[name].to_numpy(zero_copy_only=False) for name in ("mean", "sd"))
@@ -210,4 +211,5 @@ def _tally(metric: Metric, columns: dict[str, Any]) -> PosteriorTally:
         zero_width=int((known & ~certain & ~(sd > 0)).sum()),
         disordered=0,
         unusable=0,
+        repeated=count_repeated([pa.array(columns[name]) for name in levels if name in columns]),
     )

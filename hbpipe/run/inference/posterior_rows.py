@@ -79,11 +79,19 @@ def _shown(values: Array, known: NDArray[np.bool_]) -> pa.Array:
 
 
 def tally_posteriors(
-    metric: Metric, folded: Folded, posterior: PosteriorColumns, raw: Array
+    metric: Metric,
+    folded: Folded,
+    posterior: PosteriorColumns,
+    raw: Array,
+    priors: tuple[Array, Array] | None,
 ) -> PosteriorTally:
     """Count what is wrong with the posteriors of one shard and metric, by unit and term.
 
-    ``raw`` are the units' own estimates, (U,) or (U, T), not finite where there is none.
+    Parameters
+    ----------
+    raw : (U,) or (U, T), the units' own estimates, not finite where there is none.
+    priors : (U,) each, the least and the greatest prior mean; None with several terms, of which
+        nothing is true one by one.
     """
     known = np.repeat(has_posterior(posterior), len(metric.term_names))
     limits = posterior.quantiles.reshape(len(known), -1)[known]
@@ -103,22 +111,17 @@ def tally_posteriors(
         unusable=folded.unusable[metric.name],
         no_covariates=int((posterior.method == NO_COVARIATES).sum()),
         not_estimable=int((posterior.method == NOT_ESTIMABLE).sum()),
-        outside=0 if metric.terms else _outside(posterior, np.ravel(raw)),
+        outside=0 if priors is None else _outside(posterior, np.ravel(raw), *priors),
     )
 
 
-def _outside(posterior: PosteriorColumns, raw: Array) -> int:
-    """Count the means that do not lie between data and prior.
+def _outside(posterior: PosteriorColumns, raw: Array, least: Array, greatest: Array) -> int:
+    """Count the means that do not lie between data and prior, whatever the method.
 
-    With known hyperparameters a conjugate mean weighs the two (Diaconis and Ylvisaker 1979), so
-    that only rounding is allowed. One that averages over hyperparameters lies between them at each
-    of them, and may leave the interval of the averages by less than its own sd. With several
-    terms nothing of the kind is true of each.
+    A unit without an estimate of its own lies between its prior means (``model.update.prior_range``
+    says why, and that only rounding is allowed).
     """
-    ends = np.stack([raw, posterior.prior_mean])
-    low, high = ends.min(axis=0), ends.max(axis=0)
-    beyond = np.maximum(low - posterior.mean, posterior.mean - high)
+    low, high = np.fmin(raw, least), np.fmax(raw, greatest)
     rounding = _ROUNDING * np.maximum(np.abs(low), np.abs(high))
-    allowed = np.where(posterior.method == "plug_in", rounding, posterior.sd)
-    comparable = has_posterior(posterior) & np.isfinite(raw)
-    return int((comparable & (beyond > allowed)).sum())
+    beyond = np.maximum(low - posterior.mean, posterior.mean - high)
+    return int((has_posterior(posterior) & (beyond > rounding)).sum())

@@ -19,6 +19,7 @@ from hbpipe.model.covariates.ranks import Span
 from hbpipe.model.family import Statistics
 from hbpipe.model.pooling import no_pooling
 from hbpipe.model.update.pools import PosteriorColumns, cdf_pools, update_pools
+from hbpipe.model.update.prior_range import prior_range
 from hbpipe.run.audits import PosteriorTally
 from hbpipe.run.inference.coding import COVARIATES, known_units
 from hbpipe.run.inference.fits import UnitPriors, effective
@@ -91,7 +92,8 @@ def _metric_tables(
         below = _below_target(order, metric, statistics, codes)
         columns = {name: over_terms(column, len(terms)) for name, column in of_units.items()}
         columns |= term_columns(metric, posterior, pooled, below, order.quantiles)
-        tally = tally_posteriors(metric, folded, posterior, pooled["raw"])
+        between = None if metric.terms else prior_range(priors.nodes, statistics, codes)
+        tally = tally_posteriors(metric, folded, posterior, pooled["raw"], between)
         tallies.append(replace(tally, repeated=repeated))
         arrays = [
             columns[field.name]

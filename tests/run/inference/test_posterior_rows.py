@@ -62,7 +62,7 @@ def test_pools_that_are_not_identified_have_no_posterior_in_any_term() -> None:
     for name in ("mean", "sd", "sd_plug_in", "weight", "prior_mean", "q0.1", "p_below_target"):
         assert found[name].null_count == 9, name
     assert found["raw"].null_count == 0
-    tally = tally_posteriors(METRIC, folded(), posterior("unidentified"), RAW)
+    tally = tally_posteriors(METRIC, folded(), posterior("unidentified"), RAW, None)
     assert (tally.units, tally.posteriors, tally.unidentified) == (4, 12, 3)
     assert (tally.n_events, tally.not_finite) == (26, 0)
 
@@ -78,7 +78,7 @@ def test_pools_that_are_not_identified_have_no_posterior_in_any_term() -> None:
 def test_a_fault_of_one_term_is_counted(fault: str, column: str, value: float) -> None:
     found = posterior()
     getattr(found, column)[2, 1] = value
-    tally = tally_posteriors(METRIC, folded(), found, RAW)
+    tally = tally_posteriors(METRIC, folded(), found, RAW, None)
     counts = {name: getattr(tally, name) for name in ("not_finite", "zero_width", "disordered")}
     assert counts == {**dict.fromkeys(counts, 0), fault: 1}
 
@@ -87,43 +87,38 @@ def test_limits_that_meet_or_cross() -> None:
     found = posterior()
     found.quantiles[0, 0] = [1.0, 1.0]
     found.quantiles[3, 2] = [2.0, 1.0]
-    tally = tally_posteriors(METRIC, folded(), found, RAW)
+    tally = tally_posteriors(METRIC, folded(), found, RAW, None)
     assert (tally.zero_width, tally.disordered) == (2, 1)
 
 
 RATE = parse_metric("m", {"family": "beta_binomial", "successes": "won", "trials": "rows"})
 
 
-def outside(mean: float, method: str, raw: float = 0.2) -> int:
-    """Count the means outside of one unit between 0.2, or ``raw``, and a prior mean of 0.4."""
+def outside(mean: float, method: str = "integrated", raw: float = 0.2) -> int:
+    """Count the means outside of a unit between 0.2, or ``raw``, and prior means of 0.4 to 0.5."""
     one = PosteriorColumns(
         mean=np.array([mean]),
         sd=np.array([0.05]),
         sd_plug_in=np.array([0.05]),
         quantiles=np.array([[0.1, 0.5]]),
         weight=np.array([0.5]),
-        prior_mean=np.array([0.4]),
+        prior_mean=np.array([0.45]),
         method=np.array([method]),
     )
     seen = Folded((pa.array(["a"]),), np.array([5]), {"m": {}}, {"m": 0})
-    return tally_posteriors(RATE, seen, one, np.array([raw])).outside
+    priors = np.array([0.4]), np.array([0.5])
+    return tally_posteriors(RATE, seen, one, np.array([raw]), priors).outside
 
 
 @pytest.mark.parametrize(
-    ("mean", "method", "expected"),
-    [
-        (0.3, "plug_in", 0),
-        (0.4 + 1e-12, "plug_in", 0),
-        (0.4 + 1e-6, "plug_in", 1),
-        (0.2 - 1e-6, "plug_in", 1),
-        (0.44, "integrated", 0),
-        (0.46, "integrated", 1),
-        (0.9, "unidentified", 0),
-    ],
+    ("mean", "expected"),
+    [(0.2, 0), (0.3, 0), (0.5 + 1e-12, 0), (0.5 + 1e-6, 1), (0.2 - 1e-6, 1)],
 )
-def test_means_lie_between_data_and_prior(mean: float, method: str, expected: int) -> None:
-    assert outside(mean, method) == expected
+def test_means_lie_between_data_and_prior(mean: float, expected: int) -> None:
+    assert outside(mean) == outside(mean, "plug_in") == expected
+    assert outside(mean, "unidentified") == 0
 
 
-def test_a_unit_without_data_has_nothing_to_lie_between() -> None:
-    assert outside(0.4, "plug_in", np.nan) == 0
+def test_a_unit_without_data_lies_between_its_prior_means() -> None:
+    assert outside(0.45, raw=np.nan) == 0
+    assert outside(0.39, raw=np.nan) == 1
