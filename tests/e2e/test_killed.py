@@ -1,14 +1,13 @@
 """A night killed anywhere, then run again: readers never see half of it, the result is the same.
 
-The driver below is the real command line in its own process. It counts commits to the lake, or
-calls of one function of a stage, and kills its own process with SIGKILL at the chosen one.
+The real command line, in its own process, kills itself with SIGKILL at the chosen commit to the
+lake, or at the chosen call of one function of a stage.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 
 from hbpipe.run.releases import current_release, read
 from hbpipe.run.runs import read_runs
+from tests.interrupted import Moment, killed
 from tests.nights import (
     lake_of,
     night,
@@ -28,29 +28,6 @@ from tests.nights import (
     write_days,
 )
 
-DRIVER = """
-import importlib, os, signal, sys
-from hbpipe.cli import main
-
-moment, place, number, *arguments = sys.argv[1:]
-module, name = place.rsplit(":")
-module, left = importlib.import_module(module), int(number)
-function = getattr(module, name)
-
-def deadly(*args, **options):
-    global left
-    left -= 1
-    if left == 0 and moment == "before":
-        os.kill(os.getpid(), signal.SIGKILL)
-    result = function(*args, **options)
-    if left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return result
-
-setattr(module, name, deadly)
-sys.exit(main(arguments))
-"""
-COMMIT = "hbpipe.data.publish:compare_and_swap"
 #: Commits of the second night until its release is there: the run begun, days begun, statistics,
 #: quarantine, files, days, audits, hyperparameters, fits, posteriors, new_stores, releases.
 COMMITS = 12
@@ -119,19 +96,6 @@ def new(before: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, di
     return seen(folder)
 
 
-def run_and_die(folder: Path, config: Path, moment: str, place: str, number: int) -> None:
-    driver = folder / "driver.py"
-    driver.write_text(DRIVER)
-    done = subprocess.run(
-        [sys.executable, str(driver), moment, place, str(number), "run", "--config", str(config)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
-
-
 def assert_recovers(
     folder: Path, old: tuple[str, dict[str, list[str]]], new: tuple[str, dict[str, list[str]]]
 ) -> None:
@@ -149,7 +113,7 @@ def test_killed_before_a_commit(
     tmp_path: Path,
 ) -> None:
     config = moved(before, tmp_path)
-    run_and_die(tmp_path, config, "before", COMMIT, number)
+    killed(Moment(number), "run", "--config", str(config))
     assert_recovers(tmp_path, old, new)
 
 
@@ -160,8 +124,9 @@ def test_killed_again_while_it_takes_the_place_of_one_that_was_killed(
     tmp_path: Path,
 ) -> None:
     config = moved(before, tmp_path)
-    run_and_die(tmp_path, config, "before", COMMIT, 8)
-    run_and_die(tmp_path, config, "before", "hbpipe.run.attempt:raise_fence", 3)
+    killed(Moment(8), "run", "--config", str(config))
+    fences = Moment(3, ("hbpipe.run.attempt:raise_fence",))
+    killed(fences, "run", "--config", str(config))
     assert_recovers(tmp_path, old, new)
     states = [run.state for run in read_runs(lake_of(settings_for(tmp_path)))]
     assert states == ["done", "abandoned", "abandoned", "done"]
@@ -172,7 +137,7 @@ def test_killed_and_tried_again_it_does_what_it_had_planned(
     number: int, before: Path, new: tuple[str, dict[str, list[str]]], tmp_path: Path
 ) -> None:
     config = moved(before, tmp_path)
-    run_and_die(tmp_path, config, "before", COMMIT, number)
+    killed(Moment(number), "run", "--config", str(config))
     write_days(tmp_path, 1, first=4)  # the day after has come
     settings = settings_for(tmp_path, metrics=METRICS, inference=AUTO)
     dead = read_runs(lake_of(settings))[-1]
@@ -185,7 +150,7 @@ def test_killed_after_the_last_commit_the_new_release_is_there(
     before: Path, new: tuple[str, dict[str, list[str]]], tmp_path: Path
 ) -> None:
     config = moved(before, tmp_path)
-    run_and_die(tmp_path, config, "after", COMMIT, COMMITS)
+    killed(Moment(COMMITS, after=True), "run", "--config", str(config))
     assert seen(tmp_path) == new
     report = night(settings_for(tmp_path, metrics=METRICS, inference=AUTO))
     assert report.days == []
@@ -202,7 +167,7 @@ def test_killed_in_the_middle_of_a_stage(
     tmp_path: Path,
 ) -> None:
     config = moved(before, tmp_path)
-    run_and_die(tmp_path, config, "after", MIDDLE[stage], 1)
+    killed(Moment(1, (MIDDLE[stage],), after=True), "run", "--config", str(config))
     assert_recovers(tmp_path, old, new)
 
 
@@ -212,7 +177,8 @@ def test_a_first_night_killed_while_it_makes_its_tables(
 ) -> None:
     config = write_config(tmp_path, metrics=METRICS, inference=AUTO)
     write_days(tmp_path, 2)
-    run_and_die(tmp_path, config, "after", "hbpipe.data.definition:create_once", number)
+    tables = Moment(number, ("hbpipe.data.definition:create_once",), after=True)
+    killed(tables, "run", "--config", str(config))
     settings = settings_for(tmp_path, metrics=METRICS, inference=AUTO)
     assert current_release(lake_of(settings), "prod") is None
     night(settings)

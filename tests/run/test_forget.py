@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -26,6 +22,7 @@ from hbpipe.run.releases import read
 from hbpipe.run.restate import restate
 from hbpipe.run.traces import Unit, find_traces
 from hbpipe.run.verification.verify import verify
+from tests.interrupted import COMMIT, Moment, killed
 from tests.nights import (
     NOW,
     day,
@@ -237,30 +234,6 @@ def test_a_dry_run_and_a_question(folder: Path, capsys: pytest.CaptureFixture[st
     assert main([*arguments, "--dry-run"]) == 0
 
 
-DRIVER = """
-import os, signal, sys
-from hbpipe.cli import main
-from hbpipe.data import publish
-from hbpipe.run import retention
-
-left = int(sys.argv[1])
-
-def deadly(module, name):
-    function = getattr(module, name)
-    def call(*args, **options):
-        global left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return function(*args, **options)
-    setattr(module, name, call)
-
-deadly(publish, "compare_and_swap")
-deadly(retention, "vacuum_table")
-sys.exit(main(sys.argv[2:]))
-"""
-
-
 @pytest.mark.parametrize(
     ("text", "named"),
     [
@@ -286,6 +259,9 @@ def seen(lake: Lake, release: str) -> dict[str, list[str]]:
     return {table: rows_of(read(lake, table, release=release)) for table in WHOLE}
 
 
+STEPS = (COMMIT, "hbpipe.run.retention:vacuum_table")
+
+
 #: Before the commits: runs, forgotten, files, days, three tables, releases; while deleting.
 @pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 6, 8, 10])
 def test_killed_anywhere_readers_see_one_or_the_other_and_a_second_call_ends_it(
@@ -295,15 +271,7 @@ def test_killed_anywhere_readers_see_one_or_the_other_and_a_second_call_ends_it(
     lake = lake_of(settings_of(folder))
     old = {name: seen(lake, name) for name in KEPT}
     arguments = ["forget", "s4", "--config", config, "--reason", "asked", "--yes"]
-    done = subprocess.run(
-        [sys.executable, "-c", DRIVER, str(step), *arguments],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    killed(Moment(step, STEPS), *arguments)
     after = {name: seen(lake, name) for name in KEPT}
     whole = all(after[name] == old[name] for name in KEPT)
     without = not any("'s4'" in row for name in KEPT for t in WHOLE for row in after[name][t])

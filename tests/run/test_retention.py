@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,6 +21,7 @@ from hbpipe.run.promotion import promote, rollback
 from hbpipe.run.releases import RELEASED, current_release, next_name, read, releases
 from hbpipe.run.retention import maintain
 from hbpipe.run.runs import read_runs
+from tests.interrupted import COMMIT, Moment, killed
 from tests.nights import (
     day,
     lake_of,
@@ -257,28 +254,7 @@ def test_statistics_that_releases_rest_on_cannot_expire(
         settings_for(tmp_path, retention={"statistics": "8d"}, **sections)
 
 
-DRIVER = """
-import os, signal, sys
-from hbpipe.cli import main
-from hbpipe.data import publish, vacuum
-
-left = int(sys.argv[1])
-
-def deadly(module, name):
-    function = getattr(module, name)
-    def call(*args, **options):
-        global left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return function(*args, **options)
-    setattr(module, name, call)
-
-deadly(publish, "compare_and_swap")
-from hbpipe.run import retention
-deadly(retention, "vacuum_table")
-sys.exit(main(sys.argv[2:]))
-"""
+STEPS = (COMMIT, "hbpipe.run.retention:vacuum_table")
 
 
 #: Before the commits to runs, releases, days, posteriors, and between two tables of the vacuum.
@@ -289,15 +265,7 @@ def test_killed_anywhere_every_kept_release_is_as_it_was(step: int, folder: Path
     lake = lake_of(settings_of(folder))
     before = {name: shown(lake, name) for name in ALL[3:]}
     arguments = ["vacuum", "--config", str(config), "--keep-hours", "0"]
-    done = subprocess.run(
-        [sys.executable, "-c", DRIVER, str(step), *arguments],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    killed(Moment(step, STEPS), *arguments)
     assert {name: shown(lake, name) for name in ALL[3:]} == before
     maintain(settings_of(folder, **retention), keep_hours=0)
     assert {name: shown(lake, name) for name in ALL[3:]} == before

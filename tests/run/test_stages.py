@@ -20,7 +20,17 @@ from hbpipe.run.nightly import finish, run_stage
 from hbpipe.run.observe import Silent
 from hbpipe.run.releases import current_release, read
 from hbpipe.run.stages import STAGES, aggregate, audit, fit, release, update
-from tests.nights import NOW, day, lake_of, night, settings_for, visits, write, write_days
+from tests.nights import (
+    NOW,
+    day,
+    first_night,
+    lake_of,
+    night,
+    settings_for,
+    visits,
+    write,
+    write_days,
+)
 
 TWO = {
     "conversion": {"family": "beta_binomial", "successes": "converted", "trials": "rows"},
@@ -144,9 +154,7 @@ def test_a_held_day_blocks_only_the_windows_that_hold_it(tmp_path: Path) -> None
 def test_a_failed_release_gate_leaves_readers_on_the_old_release(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_days(tmp_path, 2)
-    settings = settings_for(tmp_path)
-    night(settings)
+    settings = first_night(tmp_path, 2)
     write_days(tmp_path, 1, first=2)
     check = audits.Check("release", "posteriors_finite", "conversion", "fail", 1, 0, "one is not")
     monkeypatch.setattr(audits, "check_posteriors", lambda *_: [check])
@@ -238,9 +246,7 @@ def test_one_prior_over_all_stores(tmp_path: Path) -> None:
 
 
 def test_every_fit_tells_its_story(tmp_path: Path) -> None:
-    write_days(tmp_path, 2)
-    settings = settings_for(tmp_path)
-    night(settings)
+    settings = first_night(tmp_path, 2)
     for row in read(lake_of(settings), "fits").to_pylist():
         assert row["log_marginal_likelihood"] >= row["start_log_marginal_likelihood"]
         complete, none = row["log_likelihood_complete_pooling"], row["log_likelihood_no_pooling"]
