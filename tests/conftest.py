@@ -18,16 +18,14 @@ os.environ["PREFECT_HOME"] = _home.name
 
 ROOT = Path(__file__).parent.parent
 
-#: What needs Prefect's server is one piece of work, so that one worker starts one server.
-WITH_PREFECT = (
-    "tests/test_flow_nightly.py",
-    "tests/test_flows.py",
-    "tests/e2e/test_flow_end_to_end.py",
-)
+#: Its tests need Prefect's server: one piece of work, so that one worker starts one server.
+FLOWS = "tests/flows/"
 #: What takes longest begins first: at the end no worker then waits long for another.
 LONGEST = (
-    *WITH_PREFECT,
+    FLOWS,
     "tests/run/test_backfill.py",
+    "tests/run/",
+    "tests/e2e/",
 )
 
 
@@ -36,8 +34,11 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    order = {file: place for place, file in enumerate(LONGEST)}
-    items.sort(key=lambda item: order.get(item.nodeid.split("::")[0], len(order)))
+    def place(item: pytest.Item) -> int:
+        found = (n for n, start in enumerate(LONGEST) if item.nodeid.startswith(start))
+        return next(found, len(LONGEST))
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -47,8 +48,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = super()._split_scope(nodeid)
-            return "with Prefect" if file in WITH_PREFECT else file
+            return FLOWS if nodeid.startswith(FLOWS) else super()._split_scope(nodeid)
 
     return Scheduling(config, log)
 
