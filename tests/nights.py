@@ -69,6 +69,8 @@ def write_days(folder: Path, days: int, first: int = 0) -> list[Path]:
 
 
 CONVERSION = {"conversion": {"family": "beta_binomial", "successes": "converted", "trials": "rows"}}
+BASKET = {"family": "normal", "value": "amount", "transform": "log"}
+BOTH = {**CONVERSION, "basket": BASKET}
 
 
 def raw_settings(folder: Path, **sections: Any) -> dict[str, Any]:

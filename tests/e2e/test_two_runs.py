@@ -18,36 +18,16 @@ from typing import Any
 import pytest
 
 from hbpipe.config import Settings
-from hbpipe.run.releases import current_release, read
 from hbpipe.run.runs import read_runs
+from tests.e2e import second_night
+from tests.e2e.second_night import TABLES, Seen, prepare
 from tests.interrupted import Moment, command, stop, wait
-from tests.nights import (
-    lake_of,
-    night,
-    rows_of,
-    settings_for,
-    visits,
-    write,
-    write_config,
-    write_days,
-)
+from tests.nights import lake_of, night, settings_for, visits, write, write_config
 
 #: Of the second night: the run begun, days begun, statistics, quarantine, files, days, audits,
 #: hyperparameters, fits, posteriors, new_stores, releases.
 PAUSES = {"runs": 1, "statistics": 3, "posteriors": 10, "releases": 12}
-TABLES = ("files", "days", "statistics", "quarantine", "hyperparameters", "fits", "posteriors")
 TIMED = {"lease": "timed", "lease_s": 0.5}
-
-Seen = tuple[str, dict[str, list[str]]]
-
-
-def prepare(folder: Path) -> None:
-    """One night done, and the input of a second."""
-    write_days(folder, 3)
-    night(settings_for(folder))
-    nobody = {**visits(3)[0], "event_id": None}
-    late = {**visits(1)[0], "event_id": "late"}
-    write(folder / "events" / "next.parquet", [*visits(3), late, nobody])
 
 
 def deliver_more(folder: Path) -> None:
@@ -64,18 +44,8 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def seen(folder: Path) -> Seen:
-    """What a reader sees: the release, and its tables.
-
-    Why a day was done depends on what the run before had done of it.
-    """
-    lake = lake_of(settings_for(folder))
-    row = current_release(lake, "prod")
-    assert row is not None
-    name = row["release"]
-    told = {"days": ["reason"]}
-    return name, {
-        table: rows_of(read(lake, table, release=name), told.get(table, ())) for table in TABLES
-    }
+    """What a reader sees; why a day was done depends on what the run before had done of it."""
+    return second_night.seen(folder, days=["reason"])
 
 
 @pytest.fixture(scope="module")

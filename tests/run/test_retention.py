@@ -68,11 +68,22 @@ def kept(lake: Lake) -> list[str]:
 
 
 ALL = [f"2026-01-0{k}.1" for k in (1, 2, 3, 4)] + ["2026-01-04.2"]
+Shown = dict[str, dict[str, list[str]]]
 
 
-def test_by_default_every_release_stays_as_it_was(folder: Path) -> None:
+@pytest.fixture(scope="module")
+def before(nights: Path) -> Shown:
+    """Every release as it was published."""
+    lake = lake_of(settings_of(nights))
+    return {name: shown(lake, name) for name in ALL}
+
+
+def of(before: Shown, names: list[str]) -> Shown:
+    return {name: before[name] for name in names}
+
+
+def test_by_default_every_release_stays_as_it_was(folder: Path, before: Shown) -> None:
     lake = lake_of(settings_of(folder))
-    before = {name: shown(lake, name) for name in ALL}
     found = maintain(settings_of(folder), keep_hours=0)
     assert found.releases == ()
     assert found.kept == 5
@@ -82,20 +93,19 @@ def test_by_default_every_release_stays_as_it_was(folder: Path) -> None:
     night(settings_of(folder))
 
 
-def test_releases_expire_and_say_so(folder: Path) -> None:
+def test_releases_expire_and_say_so(folder: Path, before: Shown) -> None:
     settings = settings_of(folder, releases={"keep_last": 2})
     lake = lake_of(settings)
-    before = {name: shown(lake, name) for name in ALL[3:]}
     files = sum(1 for path in Path(lake.uri).rglob("part-*"))
     soon = datetime.now(UTC) + timedelta(days=1)
     maintain(settings, now=soon, keep_hours=0)
     assert kept(lake) == ALL[3:]
-    assert {name: shown(lake, name) for name in ALL[3:]} == before
+    assert {name: shown(lake, name) for name in ALL[3:]} == of(before, ALL[3:])
     with pytest.raises(LakeError, match=r"release 2026-01-01.1 expired on .*retention.releases"):
         read(lake, "posteriors", release=ALL[0])
     maintain(settings, now=soon + timedelta(days=1), keep_hours=0)
     assert sum(1 for path in Path(lake.uri).rglob("part-*")) < files
-    assert {name: shown(lake, name) for name in ALL[3:]} == before
+    assert {name: shown(lake, name) for name in ALL[3:]} == of(before, ALL[3:])
 
 
 def test_files_of_a_release_that_has_just_expired_stay_for_the_grace(folder: Path) -> None:
@@ -108,7 +118,7 @@ def test_files_of_a_release_that_has_just_expired_stay_for_the_grace(folder: Pat
         lake.read(table, version=version)
 
 
-def test_what_readers_see_never_expires(folder: Path) -> None:
+def test_what_readers_see_never_expires(folder: Path, before: Shown) -> None:
     """Pinned to the second release; another environment was given the first."""
     lake = lake_of(settings_of(folder))
     promote(lake, ALL[0], to="staging", reason="to look at", create=True)
@@ -116,12 +126,11 @@ def test_what_readers_see_never_expires(folder: Path) -> None:
     safe = [ALL[0], ALL[1], ALL[4]]
     assert seen_releases(read_history(lake)) == set(safe)
     settings = settings_of(folder, releases={"days": "1d"}, posteriors="2d", statistics="2d")
-    seen = {name: shown(lake, name) for name in safe[1:]}
     later = datetime.now(UTC) + timedelta(days=999)
     for k in range(2):
         maintain(settings, now=later + timedelta(days=k), keep_hours=0)
         assert kept(lake) == safe
-        assert {name: shown(lake, name) for name in safe[1:]} == seen
+        assert {name: shown(lake, name) for name in safe[1:]} == of(before, safe[1:])
         assert read(lake, "fits", environment="staging").num_rows > 0
         assert (current_release(lake, "prod") or {})["release"] == ALL[1]
 
@@ -259,14 +268,15 @@ STEPS = (COMMIT, "hbpipe.run.retention:vacuum_table")
 
 #: Before the commits to runs, releases, days, posteriors, and between two tables of the vacuum.
 @pytest.mark.parametrize("step", [1, 2, 3, 5, 8])
-def test_killed_anywhere_every_kept_release_is_as_it_was(step: int, folder: Path) -> None:
+def test_killed_anywhere_every_kept_release_is_as_it_was(
+    step: int, folder: Path, before: Shown
+) -> None:
     retention = {"releases": {"keep_last": 2}, "statistics": "2d", "posteriors": "2d"}
     config = write_config(folder, inference=INFERENCE, retention=retention)
     lake = lake_of(settings_of(folder))
-    before = {name: shown(lake, name) for name in ALL[3:]}
     arguments = ["vacuum", "--config", str(config), "--keep-hours", "0"]
     killed(Moment(step, STEPS), *arguments)
-    assert {name: shown(lake, name) for name in ALL[3:]} == before
+    assert {name: shown(lake, name) for name in ALL[3:]} == of(before, ALL[3:])
     maintain(settings_of(folder, **retention), keep_hours=0)
-    assert {name: shown(lake, name) for name in ALL[3:]} == before
+    assert {name: shown(lake, name) for name in ALL[3:]} == of(before, ALL[3:])
     assert current_release(lake, "prod") is not None
