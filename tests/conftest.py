@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 # Prefect reads its environment when it is imported, so this comes before any test module.
 for name in [name for name in os.environ if name.startswith(("PREFECT_", "HBPIPE__"))]:
     del os.environ[name]
 _home = tempfile.TemporaryDirectory(prefix="hbpipe-tests-")
 os.environ["PREFECT_HOME"] = _home.name
+
+# Examples are the same in every run, and take as long as they take.
+settings.register_profile("tests", derandomize=True, deadline=None)
+settings.load_profile("tests")
 
 ROOT = Path(__file__).parent.parent
 
