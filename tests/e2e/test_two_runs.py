@@ -21,8 +21,9 @@ from hbpipe.config import Settings
 from hbpipe.run.runs import read_runs
 from tests.e2e import second_night
 from tests.e2e.second_night import TABLES, Seen, prepare
-from tests.interrupted import Moment, command, stop, wait
+from tests.interrupted import Moment, command
 from tests.nights import lake_of, night, settings_for, visits, write, write_config
+from tests.processes import stop, wait
 
 #: Of the second night: the run begun, days begun, statistics, quarantine, files, days, audits,
 #: hyperparameters, fits, posteriors, new_stores, releases.
