@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hbpipe.cli import main
-from tests.processes import Forked, die, forked
+from tests.processes import TIMEOUT_S, Forked, die, forked
 
 COMMIT = "hbpipe.data.publish:compare_and_swap"
 
@@ -33,10 +33,10 @@ def command(
     return forked(_run, arguments, at, do)
 
 
-def killed(at: Moment, *arguments: str) -> None:
+def killed(at: Moment, *arguments: str, timeout_s: float = TIMEOUT_S) -> None:
     """Run ``hbpipe`` until it is killed at a moment, which must come."""
     with command(*arguments, at=at) as found:
-        assert found.wait() == -signal.SIGKILL, found.said()
+        assert found.wait(timeout_s) == -signal.SIGKILL, found.said()
 
 
 def _run(arguments: tuple[str, ...], at: Moment | None, do: Callable[[], None]) -> None:

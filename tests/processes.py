@@ -60,9 +60,9 @@ class Forked:
     def go_on(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
 
-    def wait(self) -> int:
+    def wait(self, timeout_s: float = TIMEOUT_S) -> int:
         """Return the exit code, that of a killed process below zero."""
-        self._process.join(TIMEOUT_S)
+        self._process.join(timeout_s)
         assert self._process.exitcode is not None, f"it does not end\n{self.said()}"
         return self._process.exitcode
 

@@ -77,9 +77,9 @@ def contents(lake: Lake, name: str) -> pa.Table:
 def test_a_year_killed_three_times_is_that_of_its_undisturbed_twin(folder: Path) -> None:
     disturbed, twin = config(folder, "disturbed"), config(folder, "twin")
     newest_first = ("backfill", "--config", str(disturbed), *RANGE, "--newest-first")
-    killed(Moment(20), *newest_first)  # while statistics are committed
-    killed(Moment(150), *newest_first)  # while nights are released
-    killed(Moment(1000), *newest_first)
+    # The first while statistics are committed, the others while nights are released.
+    for commits in (20, 150, 1000):
+        killed(Moment(commits), *newest_first, timeout_s=3600)
     assert main([*newest_first]) == 0
     assert main(["backfill", "--config", str(twin), *RANGE]) == 0
 
