@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -65,6 +69,8 @@ def write_days(folder: Path, days: int, first: int = 0) -> list[Path]:
 
 
 CONVERSION = {"conversion": {"family": "beta_binomial", "successes": "converted", "trials": "rows"}}
+BASKET = {"family": "normal", "value": "amount", "transform": "log"}
+BOTH = {**CONVERSION, "basket": BASKET}
 
 
 def raw_settings(folder: Path, **sections: Any) -> dict[str, Any]:
@@ -103,6 +109,24 @@ def write_config(folder: Path, **sections: Any) -> Path:
 def night(settings: Settings, **options: Any) -> NightReport:
     """Run one night."""
     return run_night(settings, now=NOW, **options)
+
+
+def first_night(folder: Path, days: int = 3, **sections: Any) -> Settings:
+    """Write some days and run their night, as ``write_days`` and ``night`` do, but once.
+
+    Whoever asks again is given a copy; file times are kept, so the copy is as done as the first.
+    """
+    made = _first_night(days, json.dumps(sections, sort_keys=True))
+    shutil.copytree(made.name, folder, dirs_exist_ok=True)
+    return settings_for(folder, **sections)
+
+
+@cache
+def _first_night(days: int, sections: str) -> TemporaryDirectory[str]:
+    made = TemporaryDirectory(prefix="hbpipe-nights-")
+    write_days(Path(made.name), days)
+    night(settings_for(Path(made.name), **json.loads(sections)))
+    return made
 
 
 def lake_of(settings: Settings) -> Lake:

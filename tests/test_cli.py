@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,17 @@ from hbpipe.cli import main
 from hbpipe.commands import nights
 from hbpipe.run.attempt import Attempt
 from hbpipe.run.lease import Lease
-from tests.nights import day, lake_of, settings_for, visits, write, write_config, write_days
-
-Verb = Callable[..., tuple[int, str, str]]
+from tests.nights import (
+    day,
+    first_night,
+    lake_of,
+    settings_for,
+    visits,
+    write,
+    write_config,
+    write_days,
+)
+from tests.verbs import Verb, verbs_of
 
 
 @pytest.fixture
@@ -33,14 +40,13 @@ def config(tmp_path: Path) -> Path:
 @pytest.fixture
 def hbpipe(config: Path, capsys: pytest.CaptureFixture[str]) -> Verb:
     """Run a verb on the three days; gives exit code, standard output and standard error."""
+    return verbs_of(config, capsys)
 
-    def run(verb: str, *arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main([verb, "--config", str(config), *arguments])
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
 
-    return run
+@pytest.fixture
+def done(config: Path) -> None:
+    """The three days have been run."""
+    first_night(config.parent, 3)
 
 
 def the_object(printed: str) -> Any:
@@ -173,8 +179,8 @@ def test_a_plan_names_the_older_releases_that_become_stale(hbpipe: Verb, config:
     assert f"Older releases become stale: {day(1)}\n" in hbpipe("plan")[1]
 
 
+@pytest.mark.usefixtures("done")
 def test_verify(hbpipe: Verb, config: Path) -> None:
-    hbpipe("run")
     code, printed, _ = hbpipe("verify", "--full", "--json")
     found = the_object(printed)
     assert code == 0
@@ -230,8 +236,8 @@ def test_the_schema_needs_no_settings(capsys: pytest.CaptureFixture[str]) -> Non
     assert "--config FILE" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("done")
 def test_read(hbpipe: Verb, tmp_path: Path) -> None:
-    hbpipe("run")
     code, printed, _ = hbpipe(
         "read", "--json", "--where", "store_id=s1", "--columns", "store_id,n,mean"
     )
@@ -249,9 +255,9 @@ def test_read(hbpipe: Verb, tmp_path: Path) -> None:
     assert pyarrow.csv.read_csv(tmp_path / "p.csv").num_rows == 6
 
 
+@pytest.mark.usefixtures("done")
 @pytest.mark.parametrize("table", ["files", "days", "releases"])
 def test_nested_columns_are_json_text_in_csv(hbpipe: Verb, tmp_path: Path, table: str) -> None:
-    hbpipe("run")
     rows = the_object(hbpipe("read", table, "--json")[1])["rows"]
     out = tmp_path / "out" / "table.csv"
     assert hbpipe("read", table, "--out", str(out))[0] == 0
@@ -265,6 +271,7 @@ def test_nested_columns_are_json_text_in_csv(hbpipe: Verb, tmp_path: Path, table
         assert [json.loads(row[name]) for row in written] == [row[name] for row in rows]
 
 
+@pytest.mark.usefixtures("done")
 def test_a_table_that_cannot_be_written_leaves_the_old_file(
     hbpipe: Verb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,7 +279,6 @@ def test_a_table_that_cannot_be_written_leaves_the_old_file(
         Path(path).write_text("half a ta")
         raise pyarrow.ArrowInvalid("a type that has no text")
 
-    hbpipe("run")
     out = tmp_path / "out" / "p.csv"
     hbpipe("read", "--out", str(out))
     before = out.read_bytes()
@@ -297,6 +303,7 @@ def test_a_lake_where_none_can_be_is_an_error_that_says_so(
     assert error["remedy"]
 
 
+@pytest.mark.usefixtures("done")
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -329,7 +336,6 @@ def test_errors_have_their_exit_code_and_say_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    hbpipe("run")
     found, printed, error = hbpipe(*arguments)
     assert (found, printed) == (code, "")
     assert message in error

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from hbpipe.cli import main
 from hbpipe.run.audits import read_acceptances
 from tests.nights import day, lake_of, settings_for, visits, write, write_config, write_days
-
-Verb = Callable[..., tuple[int, str, str]]
+from tests.verbs import Verb, verbs_of
 
 
 @pytest.fixture
@@ -24,14 +21,7 @@ def hbpipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Verb:
         row["chain_id"] = None
     write(tmp_path / "events" / f"{day(1)}.parquet", rows)
     config = write_config(tmp_path)
-
-    def run(verb: str, *arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main([verb, "--config", str(config), *arguments])
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return run
+    return verbs_of(config, capsys)
 
 
 def test_a_run_that_is_stopped_says_how_it_can_be_accepted(hbpipe: Verb) -> None:

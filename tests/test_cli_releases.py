@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from hbpipe.cli import main
 from hbpipe.run import history
 from tests.nights import day, night, settings_for, visits, write, write_config, write_days
+from tests.verbs import Verb, verbs_of
 
-Verb = Callable[..., tuple[int, str, str]]
 PARIS = {"timezone": "Europe/Paris"}
 
 
@@ -37,14 +35,7 @@ def hbpipe(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     """Run a verb on a copy of the two nights; gives exit code, standard output and error."""
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     config = write_config(tmp_path, events=PARIS)
-
-    def run(verb: str, *arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main([verb, "--config", str(config), *arguments])
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return run
+    return verbs_of(config, capsys)
 
 
 def as_of(printed: str) -> set[str]:

@@ -186,9 +186,7 @@ TYPES = {
 }
 
 
-@settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(
     rows=st.lists(ROW, min_size=1, max_size=40),
     cuts=st.lists(st.integers(1, 7), min_size=3, max_size=3),

@@ -262,3 +262,26 @@ def test_a_day_ends_where_the_next_begins():
 )
 def test_what_can_be_a_time(kind, expected):
     assert accepts(kind) is expected
+
+
+@pytest.mark.parametrize(
+    ("instant", "calendar", "day"),
+    [
+        ("2026-01-02T00:00+00:00", Calendar(), date(2026, 1, 1)),
+        ("2026-01-01T23:59+00:00", Calendar(), date(2025, 12, 31)),
+        ("2026-01-02T01:59+00:00", Calendar(day_start=120), date(2025, 12, 31)),
+        ("2026-01-02T02:00+00:00", Calendar(day_start=120), date(2026, 1, 1)),
+        ("2026-01-01T23:00+00:00", Calendar("Europe/Paris"), date(2026, 1, 1)),
+        ("2026-01-02T07:59+00:00", Calendar("America/Los_Angeles"), date(2025, 12, 31)),
+        # The clocks went forward on 29 March: that day had 23 hours, and ended at 22:00 UTC.
+        ("2026-03-29T21:59+00:00", Calendar("Europe/Paris"), date(2026, 3, 28)),
+        ("2026-03-29T22:00+00:00", Calendar("Europe/Paris"), date(2026, 3, 29)),
+        # They went back on 25 October: that day had 25 hours, and ended at 23:00 UTC.
+        ("2026-10-25T22:59+00:00", Calendar("Europe/Paris"), date(2026, 10, 24)),
+        ("2026-01-04T10:00+00:00", Calendar("Pacific/Kiritimati"), date(2026, 1, 4)),
+        ("2026-01-05T10:59+00:00", Calendar("Pacific/Pago_Pago"), date(2026, 1, 3)),
+        ("2026-01-05T13:00+00:00", Calendar("Pacific/Pago_Pago", 120), date(2026, 1, 4)),
+    ],
+)
+def test_the_last_day_that_is_over(instant: str, calendar: Calendar, day: date) -> None:
+    assert to_date(calendar.last_over(datetime.fromisoformat(instant))) == day

@@ -114,7 +114,7 @@ def assert_folded(folded: Folded, rows: list[dict[str, Any]]) -> None:
 # --- any cut of the events ----------------------------------------------------------------------
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.data())
 def test_any_cut_of_the_events_gives_the_sums_of_the_whole(data):
     rows = random_rows(np.random.default_rng(data.draw(st.integers(0, 10**6))), 60)

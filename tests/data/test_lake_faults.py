@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import random
+import resource
 import shutil
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from hbpipe.data.lake import Lake
@@ -24,6 +27,7 @@ from tests.data.lake_samples import (
     staged,
     values,
 )
+from tests.processes import forked
 
 
 @pytest.fixture
@@ -113,36 +117,28 @@ def finish(lake: Lake) -> None:
 # Disks
 
 
-FULL = textwrap.dedent(
-    """
-    import random, resource, sys
-    import pyarrow as pa
-    from hbpipe.data.lake import Lake
-    from hbpipe.errors import LakeError
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+def publish_on_a_full_disk(lake: Lake, limit: int) -> None:
+    """Publish a day of which no file may be longer than ``limit`` bytes."""
     numbers = random.Random(0)
     n = [numbers.getrandbits(60) for _ in range(20_000)]
     rows = pa.table({"store": [str(i) for i in n], "n": n})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     try:
-        Lake(sys.argv[1]).replace("statistics", rows, run_id="r", partition={"day": "2026-01-01"})
+        lake.replace("statistics", rows, run_id="r", partition={"day": "2026-01-01"})
     except LakeError as error:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
         print(error)
-    """
-)
 
 
 @pytest.mark.parametrize("limit", [0, 4, 1000, 100_000, 250_000])
 def test_full_disk_publishes_nothing(lake: Lake, limit: int) -> None:
     put(lake, 2, 1)
-    done = subprocess.run(
-        [sys.executable, "-c", FULL, lake.uri, str(limit)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "a part could not be written" in done.stdout
-    assert "File too large" in done.stdout
-    assert "free space" in done.stdout
+    with forked(publish_on_a_full_disk, lake, limit) as other:
+        assert other.wait() == 0, other.said()
+        said = other.said()
+    assert "a part could not be written" in said
+    assert "File too large" in said
+    assert "free space" in said
     assert values(lake) == [1, 1]
     assert list(Path(lake.private_path("staging")).iterdir()) == []
     put(lake, 3, 2)

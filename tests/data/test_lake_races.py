@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
 import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from tests.data.lake_samples import (
     staged,
     values,
 )
+from tests.processes import SERVER, forked
 
 
 @pytest.fixture
@@ -113,43 +112,24 @@ def test_upserts_of_different_keys_lose_nothing(lake: Lake) -> None:
     assert found == sorted(["shared", *(f"{i}-{turn}" for i in range(4) for turn in range(4))])
 
 
-RACER = textwrap.dedent(
-    """
-    import sys
-    import pyarrow as pa
-    from hbpipe.data.lake import Lake
-    lake, index = Lake(sys.argv[1]), int(sys.argv[2])
+def race(lake: Lake, index: int, start: Any) -> None:
+    """Publish a day and a key of one's own five times, from when everybody is ready."""
     rows = pa.table({"store": [str(i) for i in range(10 + index)], "n": [index] * (10 + index)})
-    print("ready", flush=True)
-    sys.stdin.readline()
+    start.wait()
     for turn in range(5):
         lake.replace("statistics", rows, run_id="r", partition={"day": "2026-01-01"})
-        key = pa.table({"path": [f"{index}-{turn}"], "rows": [turn]})
-        lake.upsert("files", key, ["path"], run_id="r")
-    """
-)
+        lake.upsert("files", paths(f"{index}-{turn}", count=turn), ["path"], run_id="r")
 
 
 def test_processes_race(lake: Lake) -> None:
-    racers = [
-        subprocess.Popen(
-            [sys.executable, "-c", RACER, lake.uri, str(index)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for index in range(3)
-    ]
-    for racer in racers:
-        assert racer.stdout is not None
-        assert racer.stdout.readline() == "ready\n"
-    for racer in racers:
-        assert racer.stdin is not None
-        racer.stdin.write("go\n")
-        racer.stdin.flush()
-    for racer in racers:
-        racer.communicate()
-        assert racer.returncode == 0
+    start = SERVER.Barrier(3)
+    with ExitStack() as until_all_have_ended:
+        racers = [
+            until_all_have_ended.enter_context(forked(race, lake, index, start))
+            for index in range(3)
+        ]
+        for racer in racers:
+            assert racer.wait() == 0, racer.said()
     assert lake.version("statistics") == lake.version("files") == 15
     counts = Counter(values(lake))
     assert [counts[index] for index in counts] == [10 + index for index in counts]

@@ -104,7 +104,7 @@ def test_ids_of_different_kinds_are_an_error_that_names_the_files(tmp_path):
     assert str(tmp_path / "a.parquet") in str(caught.value)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(
     rows=st.lists(
         st.tuples(st.integers(0, 3), st.sampled_from(["a", "b", "c"]), st.integers(5, 7)),

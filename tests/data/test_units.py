@@ -26,7 +26,7 @@ def tuples(units) -> list[tuple]:
     return [tuple(key[code] for key in keys) for code in units.codes]
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 @given(
     rows=st.lists(
         st.tuples(

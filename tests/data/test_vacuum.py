@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from deltalake import DeltaTable
@@ -24,6 +24,7 @@ from hbpipe.data.rewrite import drop_partitions, rewrite_rows
 from hbpipe.data.vacuum import abandoned_spools, plan_table, vacuum_table
 from hbpipe.errors import LakeError, LeaseError
 from tests.data.lake_samples import FIRST, SECOND, counts_lake, put, statistics_lake, write
+from tests.processes import die, forked
 
 
 @pytest.fixture(autouse=True)
@@ -193,40 +194,28 @@ def test_rows_are_taken_out_and_other_files_stay(lake: Lake) -> None:
     assert rewrite_rows(lake.storage, "statistics", lambda rows: rows, run_id="r") == version
 
 
-DRIVER = """
-import os, signal, sys
-import pyarrow.fs as pafs
-from pathlib import Path
-from hbpipe.data import checkpoints, vacuum
-from hbpipe.data.lake import Lake
+def vacuum_until_killed(lake: Lake, step: int) -> None:
+    """Vacuum, and die before the ``step``-th call that changes something on the disk."""
+    checkpoints.EVERY = 5
+    plan = plan_table(lake.storage, "statistics", [7], None)
+    calls = {"rename", "delete_file", "fsync", "link", "unlink", "create_checkpoint"}
+    left = step
 
-checkpoints.EVERY = 5
-left = int(sys.argv[2])
+    def watch(_: Any, event: str, function: Any) -> None:
+        nonlocal left
+        if event == "c_call" and getattr(function, "__name__", "") in calls:
+            left -= 1
+            if left == 0:
+                die()
 
-def die(frame, event, argument):
-    global left
-    if event == "c_call" and getattr(argument, "__name__", "") in CALLS:
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-CALLS = {"rename", "delete_file", "fsync", "link", "unlink", "create_checkpoint"}
-lake = Lake(sys.argv[1])
-plan = vacuum.plan_table(lake.storage, "statistics", [7], None)
-sys.setprofile(die)
-vacuum.vacuum_table(lake.storage, plan)
-"""
+    sys.setprofile(watch)
+    vacuum_table(lake.storage, plan)
 
 
 @pytest.mark.parametrize("step", [2, 9, 16, 23, 30, 37])
 def test_killed_anywhere_every_needed_version_is_readable(step: int, lake: Lake) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", DRIVER, lake.uri, str(step)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == -signal.SIGKILL
+    with forked(vacuum_until_killed, lake, step) as other:
+        assert other.wait() == -signal.SIGKILL, other.said()
     for version in (7, 12):
         assert lake.read("statistics", version=version).num_rows == version
     vacuum(lake, 7)

@@ -1,56 +1,26 @@
 """A night killed anywhere, then run again: readers never see half of it, the result is the same.
 
-The driver below is the real command line in its own process. It counts commits to the lake, or
-calls of one function of a stage, and kills its own process with SIGKILL at the chosen one.
+The real command line, in its own process, kills itself with SIGKILL at the chosen commit to the
+lake, or at the chosen call of one function of a stage.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hbpipe.run.releases import current_release, read
+from hbpipe.run.releases import current_release
 from hbpipe.run.runs import read_runs
-from tests.nights import (
-    lake_of,
-    night,
-    rows_of,
-    settings_for,
-    visits,
-    write,
-    write_config,
-    write_days,
-)
+from tests.e2e.second_night import Seen, prepare, seen
+from tests.interrupted import Moment, killed
+from tests.nights import BOTH, first_night, lake_of, night, settings_for, write_config, write_days
 
-DRIVER = """
-import importlib, os, signal, sys
-from hbpipe.cli import main
-
-moment, place, number, *arguments = sys.argv[1:]
-module, name = place.rsplit(":")
-module, left = importlib.import_module(module), int(number)
-function = getattr(module, name)
-
-def deadly(*args, **options):
-    global left
-    left -= 1
-    if left == 0 and moment == "before":
-        os.kill(os.getpid(), signal.SIGKILL)
-    result = function(*args, **options)
-    if left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return result
-
-setattr(module, name, deadly)
-sys.exit(main(arguments))
-"""
-COMMIT = "hbpipe.data.publish:compare_and_swap"
 #: Commits of the second night until its release is there: the run begun, days begun, statistics,
 #: quarantine, files, days, audits, hyperparameters, fits, posteriors, new_stores, releases.
 COMMITS = 12
@@ -63,80 +33,39 @@ MIDDLE = {
     "update": "hbpipe.run.inference.update:write_part",
     "audit": "hbpipe.run.audits:check_posteriors",
 }
-TABLES = ("files", "days", "statistics", "quarantine", "hyperparameters", "fits", "posteriors")
-AUTO = {"uncertainty": "auto"}
-METRICS = {
-    "conversion": {"family": "beta_binomial", "successes": "converted", "trials": "rows"},
-    "basket": {"family": "normal", "value": "amount", "transform": "log"},
-}
-
-
-def prepare(folder: Path) -> Path:
-    """One night done, and the input of a second: a new day, a late row, a row without an id."""
-    write_days(folder, 3)
-    config = write_config(folder, metrics=METRICS, inference=AUTO)
-    night(settings_for(folder, metrics=METRICS, inference=AUTO))
-    nobody = {**visits(3)[0], "event_id": None}
-    late = {**visits(1)[0], "event_id": "late"}
-    write(folder / "events" / "next.parquet", [*visits(3), late, nobody])
-    return config
+SECTIONS: dict[str, Any] = {"metrics": BOTH, "inference": {"uncertainty": "auto"}}
 
 
 @pytest.fixture(scope="module")
 def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("before")
-    prepare(folder)
+    prepare(folder, **SECTIONS)
     return folder
 
 
 def moved(before: Path, folder: Path) -> Path:
     """Copy events and lake; file times are kept, so the copy is as done as the first."""
     shutil.copytree(before, folder, dirs_exist_ok=True)
-    return write_config(folder, metrics=METRICS, inference=AUTO)
-
-
-def seen(folder: Path) -> tuple[str, dict[str, list[str]]]:
-    """What a reader sees: the release, and its tables."""
-    lake = lake_of(settings_for(folder))
-    release = current_release(lake, "prod")
-    assert release is not None
-    return release["release"], {
-        table: rows_of(read(lake, table, release=release["release"])) for table in TABLES
-    }
+    return write_config(folder, **SECTIONS)
 
 
 @pytest.fixture(scope="module")
-def old(before: Path) -> tuple[str, dict[str, list[str]]]:
+def old(before: Path) -> Seen:
     return seen(before)
 
 
 @pytest.fixture(scope="module")
-def new(before: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, list[str]]]:
+def new(before: Path, tmp_path_factory: pytest.TempPathFactory) -> Seen:
     """The second night, undisturbed."""
     folder = tmp_path_factory.mktemp("twin")
     moved(before, folder)
-    night(settings_for(folder, metrics=METRICS, inference=AUTO))
+    night(settings_for(folder, **SECTIONS))
     return seen(folder)
 
 
-def run_and_die(folder: Path, config: Path, moment: str, place: str, number: int) -> None:
-    driver = folder / "driver.py"
-    driver.write_text(DRIVER)
-    done = subprocess.run(
-        [sys.executable, str(driver), moment, place, str(number), "run", "--config", str(config)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
-
-
-def assert_recovers(
-    folder: Path, old: tuple[str, dict[str, list[str]]], new: tuple[str, dict[str, list[str]]]
-) -> None:
+def assert_recovers(folder: Path, old: Seen, new: Seen) -> None:
     assert seen(folder) == old
-    night(settings_for(folder, metrics=METRICS, inference=AUTO))
+    night(settings_for(folder, **SECTIONS))
     assert seen(folder) == new
 
 
@@ -144,24 +73,25 @@ def assert_recovers(
 def test_killed_before_a_commit(
     number: int,
     before: Path,
-    old: tuple[str, dict[str, list[str]]],
-    new: tuple[str, dict[str, list[str]]],
+    old: Seen,
+    new: Seen,
     tmp_path: Path,
 ) -> None:
     config = moved(before, tmp_path)
-    run_and_die(tmp_path, config, "before", COMMIT, number)
+    killed(Moment(number), "run", "--config", str(config))
     assert_recovers(tmp_path, old, new)
 
 
 def test_killed_again_while_it_takes_the_place_of_one_that_was_killed(
     before: Path,
-    old: tuple[str, dict[str, list[str]]],
-    new: tuple[str, dict[str, list[str]]],
+    old: Seen,
+    new: Seen,
     tmp_path: Path,
 ) -> None:
     config = moved(before, tmp_path)
-    run_and_die(tmp_path, config, "before", COMMIT, 8)
-    run_and_die(tmp_path, config, "before", "hbpipe.run.attempt:raise_fence", 3)
+    killed(Moment(8), "run", "--config", str(config))
+    fences = Moment(3, ("hbpipe.run.attempt:raise_fence",))
+    killed(fences, "run", "--config", str(config))
     assert_recovers(tmp_path, old, new)
     states = [run.state for run in read_runs(lake_of(settings_for(tmp_path)))]
     assert states == ["done", "abandoned", "abandoned", "done"]
@@ -169,12 +99,12 @@ def test_killed_again_while_it_takes_the_place_of_one_that_was_killed(
 
 @pytest.mark.parametrize("number", [2, 6])
 def test_killed_and_tried_again_it_does_what_it_had_planned(
-    number: int, before: Path, new: tuple[str, dict[str, list[str]]], tmp_path: Path
+    number: int, before: Path, new: Seen, tmp_path: Path
 ) -> None:
     config = moved(before, tmp_path)
-    run_and_die(tmp_path, config, "before", COMMIT, number)
+    killed(Moment(number), "run", "--config", str(config))
     write_days(tmp_path, 1, first=4)  # the day after has come
-    settings = settings_for(tmp_path, metrics=METRICS, inference=AUTO)
+    settings = settings_for(tmp_path, **SECTIONS)
     dead = read_runs(lake_of(settings))[-1]
     assert dead.state == "running"
     night(settings, retry=dead.run_id)
@@ -182,12 +112,12 @@ def test_killed_and_tried_again_it_does_what_it_had_planned(
 
 
 def test_killed_after_the_last_commit_the_new_release_is_there(
-    before: Path, new: tuple[str, dict[str, list[str]]], tmp_path: Path
+    before: Path, new: Seen, tmp_path: Path
 ) -> None:
     config = moved(before, tmp_path)
-    run_and_die(tmp_path, config, "after", COMMIT, COMMITS)
+    killed(Moment(COMMITS, after=True), "run", "--config", str(config))
     assert seen(tmp_path) == new
-    report = night(settings_for(tmp_path, metrics=METRICS, inference=AUTO))
+    report = night(settings_for(tmp_path, **SECTIONS))
     assert report.days == []
     assert "up to date" in report.reason
     assert seen(tmp_path) == new
@@ -197,12 +127,12 @@ def test_killed_after_the_last_commit_the_new_release_is_there(
 def test_killed_in_the_middle_of_a_stage(
     stage: str,
     before: Path,
-    old: tuple[str, dict[str, list[str]]],
-    new: tuple[str, dict[str, list[str]]],
+    old: Seen,
+    new: Seen,
     tmp_path: Path,
 ) -> None:
     config = moved(before, tmp_path)
-    run_and_die(tmp_path, config, "after", MIDDLE[stage], 1)
+    killed(Moment(1, (MIDDLE[stage],), after=True), "run", "--config", str(config))
     assert_recovers(tmp_path, old, new)
 
 
@@ -210,15 +140,15 @@ def test_killed_in_the_middle_of_a_stage(
 def test_a_first_night_killed_while_it_makes_its_tables(
     number: int, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    config = write_config(tmp_path, metrics=METRICS, inference=AUTO)
+    config = write_config(tmp_path, **SECTIONS)
     write_days(tmp_path, 2)
-    run_and_die(tmp_path, config, "after", "hbpipe.data.definition:create_once", number)
-    settings = settings_for(tmp_path, metrics=METRICS, inference=AUTO)
+    tables = Moment(number, ("hbpipe.data.definition:create_once",), after=True)
+    killed(tables, "run", "--config", str(config))
+    settings = settings_for(tmp_path, **SECTIONS)
     assert current_release(lake_of(settings), "prod") is None
     night(settings)
     twin = tmp_path_factory.mktemp("twin")
-    write_days(twin, 2)
-    night(settings_for(twin, metrics=METRICS, inference=AUTO))
+    first_night(twin, 2, **SECTIONS)
     assert seen(tmp_path) == seen(twin)
 
 
@@ -244,7 +174,7 @@ if __name__ == "__main__":
 
 
 def test_a_worker_killed_while_it_aggregates_is_replaced(
-    before: Path, new: tuple[str, dict[str, list[str]]], tmp_path: Path
+    before: Path, new: Seen, tmp_path: Path
 ) -> None:
     config = moved(before, tmp_path)
     driver, marker = tmp_path / "driver.py", tmp_path / "died"

@@ -6,12 +6,8 @@ published or pointed to, and never a step of the way.
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,9 +25,10 @@ from hbpipe.run.history import read_history
 from hbpipe.run.inference import fit_tables
 from hbpipe.run.promotion import promote, rollback
 from hbpipe.run.releases import current_release, read
-from tests.e2e.test_killed import COMMIT, DRIVER
+from tests.interrupted import Moment, command, killed
 from tests.nights import (
     day,
+    first_night,
     lake_of,
     night,
     settings_for,
@@ -47,10 +44,7 @@ INFERENCE = {"window": "2d", "uncertainty": "plug_in"}
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Two days of events and a release of them."""
-    write_days(tmp_path, 2)
-    settings = settings_for(tmp_path, inference=INFERENCE)
-    night(settings)
-    return settings
+    return first_night(tmp_path, 2, inference=INFERENCE)
 
 
 def seen(settings: Settings, environment: str = "prod") -> tuple[str, int] | None:
@@ -212,18 +206,6 @@ def test_a_promoted_release_of_the_day_is_not_computed_again(
 # --- real processes -----------------------------------------------------------------------------
 
 
-def start(folder: Path, *command: str) -> subprocess.Popen[str]:
-    """Start Python with the project on its path."""
-    return subprocess.Popen(
-        [sys.executable, *command],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def test_of_processes_that_promote_at_once_no_pointer_is_lost(
     settings: Settings, tmp_path: Path
 ) -> None:
@@ -232,17 +214,18 @@ def test_of_processes_that_promote_at_once_no_pointer_is_lost(
     config = str(write_config(tmp_path, inference=INFERENCE))
     names = [f"{day(1)}.1", f"{day(1)}.2"]
     moves = [(name, to) for name in names for to in ("left", "right")]
-    running = [
-        start(
-            tmp_path,
-            *("-m", "hbpipe.cli", "promote", name, "--config", config),
-            *("--to", to, "--reason", f"{name} to {to}"),
-        )
-        for name, to in moves
-    ]
-    for process in running:
-        _, error = process.communicate(timeout=120)
-        assert process.returncode == 0, error
+    with ExitStack() as until_all_have_ended:
+        running = [
+            until_all_have_ended.enter_context(
+                command(
+                    *("promote", name, "--config", config),
+                    *("--to", to, "--reason", f"{name} to {to}"),
+                )
+            )
+            for name, to in moves
+        ]
+        for process in running:
+            assert process.wait() == 0, process.said()
     pointers = read(lake, "pointers").to_pylist()
     assert [row["number"] for row in pointers] == [1, 2, 3, 4]
     assert {(row["release"], row["environment"]) for row in pointers} == set(moves)
@@ -252,19 +235,16 @@ def test_of_processes_that_promote_at_once_no_pointer_is_lost(
         assert seen(settings, to) == (second["release"], 80)
 
 
-@pytest.mark.parametrize(("moment", "shown"), [("before", 1), ("after", 0)])
+@pytest.mark.parametrize(("after", "shown"), [(False, 1), (True, 0)])
 def test_a_rollback_that_is_killed_has_moved_readers_or_not(
-    moment: str, shown: int, settings: Settings, tmp_path: Path
+    after: bool, shown: int, settings: Settings, tmp_path: Path
 ) -> None:
     write_days(tmp_path, 1, first=2)
     night(settings)
     releases = [(f"{day(1)}.1", 80), (f"{day(2)}.1", 80)]
-    driver, config = tmp_path / "driver.py", write_config(tmp_path, inference=INFERENCE)
-    driver.write_text(DRIVER)
+    config = write_config(tmp_path, inference=INFERENCE)
     rollback_now = ("rollback", "--config", str(config), "--reason", "wrong")
-    killed = start(tmp_path, str(driver), moment, COMMIT, "1", *rollback_now)
-    killed.communicate(timeout=120)
-    assert killed.returncode == -signal.SIGKILL
+    killed(Moment(1, after=after), *rollback_now)
     assert seen(settings) == releases[shown]
     rollback(lake_of(settings), "prod", f"{day(1)}.1", reason="again")
     assert seen(settings) == releases[0]

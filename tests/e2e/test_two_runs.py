@@ -1,78 +1,34 @@
 """Two runs of one pipeline, in real processes: one works, the other is told; a zombie does no harm.
 
-The driver below is the real command line in its own process. Before a chosen commit to the lake it
-stops its own process (SIGSTOP), or waits until it is told to go on.
+Each is the real command line in its own process. Before a chosen commit to the lake it stops its
+own process (SIGSTOP), or waits until it is told to go on.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hbpipe.config import Settings
-from hbpipe.run.releases import current_release, read
 from hbpipe.run.runs import read_runs
-from tests.nights import (
-    lake_of,
-    night,
-    rows_of,
-    settings_for,
-    visits,
-    write,
-    write_config,
-    write_days,
-)
+from tests.e2e import second_night
+from tests.e2e.second_night import TABLES, Seen, prepare
+from tests.interrupted import Moment, command
+from tests.nights import lake_of, night, settings_for, visits, write, write_config
+from tests.processes import stop, wait
 
-DRIVER = """
-import os, signal, sys, time
-from pathlib import Path
-from hbpipe.cli import main
-from hbpipe.data import publish
-
-moment, number, *arguments = sys.argv[1:]
-commit, left = publish.compare_and_swap, int(number)
-
-def interrupted(*args, **options):
-    global left
-    left -= 1
-    if left == 0 and moment == "stop":
-        os.kill(os.getpid(), signal.SIGSTOP)
-    elif left == 0:
-        Path(moment, "waiting").touch()
-        while not Path(moment, "go").exists():
-            time.sleep(0.02)
-    return commit(*args, **options)
-
-publish.compare_and_swap = interrupted
-sys.exit(main(arguments))
-"""
 #: Of the second night: the run begun, days begun, statistics, quarantine, files, days, audits,
 #: hyperparameters, fits, posteriors, new_stores, releases.
 PAUSES = {"runs": 1, "statistics": 3, "posteriors": 10, "releases": 12}
-TABLES = ("files", "days", "statistics", "quarantine", "hyperparameters", "fits", "posteriors")
 TIMED = {"lease": "timed", "lease_s": 0.5}
-
-Seen = tuple[str, dict[str, list[str]]]
-
-
-def prepare(folder: Path) -> None:
-    """One night done, and the input of a second."""
-    write_days(folder, 3)
-    night(settings_for(folder))
-    nobody = {**visits(3)[0], "event_id": None}
-    late = {**visits(1)[0], "event_id": "late"}
-    write(folder / "events" / "next.parquet", [*visits(3), late, nobody])
 
 
 def deliver_more(folder: Path) -> None:
@@ -89,18 +45,8 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def seen(folder: Path) -> Seen:
-    """What a reader sees: the release, and its tables.
-
-    Why a day was done depends on what the run before had done of it.
-    """
-    lake = lake_of(settings_for(folder))
-    row = current_release(lake, "prod")
-    assert row is not None
-    name = row["release"]
-    told = {"days": ["reason"]}
-    return name, {
-        table: rows_of(read(lake, table, release=name), told.get(table, ())) for table in TABLES
-    }
+    """What a reader sees; why a day was done depends on what the run before had done of it."""
+    return second_night.seen(folder, days=["reason"])
 
 
 @pytest.fixture(scope="module")
@@ -116,25 +62,6 @@ def new(before: Path, tmp_path_factory: pytest.TempPathFactory) -> Seen:
     deliver_more(folder)
     night(settings_for(folder))
     return seen(folder)
-
-
-@contextmanager
-def driven(folder: Path, moment: str, number: int, config: Path) -> Iterator[subprocess.Popen[str]]:
-    driver = folder / "driver.py"
-    driver.write_text(DRIVER)
-    command = [sys.executable, driver, moment, str(number), "run", "--config", config, "--quiet"]
-    run = subprocess.Popen(
-        command,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield run
-    finally:
-        run.kill()
-        run.wait()
 
 
 @contextmanager
@@ -165,15 +92,16 @@ def test_a_zombie_that_wakes_after_its_lease_does_no_harm(
 ) -> None:
     shutil.copytree(before, tmp_path, dirs_exist_ok=True)
     config = write_config(tmp_path, lake=TIMED)
-    with driven(tmp_path, "stop", PAUSES[table], config) as zombie, reader(tmp_path) as sights:
-        _, status = os.waitpid(zombie.pid, os.WUNTRACED)
-        assert os.WIFSTOPPED(status), "it ended before it could be stopped"
+    run, mark = ("run", "--config", str(config)), tmp_path / "stopped"
+    interrupted = command(*run, at=Moment(PAUSES[table]), do=partial(stop, mark))
+    with interrupted as zombie, reader(tmp_path) as sights:
+        zombie.reaches(mark)
         deliver_more(tmp_path)
         heir = night(settings_for(tmp_path, lake=TIMED))
         versions = _versions(settings_for(tmp_path))
-        zombie.send_signal(signal.SIGCONT)
-        _, error = zombie.communicate(timeout=120)
-    assert zombie.returncode == 4, error
+        zombie.go_on()
+        assert zombie.wait() == 4, zombie.said()
+        error = zombie.said()
     assert heir.run_id in error if table == "runs" else "attempt 3 has taken the place" in error
     assert sights == [old, new]
     assert seen(tmp_path) == new
@@ -195,19 +123,21 @@ def test_of_two_simultaneous_runs_one_works_and_the_other_says_who_does(
     shutil.copytree(before, tmp_path, dirs_exist_ok=True)
     deliver_more(tmp_path)
     config = write_config(tmp_path, lake=lease)
-    with driven(tmp_path, str(tmp_path), PAUSES["posteriors"], config) as first:
-        while not (tmp_path / "waiting").exists():
-            assert first.poll() is None, first.stderr and first.stderr.read()
-            time.sleep(0.02)
-        with driven(tmp_path, "never", 0, config) as second:
-            _, error = second.communicate(timeout=120)
-        assert second.returncode == 4, error
+    run, pause, mark = (
+        ("run", "--config", str(config)),
+        Moment(PAUSES["posteriors"]),
+        tmp_path / "mark",
+    )
+    with command(*run, at=pause, do=partial(wait, mark)) as first:
+        first.reaches(mark)
+        with command(*run) as second:
+            assert second.wait() == 4, second.said()
+            error = second.said()
         assert "another run holds the lease" in error
         assert f"pid {first.pid}" in error
         assert seen(tmp_path) == old
-        (tmp_path / "go").touch()
-        _, error = first.communicate(timeout=120)
-    assert first.returncode == 0, error
+        mark.unlink()
+        assert first.wait() == 0, first.said()
     assert seen(tmp_path) == new
     runs = read_runs(lake_of(settings_for(tmp_path)))
     assert [(run.attempt, run.state) for run in runs] == [(1, "done"), (2, "done")]

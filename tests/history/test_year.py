@@ -6,10 +6,6 @@ the same tables, and with one release for each day.
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -23,10 +19,10 @@ from hbpipe.data.lake import Lake
 from hbpipe.run.night import open_lake
 from hbpipe.run.releases import releases
 from hbpipe.run.verification.verify import verify
+from tests.interrupted import Moment, killed
 
 pytestmark = pytest.mark.history
 
-ROOT = Path(__file__).parents[2]
 FIRST, DAYS, STORES = date(2025, 7, 1), 365, 2000
 LAST = FIRST + timedelta(days=DAYS - 1)
 RANGE = ["--start", str(FIRST), "--end", str(LAST), "--yes", "--quiet"]
@@ -40,24 +36,6 @@ KEYS = {
     "days": ["day"],
     "files": ["path"],
 }
-#: The command line, killed before its n-th commit to the lake.
-DRIVER = """
-import os, signal, sys
-from hbpipe.cli import main
-from hbpipe.data import publish
-
-left, commit = int(sys.argv[1]), publish.compare_and_swap
-
-def deadly(*args, **options):
-    global left
-    left -= 1
-    if left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return commit(*args, **options)
-
-publish.compare_and_swap = deadly
-sys.exit(main(sys.argv[2:]))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -90,21 +68,6 @@ def config(folder: Path, lake: str) -> Path:
     return path
 
 
-def killed(folder: Path, path: Path, commits: int) -> None:
-    driver = folder / "driver.py"
-    driver.write_text(DRIVER)
-    command = [sys.executable, str(driver), str(commits), "backfill", "--config", str(path)]
-    done = subprocess.run(
-        [*command, *RANGE, "--newest-first"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=3600,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
-
-
 def contents(lake: Lake, name: str) -> pa.Table:
     table = lake.read(name)
     kept = [column for column in table.column_names if column not in OF_THE_RUN]
@@ -113,10 +76,11 @@ def contents(lake: Lake, name: str) -> pa.Table:
 
 def test_a_year_killed_three_times_is_that_of_its_undisturbed_twin(folder: Path) -> None:
     disturbed, twin = config(folder, "disturbed"), config(folder, "twin")
-    killed(folder, disturbed, 20)  # while statistics are committed
-    killed(folder, disturbed, 150)  # while nights are released
-    killed(folder, disturbed, 1000)
-    assert main(["backfill", "--config", str(disturbed), *RANGE, "--newest-first"]) == 0
+    newest_first = ("backfill", "--config", str(disturbed), *RANGE, "--newest-first")
+    # The first while statistics are committed, the others while nights are released.
+    for commits in (20, 150, 1000):
+        killed(Moment(commits), *newest_first, timeout_s=3600)
+    assert main([*newest_first]) == 0
     assert main(["backfill", "--config", str(twin), *RANGE]) == 0
 
     settings = load_settings(disturbed)

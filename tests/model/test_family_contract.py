@@ -53,7 +53,7 @@ def part(statistics: Any, kept: Any) -> Any:
     return {name: values[kept] for name, values in statistics.items()}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_any_cut_of_the_events_combines_to_the_whole(data: st.DataObject) -> None:
     family = data.draw(families)
@@ -69,7 +69,7 @@ def test_any_cut_of_the_events_combines_to_the_whole(data: st.DataObject) -> Non
         np.testing.assert_allclose(together[name], values, rtol=1e-11, atol=tolerance)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_an_absent_store_is_the_identity_of_combine(data: st.DataObject) -> None:
     family = data.draw(families)
@@ -104,7 +104,7 @@ def test_folding_is_one_pass_of_combine(family: Family) -> None:
     assert_same(folded, running, rtol=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_evidence_is_the_ratio_of_normalisers(data: st.DataObject) -> None:
     family = data.draw(families)
@@ -157,7 +157,7 @@ def test_a_store_without_events_leaves_everything_untouched(family: Family) -> N
     assert np.all(family.log_base_measure(padded, hyperparameters)[:3] == 0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_gradient_and_hessian_are_the_derivatives(data: st.DataObject) -> None:
     family = data.draw(families)
@@ -269,7 +269,7 @@ def test_sketches_add_up_over_disjoint_stores(family: Family) -> None:
         )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_coordinates_and_hyperparameters_are_inverse(data: st.DataObject) -> None:
     family = data.draw(families)

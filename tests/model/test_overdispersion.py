@@ -193,7 +193,7 @@ def test_its_lower_limit_misses_as_often_as_it_says():
 # --- pools, strata, cuts ------------------------------------------------------------------------
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.data())
 def test_sums_of_disjoint_stores_add_up(data):
     name = data.draw(st.sampled_from(["beta_binomial", "gamma_poisson", "normal"]))

@@ -25,7 +25,17 @@ from hbpipe.run.night import open_night
 from hbpipe.run.nightly import run_stage
 from hbpipe.run.releases import RELEASED
 from hbpipe.run.runs import RUNS, RunEntry, find_run, read_runs, require_run
-from tests.nights import NOW, day, lake_of, night, settings_for, visits, write, write_days
+from tests.nights import (
+    NOW,
+    day,
+    first_night,
+    lake_of,
+    night,
+    settings_for,
+    visits,
+    write,
+    write_days,
+)
 
 
 @pytest.fixture
@@ -72,9 +82,7 @@ def test_attempts_rise_and_every_commit_carries_them(tmp_path: Path) -> None:
 
 
 def test_a_run_with_nothing_to_do_is_told_once(tmp_path: Path) -> None:
-    write_days(tmp_path, 2)
-    settings = settings_for(tmp_path)
-    night(settings)
+    settings = first_night(tmp_path, 2)
     lake = lake_of(settings)
     first = night(settings)
     versions = {name: lake.version(name) for name in (*RELEASED, "releases", "runs")}
@@ -199,9 +207,7 @@ def test_a_run_left_running_is_abandoned_and_shut_out(lake: Lake) -> None:
 
 
 def test_whoever_takes_over_shuts_every_table_before_it_plans(tmp_path: Path) -> None:
-    write_days(tmp_path, 2)
-    settings = settings_for(tmp_path)
-    night(settings)
+    settings = first_night(tmp_path, 2)
     zombie = attempt(lake_of(settings), "zombie")
     zombie.record()
     heir = attempt(lake_of(settings), "heir")

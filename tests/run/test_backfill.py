@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,33 @@ class CutOffError(BaseException):
     """The process dies here."""
 
 
+@pytest.fixture(scope="module")
+def nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All days of events, and the lake ``twin`` after a backfill that nothing disturbs."""
+    folder = tmp_path_factory.mktemp("nights")
+    write_days(folder, DAYS)
+    fill(settings(folder, lake="twin"))
+    return folder
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    write_days(tmp_path, DAYS)
+def folder(nights: Path, tmp_path: Path) -> Path:
+    """The days of events, and no lake yet."""
+    shutil.copytree(nights / "events", tmp_path / "events")
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def twin(nights: Path) -> Settings:
+    """The lake that was filled undisturbed, to compare with."""
+    return settings(nights, lake="twin")
+
+
+@pytest.fixture
+def filled(nights: Path, folder: Path) -> Settings:
+    """A copy of the filled lake, to go on with."""
+    shutil.copytree(nights / "twin", folder / "lake")
+    return settings(folder)
 
 
 def settings(folder: Path, lake: str = "lake", **sections: Any) -> Settings:
@@ -57,32 +81,31 @@ def contents(one: Settings) -> dict[str, list[str]]:
 
 
 def test_each_night_is_what_it_would_have_been(folder: Path) -> None:
-    filled, nightly = settings(folder), settings(folder, lake="nightly")
-    report = fill(filled)
+    one, nightly = settings(folder), settings(folder, lake="nightly")
+    report = fill(one)
     assert report.measured == DAYS
     assert [one["as_of"] for one in report.released] == [str(day(k)) for k in range(DAYS)]
     for number in range(DAYS):
         night(nightly, as_of=day(number))
-    assert contents(filled) == contents(nightly)
-    assert published(filled) == published(nightly) == [f"{day(k)}.1" for k in range(DAYS)]
-    assert all(one.fine for one in verify(filled, lake_of(filled), full=True))
+    assert contents(one) == contents(nightly)
+    assert published(one) == published(nightly) == [f"{day(k)}.1" for k in range(DAYS)]
+    assert all(found.fine for found in verify(one, lake_of(one), full=True))
 
 
 @pytest.mark.parametrize("options", [{"newest_first": True}, {"max_active": 1}, {"max_active": 3}])
-def test_order_and_batches_change_nothing(folder: Path, options: dict[str, Any]) -> None:
-    one, twin = settings(folder), settings(folder, lake="twin")
+def test_order_and_batches_change_nothing(
+    folder: Path, twin: Settings, options: dict[str, Any]
+) -> None:
+    one = settings(folder)
     fill(one, **options)
-    fill(twin)
     assert contents(one) == contents(twin)
 
 
-def test_a_second_backfill_has_nothing_to_do(folder: Path) -> None:
-    one = settings(folder)
-    fill(one)
-    assert not planned(one).work
-    again = fill(one)
+def test_a_second_backfill_has_nothing_to_do(filled: Settings) -> None:
+    assert not planned(filled).work
+    again = fill(filled)
     assert (again.measured, again.released, again.failed) == (0, [], [])
-    assert len(published(one)) == DAYS
+    assert len(published(filled)) == DAYS
 
 
 def test_a_range_measures_what_its_windows_reach_back_to(folder: Path) -> None:
@@ -100,9 +123,8 @@ def test_nights_that_ran_are_left_alone_and_the_gaps_filled(folder: Path) -> Non
     assert all(name.endswith(".1") for name in published(one))
 
 
-def test_late_rows_make_stale_what_rests_on_their_day(folder: Path) -> None:
-    one = settings(folder)
-    fill(one)
+def test_late_rows_make_stale_what_rests_on_their_day(folder: Path, filled: Settings) -> None:
+    one = filled
     write(folder / "events" / "late.parquet", visits(2, rows=6, seed=5))
     found = planned(one)
     assert [d.to_dict()["day"] for d in found.days] == [str(day(2))]
@@ -117,9 +139,9 @@ def test_late_rows_make_stale_what_rests_on_their_day(folder: Path) -> None:
 @pytest.mark.parametrize("place", ["commit_days", "commit_results", "commit_release", "write_days"])
 @pytest.mark.parametrize("times", [2])
 def test_cut_off_anywhere_it_goes_on_with_what_is_finished(
-    folder: Path, place: str, times: int, monkeypatch: pytest.MonkeyPatch
+    folder: Path, twin: Settings, place: str, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, twin = settings(folder), settings(folder, lake="twin")
+    one = settings(folder)
     from hbpipe.run import commits
 
     original, calls = getattr(commits, place), []
@@ -135,7 +157,6 @@ def test_cut_off_anywhere_it_goes_on_with_what_is_finished(
         with pytest.raises(CutOffError):
             fill(one, max_active=2)
     fill(one, max_active=2)
-    fill(twin)
     assert published(one) == published(twin)
     found, expected = contents(one), contents(twin)
     for name in ("statistics", "posteriors", "hyperparameters", "fits", "files"):
@@ -184,9 +205,8 @@ def test_a_night_that_failed_its_gate_is_tried_again_only_when_asked(
     assert not planned(one, 5, 6, reprocess="failed").work
 
 
-def test_all_does_everything_of_the_range_again(folder: Path) -> None:
-    one = settings(folder)
-    fill(one)
+def test_all_does_everything_of_the_range_again(filled: Settings) -> None:
+    one = filled
     before = contents(one)
     report = fill(one, 3, 4, reprocess="all")
     assert report.measured == 2

@@ -13,7 +13,7 @@ from hbpipe.data.clock import to_number
 from hbpipe.data.lake import Lake
 from hbpipe.data.schemas import FILES, QUARANTINE
 from hbpipe.run.ledger import read_days, read_files
-from tests.nights import day, lake_of, night, settings_for, visits, write, write_days
+from tests.nights import day, first_night, lake_of, night, settings_for, visits, write, write_days
 
 
 def dirty(number: int, **changes: Any) -> list[dict[str, Any]]:
@@ -52,9 +52,7 @@ def test_the_order_in_which_a_night_becomes_true(
 
 
 def test_all_due_days_are_one_commit(tmp_path: Path) -> None:
-    write_days(tmp_path, 3)
-    settings = settings_for(tmp_path)
-    night(settings)
+    settings = first_night(tmp_path, 3)
     lake = lake_of(settings)
     history = lake.history("statistics")
     assert [entry["metadata"].get("days") for entry in history] == [3, None]
@@ -64,9 +62,7 @@ def test_all_due_days_are_one_commit(tmp_path: Path) -> None:
 
 
 def test_only_stale_days_are_replaced(tmp_path: Path) -> None:
-    write_days(tmp_path, 3)
-    settings = settings_for(tmp_path)
-    night(settings)
+    settings = first_night(tmp_path, 3)
     lake = lake_of(settings)
     before = {file.partition["day"]: file.path for file in lake.files("statistics")}
     write(tmp_path / "events" / "late.parquet", visits(1, rows=3, seed=5))

@@ -19,21 +19,14 @@ from hbpipe.run import diff as module
 from hbpipe.run.diff import MetricDiff, diff, made_from, totals
 from hbpipe.run.history import Release, read_history
 from hbpipe.run.releases import read_of
-from tests.nights import CONVERSION, day, lake_of, night, settings_for, visits, write, write_days
-
-METRICS = {
-    **CONVERSION,
-    "basket": {"family": "normal", "value": "amount", "transform": "log"},
-}
+from tests.nights import BASKET, BOTH, day, lake_of, night, settings_for, visits, write, write_days
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Two nights: s0 is seen on the first days only, s9 on the last, and s1 does much better."""
     folder = tmp_path_factory.mktemp("diff")
-    settings = settings_for(
-        folder, metrics=METRICS, inference={"window": "2d", "uncertainty": "auto"}
-    )
+    settings = settings_for(folder, metrics=BOTH, inference={"window": "2d", "uncertainty": "auto"})
     write_days(folder, 2)
     night(settings)
     of_s1 = [row for row in visits(2, rows=80, seed=4) if row["store_id"] == "s1"]
@@ -209,7 +202,7 @@ def test_groups_and_terms_are_compared_as_what_they_are(tmp_path: Path) -> None:
     write_days(tmp_path, 3)
     nested = settings_for(
         tmp_path,
-        metrics={"basket": METRICS["basket"]},
+        metrics={"basket": BASKET},
         inference={"pool_by": [], "nest_by": ["chain_id"], "uncertainty": "auto"},
     )
     night(nested, as_of=day(1))

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -26,7 +22,9 @@ from hbpipe.run.releases import read
 from hbpipe.run.restate import restate
 from hbpipe.run.traces import Unit, find_traces
 from hbpipe.run.verification.verify import verify
+from tests.interrupted import COMMIT, Moment, killed
 from tests.nights import (
+    BOTH,
     NOW,
     day,
     lake_of,
@@ -40,11 +38,7 @@ from tests.nights import (
 )
 
 INFERENCE = {"window": "3d", "uncertainty": "auto"}
-METRICS = {
-    "conversion": {"family": "beta_binomial", "successes": "converted", "trials": "rows"},
-    "basket": {"family": "normal", "value": "amount", "transform": "log"},
-}
-SECTIONS: dict[str, Any] = {"inference": INFERENCE, "metrics": METRICS}
+SECTIONS: dict[str, Any] = {"inference": INFERENCE, "metrics": BOTH}
 S4 = Unit({"store_id": "s4"})
 WHOLE = ("statistics", "posteriors")
 
@@ -86,6 +80,22 @@ def gone(folder: Path, **options: Any) -> Any:
     return forget(settings_of(folder), "s4", reason="asked on Monday", **options)
 
 
+@pytest.fixture(scope="module")
+def forgotten(nights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The nights, and then s4 was forgotten."""
+    folder = tmp_path_factory.mktemp("forgotten")
+    shutil.copytree(nights, folder, dirs_exist_ok=True)
+    gone(folder)
+    return folder
+
+
+@pytest.fixture
+def without(forgotten: Path, tmp_path: Path) -> Path:
+    """A copy of the nights without s4, to go on with."""
+    shutil.copytree(forgotten, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
 def test_every_kept_release_is_as_it_was_without_the_store(folder: Path) -> None:
     lake = lake_of(settings_of(folder))
     before = {name: others(read(lake, "posteriors", release=name)) for name in KEPT}
@@ -106,10 +116,9 @@ def test_every_kept_release_is_as_it_was_without_the_store(folder: Path) -> None
     assert "without a store that was forgotten" in notes[ALL[0]]
 
 
-def test_nothing_is_left_to_do_and_everything_adds_up(folder: Path) -> None:
-    settings = settings_of(folder)
+def test_nothing_is_left_to_do_and_everything_adds_up(without: Path) -> None:
+    settings = settings_of(without)
     lake = lake_of(settings)
-    gone(folder)
     assert [str(one) for one in verify(settings, lake, full=True) if not one.fine] == []
     report = night(settings)
     assert report.days == []
@@ -119,19 +128,18 @@ def test_nothing_is_left_to_do_and_everything_adds_up(folder: Path) -> None:
     assert sum(row["accepted"] + row["rejected"] for row in files) == rows
     refused = [one for row in files for one in row["rejections"] if one["reason"] == "forgotten"]
     assert {one["column"] for one in refused} == {"store_id"}
-    again = gone(folder)
+    again = gone(without)
     assert not any(again.rows.values())
     assert len(read_forgotten(lake)) == 1
 
 
-def test_no_night_brings_it_back(folder: Path) -> None:
-    settings = settings_of(folder)
+def test_no_night_brings_it_back(without: Path) -> None:
+    settings = settings_of(without)
     lake = lake_of(settings)
-    gone(folder)
     statistics = rows_of(lake.read("statistics"))
     restate(settings, start=day(0), end=day(2), reason="to see", now=NOW)
     assert rows_of(lake.read("statistics")) == statistics
-    write_days(folder, 1, first=3)
+    write_days(without, 1, first=3)
     report = night(settings)
     own = sum(row["store_id"] == "s4" for row in visits(3))
     assert own > 0
@@ -141,22 +149,20 @@ def test_no_night_brings_it_back(folder: Path) -> None:
     assert [str(one) for one in verify(settings, lake, full=True) if not one.fine] == []
 
 
-def test_a_table_of_stores_does_not_bring_it_back(folder: Path) -> None:
+def test_a_table_of_stores_does_not_bring_it_back(without: Path) -> None:
     stores = pa.table({"chain_id": ["near", "near", "far"], "store_id": ["s4", "s7", "s8"]})
-    pa.parquet.write_table(stores, folder / "stores.parquet")
-    gone(folder)
-    settings = settings_for(folder, **SECTIONS, stores={"path": str(folder / "stores.parquet")})
+    pa.parquet.write_table(stores, without / "stores.parquet")
+    settings = settings_for(without, **SECTIONS, stores={"path": str(without / "stores.parquet")})
     night(settings)
     found = set(read(lake_of(settings), "posteriors")["store_id"].to_pylist())
     assert "s7" in found
     assert "s4" not in found
 
 
-def test_many_rows_of_a_forgotten_store_hold_no_day(folder: Path) -> None:
-    gone(folder)
+def test_many_rows_of_a_forgotten_store_hold_no_day(without: Path) -> None:
     rows = [{**row, "store_id": "s4", "chain_id": "near"} for row in visits(3)]
-    write(folder / "events" / "next.parquet", [*visits(3, seed=2)[:20], *rows])
-    assert night(settings_of(folder)).as_of == "2026-01-04"
+    write(without / "events" / "next.parquet", [*visits(3, seed=2)[:20], *rows])
+    assert night(settings_of(without)).as_of == "2026-01-04"
 
 
 def test_what_readers_see_must_be_writable_without_it(folder: Path) -> None:
@@ -237,30 +243,6 @@ def test_a_dry_run_and_a_question(folder: Path, capsys: pytest.CaptureFixture[st
     assert main([*arguments, "--dry-run"]) == 0
 
 
-DRIVER = """
-import os, signal, sys
-from hbpipe.cli import main
-from hbpipe.data import publish
-from hbpipe.run import retention
-
-left = int(sys.argv[1])
-
-def deadly(module, name):
-    function = getattr(module, name)
-    def call(*args, **options):
-        global left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return function(*args, **options)
-    setattr(module, name, call)
-
-deadly(publish, "compare_and_swap")
-deadly(retention, "vacuum_table")
-sys.exit(main(sys.argv[2:]))
-"""
-
-
 @pytest.mark.parametrize(
     ("text", "named"),
     [
@@ -286,24 +268,25 @@ def seen(lake: Lake, release: str) -> dict[str, list[str]]:
     return {table: rows_of(read(lake, table, release=release)) for table in WHOLE}
 
 
+STEPS = (COMMIT, "hbpipe.run.retention:vacuum_table")
+
+
+@pytest.fixture(scope="module")
+def old(nights: Path) -> dict[str, dict[str, list[str]]]:
+    """The kept releases as they were published."""
+    lake = lake_of(settings_of(nights))
+    return {name: seen(lake, name) for name in KEPT}
+
+
 #: Before the commits: runs, forgotten, files, days, three tables, releases; while deleting.
 @pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 6, 8, 10])
 def test_killed_anywhere_readers_see_one_or_the_other_and_a_second_call_ends_it(
-    step: int, folder: Path
+    step: int, folder: Path, old: dict[str, dict[str, list[str]]]
 ) -> None:
     config = str(write_config(folder, **SECTIONS))
     lake = lake_of(settings_of(folder))
-    old = {name: seen(lake, name) for name in KEPT}
     arguments = ["forget", "s4", "--config", config, "--reason", "asked", "--yes"]
-    done = subprocess.run(
-        [sys.executable, "-c", DRIVER, str(step), *arguments],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    killed(Moment(step, STEPS), *arguments)
     after = {name: seen(lake, name) for name in KEPT}
     whole = all(after[name] == old[name] for name in KEPT)
     without = not any("'s4'" in row for name in KEPT for t in WHOLE for row in after[name][t])

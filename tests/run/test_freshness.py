@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hbpipe.cli import main
-from hbpipe.data.clock import Calendar, to_date
 from hbpipe.data.lake import Lake
 from hbpipe.run.freshness import Freshness, freshness, freshness_rows
 from hbpipe.run.promotion import rollback
@@ -102,25 +101,6 @@ def test_without_a_release_it_is_late(lake: Lake) -> None:
     assert found.late
     assert (found.release, found.age, found.behind) == (None, None, None)
     assert freshness_rows([found])[0]["release"] == "none"
-
-
-@pytest.mark.parametrize(
-    ("zone", "day_start", "now", "expected"),
-    [
-        ("UTC", 0, datetime(2026, 1, 5, 0, 0, tzinfo=UTC), date(2026, 1, 4)),
-        ("UTC", 0, datetime(2026, 1, 4, 23, 59, tzinfo=UTC), date(2026, 1, 3)),
-        ("Pacific/Kiritimati", 0, datetime(2026, 1, 4, 10, 0, tzinfo=UTC), date(2026, 1, 4)),
-        ("Pacific/Pago_Pago", 0, datetime(2026, 1, 5, 10, 59, tzinfo=UTC), date(2026, 1, 3)),
-        ("Pacific/Pago_Pago", 120, datetime(2026, 1, 5, 13, 0, tzinfo=UTC), date(2026, 1, 4)),
-        # The day of the change to summer time has 23 hours, that of the change back 25.
-        ("Europe/Paris", 0, datetime(2026, 3, 29, 22, 0, tzinfo=UTC), date(2026, 3, 29)),
-        ("Europe/Paris", 0, datetime(2026, 10, 25, 22, 59, tzinfo=UTC), date(2026, 10, 24)),
-    ],
-)
-def test_the_latest_day_that_is_over(
-    zone: str, day_start: int, now: datetime, expected: date
-) -> None:
-    assert to_date(Calendar(zone, day_start).last_over(now)) == expected
 
 
 def test_the_verb_exits_with_five_when_its_own_environment_is_late(

@@ -5,9 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import pickle
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,15 +12,13 @@ import pytest
 from hbpipe.data.lake import Lake
 from hbpipe.errors import LakeError, LeaseError
 from hbpipe.run.lease import Lease
+from tests.processes import forked, wait
 
-HOLD = """
-import sys, time
-from hbpipe.data.lake import Lake
-from hbpipe.run.lease import Lease
-Lease(Lake(sys.argv[1])).acquire(run_id="other")
-print("held", flush=True)
-time.sleep(60)
-"""
+
+def hold(lake: Lake, held: Path) -> None:
+    """Hold the lease and say so, until this process is killed."""
+    Lease(lake).acquire(run_id="other")
+    wait(held)
 
 
 @pytest.fixture
@@ -66,17 +61,13 @@ def test_leases_of_two_lakes_are_independent(tmp_path: Path) -> None:
         pass
 
 
-def test_killed_holder_does_not_block(lake: Lake) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, lake.uri], stdout=subprocess.PIPE, text=True
-    ) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
+def test_killed_holder_does_not_block(lake: Lake, tmp_path: Path) -> None:
+    with forked(hold, lake, tmp_path / "held") as other:
+        other.reaches(tmp_path / "held")
         with pytest.raises(LeaseError) as caught:
             Lease(lake).acquire(run_id="mine")
         assert caught.value.where["pid"] == other.pid
-        other.send_signal(signal.SIGKILL)
-        other.wait()
+        other.kill()
     Lease(lake).acquire(run_id="mine").release()
 
 

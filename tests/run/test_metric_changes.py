@@ -18,6 +18,8 @@ from hbpipe.run.plan import Plan, make_plan
 from hbpipe.run.releases import current_release, read
 from hbpipe.run.verification.verify import verify
 from tests.nights import (
+    BASKET,
+    BOTH,
     CONVERSION,
     NOW,
     day,
@@ -29,9 +31,7 @@ from tests.nights import (
     write,
 )
 
-BASKET = {"family": "normal", "value": "amount", "transform": "log"}
 ORDERS = {"family": "gamma_poisson", "count": "converted", "exposure": "days"}
-BOTH = {**CONVERSION, "basket": BASKET}
 DAYS = 3
 
 

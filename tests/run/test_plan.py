@@ -16,7 +16,17 @@ from hbpipe.model.families import FAMILIES
 from hbpipe.run import fingerprints
 from hbpipe.run.engine import SerialEngine
 from hbpipe.run.plan import Plan, make_plan
-from tests.nights import NOW, day, lake_of, night, settings_for, visits, write, write_days
+from tests.nights import (
+    NOW,
+    day,
+    first_night,
+    lake_of,
+    night,
+    settings_for,
+    visits,
+    write,
+    write_days,
+)
 
 
 def planned(settings: Settings, **options: Any) -> Plan:
@@ -36,10 +46,9 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def done(settings: Settings) -> Settings:
+def done(tmp_path: Path) -> Settings:
     """The same after a night."""
-    night(settings)
-    return settings
+    return first_night(tmp_path, 3)
 
 
 def file_of(settings: Settings, number: int) -> Path:

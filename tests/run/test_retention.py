@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,6 +21,7 @@ from hbpipe.run.promotion import promote, rollback
 from hbpipe.run.releases import RELEASED, current_release, next_name, read, releases
 from hbpipe.run.retention import maintain
 from hbpipe.run.runs import read_runs
+from tests.interrupted import COMMIT, Moment, killed
 from tests.nights import (
     day,
     lake_of,
@@ -71,11 +68,22 @@ def kept(lake: Lake) -> list[str]:
 
 
 ALL = [f"2026-01-0{k}.1" for k in (1, 2, 3, 4)] + ["2026-01-04.2"]
+Shown = dict[str, dict[str, list[str]]]
 
 
-def test_by_default_every_release_stays_as_it_was(folder: Path) -> None:
+@pytest.fixture(scope="module")
+def before(nights: Path) -> Shown:
+    """Every release as it was published."""
+    lake = lake_of(settings_of(nights))
+    return {name: shown(lake, name) for name in ALL}
+
+
+def of(before: Shown, names: list[str]) -> Shown:
+    return {name: before[name] for name in names}
+
+
+def test_by_default_every_release_stays_as_it_was(folder: Path, before: Shown) -> None:
     lake = lake_of(settings_of(folder))
-    before = {name: shown(lake, name) for name in ALL}
     found = maintain(settings_of(folder), keep_hours=0)
     assert found.releases == ()
     assert found.kept == 5
@@ -85,20 +93,19 @@ def test_by_default_every_release_stays_as_it_was(folder: Path) -> None:
     night(settings_of(folder))
 
 
-def test_releases_expire_and_say_so(folder: Path) -> None:
+def test_releases_expire_and_say_so(folder: Path, before: Shown) -> None:
     settings = settings_of(folder, releases={"keep_last": 2})
     lake = lake_of(settings)
-    before = {name: shown(lake, name) for name in ALL[3:]}
     files = sum(1 for path in Path(lake.uri).rglob("part-*"))
     soon = datetime.now(UTC) + timedelta(days=1)
     maintain(settings, now=soon, keep_hours=0)
     assert kept(lake) == ALL[3:]
-    assert {name: shown(lake, name) for name in ALL[3:]} == before
+    assert {name: shown(lake, name) for name in ALL[3:]} == of(before, ALL[3:])
     with pytest.raises(LakeError, match=r"release 2026-01-01.1 expired on .*retention.releases"):
         read(lake, "posteriors", release=ALL[0])
     maintain(settings, now=soon + timedelta(days=1), keep_hours=0)
     assert sum(1 for path in Path(lake.uri).rglob("part-*")) < files
-    assert {name: shown(lake, name) for name in ALL[3:]} == before
+    assert {name: shown(lake, name) for name in ALL[3:]} == of(before, ALL[3:])
 
 
 def test_files_of_a_release_that_has_just_expired_stay_for_the_grace(folder: Path) -> None:
@@ -111,7 +118,7 @@ def test_files_of_a_release_that_has_just_expired_stay_for_the_grace(folder: Pat
         lake.read(table, version=version)
 
 
-def test_what_readers_see_never_expires(folder: Path) -> None:
+def test_what_readers_see_never_expires(folder: Path, before: Shown) -> None:
     """Pinned to the second release; another environment was given the first."""
     lake = lake_of(settings_of(folder))
     promote(lake, ALL[0], to="staging", reason="to look at", create=True)
@@ -119,12 +126,11 @@ def test_what_readers_see_never_expires(folder: Path) -> None:
     safe = [ALL[0], ALL[1], ALL[4]]
     assert seen_releases(read_history(lake)) == set(safe)
     settings = settings_of(folder, releases={"days": "1d"}, posteriors="2d", statistics="2d")
-    seen = {name: shown(lake, name) for name in safe[1:]}
     later = datetime.now(UTC) + timedelta(days=999)
     for k in range(2):
         maintain(settings, now=later + timedelta(days=k), keep_hours=0)
         assert kept(lake) == safe
-        assert {name: shown(lake, name) for name in safe[1:]} == seen
+        assert {name: shown(lake, name) for name in safe[1:]} == of(before, safe[1:])
         assert read(lake, "fits", environment="staging").num_rows > 0
         assert (current_release(lake, "prod") or {})["release"] == ALL[1]
 
@@ -257,48 +263,20 @@ def test_statistics_that_releases_rest_on_cannot_expire(
         settings_for(tmp_path, retention={"statistics": "8d"}, **sections)
 
 
-DRIVER = """
-import os, signal, sys
-from hbpipe.cli import main
-from hbpipe.data import publish, vacuum
-
-left = int(sys.argv[1])
-
-def deadly(module, name):
-    function = getattr(module, name)
-    def call(*args, **options):
-        global left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return function(*args, **options)
-    setattr(module, name, call)
-
-deadly(publish, "compare_and_swap")
-from hbpipe.run import retention
-deadly(retention, "vacuum_table")
-sys.exit(main(sys.argv[2:]))
-"""
+STEPS = (COMMIT, "hbpipe.run.retention:vacuum_table")
 
 
 #: Before the commits to runs, releases, days, posteriors, and between two tables of the vacuum.
 @pytest.mark.parametrize("step", [1, 2, 3, 5, 8])
-def test_killed_anywhere_every_kept_release_is_as_it_was(step: int, folder: Path) -> None:
+def test_killed_anywhere_every_kept_release_is_as_it_was(
+    step: int, folder: Path, before: Shown
+) -> None:
     retention = {"releases": {"keep_last": 2}, "statistics": "2d", "posteriors": "2d"}
     config = write_config(folder, inference=INFERENCE, retention=retention)
     lake = lake_of(settings_of(folder))
-    before = {name: shown(lake, name) for name in ALL[3:]}
     arguments = ["vacuum", "--config", str(config), "--keep-hours", "0"]
-    done = subprocess.run(
-        [sys.executable, "-c", DRIVER, str(step), *arguments],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    assert {name: shown(lake, name) for name in ALL[3:]} == before
+    killed(Moment(step, STEPS), *arguments)
+    assert {name: shown(lake, name) for name in ALL[3:]} == of(before, ALL[3:])
     maintain(settings_of(folder, **retention), keep_hours=0)
-    assert {name: shown(lake, name) for name in ALL[3:]} == before
+    assert {name: shown(lake, name) for name in ALL[3:]} == of(before, ALL[3:])
     assert current_release(lake, "prod") is not None

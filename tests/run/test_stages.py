@@ -20,12 +20,18 @@ from hbpipe.run.nightly import finish, run_stage
 from hbpipe.run.observe import Silent
 from hbpipe.run.releases import current_release, read
 from hbpipe.run.stages import STAGES, aggregate, audit, fit, release, update
-from tests.nights import NOW, day, lake_of, night, settings_for, visits, write, write_days
-
-TWO = {
-    "conversion": {"family": "beta_binomial", "successes": "converted", "trials": "rows"},
-    "basket": {"family": "normal", "value": "amount", "transform": "log"},
-}
+from tests.nights import (
+    BOTH,
+    NOW,
+    day,
+    first_night,
+    lake_of,
+    night,
+    settings_for,
+    visits,
+    write,
+    write_days,
+)
 
 
 @contextmanager
@@ -46,7 +52,7 @@ def test_the_stages_in_reading_order() -> None:
 
 def test_each_stage_adds_its_part_and_nothing_is_seen_before_the_release(tmp_path: Path) -> None:
     write_days(tmp_path, 3)
-    settings = settings_for(tmp_path, metrics=TWO, inference={"uncertainty": "auto"})
+    settings = settings_for(tmp_path, metrics=BOTH, inference={"uncertainty": "auto"})
     lake = lake_of(settings)
     with opened(settings) as one:
         assert aggregate(one) == {
@@ -144,9 +150,7 @@ def test_a_held_day_blocks_only_the_windows_that_hold_it(tmp_path: Path) -> None
 def test_a_failed_release_gate_leaves_readers_on_the_old_release(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_days(tmp_path, 2)
-    settings = settings_for(tmp_path)
-    night(settings)
+    settings = first_night(tmp_path, 2)
     write_days(tmp_path, 1, first=2)
     check = audits.Check("release", "posteriors_finite", "conversion", "fail", 1, 0, "one is not")
     monkeypatch.setattr(audits, "check_posteriors", lambda *_: [check])
@@ -169,8 +173,8 @@ def test_an_interval_without_width_is_not_released(tmp_path: Path) -> None:
     """The baskets of all stores come from one distribution: plug_in is then certain of it."""
     write_days(tmp_path, 2)
     with pytest.raises(GateError, match=r"intervals_open of basket.*have no width.*use auto"):
-        night(settings_for(tmp_path, metrics=TWO))
-    assert night(settings_for(tmp_path, metrics=TWO, inference={"uncertainty": "auto"})).release
+        night(settings_for(tmp_path, metrics=BOTH))
+    assert night(settings_for(tmp_path, metrics=BOTH, inference={"uncertainty": "auto"})).release
 
 
 def stores_table(tmp_path: Path, rows: list[tuple[str, str]]) -> dict[str, Any]:
@@ -238,9 +242,7 @@ def test_one_prior_over_all_stores(tmp_path: Path) -> None:
 
 
 def test_every_fit_tells_its_story(tmp_path: Path) -> None:
-    write_days(tmp_path, 2)
-    settings = settings_for(tmp_path)
-    night(settings)
+    settings = first_night(tmp_path, 2)
     for row in read(lake_of(settings), "fits").to_pylist():
         assert row["log_marginal_likelihood"] >= row["start_log_marginal_likelihood"]
         complete, none = row["log_likelihood_complete_pooling"], row["log_likelihood_no_pooling"]
@@ -294,7 +296,7 @@ def test_the_shards_of_a_window_hold_every_store_once(
 def test_settings_that_change_leave_columns_of_the_old_ones_null(tmp_path: Path) -> None:
     write_days(tmp_path, 2)
     auto = {"uncertainty": "auto"}
-    before = settings_for(tmp_path, metrics=TWO, inference=auto)
+    before = settings_for(tmp_path, metrics=BOTH, inference=auto)
     night(before)
     metrics = {"orders": {"family": "gamma_poisson", "count": "converted", "exposure": "days"}}
     inference = auto | {"quantiles": [0.25, 0.75], "pool_by": []}

@@ -23,6 +23,7 @@ from tests.nights import (
     CONVERSION,
     NOW,
     day,
+    first_night,
     lake_of,
     night,
     settings_for,
@@ -140,9 +141,7 @@ def test_a_count_of_days_since_first_seen_rests_on_all_history(tmp_path: Path) -
 
 
 def test_only_the_newest_release_of_a_day_can_be_stale(tmp_path: Path) -> None:
-    write_days(tmp_path, 2)
-    settings = settings_for(tmp_path, inference=INFERENCE)
-    night(settings)
+    settings = first_night(tmp_path, 2, inference=INFERENCE)
     write(tmp_path / "events" / "late.parquet", visits(1, rows=5, seed=8))
     night(settings)
     assert len(releases(lake_of(settings), "prod")) == 2

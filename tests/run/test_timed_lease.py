@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -20,17 +18,16 @@ from hbpipe.errors import LakeError, LeaseError
 from hbpipe.run import timed_lease
 from hbpipe.run.lease import Lease
 from hbpipe.run.timed_lease import TimedLease, lease_of
+from tests.processes import forked, wait
 
 #: Long enough for a busy machine to renew in time.
 LASTS = 3.0
-HOLD = """
-import sys, time
-from hbpipe.data.lake import Lake
-from hbpipe.run.timed_lease import TimedLease
-TimedLease(Lake(sys.argv[1]), float(sys.argv[2])).acquire(run_id="other")
-print("held", flush=True)
-time.sleep(60)
-"""
+
+
+def hold(lake: Lake, seconds: float, held: Path) -> None:
+    """Hold the lease and say so, until this process is killed."""
+    TimedLease(lake, seconds).acquire(run_id="other")
+    wait(held)
 
 
 @pytest.fixture
@@ -40,15 +37,6 @@ def lake(tmp_path: Path) -> Lake:
 
 def holder(lake: Lake) -> dict[str, Any]:
     return read_record(lake.storage, "lease")[1]
-
-
-def hold(lake: Lake, seconds: float) -> subprocess.Popen[str]:
-    """Let another process hold the lease."""
-    command = [sys.executable, "-c", HOLD, lake.uri, str(seconds)]
-    other = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert other.stdout is not None
-    assert other.stdout.readline() == "held\n"
-    return other
 
 
 def test_a_renewed_lease_is_held_and_says_by_whom(lake: Lake) -> None:
@@ -91,9 +79,12 @@ def test_a_lease_that_is_given_back_while_it_is_watched_is_taken(lake: Lake) -> 
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_holder_that_is_dead_or_paused_is_replaced(lake: Lake, end: signal.Signals) -> None:
-    with hold(lake, 0.5) as other:
-        other.send_signal(end)
+def test_a_holder_that_is_dead_or_paused_is_replaced(
+    lake: Lake, end: signal.Signals, tmp_path: Path
+) -> None:
+    with forked(hold, lake, 0.5, tmp_path / "held") as other:
+        other.reaches(tmp_path / "held")
+        os.kill(other.pid, end)
         with TimedLease(lake, LASTS).acquire(run_id="mine"):
             assert holder(lake)["run_id"] == "mine"
             other.kill()

@@ -7,18 +7,16 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hbpipe.run.simulate import simulate_events
 from tests.services.composed import Composed
 from tests.services.postgres import Database, postgres
 from tests.services.processes import Running, free_port, healthy, wait_for
+from tests.simulated import simulate
 
-FIRST_DAY = date(2026, 1, 1)
 DAYS = 5
 
 
@@ -39,18 +37,7 @@ class Stack:
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("services")
-    simulate_events(
-        folder,
-        first_day=FIRST_DAY,
-        days=DAYS,
-        chains=3,
-        stores=30,
-        events_per_day=800,
-        seed=7,
-        late=0.01,
-        bad=0.01,
-        repeated=0.02,
-    )
+    simulate(folder, DAYS)
     site = {
         "HBPIPE__EVENTS__PATH": str(folder / "events"),
         "HBPIPE__LAKE__PATH": str(folder / "lake"),

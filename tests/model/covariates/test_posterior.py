@@ -1,6 +1,7 @@
 """Posteriors with covariates: brute-force integrals, shards, new stores, hyperpriors."""
 
 import pickle
+from functools import cache
 
 import numpy as np
 import pytest
@@ -200,10 +201,11 @@ def test_first_order_is_the_integral_where_the_spread_is_known(name):
     np.testing.assert_allclose(quick["sd"], slow["sd"], rtol=0.025)
 
 
+@cache
 def pooled(name, width=3):
-    """Three pools of unequal size, with a store without data in each."""
+    """Three pools of unequal size, with a store without data in each; fitted and integrated."""
     parts, pools = [], []
-    for pool, stores in enumerate((9, 30, 14)):
+    for pool, stores in enumerate((9, 20, 14)):
         data, x = DATA[name](pool + 20, stores, width)
         family = get_family(name, covariates=width)
         for item in family.statistics:
@@ -212,7 +214,9 @@ def pooled(name, width=3):
         parts.append({**data, "covariates": x})
         pools.append(np.full(stores, pool))
     together = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    return get_family(name, covariates=width), together, np.concatenate(pools)
+    family, pools = get_family(name, covariates=width), np.concatenate(pools)
+    fits = fit_pools(family, family.compress(together, pools, 3))
+    return family, together, pools, fits, integrate_pools(fits, uncertainty="integrated")
 
 
 def columns_of(found):
@@ -221,9 +225,8 @@ def columns_of(found):
 
 @every_family
 def test_any_cut_into_shards_or_blocks_gives_the_same_bits(name, monkeypatch):
-    family, statistics, pools = pooled(name)
-    fits = fit_pools(family, family.compress(statistics, pools, 3))
-    nodes = pickle.loads(pickle.dumps(integrate_pools(fits, uncertainty="integrated")))
+    family, statistics, pools, fits, nodes = pooled(name)
+    nodes = pickle.loads(pickle.dumps(nodes))
     assert set(nodes.method) == {"integrated"}
 
     def update(rows):
@@ -252,9 +255,7 @@ def test_any_cut_into_shards_or_blocks_gives_the_same_bits(name, monkeypatch):
 
 @every_family
 def test_a_pool_alone_has_the_posterior_that_it_has_among_others(name):
-    family, statistics, pools = pooled(name)
-    fits = fit_pools(family, family.compress(statistics, pools, 3))
-    together = integrate_pools(fits, uncertainty="integrated")
+    family, statistics, pools, fits, together = pooled(name)
     for pool in range(3):
         part = {key: values[pools == pool] for key, values in statistics.items()}
         zeros = np.zeros(int(np.sum(pools == pool)), np.int64)

@@ -85,7 +85,7 @@ def test_the_two_point_law_is_the_worst_of_all():
             assert expected - 2e-7 <= found[k] <= expected + 2e-5, (m2[k], kurtosis, chi[k])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.floats(1e-3, 1e3), st.sampled_from([1.0, 1.3, 3.0, 20.0, np.inf]))
 def test_the_worst_law_has_the_moments(m2, kurtosis):
     chi = cva(m2, kurtosis)
@@ -98,7 +98,7 @@ def test_the_worst_law_has_the_moments(m2, kurtosis):
     np.testing.assert_allclose(non_coverage(np.array([m2]), kurtosis, chi), 0.05, rtol=1e-9)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(st.tuples(st.floats(0.0, 20.0), st.floats(0.01, 1.0)), min_size=1, max_size=6),
     st.sampled_from([0.05, 0.3]),

@@ -431,7 +431,7 @@ def test_no_spread_of_chains_is_a_single_pool_and_a_huge_one_separate_pools():
         same_posteriors({key: found[key][mine] for key in found}, expected, 1e-6)
 
 
-@settings(max_examples=6, deadline=None, derandomize=True)
+@settings(max_examples=6)
 @given(st.integers(0, 10_000), st.integers(1, 2))
 def test_the_order_of_groups_and_stores_does_not_matter(seed, levels):
     rng = np.random.default_rng(seed)

@@ -32,7 +32,7 @@ def test_they_are_those_of_numpy():
     assert not found["cross"][-1].any()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6), st.integers(1, 12))
 def test_parts_merge_to_the_whole_in_one_pass(seed, parts):
     values, codes, groups = drawn(seed)

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import signal
-import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,25 +18,27 @@ import pytest
 from prefect import flow, get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.flow_engine import run_flow
-from prefect.states import Scheduled
+from prefect.states import AwaitingRetry, Scheduled
 
 import flows.alerts
 import flows.nightly
 import flows.observer
 import flows.tasks
-from flows.local import embedded_server
 from flows.nightly import nightly
-from hbpipe.data.clock import Calendar, to_date, to_number
+from hbpipe.data.clock import to_number
 from hbpipe.errors import EngineError, GateError
 from hbpipe.run.audits import Check
 from hbpipe.run.due import DayPlan
 from hbpipe.run.ledger import DayEntry
+from hbpipe.run.night import Night
 from hbpipe.run.observe import Silent
-from tests.nights import settings_for
+from hbpipe.run.runs import read_runs
+from hbpipe.run.stages import STAGES
+from tests.flows.prefect_runs import artifacts, published, rows, the_run
+from tests.nights import day, lake_of, settings_for, visits, write, write_config, write_days
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -118,26 +116,6 @@ def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list[
         return opened
 
     return install
-
-
-def the_run(name: str) -> FlowRun:
-    with get_client(sync_client=True) as client:
-        runs = [run for run in client.read_flow_runs() if run.name == name]
-    assert len(runs) == 1, f"one run named {name}"
-    return runs[0]
-
-
-def artifacts(key: str) -> list[Any]:
-    with get_client(sync_client=True) as client:
-        return client.read_artifacts(
-            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
-        )
-
-
-def rows(key: str) -> list[dict[str, Any]]:
-    (table,) = artifacts(key)
-    found: list[dict[str, Any]] = json.loads(table.data)
-    return found
 
 
 def test_a_night_runs_its_stages_in_order_and_leaves_a_report(fake: Any) -> None:
@@ -245,68 +223,43 @@ def test_the_servers_scheduler_schedules(fake: Any) -> None:
     assert {run.state_name for run in due} == {"Scheduled"}
 
 
-def test_automations_are_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    webhook = tmp_path / "webhook"
-    webhook.write_text("http://127.0.0.1:9/hook")
-    for _ in range(2):
-        assert flows.alerts.main(["--webhook", f"file:{webhook}"]) == 0
-    with get_client(sync_client=True) as client:
-        made = {automation.name: automation for automation in client.read_automations()}
-        assert len(client.read_automations()) == len(made) == 2
-    assert all("prefect.tag.hbpipe" in str(one.trigger.match_related) for one in made.values())
-    assert flows.alerts.main(["--webhook", "env:NO_SUCH_VARIABLE"]) == 2
-    assert "NO_SUCH_VARIABLE, which is not set" in capsys.readouterr().err
-
-
 def test_the_flow_can_be_handed_to_the_process_that_serves_it() -> None:
     copy = cloudpickle.loads(cloudpickle.dumps(nightly))
     parameters = copy.validate_parameters({"config": "any.yaml", "as_of": "2026-01-28"})
     assert parameters["as_of"] == date(2026, 1, 28)
 
 
-@pytest.mark.parametrize(
-    ("instant", "calendar", "day"),
-    [
-        ("2026-01-02T00:00+00:00", Calendar(), date(2026, 1, 1)),
-        ("2026-01-01T23:59+00:00", Calendar(), date(2025, 12, 31)),
-        ("2026-01-02T01:59+00:00", Calendar(day_start=120), date(2025, 12, 31)),
-        ("2026-01-02T02:00+00:00", Calendar(day_start=120), date(2026, 1, 1)),
-        ("2026-01-01T23:00+00:00", Calendar("Europe/Paris"), date(2026, 1, 1)),
-        ("2026-01-02T07:59+00:00", Calendar("America/Los_Angeles"), date(2025, 12, 31)),
-        # The clocks went forward on 29 March: that day had 23 hours, and ended at 22:00 UTC.
-        ("2026-03-29T21:59+00:00", Calendar("Europe/Paris"), date(2026, 3, 28)),
-        ("2026-03-29T22:00+00:00", Calendar("Europe/Paris"), date(2026, 3, 29)),
-    ],
-)
-def test_last_day_over(instant: str, calendar: Calendar, day: date) -> None:
-    assert to_date(calendar.last_over(datetime.fromisoformat(instant))) == day
+def test_a_flow_run_that_is_retried_runs_its_first_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_days(tmp_path, 3)
+    gauges = tmp_path / "hbpipe.prom"
+    observe = {"prometheus": {"textfile": str(gauges)}}
+    given = {"config": str(write_config(tmp_path, pipeline="again", observe=observe))}
+    due = datetime(2026, 1, 4, 5, tzinfo=UTC)
+    with get_client(sync_client=True) as client:
+        deployment = client.create_deployment(client.create_flow(nightly), "again")
+        run = client.create_flow_run_from_deployment(
+            deployment, parameters=given, state=Scheduled(scheduled_time=due)
+        )
+        with monkeypatch.context() as faulty:
+            faulty.setattr(flows.nightly, "STAGES", (STAGES[0], refuse))
+            with pytest.raises(GateError, match="no release"):
+                run_flow(nightly, flow_run=run, parameters=given)
+        # What comes meanwhile is for the next night.
+        write(tmp_path / "events" / "late.parquet", visits(2, rows=5, seed=9))
+        client.set_flow_run_state(run.id, AwaitingRetry(), force=True)
+        run_flow(nightly, flow_run=client.read_flow_run(run.id), parameters=given)
+        client.delete_deployment(deployment)
+    assert published(tmp_path) == [f"{day(2)}.1"]
+    assert "hbpipe_exit_status{" in gauges.read_text(), "whoever the settings ask for is told"
+    first, second = read_runs(lake_of(settings_for(tmp_path)))
+    assert [first.state, second.state] == ["held", "done"]
+    assert second.run_id == f"{first.run_id}-2"
+    assert json.loads(second.plan)["as_of"] == json.loads(first.plan)["as_of"]
+    files = {path for days in json.loads(second.plan)["days"] for path in days["files"]}
+    assert not [path for path in files if path.endswith("late.parquet")]
 
 
-def test_the_server_answers_on_the_loopback_and_its_telemetry_is_off(prefect_server: str) -> None:
-    from prefect._internal.analytics import is_telemetry_enabled
-
-    assert prefect_server.startswith("http://127.0.0.1:")
-    with urllib.request.urlopen(f"{prefect_server}/admin/settings", timeout=30) as answer:
-        assert json.load(answer)["server"]["analytics_enabled"] is False
-    assert not is_telemetry_enabled()
-
-
-def test_the_server_ends_when_the_process_that_started_it_is_gone(root: Path) -> None:
-    server = subprocess.Popen(
-        [sys.executable, "-m", "flows.local", "0"],
-        cwd=root,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    server.communicate(timeout=60)  # closes its standard input, as the end of a parent does
-    assert server.returncode == -signal.SIGTERM
-
-
-def test_a_server_that_cannot_start_is_an_error_with_its_last_words(tmp_path: Path) -> None:
-    (tmp_path / "prefect.db").mkdir()
-    with (
-        pytest.raises(EngineError, match=r"the Prefect server ended with code \d+.*hbpipe run"),
-        embedded_server(tmp_path),
-    ):
-        raise AssertionError("no server can run on this database")
+def refuse(_: Night) -> dict[str, Any]:
+    raise GateError("no release")
