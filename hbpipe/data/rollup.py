@@ -33,7 +33,7 @@ from hbpipe.model.dispersion import CellSums
 #: Bumped by hand when a month would come out otherwise of the same days.
 ROLLUP_VERSION = 1
 #: Columns that hold one value in a file, which the log of the table shows.
-_OF_FILE = ("metric", "shard", "made_from", "made_with", "unit_ids")
+FILE_COLUMNS = ("metric", "shard", "made_from", "made_with", "unit_ids")
 
 
 @dataclass(frozen=True)
@@ -63,31 +63,35 @@ def roll_up(storage: Storage, order: RollupOrder) -> Receipt | None:
     StatisticsError
         When a sum overflows.
     """
-    span = fold_month(order.metrics, order.levels, order.days, order.month, order.within_parent)
+    span = fold_month(order)
     if not span.n:
         return None
     return write_part(
         storage,
         "months",
-        _metric_tables(order, span),
+        metric_tables(order, span),
         schema=order.schema,
         run_id=order.run_id,
         partition={"month": order.label},
         dictionary=["metric", *order.levels[:-1], "made_from", "made_with", "unit_ids"],
-        statistics=_OF_FILE,
+        statistics=FILE_COLUMNS,
     )
 
 
-def fold_month(
-    metrics: tuple[Metric, ...],
-    levels: tuple[str, ...],
-    days: Snapshot,
-    month: int,
-    within_parent: bool,
-) -> Span:
-    """Fold the days of the calendar month that begins on day ``month``; raises as ``roll_up``."""
-    first, last = month_of(month)
-    return fold_days(SpanOrder(metrics, levels, days, within_parent, first, last, MONTH))
+def fold_month(order: RollupOrder) -> Span:
+    """Fold the days of a month; raises as ``roll_up``."""
+    first, last = month_of(order.month)
+    return fold_days(
+        SpanOrder(
+            metrics=order.metrics,
+            levels=order.levels,
+            days=order.days,
+            within_parent=order.within_parent,
+            first_day=first,
+            last_day=last,
+            block=MONTH,
+        )
+    )
 
 
 def naming(span: Span, within_parent: bool) -> str:
@@ -105,8 +109,11 @@ def said(file: FileRef, column: str) -> Any:
 # --- to and from the table ----------------------------------------------------------------------
 
 
-def _metric_tables(order: RollupOrder, span: Span) -> Iterator[pa.Table]:
-    """Give one table per metric, each a row group, so that a reader of one decodes no other."""
+def metric_tables(order: RollupOrder, span: Span) -> Iterator[pa.Table]:
+    """Give one table per metric, each a row group, so that a reader of one decodes no other.
+
+    The columns are those of ``order.schema``.
+    """
     shared = {
         **dict(zip(order.levels, span.keys, strict=True)),
         "shard": pa.repeat(order.shard, span.n),
