@@ -1,8 +1,10 @@
 """How the totals of units vary over their cells within a window, by day or by cluster.
 
-By day, a unit's days are compared with its other days of the same weekday in the same four weeks,
-counted back from the as-of day: neither a pattern of the week nor a season or a trend is
-dispersion. In windows too short for two of each weekday all days are compared with each other.
+By day, a unit's days are compared with its other days of the same weekday in the same block of
+days: neither a pattern of the week nor a season or a trend is dispersion. A block is a calendar
+month where the window holds a whole one, so that months add up whenever they were folded; else
+four weeks, counted back from the as-of day. In windows too short for two of each weekday all days
+are compared with each other.
 """
 
 from __future__ import annotations
@@ -17,19 +19,22 @@ from numpy.typing import NDArray
 from hbpipe.data.clusters import Clusters
 from hbpipe.data.quantities import Metric
 from hbpipe.data.units import compact
+from hbpipe.model.dispersion import CellSums
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Codes, Statistics
 
-_WEEK, _BLOCK = 7, 28
-#: Days that hold two of each weekday.
-_TWO_WEEKS = 14
+_WEEK = 7
+#: Blocks of days, in whole weeks. A calendar month lies in five of them.
+FOUR_WEEKS, MONTH = 28, 35
 
 
 @dataclass(frozen=True)
 class Days:
-    """The rows of a window's days: day and unit of each, (R,), and what days there are.
+    """The rows of consecutive days: day and unit of each, (R,), and what days there are.
 
-    ``since`` (U,) is the first day that counts for each unit.
+    ``since`` (U,) is the first day of each unit among them. ``block`` is the length of the blocks
+    within which days of a weekday are compared, counted back from the last day; None where all
+    days are compared.
     """
 
     days: NDArray[np.int64]
@@ -37,52 +42,71 @@ class Days:
     n_units: int
     since: NDArray[np.int64]
     first_day: int
-    as_of: int
-
-    @property
-    def by_weekday(self) -> bool:
-        """Whether the window holds two of each weekday."""
-        return self.as_of - self.first_day + 1 >= _TWO_WEEKS
+    last_day: int
+    block: int | None
 
     @cached_property
     def strata(self) -> tuple[Codes, NDArray[np.int64], NDArray[np.int64]]:
         """The stratum (R,) of each row, and the unit and the label of each stratum.
 
-        A label says how many weekdays and blocks of four weeks the as-of day lies ahead.
+        A label says how many weekdays and blocks the last day lies ahead.
         """
-        lags = np.arange(self.as_of - self.first_day + 1)
-        labels = lags // _BLOCK * _WEEK + lags % _WEEK if self.by_weekday else 0 * lags
+        lags = np.arange(self.last_day - self.first_day + 1)
+        labels = lags // self.block * _WEEK + lags % _WEEK if self.block else 0 * lags
         width = int(labels.max(initial=0)) + 1
-        joint = self.units * width + labels[self.as_of - self.days]
+        joint = self.units * width + labels[self.last_day - self.days]
         everything = np.ones(len(joint), np.bool_)
         codes, present = compact(joint, max(self.n_units * width, 1), everything)
         return codes, present // width, present % width
 
-    def calendar(self, unit: NDArray[np.int64], label: NDArray[np.int64]) -> Array:
-        """Count the days of each stratum on which its unit was known, with events or without."""
-        last = self.as_of - self.since[unit]  # the greatest lag
-        if not self.by_weekday:
+    def calendar(self, since: NDArray[np.int64]) -> Array:
+        """Count the days of each stratum from ``since`` (U,) on, with events or without."""
+        _, unit, label = self.strata
+        last = self.last_day - since[unit]  # the greatest lag
+        if not self.block:
             return np.asarray(last + 1, np.float64)
-        first = label // _WEEK * _BLOCK + label % _WEEK
-        weeks = np.clip((last - first) // _WEEK + 1, 0, _BLOCK // _WEEK)
+        first = label // _WEEK * self.block + label % _WEEK
+        weeks = np.clip((last - first) // _WEEK + 1, 0, self.block // _WEEK)
         return np.asarray(weeks, np.float64)
 
 
-def disperse_by_day(metric: Metric, daily: Statistics, rows: Days) -> Any:
-    """Compare the days of each unit; returns ``CellSums`` (U,), None where a family has none."""
+@dataclass(frozen=True)
+class Cells:
+    """``CellSums`` (U,) of consecutive days: as for units known before, and as for new ones.
+
+    They differ where an exposure is calendar days, which count from a unit's first day on.
+    """
+
+    known: CellSums
+    new: CellSums
+
+    def choose(self, new: NDArray[np.bool_]) -> CellSums:
+        """Return the sums of each unit; ``new`` (U,) says which have their first day here."""
+        pairs = zip(vars(self.new).values(), vars(self.known).values(), strict=True)
+        return CellSums(*(np.where(new, one, other) for one, other in pairs))
+
+
+def disperse_by_day(metric: Metric, daily: Statistics, rows: Days) -> Cells | None:
+    """Compare the days of each unit; None where a family has no dispersion."""
     family = get_family(metric.family)
     if family.dispersion is None:
         return None
-    codes, unit, label = rows.strata
-    empty = None
-    if metric.calendar == "days":
+    calendar = metric.calendar == "days"
+    codes, unit, _ = rows.strata
+    if calendar:
         daily = {**daily, "exposure": np.ones(len(codes))}
-        present = np.bincount(codes, minlength=len(unit))
-        empty = rows.calendar(unit, label) - present
     statistics = family.fold(daily, codes, len(unit))
-    cells = family.dispersion.cells(daily)
-    sums = family.dispersion.sums(cells, codes, statistics, len(unit), empty)
-    return sums.by(unit, rows.n_units)
+    cells, law = family.dispersion.cells(daily), family.dispersion
+
+    def sums(empty: Array | None) -> CellSums:
+        return law.sums(cells, codes, statistics, len(unit), empty).by(unit, rows.n_units)
+
+    if not calendar:
+        alike = sums(None)
+        return Cells(alike, alike)
+    present = np.bincount(codes, minlength=len(unit))
+    first = np.full(rows.n_units, rows.first_day)
+    return Cells(*(sums(rows.calendar(since) - present) for since in (first, rows.since)))
 
 
 def disperse_by_cluster(

@@ -38,6 +38,11 @@ class Presence:
         return cls(parts[0].days, **sums)
 
 
+def earliest_day(as_of: int) -> int:
+    """Return the first day whose units count for anything."""
+    return as_of - _DAYS + 1 - WEEK
+
+
 def count_presence(
     days: Counts, codes: Counts, n_units: int, *, first_day: int, as_of: int
 ) -> Presence:

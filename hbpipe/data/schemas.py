@@ -124,6 +124,20 @@ CLUSTERS = {
     "cluster_total": pa.list_(_FLOAT),
 }
 
+#: ``model.dispersion.CellSums`` of a unit's days in a month, and those of a unit new in it where
+#: they differ.
+CELL_SUMS = ("squares", "expected", "noise")
+NEW_CELL_SUMS = ("squares_new", "expected_new", "noise_new")
+
+
+def _measured(families: Iterable[str]) -> dict[str, pa.DataType]:
+    """Return the statistics of some families and their types."""
+    return {
+        statistic.name: arrow_type(statistic)
+        for family in sorted(set(families))
+        for statistic in get_family(family).statistics
+    }
+
 
 def statistics_table(
     levels: Mapping[str, pa.DataType], families: Iterable[str], *, clusters: bool = False
@@ -132,11 +146,6 @@ def statistics_table(
 
     ``clusters`` adds the columns of metrics whose overdispersion is by cluster.
     """
-    measured = {
-        statistic.name: arrow_type(statistic)
-        for family in sorted(set(families))
-        for statistic in get_family(family).statistics
-    }
     return _table(
         {
             "day": _DAY,
@@ -144,11 +153,41 @@ def statistics_table(
             **levels,
             "shard": pa.int32(),
             "n_events": _INT,
-            **measured,
+            **_measured(families),
             **(CLUSTERS if clusters else {}),
         },
         key=["day", "metric", *levels],
         partition_by=["day"],
+    )
+
+
+def months_table(
+    levels: Mapping[str, pa.DataType], families: Iterable[str], *, clusters: bool = False
+) -> Table:
+    """One row per metric, calendar month and unit: ``statistics`` of its days folded, a cache.
+
+    ``month`` is its first day; the last three columns say what it was made from (``rollup``).
+    """
+    sums = (*CELL_SUMS, *NEW_CELL_SUMS)
+    return _table(
+        {
+            "month": _DAY,
+            "metric": _TEXT,
+            **levels,
+            "shard": pa.int32(),
+            "first_day": _DAY,
+            "last_day": _DAY,
+            "days_seen": _INT,  # bit k: events on day k + 1 of the month
+            "n_events": _INT,
+            **_measured(families),
+            **dict.fromkeys(sums, _FLOAT),
+            **(CLUSTERS if clusters else {}),
+            "made_from": _TEXT,
+            "made_with": _TEXT,
+            "unit_ids": _TEXT,  # any, unique, within_parent
+        },
+        key=["month", "metric", *levels],
+        partition_by=["month"],
     )
 
 

@@ -1,41 +1,42 @@
 """The window of an as-of day: daily statistics folded into one row per unit.
 
-Days fold into calendar months, months into the window, each in order: the same tree whatever was
-computed before, so the same bits. A unit belongs to its latest parent from the day it moves.
+Days fold into spans, spans into the window, each in order: the same tree whatever was computed
+before, so the same bits, whether a span was rolled up earlier or is folded now. A unit belongs to
+its latest parent from the day it moves.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from hbpipe.data.arrays import to_numpy
 from hbpipe.data.attributes import look_up
 from hbpipe.data.clock import to_date
-from hbpipe.data.clusters import NO_CLUSTERS, fold_clusters
-from hbpipe.data.dispersion import Days, disperse_by_cluster, disperse_by_day
-from hbpipe.data.presence import Presence, count_presence
+from hbpipe.data.clusters import NO_CLUSTERS, Clusters, merge_clusters, sampled
+from hbpipe.data.dispersion import Cells, disperse_by_cluster
+from hbpipe.data.presence import Presence, count_presence, earliest_day
 from hbpipe.data.quantities import Metric
-from hbpipe.data.schemas import CLUSTERS
+from hbpipe.data.rollup import read_month, read_seen
 from hbpipe.data.snapshot import Snapshot
-from hbpipe.data.units import Units, encode, find_units
-from hbpipe.errors import LakeError, StatisticsError
-
-Statistics = dict[str, NDArray[Any]]
+from hbpipe.data.span import Span, SpanOrder, Statistics, cut, fold_days
+from hbpipe.data.standing import Sightings, identify, in_order, numbers, read_units
+from hbpipe.data.units import Units
+from hbpipe.errors import StatisticsError
+from hbpipe.model.dispersion import CellSums
 
 
 @dataclass(frozen=True)
 class WindowOrder:
     """What a worker must know to fold one shard.
 
-    ``window`` and ``history`` are the files of the window's days and of the days before it;
-    ``listed`` the levels and ``attributes`` of the dimension table's units of this shard.
+    ``window`` and ``history`` are the files of the window's days and of the days before it, but
+    for the whole months of either that ``months`` holds; ``listed`` the levels and ``attributes``
+    of the dimension table's units of this shard.
     """
 
     metrics: tuple[Metric, ...]
@@ -52,6 +53,7 @@ class WindowOrder:
     one_in: int = 1
     #: Columns of ``listed`` that each unit brings along.
     attributes: tuple[str, ...] = ()
+    months: Snapshot | None = None
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,16 @@ class Folded:
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """Rows of days: day (R,), unit code (R,)."""
+class _Placed:
+    """The spans of a window, and the number of each one's units among all: (U,) of each span.
 
-    days: NDArray[np.int64]
-    codes: NDArray[np.int64]
+    ``new`` (U,) tells of each span's units which have their first day in it.
+    """
+
+    spans: Sequence[Span]
+    codes: Sequence[NDArray[np.int64]]
+    new: Sequence[NDArray[np.bool_]]
+    n: int
 
 
 def fold_window(order: WindowOrder) -> Folded:
@@ -97,131 +104,109 @@ def fold_window(order: WindowOrder) -> Folded:
     StatisticsError
         When a sum overflows; names the metric.
     """
-    lead = order.metrics[0].name  # every metric of a day lists the same units in the same order
-    keys = _read(order.window, lead, ["day", *order.levels, "n_events"])
-    units, rows, first_seen = _find_units(order, keys)
+    spans = _spans(order)
+    units, codes, first_seen = _find_units(order, spans)
+    new = [first_seen[at] > span.first_day for span, at in zip(spans, codes, strict=True)]
+    placed = _Placed(spans, codes, new, units.n)
     n_events = np.zeros(units.n, np.int64)
-    np.add.at(n_events, rows.codes, keys.column("n_events").to_numpy())
+    for span, at in zip(spans, codes, strict=True):
+        n_events[at] += span.n_events
     since = np.maximum(first_seen, order.first_day)
-    days = Days(rows.days, rows.codes, units.n, since, order.first_day, order.as_of)
     statistics, unusable, dispersion = {}, {}, {}
     for metric in order.metrics:
-        kinds = metric.model.statistics
-        table = _read(order.window, metric.name, [kind.name for kind in kinds])
-        _require_rows(order, metric, table.num_rows, keys.num_rows)
         try:
-            daily = {kind.name: to_numpy(table.column(kind.name), kind) for kind in kinds}
-            folded = _fold_months(metric, daily, rows, units.n)
-            dispersion[metric.name] = _disperse(metric, order, daily, folded, days)
-        except (LakeError, StatisticsError) as error:
+            folded = _combine(metric, placed)
+            dispersion[metric.name] = _disperse(metric, order, placed, folded)
+        except StatisticsError as error:
             raise error.at(metric=metric.name) from None
         statistics[metric.name], unusable[metric.name] = _expose(metric, folded, order, since)
     known = _attributes(order, units)
-    presence = count_presence(
-        rows.days, rows.codes, units.n, first_day=order.first_day, as_of=order.as_of
-    )
+    presence = _presence(order, placed)
     return Folded(units.keys, n_events, statistics, unusable, dispersion, known, presence)
 
 
-def _read(snapshot: Snapshot, metric: str, columns: list[str]) -> pa.Table:
-    return snapshot.read(columns=columns, filters=[("metric", "==", metric)])
+def _spans(order: WindowOrder) -> list[Span]:
+    """Read the spans that are rolled up, fold the others; without those that have no days."""
+    bounds, block = cut(order.first_day, order.as_of)
+    found = []
+    for first, last in bounds:
+        month = _between(order.months, "month", first, first)
+        days = _between(order.window, "day", first, last)
+        if month is not None and month.files:
+            found.append(read_month(month, order.metrics, order.levels, first))
+        elif days is not None and days.files:
+            found.append(
+                fold_days(
+                    SpanOrder(
+                        metrics=order.metrics,
+                        levels=order.levels,
+                        days=days,
+                        within_parent=order.within_parent,
+                        first_day=first,
+                        last_day=last,
+                        block=block,
+                        one_in=order.one_in,
+                    )
+                )
+            )
+    return found
 
 
-def _require_rows(order: WindowOrder, metric: Metric, found: int, expected: int) -> None:
-    """Refuse days that were computed for other metrics: their units would be mixed up."""
-    if found != expected:
-        raise LakeError(
-            f"metric {metric.name!r} has {found} rows in the window",
-            where={"lake": order.window.storage.uri, "table": order.window.name},
-            expected=f"{expected}, one for every unit and day that metric "
-            f"{order.metrics[0].name!r} has",
-            remedy="deliver the events of the days that lack it again, or choose a shorter window",
-        )
+def _between(snapshot: Snapshot | None, column: str, first: int, last: int) -> Snapshot | None:
+    """Narrow a snapshot to the partitions of some days, both ends included."""
+    if snapshot is None:
+        return None
+    least, greatest = to_date(first).isoformat(), to_date(last).isoformat()
+    return snapshot.select(lambda file: least <= file.partition[column] <= greatest)
 
 
-def _find_units(order: WindowOrder, keys: pa.Table) -> tuple[Units, _Rows, NDArray[np.int64]]:
-    """Code the units of window, history and dimension table, and find their first days.
+def _find_units(
+    order: WindowOrder, spans: Sequence[Span]
+) -> tuple[Units, list[NDArray[np.int64]], NDArray[np.int64]]:
+    """Find the units of window, history and dimension table, and their first days.
 
     A unit's parents are the latest: those of the window, else of the dimension table, else of
-    the days before. Units come out in the order of their keys.
+    the days before. Units come out in the order of their keys; with them the number of each
+    span's units, and each unit's first day (U,).
     """
     past = _past(order)
-    listed = past.slice(0, 0) if order.listed is None else order.listed
-    everything = pa.concat_tables(
-        [table.select(list(order.levels)) for table in (past, listed, keys)]
-    )
-    days = np.concatenate([_days(past), np.full(listed.num_rows, order.first_day - 1), _days(keys)])
-    standing = 2 * days
-    standing[past.num_rows : past.num_rows + listed.num_rows] += 1  # after the days before
-    units = _identify(order, everything, standing)
-    seen = np.ones(len(days), np.bool_)
-    seen[past.num_rows : past.num_rows + listed.num_rows] = False
+    levels = past.names.schema
+    listed = past.names.slice(0, 0) if order.listed is None else order.listed
+    named = [pa.table(list(span.keys), schema=levels) for span in spans]
+    everything = pa.concat_tables([past.names, listed.select(levels.names), *named])
+    before = np.full(listed.num_rows, order.first_day - 1)
+    first = np.concatenate([past.first, before, *(span.first_seen for span in spans)])
+    last = np.concatenate([past.last, before, *(span.last_seen for span in spans)])
+    seen = np.ones(len(last), np.bool_)
+    seen[past.names.num_rows : past.names.num_rows + listed.num_rows] = False
+    standing = 2 * last + ~seen  # the dimension table stands after the days before
+    units, _ = identify(everything, standing, within_parent=order.within_parent)
     first_seen = np.full(units.n, order.as_of + 1, np.int64)
-    np.minimum.at(first_seen, units.codes[seen], days[seen])
+    np.minimum.at(first_seen, units.codes[seen], first[seen])
     shown = np.zeros(units.n, np.bool_)
-    shown[units.codes[(days >= order.silent_since) | ~seen]] = True
-    kept = _sorted(units, np.flatnonzero(shown))
+    shown[units.codes[(last >= order.silent_since) | ~seen]] = True
+    kept = in_order(units.keys, np.flatnonzero(shown))
     renumber = np.full(units.n, -1, np.int64)
     renumber[kept] = np.arange(len(kept))
-    window = slice(len(days) - keys.num_rows, None)
-    rows = _Rows(days[window], renumber[units.codes[window]])
-    named = tuple(key.take(pa.array(kept)) for key in units.keys)
-    return Units(rows.codes, named), rows, first_seen[kept]
+    begins = np.cumsum([past.names.num_rows + listed.num_rows, *(span.n for span in spans)])
+    codes = np.split(renumber[units.codes], begins)[1:-1]
+    keys = tuple(key.take(pa.array(kept)) for key in units.keys)
+    return Units(renumber[units.codes], keys), codes, first_seen[kept]
 
 
-def _days(table: pa.Table) -> NDArray[np.int64]:
-    return np.asarray(table.column("day").cast(pa.int32()).to_numpy(), np.int64)
-
-
-def _past(order: WindowOrder) -> pa.Table:
-    """Read day and levels of the units of the days before the window.
-
-    Those days may have been computed for other metrics than today's, and every metric of a file
-    lists the same units: the first of its own will do.
-    """
-    columns = ["day", *order.levels]
-    if order.history is None:
-        return order.window.select(lambda _: False).read(columns=columns)
-    by_lead: dict[str, list[str]] = {}
-    for file in order.history.files:
-        by_lead.setdefault(file.statistics["metric"][0], []).append(file.path)
-    parts = [
-        _read(_only(order.history, frozenset(paths)), lead, columns)
-        for lead, paths in sorted(by_lead.items())
-    ]
-    return pa.concat_tables([order.window.select(lambda _: False).read(columns=columns), *parts])
-
-
-def _only(snapshot: Snapshot, paths: frozenset[str]) -> Snapshot:
-    return snapshot.select(lambda file: file.path in paths)
-
-
-def _identify(order: WindowOrder, everything: pa.Table, standing: NDArray[np.int64]) -> Units:
-    """Code the units; where ids are unique, a unit stands under its latest parent.
-
-    ``standing`` (R,) says which rows are later. Of two parents on one latest day the greater in
-    the order of names counts: any rule will do that does not depend on the order of files.
-    """
-    levels = [encode(everything.column(name)) for name in order.levels]
-    if order.within_parent or len(levels) == 1:
-        return find_units(levels, np.ones(everything.num_rows, np.bool_))
-    *above, finest = levels
-    parents = find_units(above, np.ones(everything.num_rows, np.bool_))
-    order_of = np.empty(parents.n, np.int64)
-    by_name = _sorted(parents, np.arange(parents.n))
-    order_of[by_name] = np.arange(parents.n)
-    latest = np.full(len(finest.values), np.iinfo(np.int64).min)
-    np.maximum.at(latest, finest.codes, standing * max(parents.n, 1) + order_of[parents.codes])
-    chosen = pa.array(by_name[latest % max(parents.n, 1)] if len(latest) else latest)
-    return Units(finest.codes, (*(key.take(chosen) for key in parents.keys), finest.values))
-
-
-def _sorted(units: Units, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Order units by their keys, so that nothing later depends on the order of files."""
-    names = [str(level) for level in range(len(units.keys))]
-    table = pa.table([key.take(pa.array(chosen)) for key in units.keys], names)
-    keys = [(name, "ascending") for name in reversed(names)]
-    return np.asarray(chosen[pc.sort_indices(table, sort_keys=keys).to_numpy()])
+def _past(order: WindowOrder) -> Sightings:
+    """Read the units of the days before the window, by day or by month."""
+    levels = list(order.levels)
+    past = order.window.select(lambda _: False) if order.history is None else order.history
+    days = read_units(past, ["day", *levels])
+    seen = numbers(days.column("day"))
+    if order.months is None:
+        return Sightings(days.select(levels), seen, seen)
+    begin = to_date(order.first_day).isoformat()
+    months = read_seen(order.months.select(lambda file: file.partition["month"] < begin), levels)
+    first, last = numbers(months.column("first_day")), numbers(months.column("last_day"))
+    names = pa.concat_tables([days.select(levels), months.select(levels)])
+    return Sightings(names, np.concatenate([seen, first]), np.concatenate([seen, last]))
 
 
 def _attributes(order: WindowOrder, units: Units) -> pa.Table | None:
@@ -232,51 +217,54 @@ def _attributes(order: WindowOrder, units: Units) -> pa.Table | None:
     return look_up(units.keys[first:], order.listed, order.levels[first:], order.attributes)
 
 
-def _fold_months(metric: Metric, daily: Statistics, rows: _Rows, n: int) -> Statistics:
-    """Fold each calendar month's days, then the months, in order."""
-    family = metric.model
-    total = None
-    for month in _months(rows.days):
-        part = {name: values[month] for name, values in daily.items()}
-        folded = family.fold(part, rows.codes[month], n)
-        total = folded if total is None else family.combine(total, folded)
-    if total is None:
-        return family.fold(daily, rows.codes, n)
-    return dict(total)
+def _combine(metric: Metric, placed: _Placed) -> Statistics:
+    """Combine the statistics of the spans, in order."""
+    family, total = metric.model, None
+    for span, at in zip(placed.spans, placed.codes, strict=True):
+        whole = _spread(metric, span.statistics[metric.name], at, placed.n)
+        total = whole if total is None else family.combine(total, whole)
+    return _spread(metric, {}, np.empty(0, np.int64), placed.n) if total is None else total
 
 
-def _disperse(
-    metric: Metric, order: WindowOrder, daily: Statistics, folded: Statistics, rows: Days
-) -> Any:
-    """Compare the days or the clusters of each unit."""
-    if not metric.cells.clusters:
-        return disperse_by_day(metric, daily, rows)
-    clusters = NO_CLUSTERS
-    for month in _months(rows.days):
-        days = [{"day": to_date(day).isoformat()} for day in np.unique(rows.days[month]).tolist()]
-        table = _read(order.window.in_partitions(days), metric.name, list(CLUSTERS))
-        clusters = fold_clusters(clusters, table, rows.units[month], order.one_in)
-    return disperse_by_cluster(metric, clusters, folded, rows.n_units)
+def _spread(metric: Metric, part: Statistics, at: NDArray[np.int64], n: int) -> Statistics:
+    """Place the statistics of some units among all; the others have none."""
+    whole = {}
+    for kind in metric.model.statistics:
+        whole[kind.name] = np.full((n, *kind.shape), kind.absent, kind.dtype)
+        if part:
+            whole[kind.name][at] = part[kind.name]
+    return whole
 
 
-def _months(days: NDArray[np.int64]) -> list[slice]:
-    """Return the rows of each calendar month, in order; rows come ordered by day."""
-    starts = _starts(days)
-    of_day = np.array([_month(day) for day in days[starts]], np.int64)
-    begins = starts[np.flatnonzero(np.diff(of_day, prepend=-1))] if len(starts) else starts
-    return [slice(*pair) for pair in pairwise([*begins, len(days)])]
+def _disperse(metric: Metric, order: WindowOrder, placed: _Placed, folded: Statistics) -> Any:
+    """Add up the days or the clusters of each unit over the spans, in order."""
+    if metric.cells.clusters:
+        clusters = NO_CLUSTERS
+        for span, at in zip(placed.spans, placed.codes, strict=True):
+            mine = span.cells[metric.name]
+            assert isinstance(mine, Clusters)
+            clusters = merge_clusters([clusters, sampled(mine.of(at), order.one_in)])
+        return disperse_by_cluster(metric, clusters, folded, placed.n)
+    if metric.model.dispersion is None:
+        return None
+    total = CellSums(*(np.zeros(placed.n) for _ in range(3)))
+    for span, at, new in zip(placed.spans, placed.codes, placed.new, strict=True):
+        cells = span.cells[metric.name]
+        assert isinstance(cells, Cells)
+        sums = vars(cells.choose(new))
+        for name, column in vars(total).items():
+            column[at] += sums[name]
+    return total
 
 
-def _starts(days: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return where each day begins; rows come ordered by day."""
-    if not len(days):
-        return np.empty(0, np.int64)
-    return np.flatnonzero(np.diff(days, prepend=days[0] - 1))
-
-
-def _month(day: int) -> int:
-    date = to_date(day)
-    return date.year * 12 + date.month
+def _presence(order: WindowOrder, placed: _Placed) -> Presence:
+    """Count the units of the last days."""
+    since = earliest_day(order.as_of)
+    rows = [span.rows(at, since) for span, at in zip(placed.spans, placed.codes, strict=True)] or [
+        (np.empty(0, np.int64), np.empty(0, np.int64))
+    ]
+    days, codes = (np.concatenate(column) for column in zip(*rows, strict=True))
+    return count_presence(days, codes, placed.n, first_day=order.first_day, as_of=order.as_of)
 
 
 def _expose(

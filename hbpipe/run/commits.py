@@ -20,6 +20,7 @@ from hbpipe.data.aggregate import Account
 from hbpipe.data.audit_tables import ACCEPTANCES, AUDITS
 from hbpipe.data.clock import to_date
 from hbpipe.data.partitioned import upsert_partition
+from hbpipe.data.parts import Receipt
 from hbpipe.errors import LeaseError
 from hbpipe.run import audits
 from hbpipe.run.due import DayPlan
@@ -65,6 +66,7 @@ def tables(night: Night) -> dict[str, schemas.Table]:
         "acceptances": ACCEPTANCES,
         "releases": RELEASES,
         "statistics": schemas.statistics_table(levels, families, clusters=clusters),
+        "months": schemas.months_table(levels, families, clusters=clusters),
         "hyperparameters": schemas.hyperparameters_table(groups),
         "fits": schemas.fits_table(pools),
         "posteriors": schemas.posteriors_table(levels, quantiles),
@@ -239,6 +241,19 @@ def commit_quarantine(night: Night, days: Iterable[DayPlan]) -> None:
         return
     version = night.lake.replace("quarantine", table, run_id=night.run_id)
     _made(night, "quarantine", version)
+
+
+def commit_months(night: Night, receipts: Iterable[Receipt], labels: Iterable[str]) -> None:
+    """Replace the roll-ups of some months, each named by its first day."""
+    months = sorted(labels)
+    version = night.lake.publish(
+        "months",
+        receipts,
+        app_id=f"months/{months[0]}..{months[-1]}",
+        replaces=[{"month": month} for month in months],
+        metadata={"run_id": night.run_id, "months": len(months)},
+    )
+    _made(night, "months", version)
 
 
 # --- results ------------------------------------------------------------------------------------

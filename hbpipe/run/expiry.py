@@ -21,11 +21,15 @@ from hbpipe.data.rewrite import drop_partitions, rewrite_rows
 #: Tables by partition: the key of their retention, and the partition column.
 _PARTITIONED = {
     "statistics": ("statistics", "day"),
+    "months": ("statistics", "month"),
     "hyperparameters": ("hyperparameters", "as_of"),
     "fits": ("fits", "as_of"),
     "posteriors": ("posteriors", "as_of"),
     "new_stores": ("posteriors", "as_of"),
 }
+#: Partition columns of which the days of a release's window are kept. A month goes with its first
+#: day: it stands for its days together, or for none.
+_OF_STATISTICS = ("day", "month")
 #: Tables by row: the key of their retention, and the column that dates a row. A run under way has
 #: not finished, and stays: the number of the next is one above its own.
 _BY_ROW = {
@@ -86,7 +90,7 @@ def _until(retention: Retention, key: str, now: datetime) -> date:
 def _partitions(
     lake: Lake, table: str, column: str, until: date, seen: Iterable[Mapping[str, Any]]
 ) -> Expiry:
-    if column == "day":
+    if column in _OF_STATISTICS:
         first = min((r["as_of"] - timedelta(days=r["days"] - 1) for r in seen), default=until)
         until, shown = min(until, first), set()
     else:

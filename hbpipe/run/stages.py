@@ -33,8 +33,9 @@ from hbpipe.run.inference.group_rows import stage_groups
 from hbpipe.run.inference.overdispersion import divisors, measure
 from hbpipe.run.inference.size_dependence import measure_size_dependence
 from hbpipe.run.inference.update import UpdateOrder, update_shard
+from hbpipe.run.months import with_months
 from hbpipe.run.night import Night
-from hbpipe.run.windows import presence_of, window_orders
+from hbpipe.run.windows import find_sources, presence_of, window_orders
 
 
 def aggregate(night: Night) -> dict[str, Any]:
@@ -170,7 +171,7 @@ def _day_order(
 
 def fit(night: Night) -> dict[str, Any]:
     """Fold the window and fit every pool's hyperparameters from sketches."""
-    orders = window_orders(night)
+    orders = window_orders(night, with_months(night, find_sources(night)))
     night.folded = [
         night.engine.submit(fold_window, order, label=f"window fold of shard {shard}")
         for shard, order in enumerate(orders)

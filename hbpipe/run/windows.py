@@ -18,50 +18,65 @@ from hbpipe.data.window import Folded, WindowOrder
 from hbpipe.errors import EventsError
 from hbpipe.run.fingerprints import needs_history
 from hbpipe.run.ledger import DayEntry
+from hbpipe.run.months import Sources, of_shard
 from hbpipe.run.night import Night
 from hbpipe.run.universe import read_stores
 
 
-def window_orders(night: Night) -> list[WindowOrder]:
-    """Describe each shard's part of the window, of the days before it, and of the store table.
+def find_sources(night: Night) -> Sources:
+    """Find the daily statistics that a night folds, and the units of the table of stores.
 
     Raises
     ------
     EventsError
         When the table of stores cannot be used.
     """
-    settings, first, as_of = night.settings, night.plan.window[0], night.plan.as_of
+    settings, first = night.settings, night.plan.window[0]
     snapshot = night.lake.snapshot("statistics", night.versions["statistics"])
-    current = _without(_between(snapshot, first, as_of), night.left_out)
-    past = _between(snapshot, None, first - 1) if needs_history(settings) else None
     levels = night.form.levels
-    needed = attributes(one for metric in night.metrics for one in metric.covariates)
+    needed = _attributes(night)
     listed = read_stores(settings.stores, levels, night.stock.level_types, needed)
     if listed is not None:
         listed = without_forgotten(listed, night.form.forgotten, levels)
-    within_parent = _within_parent(night, listed)
-    shards = _fold_shards(night)
-    silent = settings.stores.keep_silent
-    sample = max(
-        (one_in(entry.account.rows) for entry in night.rests_on),
-        default=1,
+    return Sources(
+        window=_without(_between(snapshot, first, night.plan.as_of), night.left_out),
+        history=_between(snapshot, None, first - 1) if needs_history(settings) else None,
+        listed=listed,
+        within_parent=_within_parent(night, listed),
+        shards=_fold_shards(night),
     )
+
+
+def window_orders(night: Night, sources: Sources) -> list[WindowOrder]:
+    """Describe each shard's part of the window, of the days before it, and of the store table."""
+    first, as_of = night.plan.window[0], night.plan.as_of
+    silent = night.settings.stores.keep_silent
+    unit, shards, listed = night.form.levels[-1], sources.shards, sources.listed
+
+    def part(snapshot: Snapshot | None, shard: int) -> Snapshot | None:
+        return None if snapshot is None else of_shard(snapshot, shard, shards)
+
     return [
         WindowOrder(
             metrics=night.metrics,
-            levels=levels,
-            window=_shard(current, shard, shards),
-            history=None if past is None else _shard(past, shard, shards),
-            listed=None if listed is None else _shard_of_stores(listed, levels[-1], shard, shards),
-            within_parent=within_parent,
+            levels=night.form.levels,
+            window=of_shard(sources.window, shard, shards),
+            history=part(sources.history, shard),
+            listed=None if listed is None else _shard_of_stores(listed, unit, shard, shards),
+            within_parent=sources.within_parent,
             first_day=first,
             as_of=as_of,
             silent_since=min(first, as_of - silent + 1) if silent is not None else first,
-            one_in=sample,
-            attributes=needed,
+            one_in=max((one_in(entry.account.rows) for entry in night.rests_on), default=1),
+            attributes=_attributes(night),
+            months=part(sources.months, shard),
         )
         for shard in range(shards)
     ]
+
+
+def _attributes(night: Night) -> tuple[str, ...]:
+    return attributes(one for metric in night.metrics for one in metric.covariates)
 
 
 def presence_of(night: Night) -> list[Presence]:
@@ -100,11 +115,6 @@ def _fold_shards(night: Night) -> int:
         ),
         default=1,
     )
-
-
-def _shard(snapshot: Snapshot, shard: int, shards: int) -> Snapshot:
-    """Narrow a snapshot to the files of one shard; a file holds one shard of its day."""
-    return snapshot.select(lambda file: file.statistics["shard"][0] % shards == shard)
 
 
 def _shard_of_stores(listed: pa.Table, unit: str, shard: int, shards: int) -> pa.Table:

@@ -74,7 +74,7 @@ def dispersed(folder: Path, rows: list[dict[str, Any]], first: int, last: int) -
 def by_the_rules(
     rows: list[dict[str, Any]], first: int, last: int, metric: str, store: str
 ) -> tuple[float, float]:
-    """Squares over days and their mean, summed over the weekdays of each four weeks."""
+    """Squares over days and their mean, summed over the weekdays of each block of days."""
     mine = [(to_number(r["ts"].date()) - to_number(FIRST), r) for r in rows if r["store"] == store]
     opened = max(first, min(day for day, _ in mine))
     events: dict[int, list[dict[str, Any]]] = defaultdict(list)
@@ -84,9 +84,7 @@ def by_the_rules(
     days = range(opened, last + 1) if metric == "daily" else sorted(events)
     strata: dict[Any, list[int]] = defaultdict(list)
     for day in days:
-        weekday = (FIRST + timedelta(days=day)).weekday()
-        whole = last - first + 1 < 14
-        strata["all" if whole else (weekday, (last - day) // 28)].append(day)
+        strata[stratum(day, first, last)].append(day)
     squares = expected = 0.0
     for group in strata.values():
         cells = [cell(metric, events[day]) for day in group]
@@ -103,6 +101,20 @@ def by_the_rules(
         }.get(metric, r)
         expected += unit * n * (1 - sum(size**2 for size, _ in cells) / n**2)
     return squares, expected
+
+
+def stratum(day: int, first: int, last: int) -> Any:
+    """Weekday and month, where a whole month lies in the window; else weekday and four weeks."""
+    dates = [FIRST + timedelta(days=k) for k in range(first, last + 1)]
+    date = FIRST + timedelta(days=day)
+    if len(dates) < 14:
+        return "all"
+    for one in dates:
+        begins = one.day == 1
+        ends = [d for d in dates if (d.year, d.month) == (one.year, one.month)][-1]
+        if begins and (ends + timedelta(days=1)).day == 1:
+            return date.weekday(), date.month
+    return date.weekday(), (last - day) // 28
 
 
 def cell(metric: str, events: list[dict[str, Any]]) -> tuple[float, float]:
@@ -122,7 +134,9 @@ def cell(metric: str, events: list[dict[str, Any]]) -> tuple[float, float]:
     }[metric]
 
 
-@pytest.mark.parametrize(("first", "last"), [(0, 27), (0, 69), (3, 16), (2, 14), (30, 69)])
+@pytest.mark.parametrize(
+    ("first", "last"), [(0, 27), (0, 69), (3, 16), (2, 14), (30, 69), (3, 57), (5, 33)]
+)
 def test_days_are_compared_by_the_rules(tmp_path, first, last):
     rows = random_rows(70, seed=last)
     found = dispersed(tmp_path, rows, first, last)

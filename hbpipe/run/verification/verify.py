@@ -25,6 +25,7 @@ from hbpipe.run.ledger import DayEntry, FileEntry, read_days, read_files
 from hbpipe.run.releases import current_release, read_of
 from hbpipe.run.stock import event_format
 from hbpipe.run.verification.findings import Finding, finding
+from hbpipe.run.verification.months import check_months
 from hbpipe.run.verification.raw import recount_days, spread
 
 
@@ -78,6 +79,7 @@ def verify(
         _days_against_files(done, files.values(), len(waiting & ledger.keys()), days),
         *_statistics_against_days(lake, done),
     ]
+    findings += check_months(settings, lake, ledger, days, refold=full or days is not None)
     if days is None:
         findings += _posteriors_against_days(lake, release)
     if full:
