@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hbpipe.data.durable import Storage
@@ -73,6 +74,11 @@ def rewrite_rows(
         return Change(adds, removes)
 
     return publish_change(storage, name, change, metadata={"run_id": run_id, **(metadata or {})})
+
+
+def without(rows: pa.Table, goes: pa.ChunkedArray) -> pa.Table:
+    """Return the rows that stay; the very same table where all do, as ``rewrite_rows`` asks."""
+    return rows.filter(pc.invert(goes)) if pc.any(goes).as_py() else rows
 
 
 def _revised(snapshot: Snapshot, file: FileRef, revise: Revise) -> tuple[bool, list[pa.Table]]:

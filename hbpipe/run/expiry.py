@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from hbpipe.config import Retention
 from hbpipe.data.lake import Lake
-from hbpipe.data.rewrite import drop_partitions, rewrite_rows
+from hbpipe.data.rewrite import drop_partitions, rewrite_rows, without
 
 #: Tables by partition: the key of their retention, and the partition column.
 _PARTITIONED = {
@@ -121,7 +121,7 @@ def expire(lake: Lake, one: Expiry, run_id: str) -> None:
         rewrite_rows(
             lake.storage,
             one.table,
-            lambda rows: _without(rows, _older(rows.column(column), one.until)),
+            lambda rows: without(rows, _older(rows.column(column), one.until)),
             run_id=run_id,
             metadata=metadata,
         )
@@ -133,7 +133,7 @@ def expire(lake: Lake, one: Expiry, run_id: str) -> None:
         rewrite_rows(
             lake.storage,
             "days",
-            lambda rows: _without(rows, pc.is_in(rows.column("day"), days)),
+            lambda rows: without(rows, pc.is_in(rows.column("day"), days)),
             run_id=run_id,
             metadata=metadata,
         )
@@ -143,8 +143,3 @@ def expire(lake: Lake, one: Expiry, run_id: str) -> None:
         lambda file: file.partition[column] in gone,
         metadata=metadata,
     )
-
-
-def _without(rows: pa.Table, goes: pa.ChunkedArray) -> pa.Table:
-    """Return the rows that stay; the same table where all do."""
-    return rows.filter(pc.invert(goes)) if pc.any(goes).as_py() else rows

@@ -27,7 +27,7 @@ from hbpipe.config import Settings
 from hbpipe.data.forgotten import remember
 from hbpipe.data.lake import Lake
 from hbpipe.data.log import list_tables
-from hbpipe.data.rewrite import rewrite_rows
+from hbpipe.data.rewrite import rewrite_rows, without
 from hbpipe.data.vacuum import abandoned_spools, plan_table
 from hbpipe.errors import ConfigError, GateError, LakeError
 from hbpipe.run.attempt import open_run
@@ -208,18 +208,14 @@ def _take_out(lake: Lake, table: str, unit: Unit, run_id: str) -> None:
 
     def revise(rows: pa.Table) -> pa.Table:
         if unit.named_in(rows):
-            rows = _without(rows, unit.rows(rows))
+            rows = without(rows, unit.rows(rows))
         if table in _EXAMPLES:
-            rows = _without(rows, unit.texts(rows))
+            rows = without(rows, unit.texts(rows))
         for name in _PROSE.get(table, ()):
             rows = _strike(rows, name, unit)
         return rows
 
     rewrite_rows(lake.storage, table, revise, run_id=run_id, metadata={"forget": True})
-
-
-def _without(rows: pa.Table, goes: pa.ChunkedArray) -> pa.Table:
-    return rows.filter(pc.invert(goes)) if pc.any(goes).as_py() else rows
 
 
 def _strike(rows: pa.Table, name: str, unit: Unit) -> pa.Table:

@@ -8,7 +8,6 @@ and backfill; other input fails again.
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -25,6 +24,7 @@ from hbpipe.run.audits.catalogue import INTEGRITY, NAMES
 from hbpipe.run.audits.checks import Check
 from hbpipe.run.audits.days import NEW_FILES
 from hbpipe.run.ledger import DayEntry
+from hbpipe.run.pointers import whoami
 
 
 class Key(NamedTuple):
@@ -90,7 +90,7 @@ class AcceptRequest:
             )
         if not reason.strip():
             raise ConfigError("an audit is accepted for a reason, and none is given")
-        return cls(check, reason.strip(), _user(), day)
+        return cls(check, reason.strip(), whoami(), day)
 
     def covers(self, check: Check, as_of: int, ledger: Mapping[int, DayEntry]) -> bool:
         """Tell whether a failed check is what was meant; ``ledger`` is that of before the run."""
@@ -123,14 +123,6 @@ class AcceptRequest:
             at=datetime.now(UTC),
             run_id=run_id,
         )
-
-
-def _user() -> str:
-    """Name the user of this process; in a container without names, by nothing."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"
 
 
 def accepted(check: Check, by: Acceptance) -> Check:
