@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hbpipe.data.aggregate import Account, Part, summarise_piece
+from hbpipe.data.aggregate import Account, Part, add_accounts, summarise_piece
 from hbpipe.data.clock import to_date
 from hbpipe.data.clusters import Clusters, merge_clusters
 from hbpipe.data.day_files import DayOrder, DayStatistics, write_day
@@ -78,23 +78,6 @@ def finish_day(storage: Storage, order: DayOrder, parts: Sequence[Part]) -> DayR
             for metric in order.metrics
         },
         repeated_units=count_repeated(merged.keys),
-    )
-
-
-def add_accounts(left: Account | None, right: Account) -> Account:
-    """Add two accounts of the same file and day."""
-    if left is None:
-        return right
-    metrics = {
-        name: {key: split[key] + right.metrics[name][key] for key in split}
-        for name, split in left.metrics.items()
-    }
-    return Account(
-        left.accepted + right.accepted,
-        left.rejected + right.rejected,
-        left.repeated + right.repeated,
-        left.conflicting + right.conflicting,
-        metrics,
     )
 
 

@@ -240,21 +240,26 @@ def read_piece(form: EventFormat, piece: Piece, columns: tuple[str, ...]) -> pa.
         When the file is damaged, or changed while it was read.
     """
     with open_parquet(form, piece.file) as parquet:
-        present = set(parquet.schema_arrow.names)
-        stored = [name for name in columns if name in present]
-        try:
-            table = parquet.read_row_groups(
-                list(piece.row_groups), columns=stored, use_threads=False
-            )
-        except (pa.ArrowException, OSError) as error:
-            raise EventsError(
-                f"damaged: {_first_line(error)}",
-                where={
-                    "file": full_path(form.root, piece.file.path),
-                    "row_groups": piece.row_groups,
-                },
-                remedy="deliver the file again",
-            ) from None
+        return read_groups(parquet, form, piece, columns)
+
+
+def read_groups(
+    parquet: pq.ParquetFile, form: EventFormat, piece: Piece, columns: tuple[str, ...]
+) -> pa.Table:
+    """Read columns of a piece of a file that is open; as ``read_piece``."""
+    present = set(parquet.schema_arrow.names)
+    stored = [name for name in columns if name in present]
+    try:
+        table = parquet.read_row_groups(list(piece.row_groups), columns=stored, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise EventsError(
+            f"damaged: {_first_line(error)}",
+            where={
+                "file": full_path(form.root, piece.file.path),
+                "row_groups": piece.row_groups,
+            },
+            remedy="deliver the file again",
+        ) from None
     require_same(form, piece.file)
     return _with_path_columns(table, piece.file.path, columns)
 

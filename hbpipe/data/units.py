@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,19 @@ class Units:
         return len(self.keys[-1])
 
 
+@dataclass(frozen=True)
+class CodedUnits:
+    """Units found: a code (E,) per row, and per level the encoded values of the ``n`` units."""
+
+    codes: Codes
+    levels: tuple[Encoded, ...]
+
+    @property
+    def n(self) -> int:
+        """Return the number of units."""
+        return len(self.levels[-1].codes)
+
+
 def encode(column: pa.ChunkedArray | pa.Array) -> Encoded:
     """Encode a level column of text or whole numbers, as the type that levels are stored with."""
     stored = level_type(column.type)
@@ -52,15 +66,39 @@ def encode_any(column: pa.ChunkedArray | pa.Array) -> Encoded:
         chunked = chunked.dictionary_encode()
     if chunked.num_chunks == 0:
         return Encoded(np.empty(0, np.int64), pa.array([], chunked.type.value_type))
-    whole = chunked.unify_dictionaries().combine_chunks()
+    whole = chunked.chunk(0)
+    if chunked.num_chunks > 1:
+        whole = chunked.unify_dictionaries().combine_chunks()
     if isinstance(whole, pa.ChunkedArray):
         whole = whole.chunk(0)
-    indices = whole.indices.cast(pa.int64())
-    codes = (indices.fill_null(-1) if indices.null_count else indices).to_numpy()
-    return Encoded(codes, whole.dictionary)
+    indices = whole.indices
+    if indices.null_count:
+        indices = indices.cast(pa.int64()).fill_null(-1)
+    return Encoded(indices.to_numpy().astype(np.int64, copy=False), whole.dictionary)
 
 
-def find_units(levels: list[Encoded], valid: NDArray[np.bool_]) -> Units:
+def to_dictionary(encoded: Encoded, rows: Any = slice(None)) -> pa.DictionaryArray:
+    """Return an encoded column, or some of its rows, as an Arrow dictionary."""
+    codes = encoded.codes[rows].astype(np.int32)
+    missing = codes < 0
+    indices = pa.array(codes, mask=missing if missing.any() else None)
+    return pa.DictionaryArray.from_arrays(indices, encoded.values)
+
+
+def find_units(levels: Sequence[Encoded], valid: NDArray[np.bool_]) -> Units:
+    """Give each valid row the code of its unit, and each unit its keys; see ``code_units``."""
+    found = code_units(levels, valid)
+    return Units(found.codes, tuple(to_plain(level) for level in found.levels))
+
+
+def to_plain(level: Encoded) -> pa.Array:
+    """Return the values of an encoded column, one for each row."""
+    if np.array_equal(level.codes, np.arange(len(level.values))):
+        return level.values
+    return level.values.take(pa.array(level.codes, mask=level.codes < 0))
+
+
+def code_units(levels: Sequence[Encoded], valid: NDArray[np.bool_]) -> CodedUnits:
     """Give each valid row the code of its unit: the tuple of all its levels.
 
     Where each value of the last level stands under one parent only, its own code will do; that
@@ -68,32 +106,27 @@ def find_units(levels: list[Encoded], valid: NDArray[np.bool_]) -> Units:
     Rows that are not valid get a code that means nothing.
     """
     finest = levels[-1]
-    parents = [_parents(finest, level, valid) for level in levels[:-1]]
-    if all(parent is not None for parent in parents):
-        keys = [
-            _take(level.values, parent)
-            for level, parent in zip(levels, parents, strict=False)
-            if parent is not None
-        ]
-        return Units(np.maximum(finest.codes, 0), (*keys, finest.values))
-    return _tuples(levels, valid)
+    every = bool(valid.all())
+    parents = [_parents(finest, level, None if every else valid) for level in levels[:-1]]
+    known = [parent for parent in parents if parent is not None]
+    if len(known) < len(parents):
+        return _tuples(levels, valid)
+    codes = finest.codes if every else np.maximum(finest.codes, 0)
+    above = [Encoded(codes, level.values) for codes, level in zip(known, levels, strict=False)]
+    return CodedUnits(codes, (*above, Encoded(np.arange(len(finest.values)), finest.values)))
 
 
-def _parents(finest: Encoded, level: Encoded, valid: NDArray[np.bool_]) -> Codes | None:
+def _parents(finest: Encoded, level: Encoded, valid: NDArray[np.bool_] | None) -> Codes | None:
     """Return the parent's code of each finest value, or None where one has several."""
     units, above = finest.codes, level.codes
-    if not valid.all():
+    if valid is not None:
         units, above = units[valid], above[valid]
     parents = np.full(len(finest.values), -1, np.int64)
     parents[units] = above
     return parents if np.array_equal(parents[units], above) else None
 
 
-def _take(values: pa.Array, codes: Codes) -> pa.Array:
-    return values.take(pa.array(codes, mask=codes < 0))
-
-
-def _tuples(levels: list[Encoded], valid: NDArray[np.bool_]) -> Units:
+def _tuples(levels: Sequence[Encoded], valid: NDArray[np.bool_]) -> CodedUnits:
     """Code the tuples themselves, level by level so that no product of sizes can overflow."""
     codes, size = np.zeros(len(valid), np.int64), 1
     for level in levels:
@@ -104,23 +137,36 @@ def _tuples(levels: list[Encoded], valid: NDArray[np.bool_]) -> Units:
     rows = np.flatnonzero(valid)
     example = np.empty(size, np.int64)
     example[codes[rows]] = rows
-    return Units(codes, tuple(_take(level.values, level.codes[example]) for level in levels))
+    return CodedUnits(codes, tuple(Encoded(one.codes[example], one.values) for one in levels))
 
 
 def compact(codes: Codes, size: int, valid: NDArray[np.bool_]) -> tuple[Codes, Codes]:
     """Renumber codes below ``size`` so that only those of valid rows remain, in their order.
 
-    Returns the new codes (E,), and the old code of each new one. A table of all codes is used
-    where it is small beside the rows, a sort elsewhere.
+    Returns the new codes (E,), and the old code of each new one; see ``tally``.
     """
+    renumbered, present, _ = tally(codes, size, valid)
+    return renumbered, present
+
+
+def tally(codes: Codes, size: int, valid: NDArray[np.bool_]) -> tuple[Codes, Codes, Codes]:
+    """Renumber codes as ``compact``, and count the valid rows of each.
+
+    A table of all codes is used where it is small beside the rows, a sort elsewhere.
+    """
+    every = bool(valid.all())
+    counted = codes if every else codes[valid]
     if size <= 4 * len(codes) + (1 << 16):
-        seen = np.zeros(size, np.bool_)
-        seen[codes[valid]] = True
-        present = np.flatnonzero(seen)
-        renumber = np.cumsum(seen) - 1
-        return np.maximum(renumber[codes], 0), present
-    present = np.unique(codes[valid])
-    return np.minimum(np.searchsorted(present, codes), max(len(present) - 1, 0)), present
+        counts = np.bincount(counted, minlength=size)
+        present = np.flatnonzero(counts)
+        if len(present) == size:
+            return codes, present, counts
+        renumber = np.zeros(size, np.int64)
+        renumber[present] = np.arange(len(present))
+        return renumber[codes], present, counts[present]
+    present, counts = np.unique(counted, return_counts=True)
+    last = max(len(present) - 1, 0)
+    return np.minimum(np.searchsorted(present, codes), last), present, counts
 
 
 def count_shards(rows: int) -> int:
@@ -151,4 +197,6 @@ def shared_ids(keys: tuple[Any, ...]) -> int:
     if len(keys) == 1:
         return 0
     ids = encode(keys[-1])
+    if len(ids.values) == len(ids.codes):
+        return 0
     return int((np.bincount(ids.codes, minlength=1) > 1).sum())
