@@ -228,18 +228,36 @@ def _write(
     name: str,
     options: Mapping[str, Any],
 ) -> int:
-    rows = 0
+    rows, coded = 0, _coded(schema, options["use_dictionary"] or ())
     with (
         pa.OSFile(str(spool), "wb") as sink,
-        pq.ParquetWriter(sink, schema, store_schema=False, **options) as writer,
+        pq.ParquetWriter(sink, coded, store_schema=False, **options) as writer,
     ):
         for group in [tables] if isinstance(tables, pa.Table) else tables:
             check_columns(group.schema, schema, {"table": name})
             if group.num_rows:
-                plain_rows = group.select(schema.names).cast(schema)
-                writer.write_table(plain_rows, row_group_size=group.num_rows)
+                columns = [_as_type(group.column(one.name), one.type) for one in coded]
+                writer.write_table(pa.table(columns, schema=coded), row_group_size=group.num_rows)
                 rows += group.num_rows
     return rows
+
+
+def _coded(schema: pa.Schema, dictionary: Sequence[str]) -> pa.Schema:
+    """Give texts that are written as dictionaries to the writer as such: it need not hash them."""
+    coded = pa.dictionary(pa.int32(), pa.string())
+    types = {
+        one.name: coded if one.name in dictionary and pa.types.is_string(one.type) else one.type
+        for one in schema
+    }
+    return pa.schema([one.with_type(types[one.name]) for one in schema])
+
+
+def _as_type(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    if column.type == kind:
+        return column
+    if pa.types.is_dictionary(kind) and not pa.types.is_dictionary(column.type):
+        return column.cast(kind.value_type).dictionary_encode()
+    return column.cast(kind)
 
 
 def _verify_spool(spool: Path, rows: int, name: str) -> tuple[pq.FileMetaData, str]:

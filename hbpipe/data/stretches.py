@@ -60,7 +60,7 @@ class RowDays:
         """Return where each row's day stands among the ascending ``days``, if it does."""
         table = np.zeros(int(days[-1] - days[0]) + 1, np.int64)
         table[days - days[0]] = np.arange(len(days))
-        return table[np.clip(self.numbers - days[0], 0, len(table) - 1)]
+        return np.asarray(table[np.clip(self.numbers - days[0], 0, len(table) - 1)])
 
     def count(self, rows: Mask | NDArray[np.int64], days: NDArray[np.int32]) -> list[int]:
         """Count rows, marked or by number, on each of the ascending ``days``: they lie on these."""

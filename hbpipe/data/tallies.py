@@ -35,7 +35,7 @@ class Cells:
     ``days`` (C,), ``levels`` with codes (C,) and ``n_events`` (C,) describe the cells.
     """
 
-    codes: Codes
+    codes: NDArray[Any]
     days: NDArray[np.int32]
     levels: tuple[Encoded, ...]
     n_events: NDArray[np.int64]
@@ -46,17 +46,19 @@ class Cells:
         """Return the number of cells."""
         return len(self.days)
 
-    def of(self, chosen: Rows | None) -> Codes:
+    def of(self, chosen: Rows | None) -> NDArray[Any]:
         """Return the cells of some rows; of all where ``chosen`` is None."""
         return self.codes if chosen is None else self.codes[chosen]
 
     def add_up(self, values: NDArray[Any], chosen: Rows | None) -> NDArray[np.int64]:
         """Add up whole numbers of the chosen rows, exactly; raises as ``integer_sums``.
 
-        Metrics that count the same column of all rows share its sums.
+        Metrics that count the same column of all rows share its sums, and all rows are the events.
         """
         if chosen is not None:
             return integer_sums(values, self.codes[chosen], self.n)
+        if values.dtype == np.bool_ and values.all():
+            return self.n_events
         if id(values) not in self._sums:  # the entry holds the values, so no other takes their id
             self._sums[id(values)] = values, integer_sums(values, self.codes, self.n)
         return self._sums[id(values)][1]
@@ -103,7 +105,7 @@ class MetricSums:
     def __init__(self, metric: Metric) -> None:
         self._metric, self._family = metric, metric.model
         self._adds_up = _adds_up(self._family)
-        self._codes: list[Codes] = []
+        self._codes: list[NDArray[Any]] = []
         self._values: list[dict[str, NDArray[Any]]] = []
         self._active: list[Codes] = []
 
