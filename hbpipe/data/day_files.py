@@ -70,6 +70,7 @@ def write_day(storage: Storage, order: DayOrder, merged: DayStatistics) -> tuple
             partition={"day": order.label},
             dictionary=["metric", "shard", *order.form.levels[:-1]],
             statistics=["metric", "shard"],
+            compression="snappy",  # written every night, and read by the window of every night
         )
         for shard in np.unique(shards)
     )

@@ -240,13 +240,18 @@ def read_piece(form: EventFormat, piece: Piece, columns: tuple[str, ...]) -> pa.
         When the file is damaged, or changed while it was read.
     """
     with open_parquet(form, piece.file) as parquet:
-        return read_groups(parquet, form, piece, columns)
+        table = read_groups(parquet, form, piece, columns)
+    require_same(form, piece.file)
+    return table
 
 
 def read_groups(
     parquet: pq.ParquetFile, form: EventFormat, piece: Piece, columns: tuple[str, ...]
 ) -> pa.Table:
-    """Read columns of a piece of a file that is open; as ``read_piece``."""
+    """Read columns of a piece of a file that is open.
+
+    Whether it is still the file that was listed is for the caller to ask, after the last piece.
+    """
     present = set(parquet.schema_arrow.names)
     stored = [name for name in columns if name in present]
     try:
@@ -260,7 +265,6 @@ def read_groups(
             },
             remedy="deliver the file again",
         ) from None
-    require_same(form, piece.file)
     return _with_path_columns(table, piece.file.path, columns)
 
 

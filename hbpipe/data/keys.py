@@ -44,7 +44,7 @@ def check_keys(
         )
 
     for name, level in zip(form.levels, levels, strict=True):
-        if level.codes.min(initial=0) < 0:
+        if not level.complete:
             refuse(name, "missing level", level.codes < 0)
         if (empty := _empty(level.values)) is not None:
             refuse(name, "empty level", level.codes == empty)

@@ -65,17 +65,18 @@ def measure(batch: Batch, metric: Metric, family: Family, accepted: Mask) -> Mea
     StatisticsError
         When a count does not fit 64 bits.
     """
-    kept = batch.holds(metric.where) if metric.where else None
-    usable = accepted if kept is None else accepted & kept
-    excluded = np.zeros_like(accepted) if kept is None else accepted & ~kept
+    usable, excluded = accepted, batch.nothing
+    if metric.where:
+        kept = batch.holds(metric.where)
+        usable, excluded = accepted & kept, accepted & ~kept
+    used, skipped = usable, batch.nothing
     parts = _parts(metric, family)
-    values, null = [], np.zeros(batch.n, np.bool_)
+    values = []
     for part in parts:
-        array, missing = _evaluate(batch, part.quantity)
+        array, null = _evaluate(batch, part.quantity)
         values.append(array)
-        if missing is not None:
-            null |= missing
-    skipped, used = usable & null, usable & ~null
+        if null is not None:
+            skipped, used = skipped | (usable & null), used & ~null
     chosen = None if used.all() else np.flatnonzero(used)
     measured = values if chosen is None else [array[chosen] for array in values]
     checked = _validate(metric, parts, measured, batch.n if chosen is None else len(chosen))
@@ -143,10 +144,11 @@ class _Checked:
 
     def refuse(self, part: _Part, reason: str, fault: Mask) -> None:
         """Refuse rows; the first fault of a row counts."""
-        at = np.flatnonzero(fault & self.fine)
-        if len(at):
-            self.refused.append((part.column, reason, at))
-            self.fine[at] = False
+        if fault.any():
+            at = np.flatnonzero(fault & self.fine)
+            if len(at):
+                self.refused.append((part.column, reason, at))
+                self.fine[at] = False
 
 
 def _validate(

@@ -37,6 +37,8 @@ from hbpipe.errors import LakeError
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 #: Longer strings make poor statistics and large logs.
 _LONGEST_STATISTIC = 64
+#: Rows that the writer takes at a time: with its own 1024, each column costs a tenth more.
+_BATCH_ROWS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def write_part(
     partition: Mapping[str, str] | None = None,
     dictionary: Sequence[str] | None = None,
     statistics: Sequence[str] = (),
+    compression: str = "zstd",
 ) -> Receipt:
     """Write one whole, durable Parquet file that no reader sees before it is published.
 
@@ -106,6 +109,8 @@ def write_part(
         Columns to dictionary-encode; by default the strings. Floats hardly repeat.
     statistics
         Columns that get least and greatest values, in the file and in the log.
+    compression
+        ``zstd``, or ``snappy``: twice as quick to write, and twice as large.
 
     Returns
     -------
@@ -122,13 +127,14 @@ def write_part(
     values = dict(partition or {})
     folder = _folder(name, values)
     _check_run_id(name, run_id)
-    options = _writer_options(schema, dictionary, statistics)
+    options = _writer_options(schema, dictionary, statistics, compression)
     try:
         with storage.spool() as spool:
             rows = _write(spool, tables, schema, name, options)
             metadata, digest = _verify_spool(spool, rows, name)
             file_sha256 = file_digest(pafs.LocalFileSystem(), str(spool))
-            relative = f"{folder}part-{run_id}-{uuid.uuid4().hex}-{signature(digest, file_sha256)}"
+            signed = signature(digest, file_sha256, compression)
+            relative = f"{folder}part-{run_id}-{uuid.uuid4().hex}-{signed}"
             size = spool.stat().st_size
             storage.put(spool, storage.path(name, relative))
     except OSError as error:
@@ -208,16 +214,20 @@ def _check_run_id(name: str, run_id: str) -> None:
 
 
 def _writer_options(
-    schema: pa.Schema, dictionary: Sequence[str] | None, statistics: Sequence[str]
+    schema: pa.Schema,
+    dictionary: Sequence[str] | None,
+    statistics: Sequence[str],
+    compression: str,
 ) -> dict[str, Any]:
     if dictionary is None:
         dictionary = [column.name for column in schema if pa.types.is_string(column.type)]
     return {
-        "compression": "zstd",
-        "compression_level": 1,
+        "compression": compression,
+        "compression_level": 1 if compression == "zstd" else None,
         "use_dictionary": list(dictionary) or False,
         "write_statistics": list(statistics) or False,
         "write_page_checksum": True,
+        "write_batch_size": _BATCH_ROWS,
     }
 
 

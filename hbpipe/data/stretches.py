@@ -7,7 +7,7 @@ proves that a row group lies within one day, its times are not decoded at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hbpipe.data.batch import Mask
 from hbpipe.data.clock import business_days
-from hbpipe.data.events import EventFormat, Piece, open_parquet, read_groups
+from hbpipe.data.events import EventFormat, Piece, open_parquet, read_groups, require_same
 from hbpipe.data.quantities import Metric
 
 STRETCH_ROWS = 1 << 19
@@ -107,6 +107,7 @@ def read_stretches(
                 others = tuple(name for name in columns if name != form.time)
                 table = read_groups(parquet, form, part, others)
             yield Stretch(part, table, days)
+    require_same(form, piece.file)
 
 
 def cut_stretches(piece: Piece) -> Iterator[Piece]:
@@ -137,8 +138,7 @@ def _asked_for(form: EventFormat, metrics: tuple[Metric, ...]) -> bool:
 
 def _proven_days(parquet: pq.ParquetFile, form: EventFormat, piece: Piece) -> RowDays | None:
     """Return the rows' days where the footer proves the day of every row group."""
-    metadata, schema = parquet.metadata, parquet.schema_arrow
-    found = [proven_day(metadata, schema, index, form) for index in piece.row_groups]
+    found = proven_days(parquet.metadata, parquet.schema_arrow, piece.row_groups, form)
     days = [day for day in found if day is not None]
     if len(days) < len(found):
         return None
@@ -148,30 +148,36 @@ def _proven_days(parquet: pq.ParquetFile, form: EventFormat, piece: Piece) -> Ro
     return RowDays(numbers, np.ones(piece.rows, np.bool_))
 
 
-def proven_day(
-    metadata: pq.FileMetaData, schema: pa.Schema, index: int, form: EventFormat
-) -> int | None:
-    """Return the only day of a row group where its statistics prove it, else None."""
-    if form.time not in schema.names or metadata.row_group(index).num_rows == 0:
-        return None
+def proven_days(
+    metadata: pq.FileMetaData, schema: pa.Schema, indices: Sequence[int], form: EventFormat
+) -> list[int | None]:
+    """Return the only day of each row group where its statistics prove it, else None."""
+    days: list[int | None] = [None] * len(indices)
+    if form.time not in schema.names:
+        return days
     kind = schema.field(form.time).type
     if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
-        return None  # text may be cut short in the footer
-    column = metadata.row_group(index).column(_leaf(metadata, form.time))
-    statistics = column.statistics
-    if statistics is None or not statistics.has_min_max or not statistics.has_null_count:
-        return None
-    if statistics.null_count:
-        return None
+        return days  # text may be cut short in the footer
+    leaf = [metadata.schema.column(k).path for k in range(metadata.num_columns)].index(form.time)
+    columns = [metadata.row_group(index).column(leaf) for index in indices]
+    known = [place for place, column in enumerate(columns) if _is_told(column)]
     # The raw numbers: Python's own dates have no nanoseconds, and end in the year 9999.
-    raw = pa.array([statistics.min_raw, statistics.max_raw], pa.int64())
+    ends = [(one.min_raw, one.max_raw) for one in (columns[k].statistics for k in known)]
+    raw = pa.array([end for pair in ends for end in pair], pa.int64())
     # Parquet keeps every date in days.
-    ends = raw.cast(pa.int32()).view(pa.date32()) if pa.types.is_date(kind) else raw.view(kind)
-    days, faults = business_days(pa.chunked_array([ends]), form.calendar)
-    return int(days[0]) if days[0] == days[1] and not faults.any() else None
+    times = raw.cast(pa.int32()).view(pa.date32()) if pa.types.is_date(kind) else raw.view(kind)
+    numbers, faults = business_days(pa.chunked_array([times]), form.calendar)
+    for place, pair, fault in zip(
+        known, numbers.reshape(-1, 2), faults.reshape(-1, 2), strict=True
+    ):
+        if pair[0] == pair[1] and not fault.any():
+            days[place] = int(pair[0])
+    return days
 
 
-def _leaf(metadata: pq.FileMetaData, name: str) -> int:
-    """Return the index of a top-level column among the leaves."""
-    paths = [metadata.schema.column(k).path for k in range(metadata.num_columns)]
-    return paths.index(name)
+def _is_told(column: pq.ColumnChunkMetaData) -> bool:
+    """Tell whether the footer has the ends of a column that has rows and no null."""
+    found = column.statistics
+    if not column.num_values or found is None or not found.has_min_max or not found.has_null_count:
+        return False
+    return not found.null_count

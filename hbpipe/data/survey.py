@@ -33,7 +33,7 @@ from hbpipe.data.events import (
 )
 from hbpipe.data.quantities import Metric
 from hbpipe.data.rejections import Rejection, merge_rejections, reject
-from hbpipe.data.stretches import proven_day
+from hbpipe.data.stretches import proven_days
 from hbpipe.errors import EventsError
 
 
@@ -105,9 +105,9 @@ def _scan(
     """Go through the row groups, reading times only where the footer does not tell the day."""
     groups, days, undated = [], Counter[int](), list[Rejection]()
     columns, first_row = form.columns(metrics), 0
-    for index in range(metadata.num_row_groups):
+    proven = proven_days(metadata, schema, range(metadata.num_row_groups), form)
+    for index, day in enumerate(proven):
         rows = metadata.row_group(index).num_rows
-        day = proven_day(metadata, schema, index, form)
         if day is not None:
             found = {day: rows}
         else:

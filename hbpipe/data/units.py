@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,12 @@ class Encoded:
     """A level column as codes (E,), -1 where null, into its distinct values.
 
     The codes have the width that Arrow gives them, so that millions of rows need no copy.
+    ``complete`` says that no code is -1.
     """
 
     codes: NDArray[Any]
     values: pa.Array
+    complete: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def encode(column: pa.ChunkedArray | pa.Array) -> Encoded:
     if not pa.types.is_dictionary(column.type):
         return encode_any(column.cast(stored))
     encoded = encode_any(column)
-    return Encoded(encoded.codes, encoded.values.cast(stored))
+    return replace(encoded, values=encoded.values.cast(stored))
 
 
 def encode_any(column: pa.ChunkedArray | pa.Array) -> Encoded:
@@ -79,8 +81,9 @@ def encode_any(column: pa.ChunkedArray | pa.Array) -> Encoded:
     indices = whole.indices
     if indices.type not in (pa.int32(), pa.int64()):  # others have no -1, or no room for it
         indices = indices.cast(pa.int64())
-    filled = indices.fill_null(-1) if indices.null_count else indices
-    return Encoded(filled.to_numpy(), whole.dictionary)
+    complete = indices.null_count == 0
+    filled = indices if complete else indices.fill_null(-1)
+    return Encoded(filled.to_numpy(), whole.dictionary, complete)
 
 
 def to_dictionary(encoded: Encoded, rows: Any = slice(None)) -> pa.DictionaryArray:
