@@ -131,10 +131,8 @@ def write_part(
     try:
         with storage.spool() as spool:
             rows = _write(spool, tables, schema, name, options)
-            metadata, digest = _verify_spool(spool, rows, name)
-            file_sha256 = file_digest(pafs.LocalFileSystem(), str(spool))
-            signed = signature(digest, file_sha256, compression)
-            relative = f"{folder}part-{run_id}-{uuid.uuid4().hex}-{signed}"
+            metadata, digest, file_sha256 = _verify_spool(spool, rows, name)
+            relative = folder + _file_name(run_id, signature(digest, file_sha256, compression))
             size = spool.stat().st_size
             storage.put(spool, storage.path(name, relative))
     except OSError as error:
@@ -204,6 +202,10 @@ def _folder(name: str, partition: Mapping[str, str]) -> str:
     return "".join(f"{column}={value}/" for column, value in partition.items())
 
 
+def _file_name(run_id: str, signed: str) -> str:
+    return f"part-{run_id}-{uuid.uuid4().hex}-{signed}"
+
+
 def _check_run_id(name: str, run_id: str) -> None:
     if not _RUN_ID.fullmatch(run_id):
         raise LakeError(
@@ -270,13 +272,17 @@ def _as_type(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     return column.cast(kind)
 
 
-def _verify_spool(spool: Path, rows: int, name: str) -> tuple[pq.FileMetaData, str]:
-    """Read the file back: closing a writer on a full disk can raise nothing and leave it broken."""
+def _verify_spool(spool: Path, rows: int, name: str) -> tuple[pq.FileMetaData, str, str]:
+    """Read the file back: closing a writer on a full disk can raise nothing and leave it broken.
+
+    Returns what the footer says, and the digests of footer and file.
+    """
     where = {"table": name, "file": spool.name}
     footer, metadata = read_footer(pafs.LocalFileSystem(), str(spool), spool.stat().st_size, where)
     if metadata.num_rows != rows:
         raise _differs("rows", metadata.num_rows, rows, where)
-    return metadata, hashlib.sha256(footer).hexdigest()
+    digest = file_digest(pafs.LocalFileSystem(), str(spool))
+    return metadata, hashlib.sha256(footer).hexdigest(), digest
 
 
 def _footer_statistics(
