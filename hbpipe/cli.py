@@ -23,6 +23,8 @@ from hbpipe.verbs import inputs, nights, releases, upkeep
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: sums are single-threaded
+    # Before pyarrow: its own allocator gives memory back so soon that a scan waits for it again.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     arguments = _parser().parse_args(argv)
     commands = importlib.import_module(f"hbpipe.commands.{arguments.group}")
     verb: Callable[[argparse.Namespace], int] = getattr(commands, arguments.verb)

@@ -118,7 +118,7 @@ def run_kernel(
     ]
     for day in wanted:
         feeding = [part for part in parts if day in part.accounts]
-        order = _order(form, metrics, day, sum(s.days.get(day, 0) for s in counted.surveys), parts)
+        order = _order(form, metrics, day, counted.surveys)
         result = finish_day(Storage(str(lake)), order, feeding)
         counted.results[to_date(day)] = result
         counted.reject(result.rejections)
@@ -128,10 +128,15 @@ def run_kernel(
     return counted
 
 
-def _order(form: EventFormat, metrics: Any, day: int, rows: int, parts: Any) -> DayOrder:
-    kinds = {name: key.type for name, key in zip(form.levels, parts[0].keys, strict=True)}
-    table = _table(kinds, metrics)
+def _order(form: EventFormat, metrics: Any, day: int, surveys: Sequence[Survey]) -> DayOrder:
+    table = _table(_kinds(form, surveys[0]), metrics)
+    rows = sum(survey.days.get(day, 0) for survey in surveys)
     return DayOrder(form, metrics, day, to_date(day).isoformat(), rows, table, "test")
+
+
+def _kinds(form: EventFormat, survey: Survey) -> dict[str, Any]:
+    types = {"string": pa.string(), "int64": pa.int64()}
+    return {n: types[kind] for n, kind in zip(form.levels, survey.level_types, strict=True)}
 
 
 def _table(kinds: dict[str, Any], metrics: Any) -> Table:
@@ -144,11 +149,7 @@ def snapshot_of(
 ) -> Snapshot:
     """Return the files that some runs wrote, as the snapshot of the table that holds them."""
     metrics = parse(raw_metrics)
-    kinds = {
-        name: pa.string() if kind == "string" else pa.int64()
-        for name, kind in zip(form.levels, nights[0].surveys[0].level_types, strict=True)
-    }
-    table = _table(kinds, metrics)
+    table = _table(_kinds(form, nights[0].surveys[0]), metrics)
     files = [
         FileRef(one.path, one.partition, one.rows, one.size, one.statistics)
         for night in nights

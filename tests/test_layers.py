@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "hbpipe/errors.py": "",
     "hbpipe/model": "numpy scipy hbpipe.errors hbpipe.model.*",
     "hbpipe/data": "numpy pyarrow deltalake hbpipe.errors hbpipe.model.family "
-    "hbpipe.model.dispersion hbpipe.model.families hbpipe.data.*",
+    "hbpipe.model.dispersion hbpipe.model.families hbpipe.model.numerics.grouped hbpipe.data.*",
     "hbpipe/typed.py": "pydantic hbpipe.data.quantities",
     "hbpipe/sections.py": "pydantic hbpipe.errors hbpipe.data.quantities hbpipe.typed",
     "hbpipe/audit_sections.py": "pydantic hbpipe.data.spelling hbpipe.sections hbpipe.typed",

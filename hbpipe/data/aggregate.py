@@ -6,7 +6,8 @@ code in row order, so they have the same bits wherever and whenever they are com
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,15 +16,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hbpipe.data.batch import Batch, Mask
-from hbpipe.data.clock import business_days
-from hbpipe.data.clusters import Clusters, ClusterTotals
-from hbpipe.data.events import EventFormat, Piece, full_path, read_piece
+from hbpipe.data.clusters import ClusterKeys, Clusters, ClusterTotals
+from hbpipe.data.events import EventFormat, Piece, full_path
 from hbpipe.data.keys import check_keys
 from hbpipe.data.measure import Measured, measure
 from hbpipe.data.quantities import Metric
-from hbpipe.data.rejections import Rejection, reject
+from hbpipe.data.rejections import Rejection, merge_rejections, reject
 from hbpipe.data.repeats import Repeats, find_repeats
-from hbpipe.data.units import Units, compact, encode, find_units
+from hbpipe.data.stretches import RowDays, Stretch, read_stretches
+from hbpipe.data.tallies import Cells, MetricSums, find_cells, merge_cells
+from hbpipe.data.units import encode, to_dictionary, to_plain
 from hbpipe.errors import StatisticsError
 
 
@@ -97,44 +99,95 @@ def summarise_piece(
     StatisticsError
         When a sum of whole numbers would overflow.
     """
-    table = read_piece(form, piece, form.columns(metrics))
-    row_days, faults = business_days(table.column(form.time), form.calendar)
-    wanted = _wanted(row_days, faults, days)
-    levels = [encode(table.column(name)) for name in form.levels]
-    bad, rejections = check_keys(form, piece, table, levels, row_days, wanted)
-    valid = wanted & ~bad
-    repeats = _repeats(form, table, row_days, valid, repeated_rows)
-    accepted = valid & ~repeats.rows
-    accounts = _accounts(row_days, wanted, bad, repeats)
-    cells = _cells(find_units(levels, accepted), row_days, accepted)
-    batch = Batch(table)
-    statistics, clusters = {}, ClusterTotals(table, one_in)
-    for metric in metrics:
+    summary = _Summary(form, piece, metrics, days, one_in)
+    kept = None
+    for stretch in read_stretches(form, piece, metrics):
+        valid = summary.add(stretch, repeated_rows)
+        if keep_ids:  # then the piece is a single stretch
+            kept = _kept_ids(form, stretch, valid)
+    return summary.part(kept)
+
+
+class _Summary:
+    """What the stretches of a piece have given so far."""
+
+    def __init__(
+        self,
+        form: EventFormat,
+        piece: Piece,
+        metrics: tuple[Metric, ...],
+        days: tuple[int, ...],
+        one_in: int,
+    ) -> None:
+        self._form, self._piece, self._metrics = form, piece, metrics
+        self._days, self._one_in = days, one_in
+        self._cells: list[Cells] = []
+        self._sums = {metric.name: MetricSums(metric) for metric in metrics}
+        clustered = [metric for metric in metrics if metric.cells.clusters]
+        self._clusters = {metric.name: ClusterTotals(metric) for metric in clustered}
+        self._accounts: dict[int, Account] = {}
+        self._rejections: list[Rejection] = []
+
+    def add(self, stretch: Stretch, repeated_rows: NDArray[np.int64] | None) -> Mask:
+        """Add a stretch; return which of its rows are valid, repeated or not."""
+        form, table, row_days = self._form, stretch.table, stretch.days
+        wanted = row_days.among(self._days)
+        levels = [encode(table.column(name)) for name in form.levels]
+        bad, rejections = check_keys(form, stretch.piece, table, levels, row_days.numbers, wanted)
+        valid = wanted & ~bad
+        repeats = _repeats(form, table, row_days.numbers, valid, repeated_rows)
+        accepted = valid & ~repeats.rows
+        accounts = _accounts(row_days, wanted, bad, repeats)
+        self._rejections += rejections
+        self._measure(stretch, find_cells(levels, row_days, accepted), accepted, accounts)
+        for day, account in accounts.items():
+            self._accounts[day] = add_accounts(self._accounts.get(day), account)
+        return valid
+
+    def _measure(
+        self, stretch: Stretch, cells: Cells, accepted: Mask, accounts: dict[int, Account]
+    ) -> None:
+        """Measure every metric on the accepted rows."""
+        first = sum(part.n for part in self._cells)
+        self._cells.append(cells)
+        batch, keys = Batch(stretch.table), ClusterKeys(stretch.table, self._one_in)
+        for metric in self._metrics:
+            with self._naming(metric):
+                found = measure(batch, metric, metric.model, accepted)
+                self._sums[metric.name].add(found, cells, first)
+            if metric.name in self._clusters:
+                self._clusters[metric.name].add(found, cells.codes + first, keys)
+            _account(accounts, metric, found, stretch.days)
+            self._rejections += _refused(stretch, metric, found)
+
+    @contextmanager
+    def _naming(self, metric: Metric) -> Iterator[None]:
+        """Name file and metric in what is raised."""
         try:
-            found = measure(batch, metric, metric.model, accepted)
-            statistics[metric.name] = _summarise(metric, found, cells)
-            clusters.add(metric, found, cells.codes)
+            yield
         except StatisticsError as error:
-            raise error.at(file=full_path(form.root, piece.file.path), metric=metric.name) from None
-        _account(accounts, metric, found, row_days)
-        rejections += _refused(piece, table, metric, found, row_days)
-    return Part(
-        piece=piece,
-        days=cells.days,
-        keys=cells.keys,
-        n_events=np.bincount(cells.codes[accepted], minlength=cells.n).astype(np.int64),
-        statistics=statistics,
-        accounts=accounts,
-        rejections=tuple(rejections),
-        ids=_kept_ids(form, table, row_days, valid) if keep_ids else None,
-        clusters=clusters.found,
-    )
+            path = full_path(self._form.root, self._piece.file.path)
+            raise error.at(file=path, metric=metric.name) from None
 
-
-def _wanted(row_days: NDArray[np.int32], faults: NDArray[np.int8], days: tuple[int, ...]) -> Mask:
-    if len(days) == 1:
-        return np.asarray((row_days == days[0]) & (faults == 0))
-    return np.asarray(np.isin(row_days, np.array(days, np.int32)) & (faults == 0))
+    def part(self, ids: pa.Table | None) -> Part:
+        """Put the stretches together."""
+        cells = merge_cells(self._cells)
+        statistics = {}
+        for metric in self._metrics:
+            with self._naming(metric):
+                statistics[metric.name] = self._sums[metric.name].statistics(cells)
+        *above, finest = cells.levels
+        return Part(
+            piece=self._piece,
+            days=cells.days,
+            keys=(*(to_dictionary(level) for level in above), to_plain(finest)),
+            n_events=cells.n_events,
+            statistics=statistics,
+            accounts=dict(sorted(self._accounts.items())),
+            rejections=tuple(merge_rejections(self._rejections)),
+            ids=ids,
+            clusters={name: one.totals(cells.codes) for name, one in self._clusters.items()},
+        )
 
 
 def _repeats(
@@ -151,105 +204,61 @@ def _repeats(
     return repeats
 
 
-def _kept_ids(
-    form: EventFormat, table: pa.Table, row_days: NDArray[np.int32], valid: Mask
-) -> pa.Table:
+def _kept_ids(form: EventFormat, stretch: Stretch, valid: Mask) -> pa.Table:
     """Return day, id and row of every valid row, for the search across pieces."""
     rows = np.flatnonzero(valid)
-    ids = table.select(list(form.event_id)).take(pa.array(rows))
-    return ids.append_column("__day", pa.array(row_days[rows])).append_column(
+    ids = stretch.table.select(list(form.event_id)).take(pa.array(rows))
+    return ids.append_column("__day", pa.array(stretch.days.numbers[rows])).append_column(
         "__row", pa.array(rows)
     )
 
 
-def _accounts(
-    row_days: NDArray[np.int32], wanted: Mask, bad: Mask, repeats: Repeats
-) -> dict[int, Account]:
-    days = _distinct(row_days[wanted])
+def _accounts(row_days: RowDays, wanted: Mask, bad: Mask, repeats: Repeats) -> dict[int, Account]:
+    days = row_days.of(wanted)
     masks = (wanted, bad, repeats.rows, repeats.conflicting)
-    counts = [_count(row_days[mask & wanted], days) for mask in masks]
+    counts = [row_days.count(mask & wanted, days) for mask in masks]
     return {
         day: Account(rows - rejected - repeated, rejected, repeated, conflicting)
         for day, rows, rejected, repeated, conflicting in zip(days.tolist(), *counts, strict=True)
     }
 
 
-def _distinct(days: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Return the different days, ascending; they lie within the plausible range."""
-    if not len(days) or days.min() == days.max():
-        return days[:1]
-    first = days.min()
-    return np.asarray(first + np.flatnonzero(np.bincount(days - first)), np.int32)
-
-
-def _count(found: NDArray[np.int32], days: NDArray[np.int32]) -> list[int]:
-    """Count the rows of each of the ascending ``days``, none of which lies elsewhere."""
-    if len(days) < 2:
-        return [len(found)] * len(days)
-    span = int(days[-1] - days[0]) + 1
-    return [int(n) for n in np.bincount(found - days[0], minlength=span)[days - days[0]]]
-
-
-@dataclass(frozen=True)
-class _Cells:
-    """The (day, unit) pairs of a piece as codes (E,), with day and levels of each cell."""
-
-    codes: NDArray[np.int64]
-    days: NDArray[np.int32]
-    keys: tuple[pa.Array, ...]
-
-    @property
-    def n(self) -> int:
-        return len(self.days)
-
-
-def _cells(units: Units, row_days: NDArray[np.int32], accepted: Mask) -> _Cells:
-    days = _distinct(row_days[accepted])
-    if not len(days):
-        none = tuple(key.slice(0, 0) for key in units.keys)
-        return _Cells(np.zeros(len(row_days), np.int64), days, none)
-    offsets = np.clip(np.searchsorted(days, row_days), 0, len(days) - 1)
-    joint = units.codes if len(days) == 1 else offsets * units.n + units.codes
-    codes, present = compact(joint, len(days) * units.n, accepted)
-    keys = tuple(key.take(pa.array(present % units.n)) for key in units.keys)
-    return _Cells(codes, days[present // units.n], keys)
-
-
-def _summarise(metric: Metric, found: Measured, cells: _Cells) -> dict[str, NDArray[Any]]:
-    everything = len(found.rows) == len(cells.codes)
-    codes = cells.codes if everything else cells.codes[found.rows]
-    values = dict(found.values)
-    if metric.calendar is not None:
-        values["exposure"] = np.zeros(len(codes))
-    statistics = metric.model.summarise(values, codes, cells.n)
-    if metric.calendar == "active_days":
-        statistics["exposure"] = (np.bincount(codes, minlength=cells.n) > 0).astype(np.float64)
-    return statistics
-
-
 def _account(
-    accounts: Mapping[int, Account], metric: Metric, found: Measured, row_days: NDArray[np.int32]
+    accounts: Mapping[int, Account], metric: Metric, found: Measured, row_days: RowDays
 ) -> None:
+    """Enter how the accepted rows of each day split for a metric."""
     refused = [refusal.rows for refusal in found.refusals]
     split = {
-        "used": found.rows,
+        "used": found.used,
         "skipped": found.skipped,
         "excluded": found.excluded,
         "rejected": np.concatenate(refused) if refused else np.empty(0, np.int64),
     }
     days = np.array(list(accounts), np.int32)
-    counts = {name: _count(row_days[rows], days) for name, rows in split.items()}
+    counts = {name: row_days.count(rows, days) for name, rows in split.items()}
     for place, account in enumerate(accounts.values()):
         account.metrics[metric.name] = {name: counts[name][place] for name in split}
 
 
-def _refused(
-    piece: Piece,
-    table: pa.Table,
-    metric: Metric,
-    found: Measured,
-    row_days: NDArray[np.int32],
-) -> list[Rejection]:
+def add_accounts(left: Account | None, right: Account) -> Account:
+    """Add two accounts of the same file and day."""
+    if left is None:
+        return right
+    metrics = {
+        name: {key: split[key] + right.metrics[name][key] for key in split}
+        for name, split in left.metrics.items()
+    }
+    return Account(
+        left.accepted + right.accepted,
+        left.rejected + right.rejected,
+        left.repeated + right.repeated,
+        left.conflicting + right.conflicting,
+        metrics,
+    )
+
+
+def _refused(stretch: Stretch, metric: Metric, found: Measured) -> list[Rejection]:
+    piece, table, days = stretch.piece, stretch.table, stretch.days.numbers
     return [
         reject(
             file=piece.file.path,
@@ -258,9 +267,9 @@ def _refused(
             column=refusal.column,
             reason=refusal.reason,
             values=table.column(refusal.column) if refusal.column in table.column_names else None,
-            rows=refusal.rows[row_days[refusal.rows] == day],
+            rows=refusal.rows[days[refusal.rows] == day],
             piece=piece,
         )
         for refusal in found.refusals
-        for day in np.unique(row_days[refusal.rows])
+        for day in np.unique(days[refusal.rows])
     ]

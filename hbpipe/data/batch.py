@@ -39,11 +39,17 @@ class Batch:
     def __init__(self, table: pa.Table) -> None:
         self.table = table
         self.n = table.num_rows
+        #: Mark every row, and none.
+        self.everything: Mask = np.ones(self.n, np.bool_)
+        self.nothing: Mask = np.zeros(self.n, np.bool_)
         self._numbers: dict[str, tuple[NDArray[Any], Mask | None]] = {}
         self._conditions: dict[Condition, Mask] = {}
 
     def numbers(self, column: str) -> tuple[NDArray[Any], Mask | None]:
-        """Return the values of a column, and where they are null (None: nowhere)."""
+        """Return the values of a column, and where they are null (None: nowhere).
+
+        What stands where a value is null means nothing.
+        """
         if column not in self._numbers:
             self._numbers[column] = _numbers(self.table.column(column))
         return self._numbers[column]
@@ -70,7 +76,7 @@ class Batch:
 
 
 def _numbers(column: pa.ChunkedArray) -> tuple[NDArray[Any], Mask | None]:
-    null = np.asarray(column.is_null().to_numpy()) if column.null_count else None
+    """Read the buffers of a column as they are: what stands where it is null means nothing."""
     kind = column.type
     if pa.types.is_boolean(kind):
         target = kind
@@ -78,10 +84,24 @@ def _numbers(column: pa.ChunkedArray) -> tuple[NDArray[Any], Mask | None]:
         target = kind if kind == pa.uint64() else pa.int64()
     else:
         target = pa.float64()
-    values = column.cast(target)
-    if null is not None:
-        values = values.fill_null(pa.scalar(0).cast(target))
-    return values.to_numpy(), null
+    if kind != target:
+        column = column.cast(target)
+    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    if not len(array):
+        return np.empty(0, target.to_pandas_dtype()), None
+    valid, data = array.buffers()
+    null = ~_bits(valid, array) if array.null_count else None
+    if pa.types.is_boolean(target):
+        return _bits(data, array), null
+    values = np.frombuffer(data, target.to_pandas_dtype())
+    return values[array.offset : array.offset + len(array)], null
+
+
+def _bits(buffer: pa.Buffer, array: pa.Array) -> Mask:
+    """Return the bits of a buffer, one for each value of an array."""
+    end = array.offset + len(array)
+    bits = np.unpackbits(np.frombuffer(buffer, np.uint8), count=end, bitorder="little")
+    return bits[array.offset :].view(np.bool_)
 
 
 def _is_text(kind: pa.DataType) -> bool:

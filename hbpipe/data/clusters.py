@@ -131,45 +131,55 @@ def _mix(hashes: Hashes) -> Hashes:
 # --- totals -------------------------------------------------------------------------------------
 
 
-class ClusterTotals:
-    """The clusters of a piece, metric by metric, each set of columns hashed once.
-
-    Attributes
-    ----------
-    found
-        Metric -> its clusters; metrics without clusters are not there.
-    """
+class ClusterKeys:
+    """The clusters of some events, each set of columns hashed once; one in ``k`` is kept."""
 
     def __init__(self, table: pa.Table, k: int) -> None:
-        self.found: dict[str, Clusters] = {}
         self._table, self._k = table, k
         self._keys: dict[tuple[str, ...], tuple[Hashes, Mask]] = {}
 
-    def add(self, metric: Metric, found: Measured, codes: Codes) -> None:
-        """Add up what a metric measured, by cluster and the cell (E,) of each row.
-
-        A row without a key says nothing of clusters and stays out.
-        """
-        columns = metric.cells.clusters
-        if not columns:
-            return
+    def of(self, columns: tuple[str, ...]) -> tuple[Hashes, Mask]:
+        """Return the key of each row, and the rows that have one that is kept."""
         if columns not in self._keys:
             keys, known = identify(self._table, columns)
             self._keys[columns] = keys, known & _chosen(keys, self._k)
-        self.found[metric.name] = _totals(metric, found, codes, *self._keys[columns])
+        return self._keys[columns]
 
 
-def _totals(metric: Metric, found: Measured, codes: Codes, keys: Hashes, kept: Mask) -> Clusters:
-    kept = kept[found.rows]
-    rows = found.rows[kept]
-    inverse, owner, key = _pairs(codes[rows], keys[rows])
-    values = {role: column[kept] for role, column in found.values.items()}
-    if metric.calendar is not None:
-        values["exposure"] = np.zeros(len(rows))
-    family = get_family(metric.family)
-    assert family.dispersion is not None  # parse_metric refuses clusters of other families
-    size, total = family.dispersion.cells(family.summarise(values, inverse, len(owner)))
-    return Clusters(owner, key, size, total)
+class ClusterTotals:
+    """The clusters of one metric, gathered over the stretches of a piece."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+        self._codes: list[Codes] = []
+        self._keys: list[Hashes] = []
+        self._values: list[dict[str, NDArray[Any]]] = []
+
+    def add(self, found: Measured, codes: Codes, keys: ClusterKeys) -> None:
+        """Add what the metric measured, by cluster and the cell (E,) of each row.
+
+        A row without a key says nothing of clusters and stays out.
+        """
+        hashes, kept = keys.of(self._metric.cells.clusters)
+        kept = kept[found.rows]
+        rows = found.rows[kept]
+        self._codes.append(codes[rows])
+        self._keys.append(hashes[rows])
+        self._values.append({role: column[kept] for role, column in found.values.items()})
+
+    def totals(self, cells: Codes) -> Clusters:
+        """Return the totals of clusters; ``cells`` are the numbers of those that were added."""
+        metric, family = self._metric, get_family(self._metric.family)
+        codes = cells[np.concatenate(self._codes)]
+        inverse, owner, key = _pairs(codes, np.concatenate(self._keys))
+        values = {
+            role: np.concatenate([one[role] for one in self._values]) for role in self._values[0]
+        }
+        if metric.calendar is not None:
+            values["exposure"] = np.zeros(len(codes))
+        assert family.dispersion is not None  # parse_metric refuses clusters of other families
+        size, total = family.dispersion.cells(family.summarise(values, inverse, len(owner)))
+        return Clusters(owner, key, size, total)
 
 
 def merge_clusters(parts: Sequence[Clusters]) -> Clusters:

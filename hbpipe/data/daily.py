@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hbpipe.data.aggregate import Account, Part, summarise_piece
+from hbpipe.data.aggregate import Account, Part, add_accounts, summarise_piece
 from hbpipe.data.clock import to_date
 from hbpipe.data.clusters import Clusters, merge_clusters
 from hbpipe.data.day_files import DayOrder, DayStatistics, write_day
@@ -20,7 +20,7 @@ from hbpipe.data.parts import Receipt
 from hbpipe.data.quantities import Metric
 from hbpipe.data.rejections import Rejection, merge_rejections
 from hbpipe.data.repeats import first_rows, plain, rows_differ
-from hbpipe.data.units import count_shards, encode, find_units, shared_ids
+from hbpipe.data.units import all_distinct, count_shards, encode, find_units, shared_ids
 from hbpipe.errors import EventsError, StatisticsError
 
 
@@ -64,37 +64,22 @@ def finish_day(storage: Storage, order: DayOrder, parts: Sequence[Part]) -> DayR
             file = part.piece.file.path
             accounts[file] = add_accounts(accounts.get(file), account)
     rejections = [r for part in ordered for r in part.rejections if r.day == order.day]
+    # Where no id stands twice no key does: one pass over the ids, and in most lakes no other.
+    unique = all_distinct(merged.keys[-1])
     return DayResult(
         day=order.day,
         receipts=receipts,
         accounts=accounts,
         rejections=tuple(merge_rejections(rejections)),
         units=len(merged.n_events),
-        shared_ids=shared_ids(merged.keys),
+        shared_ids=0 if unique else shared_ids(merged.keys),
         shards=count_shards(order.rows),
         n_events=int(merged.n_events.sum()),
         impossible={
             metric.name: count_impossible(metric.model, merged.statistics[metric.name])
             for metric in order.metrics
         },
-        repeated_units=count_repeated(merged.keys),
-    )
-
-
-def add_accounts(left: Account | None, right: Account) -> Account:
-    """Add two accounts of the same file and day."""
-    if left is None:
-        return right
-    metrics = {
-        name: {key: split[key] + right.metrics[name][key] for key in split}
-        for name, split in left.metrics.items()
-    }
-    return Account(
-        left.accepted + right.accepted,
-        left.rejected + right.rejected,
-        left.repeated + right.repeated,
-        left.conflicting + right.conflicting,
-        metrics,
+        repeated_units=0 if unique else count_repeated(merged.keys),
     )
 
 
@@ -108,10 +93,10 @@ def merge_day(metrics: tuple[Metric, ...], day: int, parts: Sequence[Part]) -> D
     StatisticsError
         When a sum overflows; names day and metric.
     """
-    rows = [np.flatnonzero(part.days == day) for part in parts]
+    rows = [_rows_of(part, day) for part in parts]
     keys = tuple(
         pa.chunked_array(
-            [part.keys[level].take(pa.array(at)) for part, at in zip(parts, rows, strict=True)]
+            [_take(part.keys[level], at) for part, at in zip(parts, rows, strict=True)]
         )
         for level in range(len(parts[0].keys))
     )
@@ -130,8 +115,7 @@ def merge_day(metrics: tuple[Metric, ...], day: int, parts: Sequence[Part]) -> D
     }
     if len(parts) == 1:
         clusters = _clusters(parts, rows, np.arange(len(n_events)))
-        keys = tuple(key.combine_chunks() for key in keys)
-        return DayStatistics(keys, n_events, statistics, clusters)
+        return DayStatistics(tuple(key.chunk(0) for key in keys), n_events, statistics, clusters)
     units = find_units([encode(key) for key in keys], np.ones(len(n_events), np.bool_))
     total = np.zeros(units.n, np.int64)
     np.add.at(total, units.codes, n_events)
@@ -145,6 +129,16 @@ def merge_day(metrics: tuple[Metric, ...], day: int, parts: Sequence[Part]) -> D
             exposure = folded[metric.name]["exposure"]
             folded[metric.name]["exposure"] = np.minimum(exposure, 1.0)  # one day, however cut
     return DayStatistics(units.keys, total, folded, _clusters(parts, rows, units.codes))
+
+
+def _rows_of(part: Part, day: int) -> NDArray[np.int64]:
+    """Return the rows of a day; they stand together, because rows are ordered by day."""
+    first, end = np.searchsorted(part.days, [day, day + 1])
+    return np.arange(first, end)
+
+
+def _take(key: pa.Array, rows: NDArray[np.int64]) -> pa.Array:
+    return key.slice(rows[0], len(rows)) if len(rows) else key.slice(0, 0)
 
 
 def _clusters(

@@ -68,8 +68,9 @@ def write_day(storage: Storage, order: DayOrder, merged: DayStatistics) -> tuple
             schema=order.table.data_schema,
             run_id=order.run_id,
             partition={"day": order.label},
-            dictionary=["metric", *order.form.levels[:-1]],
+            dictionary=["metric", "shard", *order.form.levels[:-1]],
             statistics=["metric", "shard"],
+            compression="snappy",  # written every night, and read by the window of every night
         )
         for shard in np.unique(shards)
     )
@@ -81,27 +82,31 @@ def _metric_tables(
     """Give one table per metric, each a row group, so that a reader of one decodes no other."""
     rows = np.flatnonzero(shards == shard)
     yield from _kept_tables(order, shard, len(rows))
+    chosen: Any = slice(None) if len(rows) == len(shards) else rows
     schema = order.table.data_schema
-    at = pa.array(rows)
-    shared = {name: key.take(at) for name, key in zip(order.form.levels, merged.keys, strict=True)}
-    shared["shard"] = pa.array(shards[rows], pa.int32())
-    shared["n_events"] = pa.array(merged.n_events[rows])
+    shared = dict(zip(order.form.levels, (_some(key, chosen) for key in merged.keys), strict=True))
+    shared["shard"] = pa.repeat(pa.scalar(shard, pa.int32()), len(rows))
+    shared["n_events"] = pa.array(merged.n_events[chosen])
     for metric in order.metrics:
         found = merged.statistics[metric.name]
         columns = {
-            "metric": pa.repeat(metric.name, len(rows)),
+            "metric": pa.repeat(metric.name, len(rows)).dictionary_encode(),
             **shared,
-            **{name: to_arrow(values[rows]) for name, values in found.items()},
+            **{name: to_arrow(values[chosen]) for name, values in found.items()},
         }
         if metric.name in merged.clusters:
             kept = sampled(merged.clusters[metric.name], one_in(order.rows))
             lists = to_columns(kept, len(merged.n_events))
-            columns |= {name: values.take(at) for name, values in lists.items()}
+            columns |= {name: _some(values, chosen) for name, values in lists.items()}
         arrays = [
             columns[field.name] if field.name in columns else pa.nulls(len(rows), field.type)
             for field in schema
         ]
-        yield pa.table(arrays, names=schema.names).cast(schema)
+        yield pa.table(arrays, names=schema.names)
+
+
+def _some(values: pa.Array, chosen: Any) -> pa.Array:
+    return values if isinstance(chosen, slice) else values.take(pa.array(chosen))
 
 
 def _kept_tables(order: DayOrder, shard: int, units: int) -> Iterator[pa.Table]:

@@ -240,22 +240,31 @@ def read_piece(form: EventFormat, piece: Piece, columns: tuple[str, ...]) -> pa.
         When the file is damaged, or changed while it was read.
     """
     with open_parquet(form, piece.file) as parquet:
-        present = set(parquet.schema_arrow.names)
-        stored = [name for name in columns if name in present]
-        try:
-            table = parquet.read_row_groups(
-                list(piece.row_groups), columns=stored, use_threads=False
-            )
-        except (pa.ArrowException, OSError) as error:
-            raise EventsError(
-                f"damaged: {_first_line(error)}",
-                where={
-                    "file": full_path(form.root, piece.file.path),
-                    "row_groups": piece.row_groups,
-                },
-                remedy="deliver the file again",
-            ) from None
+        table = read_groups(parquet, form, piece, columns)
     require_same(form, piece.file)
+    return table
+
+
+def read_groups(
+    parquet: pq.ParquetFile, form: EventFormat, piece: Piece, columns: tuple[str, ...]
+) -> pa.Table:
+    """Read columns of a piece of a file that is open.
+
+    Whether it is still the file that was listed is for the caller to ask, after the last piece.
+    """
+    present = set(parquet.schema_arrow.names)
+    stored = [name for name in columns if name in present]
+    try:
+        table = parquet.read_row_groups(list(piece.row_groups), columns=stored, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise EventsError(
+            f"damaged: {_first_line(error)}",
+            where={
+                "file": full_path(form.root, piece.file.path),
+                "row_groups": piece.row_groups,
+            },
+            remedy="deliver the file again",
+        ) from None
     return _with_path_columns(table, piece.file.path, columns)
 
 

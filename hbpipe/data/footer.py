@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from hbpipe.errors import LakeError
 
-_DIGESTS = re.compile(r"-([0-9a-f]{16})-([0-9a-f]{16})\.zstd\.parquet$")
+_DIGESTS = re.compile(r"-([0-9a-f]{16})-([0-9a-f]{16})\.(?:zstd|snappy)\.parquet$")
 #: Read at once; a longer footer costs a second read.
 _TAIL = 1 << 16
 _BLOCK = 1 << 20
@@ -47,9 +47,9 @@ def read_footer(
         ) from error
 
 
-def signature(footer_digest: str, digest: str) -> str:
-    """Return what a part's name carries of its digests: 64 bits of each."""
-    return f"{footer_digest[:16]}-{digest[:16]}.zstd.parquet"
+def signature(footer_digest: str, digest: str, compression: str) -> str:
+    """Return what a part's name carries of its digests, 64 bits of each, and how it ends."""
+    return f"{footer_digest[:16]}-{digest[:16]}.{compression}.parquet"
 
 
 def signed(path: str) -> tuple[str, str] | None:

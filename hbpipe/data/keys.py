@@ -44,10 +44,9 @@ def check_keys(
         )
 
     for name, level in zip(form.levels, levels, strict=True):
-        if (missing := level.codes < 0).any():
-            refuse(name, "missing level", missing)
-        empty = level.values.index("").as_py() if pa.types.is_string(level.values.type) else -1
-        if empty >= 0:
+        if not level.complete:
+            refuse(name, "missing level", level.codes < 0)
+        if (empty := _empty(level.values)) is not None:
             refuse(name, "empty level", level.codes == empty)
         if len(unreadable := _not_utf8(level.values)):
             refuse(name, "unreadable level", np.isin(level.codes, unreadable))
@@ -70,6 +69,13 @@ def _uncited(
         Rejection(piece.file.path, int(day), "", form.levels[-1], FORGOTTEN, int(rows), ())
         for day, rows in zip(days, counts, strict=True)
     ]
+
+
+def _empty(values: pa.Array) -> int | None:
+    """Return the place of the empty text among distinct values, if it is there."""
+    if not pa.types.is_string(values.type) or pc.min(pc.binary_length(values)).as_py() != 0:
+        return None
+    return int(values.index("").as_py())
 
 
 def _not_utf8(values: pa.Array) -> NDArray[np.int64]:

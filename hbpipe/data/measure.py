@@ -33,16 +33,28 @@ class Refusal:
 class Measured:
     """One metric on one batch.
 
-    ``rows`` (U,) index the batch; ``values`` hold one array (U,) per role that is measured row by
-    row, (U, P) where a role takes several quantities. ``skipped`` and ``excluded`` (E,) mark what
-    was left out and why.
+    ``rows`` (U,) index the batch, ``chosen`` too, or is None where all rows count; ``values`` hold
+    one array (U,) per role that is measured row by row, (U, P) where a role takes several
+    quantities. ``skipped`` and ``excluded`` (E,) mark what was left out and why.
     """
 
-    rows: NDArray[np.int64]
+    chosen: NDArray[np.int64] | None
     values: dict[str, NDArray[Any]]
     excluded: Mask
     skipped: Mask
     refusals: tuple[Refusal, ...]
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """The rows that count."""
+        return np.arange(len(self.excluded)) if self.chosen is None else self.chosen
+
+    @property
+    def used(self) -> Mask | NDArray[np.int64]:
+        """The rows that count, by number or, where it is all, marked."""
+        if self.chosen is None:
+            return np.broadcast_to(np.True_, len(self.excluded))
+        return self.chosen
 
 
 def measure(batch: Batch, metric: Metric, family: Family, accepted: Mask) -> Measured:
@@ -53,29 +65,28 @@ def measure(batch: Batch, metric: Metric, family: Family, accepted: Mask) -> Mea
     StatisticsError
         When a count does not fit 64 bits.
     """
-    kept = batch.holds(metric.where) if metric.where else None
-    usable = accepted if kept is None else accepted & kept
-    excluded = np.zeros_like(accepted) if kept is None else accepted & ~kept
+    usable, excluded = accepted, batch.nothing
+    if metric.where:
+        kept = batch.holds(metric.where)
+        usable, excluded = accepted & kept, accepted & ~kept
+    used, skipped = usable, batch.nothing
     parts = _parts(metric, family)
-    values, null = [], np.zeros(batch.n, np.bool_)
+    values = []
     for part in parts:
-        array, missing = _evaluate(batch, part.quantity)
+        array, null = _evaluate(batch, part.quantity)
         values.append(array)
-        if missing is not None:
-            null |= missing
-    skipped = usable & null
-    rows = np.flatnonzero(usable & ~null) if not _all(usable, null) else np.arange(batch.n)
-    measured = [array if len(rows) == batch.n else array[rows] for array in values]
-    checked = _validate(metric, parts, measured, len(rows))
-    refusals = tuple(Refusal(column, reason, rows[at]) for column, reason, at in checked.refused)
-    if refusals:
-        rows = rows[checked.fine]
+        if null is not None:
+            skipped, used = skipped | (usable & null), used & ~null
+    chosen = None if used.all() else np.flatnonzero(used)
+    measured = values if chosen is None else [array[chosen] for array in values]
+    checked = _validate(metric, parts, measured, batch.n if chosen is None else len(chosen))
+    refusals: tuple[Refusal, ...] = ()
+    if checked.refused:
+        rows = np.arange(batch.n) if chosen is None else chosen
+        refusals = tuple(Refusal(column, why, rows[at]) for column, why, at in checked.refused)
+        chosen = rows[checked.fine]
         checked.values = [array[checked.fine] for array in checked.values]
-    return Measured(rows, _by_role(parts, checked.values), excluded, skipped, refusals)
-
-
-def _all(usable: Mask, null: Mask) -> bool:
-    return bool(usable.all()) and not null.any()
+    return Measured(chosen, _by_role(parts, checked.values), excluded, skipped, refusals)
 
 
 @dataclass(frozen=True)
@@ -102,7 +113,7 @@ def _parts(metric: Metric, family: Family) -> list[_Part]:
 
 def _evaluate(batch: Batch, quantity: Quantity) -> tuple[NDArray[Any], Mask | None]:
     if quantity.kind == "rows":
-        return np.ones(batch.n, np.bool_), None
+        return batch.everything, None
     if quantity.kind == "where":
         return batch.holds(quantity.where), None
     assert quantity.column is not None
@@ -133,10 +144,11 @@ class _Checked:
 
     def refuse(self, part: _Part, reason: str, fault: Mask) -> None:
         """Refuse rows; the first fault of a row counts."""
-        at = np.flatnonzero(fault & self.fine)
-        if len(at):
-            self.refused.append((part.column, reason, at))
-            self.fine[at] = False
+        if fault.any():
+            at = np.flatnonzero(fault & self.fine)
+            if len(at):
+                self.refused.append((part.column, reason, at))
+                self.fine[at] = False
 
 
 def _validate(
@@ -206,7 +218,8 @@ def _transformed(
     if transform is None:
         return array
     function = np.log if transform == "log" else np.log1p
-    return np.asarray(function(np.where(fine, array, 1.0).astype(np.float64)))
+    sound = array if fine.all() else np.where(fine, array, 1.0)
+    return np.asarray(function(sound.astype(np.float64, copy=False)))
 
 
 def _above(part: NDArray[Any], whole: NDArray[Any]) -> Mask | None:

@@ -37,6 +37,8 @@ from hbpipe.errors import LakeError
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 #: Longer strings make poor statistics and large logs.
 _LONGEST_STATISTIC = 64
+#: Rows that the writer takes at a time: with its own 1024, each column costs a tenth more.
+_BATCH_ROWS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def write_part(
     partition: Mapping[str, str] | None = None,
     dictionary: Sequence[str] | None = None,
     statistics: Sequence[str] = (),
+    compression: str = "zstd",
 ) -> Receipt:
     """Write one whole, durable Parquet file that no reader sees before it is published.
 
@@ -106,6 +109,8 @@ def write_part(
         Columns to dictionary-encode; by default the strings. Floats hardly repeat.
     statistics
         Columns that get least and greatest values, in the file and in the log.
+    compression
+        ``zstd``, or ``snappy``: twice as quick to write, and twice as large.
 
     Returns
     -------
@@ -122,13 +127,12 @@ def write_part(
     values = dict(partition or {})
     folder = _folder(name, values)
     _check_run_id(name, run_id)
-    options = _writer_options(schema, dictionary, statistics)
+    options = _writer_options(schema, dictionary, statistics, compression)
     try:
         with storage.spool() as spool:
             rows = _write(spool, tables, schema, name, options)
-            metadata, digest = _verify_spool(spool, rows, name)
-            file_sha256 = file_digest(pafs.LocalFileSystem(), str(spool))
-            relative = f"{folder}part-{run_id}-{uuid.uuid4().hex}-{signature(digest, file_sha256)}"
+            metadata, digest, file_sha256 = _verify_spool(spool, rows, name)
+            relative = folder + _file_name(run_id, signature(digest, file_sha256, compression))
             size = spool.stat().st_size
             storage.put(spool, storage.path(name, relative))
     except OSError as error:
@@ -198,6 +202,10 @@ def _folder(name: str, partition: Mapping[str, str]) -> str:
     return "".join(f"{column}={value}/" for column, value in partition.items())
 
 
+def _file_name(run_id: str, signed: str) -> str:
+    return f"part-{run_id}-{uuid.uuid4().hex}-{signed}"
+
+
 def _check_run_id(name: str, run_id: str) -> None:
     if not _RUN_ID.fullmatch(run_id):
         raise LakeError(
@@ -208,16 +216,20 @@ def _check_run_id(name: str, run_id: str) -> None:
 
 
 def _writer_options(
-    schema: pa.Schema, dictionary: Sequence[str] | None, statistics: Sequence[str]
+    schema: pa.Schema,
+    dictionary: Sequence[str] | None,
+    statistics: Sequence[str],
+    compression: str,
 ) -> dict[str, Any]:
     if dictionary is None:
         dictionary = [column.name for column in schema if pa.types.is_string(column.type)]
     return {
-        "compression": "zstd",
-        "compression_level": 1,
+        "compression": compression,
+        "compression_level": 1 if compression == "zstd" else None,
         "use_dictionary": list(dictionary) or False,
         "write_statistics": list(statistics) or False,
         "write_page_checksum": True,
+        "write_batch_size": _BATCH_ROWS,
     }
 
 
@@ -228,27 +240,49 @@ def _write(
     name: str,
     options: Mapping[str, Any],
 ) -> int:
-    rows = 0
+    rows, coded = 0, _coded(schema, options["use_dictionary"] or ())
     with (
         pa.OSFile(str(spool), "wb") as sink,
-        pq.ParquetWriter(sink, schema, store_schema=False, **options) as writer,
+        pq.ParquetWriter(sink, coded, store_schema=False, **options) as writer,
     ):
         for group in [tables] if isinstance(tables, pa.Table) else tables:
             check_columns(group.schema, schema, {"table": name})
             if group.num_rows:
-                plain_rows = group.select(schema.names).cast(schema)
-                writer.write_table(plain_rows, row_group_size=group.num_rows)
+                columns = [_as_type(group.column(one.name), one.type) for one in coded]
+                writer.write_table(pa.table(columns, schema=coded), row_group_size=group.num_rows)
                 rows += group.num_rows
     return rows
 
 
-def _verify_spool(spool: Path, rows: int, name: str) -> tuple[pq.FileMetaData, str]:
-    """Read the file back: closing a writer on a full disk can raise nothing and leave it broken."""
+def _coded(schema: pa.Schema, dictionary: Sequence[str]) -> pa.Schema:
+    """Give texts that are written as dictionaries to the writer as such: it need not hash them."""
+    coded = pa.dictionary(pa.int32(), pa.string())
+    types = {
+        one.name: coded if one.name in dictionary and pa.types.is_string(one.type) else one.type
+        for one in schema
+    }
+    return pa.schema([one.with_type(types[one.name]) for one in schema])
+
+
+def _as_type(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    if column.type == kind:
+        return column
+    if pa.types.is_dictionary(kind) and not pa.types.is_dictionary(column.type):
+        return column.cast(kind.value_type).dictionary_encode()
+    return column.cast(kind)
+
+
+def _verify_spool(spool: Path, rows: int, name: str) -> tuple[pq.FileMetaData, str, str]:
+    """Read the file back: closing a writer on a full disk can raise nothing and leave it broken.
+
+    Returns what the footer says, and the digests of footer and file.
+    """
     where = {"table": name, "file": spool.name}
     footer, metadata = read_footer(pafs.LocalFileSystem(), str(spool), spool.stat().st_size, where)
     if metadata.num_rows != rows:
         raise _differs("rows", metadata.num_rows, rows, where)
-    return metadata, hashlib.sha256(footer).hexdigest()
+    digest = file_digest(pafs.LocalFileSystem(), str(spool))
+    return metadata, hashlib.sha256(footer).hexdigest(), digest
 
 
 def _footer_statistics(

@@ -33,6 +33,7 @@ from hbpipe.data.events import (
 )
 from hbpipe.data.quantities import Metric
 from hbpipe.data.rejections import Rejection, merge_rejections, reject
+from hbpipe.data.stretches import proven_days
 from hbpipe.errors import EventsError
 
 
@@ -104,9 +105,9 @@ def _scan(
     """Go through the row groups, reading times only where the footer does not tell the day."""
     groups, days, undated = [], Counter[int](), list[Rejection]()
     columns, first_row = form.columns(metrics), 0
-    for index in range(metadata.num_row_groups):
+    proven = proven_days(metadata, schema, range(metadata.num_row_groups), form)
+    for index, day in enumerate(proven):
         rows = metadata.row_group(index).num_rows
-        day = _single_day(metadata, schema, index, form)
         if day is not None:
             found = {day: rows}
         else:
@@ -121,35 +122,6 @@ def _scan(
 
 def _level_type(schema: pa.Schema, name: str) -> str:
     return str(level_type(schema.field(name).type)) if name in schema.names else "string"
-
-
-def _single_day(
-    metadata: pq.FileMetaData, schema: pa.Schema, index: int, form: EventFormat
-) -> int | None:
-    """Return the only day of a row group where its statistics prove it, else None."""
-    if form.time not in schema.names or metadata.row_group(index).num_rows == 0:
-        return None
-    kind = schema.field(form.time).type
-    if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
-        return None  # text may be cut short in the footer
-    column = metadata.row_group(index).column(_leaf(metadata, form.time))
-    statistics = column.statistics
-    if statistics is None or not statistics.has_min_max or not statistics.has_null_count:
-        return None
-    if statistics.null_count:
-        return None
-    # The raw numbers: Python's own dates have no nanoseconds, and end in the year 9999.
-    raw = pa.array([statistics.min_raw, statistics.max_raw], pa.int64())
-    # Parquet keeps every date in days.
-    ends = raw.cast(pa.int32()).view(pa.date32()) if pa.types.is_date(kind) else raw.view(kind)
-    days, faults = business_days(pa.chunked_array([ends]), form.calendar)
-    return int(days[0]) if days[0] == days[1] and not faults.any() else None
-
-
-def _leaf(metadata: pq.FileMetaData, name: str) -> int:
-    """Return the index of a top-level column among the leaves."""
-    paths = [metadata.schema.column(k).path for k in range(metadata.num_columns)]
-    return paths.index(name)
 
 
 def _bytes(metadata: pq.FileMetaData, index: int, columns: Iterable[str]) -> int:

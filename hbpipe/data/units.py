@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,21 @@ from numpy.typing import NDArray
 from hbpipe.data.events import SHARD_ROWS, level_type
 
 Codes = NDArray[np.int64]
+#: Rows that are looked at together, so that what is found of them stays in the processor's cache.
+_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A level column as codes (E,), -1 where null, into its distinct values."""
+    """A level column as codes (E,), -1 where null, into its distinct values.
 
-    codes: Codes
+    The codes have the width that Arrow gives them, so that millions of rows need no copy.
+    ``complete`` says that no code is -1.
+    """
+
+    codes: NDArray[Any]
     values: pa.Array
+    complete: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,13 +44,26 @@ class Units:
         return len(self.keys[-1])
 
 
+@dataclass(frozen=True)
+class CodedUnits:
+    """Units found: a code (E,) per row, and per level the encoded values of the ``n`` units."""
+
+    codes: NDArray[Any]
+    levels: tuple[Encoded, ...]
+
+    @property
+    def n(self) -> int:
+        """Return the number of units."""
+        return len(self.levels[-1].codes)
+
+
 def encode(column: pa.ChunkedArray | pa.Array) -> Encoded:
     """Encode a level column of text or whole numbers, as the type that levels are stored with."""
     stored = level_type(column.type)
     if not pa.types.is_dictionary(column.type):
         return encode_any(column.cast(stored))
     encoded = encode_any(column)
-    return Encoded(encoded.codes, encoded.values.cast(stored))
+    return replace(encoded, values=encoded.values.cast(stored))
 
 
 def encode_any(column: pa.ChunkedArray | pa.Array) -> Encoded:
@@ -52,15 +73,42 @@ def encode_any(column: pa.ChunkedArray | pa.Array) -> Encoded:
         chunked = chunked.dictionary_encode()
     if chunked.num_chunks == 0:
         return Encoded(np.empty(0, np.int64), pa.array([], chunked.type.value_type))
-    whole = chunked.unify_dictionaries().combine_chunks()
+    whole = chunked.chunk(0)
+    if chunked.num_chunks > 1:
+        whole = chunked.unify_dictionaries().combine_chunks()
     if isinstance(whole, pa.ChunkedArray):
         whole = whole.chunk(0)
-    indices = whole.indices.cast(pa.int64())
-    codes = (indices.fill_null(-1) if indices.null_count else indices).to_numpy()
-    return Encoded(codes, whole.dictionary)
+    indices = whole.indices
+    if indices.type not in (pa.int32(), pa.int64()):  # others have no -1, or no room for it
+        indices = indices.cast(pa.int64())
+    complete = indices.null_count == 0
+    filled = indices if complete else indices.fill_null(-1)
+    return Encoded(filled.to_numpy(), whole.dictionary, complete)
 
 
-def find_units(levels: list[Encoded], valid: NDArray[np.bool_]) -> Units:
+def to_dictionary(encoded: Encoded, rows: Any = slice(None)) -> pa.DictionaryArray:
+    """Return an encoded column, or some of its rows, as an Arrow dictionary."""
+    codes = encoded.codes[rows].astype(np.int32, copy=False)
+    missing = codes < 0
+    indices = pa.array(codes, mask=missing if missing.any() else None)
+    return pa.DictionaryArray.from_arrays(indices, encoded.values)
+
+
+def find_units(levels: Sequence[Encoded], valid: NDArray[np.bool_]) -> Units:
+    """Give each valid row the code of its unit, and each unit its keys; see ``code_units``."""
+    found = code_units(levels, valid)
+    codes = found.codes.astype(np.int64, copy=False)
+    return Units(codes, tuple(to_plain(level) for level in found.levels))
+
+
+def to_plain(level: Encoded) -> pa.Array:
+    """Return the values of an encoded column, one for each row."""
+    if np.array_equal(level.codes, np.arange(len(level.values))):
+        return level.values
+    return level.values.take(pa.array(level.codes, mask=level.codes < 0))
+
+
+def code_units(levels: Sequence[Encoded], valid: NDArray[np.bool_]) -> CodedUnits:
     """Give each valid row the code of its unit: the tuple of all its levels.
 
     Where each value of the last level stands under one parent only, its own code will do; that
@@ -68,59 +116,80 @@ def find_units(levels: list[Encoded], valid: NDArray[np.bool_]) -> Units:
     Rows that are not valid get a code that means nothing.
     """
     finest = levels[-1]
-    parents = [_parents(finest, level, valid) for level in levels[:-1]]
-    if all(parent is not None for parent in parents):
-        keys = [
-            _take(level.values, parent)
-            for level, parent in zip(levels, parents, strict=False)
-            if parent is not None
-        ]
-        return Units(np.maximum(finest.codes, 0), (*keys, finest.values))
-    return _tuples(levels, valid)
+    every = bool(valid.all())
+    parents = [_parents(finest, level, None if every else valid) for level in levels[:-1]]
+    known = [parent for parent in parents if parent is not None]
+    if len(known) < len(parents):
+        return _tuples(levels, valid)
+    codes = finest.codes if every else np.maximum(finest.codes, 0)
+    above = [Encoded(codes, level.values) for codes, level in zip(known, levels, strict=False)]
+    return CodedUnits(codes, (*above, Encoded(np.arange(len(finest.values)), finest.values)))
 
 
-def _parents(finest: Encoded, level: Encoded, valid: NDArray[np.bool_]) -> Codes | None:
+def _parents(
+    finest: Encoded, level: Encoded, valid: NDArray[np.bool_] | None
+) -> NDArray[Any] | None:
     """Return the parent's code of each finest value, or None where one has several."""
     units, above = finest.codes, level.codes
-    if not valid.all():
+    if valid is not None:
         units, above = units[valid], above[valid]
-    parents = np.full(len(finest.values), -1, np.int64)
-    parents[units] = above
-    return parents if np.array_equal(parents[units], above) else None
+    parents = np.full(len(finest.values), -1, above.dtype)
+    # numpy looks up faster by numbers of the machine's own width.
+    for block in _blocks(len(units)):
+        parents[units[block].astype(np.intp)] = above[block]
+    for block in _blocks(len(units)):
+        if not np.array_equal(parents.take(units[block].astype(np.intp)), above[block]):
+            return None
+    return parents
 
 
-def _take(values: pa.Array, codes: Codes) -> pa.Array:
-    return values.take(pa.array(codes, mask=codes < 0))
+def _blocks(rows: int) -> Iterator[slice]:
+    return (slice(begin, begin + _BLOCK) for begin in range(0, rows, _BLOCK))
 
 
-def _tuples(levels: list[Encoded], valid: NDArray[np.bool_]) -> Units:
+def _tuples(levels: Sequence[Encoded], valid: NDArray[np.bool_]) -> CodedUnits:
     """Code the tuples themselves, level by level so that no product of sizes can overflow."""
     codes, size = np.zeros(len(valid), np.int64), 1
     for level in levels:
         width = len(level.values)
-        joint = codes * width + np.maximum(level.codes, 0)
+        joint = codes * width + np.maximum(level.codes, 0)  # of 64 bits, as the codes are
         codes, present = compact(joint, size * width, valid)
         size = len(present)
     rows = np.flatnonzero(valid)
     example = np.empty(size, np.int64)
     example[codes[rows]] = rows
-    return Units(codes, tuple(_take(level.values, level.codes[example]) for level in levels))
+    return CodedUnits(codes, tuple(Encoded(one.codes[example], one.values) for one in levels))
 
 
-def compact(codes: Codes, size: int, valid: NDArray[np.bool_]) -> tuple[Codes, Codes]:
+def compact(codes: NDArray[Any], size: int, valid: NDArray[np.bool_]) -> tuple[NDArray[Any], Codes]:
     """Renumber codes below ``size`` so that only those of valid rows remain, in their order.
 
-    Returns the new codes (E,), and the old code of each new one. A table of all codes is used
-    where it is small beside the rows, a sort elsewhere.
+    Returns the new codes (E,), and the old code of each new one; see ``tally``.
     """
+    renumbered, present, _ = tally(codes, size, valid)
+    return renumbered, present
+
+
+def tally(
+    codes: NDArray[Any], size: int, valid: NDArray[np.bool_]
+) -> tuple[NDArray[Any], Codes, Codes]:
+    """Renumber codes as ``compact``, and count the valid rows of each.
+
+    A table of all codes is used where it is small beside the rows, a sort elsewhere.
+    """
+    every = bool(valid.all())
+    counted = codes if every else codes[valid]
     if size <= 4 * len(codes) + (1 << 16):
-        seen = np.zeros(size, np.bool_)
-        seen[codes[valid]] = True
-        present = np.flatnonzero(seen)
-        renumber = np.cumsum(seen) - 1
-        return np.maximum(renumber[codes], 0), present
-    present = np.unique(codes[valid])
-    return np.minimum(np.searchsorted(present, codes), max(len(present) - 1, 0)), present
+        counts = np.bincount(counted, minlength=size)
+        present = np.flatnonzero(counts)
+        if len(present) == size:
+            return codes, present, counts
+        renumber = np.zeros(size, np.int64)
+        renumber[present] = np.arange(len(present))
+        return renumber[codes], present, counts[present]
+    present, counts = np.unique(counted, return_counts=True)
+    last = max(len(present) - 1, 0)
+    return np.minimum(np.searchsorted(present, codes), last), present, counts
 
 
 def count_shards(rows: int) -> int:
@@ -144,6 +213,11 @@ def shard_of(values: pa.Array, shards: int) -> NDArray[np.int32]:
         return np.zeros(len(values), np.int32)
     hashes = [zlib.crc32(str(value).encode()) for value in values.to_pylist()]
     return (np.array(hashes, np.int64) % shards).astype(np.int32)
+
+
+def all_distinct(values: pa.Array) -> bool:
+    """Tell whether no value stands twice."""
+    return len(encode_any(values).values) == len(values)
 
 
 def shared_ids(keys: tuple[Any, ...]) -> int:

@@ -26,7 +26,7 @@ from kernel import (
     write,
 )
 
-from hbpipe.data import survey
+from hbpipe.data import stretches, survey
 from hbpipe.data.aggregate import summarise_piece
 from hbpipe.data.clock import Calendar
 from hbpipe.data.recount import recount
@@ -191,11 +191,13 @@ TYPES = {
     rows=st.lists(ROW, min_size=1, max_size=40),
     cuts=st.lists(st.integers(1, 7), min_size=3, max_size=3),
     piece_rows=st.sampled_from([1, 5, 1000]),
+    stretch_rows=st.sampled_from([1, 4, 1000]),
     ids=st.booleans(),
 )
-def test_any_table_in_any_cut(rows, cuts, piece_rows, ids):
+def test_any_table_in_any_cut(rows, cuts, piece_rows, stretch_rows, ids):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(survey, "PIECE_ROWS", piece_rows)
+        patch.setattr(stretches, "STRETCH_ROWS", stretch_rows)
         root = Path(folder) / "events"
         for number, size in enumerate(cuts):
             write(root / f"{number}.parquet", rows[number::3] or rows[:1], size, **TYPES)

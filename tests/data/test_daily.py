@@ -11,9 +11,9 @@ import pytest
 from kernel import DAY, NOON, assert_same, event_format, parse, recount_spec, run_kernel, write
 
 from hbpipe.data import survey, units
-from hbpipe.data.aggregate import Account, summarise_piece
+from hbpipe.data.aggregate import Account, add_accounts, summarise_piece
 from hbpipe.data.clock import to_number
-from hbpipe.data.daily import add_accounts, merge_day
+from hbpipe.data.daily import merge_day
 from hbpipe.data.events import find_files
 from hbpipe.data.recount import recount
 from hbpipe.data.survey import cut_pieces, survey_file

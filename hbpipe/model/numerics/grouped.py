@@ -40,6 +40,9 @@ def integer_sums(values: NDArray[Any], codes: Codes, n_groups: int) -> NDArray[n
     """
     if len(values) == 0:
         return np.zeros(n_groups, np.int64)
+    if values.dtype == np.bool_:
+        true = codes if values.all() else codes[np.flatnonzero(values)]
+        return np.bincount(true, minlength=n_groups).astype(np.int64, copy=False)
     bound = int(values.max()) * len(values)
     if bound < _EXACT_IN_FLOAT:
         return np.bincount(codes, values, n_groups).astype(np.int64)
@@ -74,8 +77,12 @@ def moments_of(values: Array, codes: Codes, n_groups: int) -> dict[str, NDArray[
     ``n`` int64, ``mean`` and ``m2`` float64, each (n_groups,); zeros for an empty group.
     """
     n = np.bincount(codes, minlength=n_groups).astype(np.int64, copy=False)
-    mean, m2 = _centred(values, np.ones(len(values)), np.zeros(len(values)), codes, n_groups, n)
-    return {"n": n, "mean": mean, "m2": m2}
+    size = np.maximum(n, 1)
+    mean = float_sums(values, codes, n_groups) / size
+    mean = mean + float_sums(values - mean[codes], codes, n_groups) / size
+    with np.errstate(over="ignore"):
+        squares = (values - mean[codes]) ** 2
+    return {"n": n, "mean": mean, "m2": float_sums(squares, codes, n_groups)}
 
 
 def fold_sums(statistics: Statistics, codes: Codes, n_stores: int) -> dict[str, NDArray[Any]]:

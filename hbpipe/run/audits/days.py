@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from hbpipe.config import Audits
-from hbpipe.data.aggregate import Account
+from hbpipe.data.aggregate import Account, add_accounts
 from hbpipe.data.clock import to_date
-from hbpipe.data.daily import DayResult, add_accounts
+from hbpipe.data.daily import DayResult
 from hbpipe.data.rejections import FORGOTTEN, Rejection
 from hbpipe.run.audits.checks import Check, at_most
 from hbpipe.run.audits.trailing import check_count, check_rise, comparable
