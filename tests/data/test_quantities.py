@@ -179,6 +179,7 @@ def test_every_fault_of_a_metric_is_told():
 def test_the_names_that_no_level_may_have_are_those_of_the_tables():
     tables = [
         schemas.statistics_table({}, FAMILIES, clusters=True),
+        schemas.months_table({}, FAMILIES, clusters=True),
         schemas.hyperparameters_table({}),
         schemas.fits_table({}),
         schemas.posteriors_table({}, ()),
