@@ -27,13 +27,14 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.polynomial.polynomial import polyval
 from numpy.typing import NDArray
 from scipy import special
 
 from hbpipe.model.family import Array, Codes
 from hbpipe.model.marginal.log1p import log1p_integral, log1p_integral_value
 from hbpipe.model.numerics.grouped import Rows, count_values, merge_counts
+from hbpipe.model.numerics.horner import horner
+from hbpipe.model.numerics.panels import condense
 
 #: Terms summed one by one. Few, because a pool of a single store has as many rows; enough for
 #: the corrections to converge.
@@ -88,7 +89,7 @@ class RisingCounts:
     def select(self, pools: Codes) -> RisingCounts:
         """Return the counts of some pools, and with them the tables that have been made of them."""
         cut = RisingCounts(self.counts.select(pools))
-        for table in ("tails", "beyond"):
+        for table in ("tails", "beyond", "between"):
             if table in vars(self):
                 vars(cut)[table] = vars(self)[table].select(pools)
         return cut
@@ -129,7 +130,10 @@ class RisingCounts:
 
     @cached_property
     def beyond(self) -> Rows:
-        """Rows ``length`` and ``stores`` of p: m − EXACT_TERMS, or m where m is not whole."""
+        """Rows ``length`` and ``stores`` of p: m − EXACT_TERMS, or m where m is not whole.
+
+        Where there are many, nodes stand for them (``numerics.panels``).
+        """
         counts = self.counts
         used = ~self.whole | (counts["value"] > EXACT_TERMS)
         begun = np.where(self.whole, float(EXACT_TERMS), 0.0)
@@ -137,17 +141,23 @@ class RisingCounts:
             "length": (counts["value"] - begun)[used],
             "stores": counts["count"][used].astype(np.float64),
         }
-        return Rows(counts.n_pools, counts.pool[used], columns)
+        return condense(Rows(counts.n_pools, counts.pool[used], columns), "length")
+
+    @cached_property
+    def _beyond_totals(self) -> tuple[Array, Array]:
+        """Stores and Σ L of ``beyond`` by pool, (G,) each."""
+        rows = self.beyond
+        return rows.sum(rows["stores"]), rows.sum(rows["stores"] * rows["length"])
 
     @cached_property
     def between(self) -> Rows:
-        """Rows ``value`` and ``stores`` of the values that are not whole."""
+        """Rows ``value`` and ``stores`` of the values that are not whole, or nodes for them."""
         counts = self.counts
         columns = {
             "value": counts["value"][~self.whole],
             "stores": counts["count"][~self.whole].astype(np.float64),
         }
-        return Rows(counts.n_pools, counts.pool[~self.whole], columns)
+        return condense(Rows(counts.n_pools, counts.pool[~self.whole], columns), "value")
 
     def __getstate__(self) -> dict[str, Rows]:
         """Pickle the counts alone; the tables derived from them are made again."""
@@ -196,13 +206,15 @@ class RisingCounts:
             return near
         if len(self.between):
             near = near + self._shift(a, phi).value
+        stores, length = self._beyond_totals
         c = a + EXACT_TERMS * phi
-        w, length = (phi / c)[beyond.pool], beyond["length"]
-        u = length * w
-        x = w / (1.0 + u)
-        p = length * log1p_integral_value(u) - 0.5 * np.log1p(u)
-        p += x * polyval(x * x, _STIRLING) - w * polyval(w * w, _STIRLING)
-        return near + beyond.sum(beyond["stores"] * (length * np.log(c)[beyond.pool] + p))
+        w = phi / c
+        u = beyond["length"] * w[beyond.pool]
+        x = w[beyond.pool] / (1.0 + u)
+        p = beyond["length"] * log1p_integral_value(u) - 0.5 * np.log1p(u)
+        p += x * horner(x * x, _STIRLING)
+        begin = w * horner(w * w, _STIRLING)
+        return near + beyond.sum(beyond["stores"] * p) + length * np.log(c) - stores * begin
 
     def _near(self, a: Array, phi: Array) -> RisingSums:
         rows, k = self.tails, self.tails["k"]
@@ -220,13 +232,14 @@ class RisingCounts:
 
     def _far(self, a: Array, phi: Array) -> RisingSums:
         """Σ [L log c + p(φ/c; L)] with c = a + Kφ, by the chain rule."""
-        rows = self.beyond
+        rows, (stores, length) = self.beyond, self._beyond_totals
         c = a + EXACT_TERMS * phi
         w = phi / c
+        per_row = _ending_at(w[rows.pool], rows["length"])
         p, p_w, p_ww = (
-            rows.sum(rows["stores"] * part) for part in log_product(w[rows.pool], rows["length"])
+            rows.sum(rows["stores"] * part) - stores * begin
+            for part, begin in zip(per_row, _stirling(w), strict=True)
         )
-        length = rows.sum(rows["stores"] * rows["length"])
         d_c = (length - w * p_w) / c
         d_phi = p_w / c
         d_c_c = (w * (w * p_ww + 2.0 * p_w) - length) / c**2
@@ -282,6 +295,15 @@ def log_product(w: Array, length: Array) -> tuple[Array, Array, Array]:
     w : (R,) in [0, 1/EXACT_TERMS].
     length : (R,) L ≥ 0; where it is not whole, p is log Γ(1/w + L) − log Γ(1/w) + L log w.
     """
+    begin = _stirling(w)
+    p, p_w, p_ww = (
+        part - term for part, term in zip(_ending_at(w, length), begin, strict=True)
+    )
+    return p, p_w, p_ww
+
+
+def _ending_at(w: Array, length: Array) -> tuple[Array, Array, Array]:
+    """Evaluate p without the part of Stirling's series that depends on w alone, −S(w)."""
     u = length * w
     h, h_u, h_uu = log1p_integral(u)
     inverse = 1.0 / (1.0 + u)
@@ -291,10 +313,10 @@ def log_product(w: Array, length: Array) -> tuple[Array, Array, Array]:
     p_ww = length**3 * h_uu + half * length * inverse
     # With x = w/(1 + u): dx/dw = 1/(1 + u)², d²x/dw² = −2L/(1 + u)³.
     x, x_w, x_ww = w * inverse, inverse**2, -2.0 * length * inverse**3
-    s_x, s_w = _stirling(x), _stirling(w)
-    p += s_x[0] - s_w[0]
-    p_w += s_x[1] * x_w - s_w[1]
-    p_ww += s_x[2] * x_w**2 + s_x[1] * x_ww - s_w[2]
+    s, s_x, s_x_x = _stirling(x)
+    p += s
+    p_w += s_x * x_w
+    p_ww += s_x_x * x_w**2 + s_x * x_ww
     return p, p_w, p_ww
 
 
@@ -302,7 +324,7 @@ def _stirling(x: Array) -> tuple[Array, Array, Array]:
     """Evaluate Σ s_r x^(2r−1) and its first two derivatives."""
     square = x * x
     return (
-        x * polyval(square, _STIRLING),
-        np.asarray(polyval(square, _STIRLING_SLOPE)),
-        x * polyval(square, _STIRLING_CURVATURE),
+        x * horner(square, _STIRLING),
+        horner(square, _STIRLING_SLOPE),
+        x * horner(square, _STIRLING_CURVATURE),
     )
