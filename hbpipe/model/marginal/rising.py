@@ -9,9 +9,7 @@ the tail counts S_k = #{m > k}. The rest of a larger m is, with c = a + Kφ, w =
 
     L log c + p(w; L),   p(w; L) = Σ_{j<L} log(1 + jw),
 
-and p by the Euler-Maclaurin formula (Abramowitz and Stegun 1964, 23.1.30). Its corrections fall
-like w^(2r−1) ≤ K^(1−2r), because w ≤ 1/K: with K = 8 the nine used leave less than 1e-16, and
-less than 1e-12 of a second derivative.
+and p by the Euler-Maclaurin formula (``log_product``).
 
 Counts divided by an overdispersion are not whole. There R is m log φ + log Γ(a/φ + m) −
 log Γ(a/φ), which the recurrence of Γ turns into the same terms:
@@ -21,7 +19,7 @@ log Γ(a/φ), which the recurrence of Γ turns into the same terms:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -31,25 +29,14 @@ from numpy.typing import NDArray
 from scipy import special
 
 from hbpipe.model.family import Array, Codes
-from hbpipe.model.marginal.log1p import log1p_integral, log1p_integral_value
+from hbpipe.model.marginal.log1p import log1p_integral_value
+from hbpipe.model.marginal.log_product import ending_at, log_product, stirling, stirling_value
 from hbpipe.model.numerics.grouped import Rows, count_values, merge_counts
-from hbpipe.model.numerics.horner import horner
 from hbpipe.model.numerics.panels import condense
 
 #: Terms summed one by one. Few, because a pool of a single store has as many rows; enough for
 #: the corrections to converge.
 EXACT_TERMS = 8
-#: B_2r / (2r (2r − 1)), the coefficients s_r of Stirling's series Σ s_r x^(2r−1), and those of
-#: its two derivatives; powers of x².
-_STIRLING: Array = np.array(
-    [
-        *(1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188),
-        *(-691 / 360_360, 1 / 156, -3617 / 122_400, 43_867 / 244_188),
-    ]
-)
-_POWERS: Array = np.arange(1.0, 18.0, 2.0)
-_STIRLING_SLOPE: Array = _STIRLING * _POWERS
-_STIRLING_CURVATURE: Array = (_STIRLING * _POWERS * (_POWERS - 1))[1:]
 
 
 @dataclass(frozen=True)
@@ -64,40 +51,48 @@ class RisingSums:
     d_phi_phi: Array
 
 
-@dataclass(frozen=True)
 class RisingCounts:
     """The values m of all stores, whole or not, by pool, as distinct values with counts.
 
     Parameters
     ----------
     counts
-        Rows with ``value`` and ``count``, from :func:`count_values`.
+        Gives rows with ``value`` and ``count``, from :func:`count_values`; asked once, when they
+        are needed, because sums are taken of the tables made of them.
     """
 
-    counts: Rows
+    def __init__(self, counts: Callable[[], Rows]) -> None:
+        self._give = counts
 
     @classmethod
     def of(cls, pool: Codes, values: NDArray[Any], n_pools: int) -> RisingCounts:
         """Count the values (J,) of stores in pools (J,)."""
-        return cls(count_values(pool, values, n_pools))
+        counts = count_values(pool, values, n_pools)
+        return _counted(counts)
 
     @classmethod
     def merged(cls, parts: Sequence[RisingCounts]) -> RisingCounts:
         """Add up the counts of disjoint stores."""
-        return cls(merge_counts([part.counts for part in parts]))
+        counts = merge_counts([part.counts for part in parts])
+        return _counted(counts)
 
     def select(self, pools: Codes) -> RisingCounts:
         """Return the counts of some pools, and with them the tables that have been made of them."""
-        cut = RisingCounts(self.counts.select(pools))
+        cut = RisingCounts(lambda: self.counts.select(pools))
         for table in ("tails", "beyond", "between"):
             if table in vars(self):
                 vars(cut)[table] = vars(self)[table].select(pools)
         return cut
 
+    @cached_property
+    def counts(self) -> Rows:
+        """Rows with ``value`` and ``count``, sorted by both pool and value; lossless."""
+        return self._give()
+
     @property
     def n_rows(self) -> int:
-        """The number of distinct values, over all pools."""
-        return len(self.counts)
+        """The number of rows that sums are taken over, of all pools."""
+        return len(self.tails) + len(self.beyond) + len(self.between)
 
     def total(self) -> Array:
         """Σ m by pool, (G,)."""
@@ -159,9 +154,9 @@ class RisingCounts:
         }
         return condense(Rows(counts.n_pools, counts.pool[~self.whole], columns), "value")
 
-    def __getstate__(self) -> dict[str, Rows]:
+    def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the counts alone; the tables derived from them are made again."""
-        return {"counts": self.counts}
+        return _counted, (self.counts,)
 
     def __call__(self, a: Array, phi: Array) -> RisingSums:
         """Evaluate Σ R(a, φ; m) by pool.
@@ -212,9 +207,9 @@ class RisingCounts:
         u = beyond["length"] * w[beyond.pool]
         x = w[beyond.pool] / (1.0 + u)
         p = beyond["length"] * log1p_integral_value(u) - 0.5 * np.log1p(u)
-        p += x * horner(x * x, _STIRLING)
-        begin = w * horner(w * w, _STIRLING)
-        return near + beyond.sum(beyond["stores"] * p) + length * np.log(c) - stores * begin
+        p += stirling_value(x)
+        far = beyond.sum(beyond["stores"] * p) + length * np.log(c)
+        return near + far - stores * stirling_value(w)
 
     def _near(self, a: Array, phi: Array) -> RisingSums:
         rows, k = self.tails, self.tails["k"]
@@ -235,10 +230,10 @@ class RisingCounts:
         rows, (stores, length) = self.beyond, self._beyond_totals
         c = a + EXACT_TERMS * phi
         w = phi / c
-        per_row = _ending_at(w[rows.pool], rows["length"])
+        per_row = ending_at(w[rows.pool], rows["length"])
         p, p_w, p_ww = (
             rows.sum(rows["stores"] * part) - stores * begin
-            for part, begin in zip(per_row, _stirling(w), strict=True)
+            for part, begin in zip(per_row, stirling(w), strict=True)
         )
         d_c = (length - w * p_w) / c
         d_phi = p_w / c
@@ -276,55 +271,13 @@ class RisingCounts:
         return RisingSums(*(rows.sum(rows["stores"] * one) for one in sums))
 
 
+def _counted(counts: Rows) -> RisingCounts:
+    return RisingCounts(lambda: counts)
+
+
 def _added(left: RisingSums, right: RisingSums) -> RisingSums:
     return RisingSums(*(x + y for x, y in zip(_fields(left), _fields(right), strict=True)))
 
 
 def _fields(sums: RisingSums) -> tuple[Array, ...]:
     return sums.value, sums.d_a, sums.d_phi, sums.d_a_a, sums.d_a_phi, sums.d_phi_phi
-
-
-def log_product(w: Array, length: Array) -> tuple[Array, Array, Array]:
-    """Evaluate p(w; L) = Σ_{j<L} log(1 + jw) and its first two derivatives in w.
-
-    Euler-Maclaurin: L h(Lw) − ½ log(1 + Lw) + Σ_r s_r w^(2r−1) [(1 + Lw)^(1−2r) − 1], where
-    h(u) = (1 + 1/u) log(1 + u) − 1 is the integral and s_r are Stirling's coefficients.
-
-    Parameters
-    ----------
-    w : (R,) in [0, 1/EXACT_TERMS].
-    length : (R,) L ≥ 0; where it is not whole, p is log Γ(1/w + L) − log Γ(1/w) + L log w.
-    """
-    begin = _stirling(w)
-    p, p_w, p_ww = (
-        part - term for part, term in zip(_ending_at(w, length), begin, strict=True)
-    )
-    return p, p_w, p_ww
-
-
-def _ending_at(w: Array, length: Array) -> tuple[Array, Array, Array]:
-    """Evaluate p without the part of Stirling's series that depends on w alone, −S(w)."""
-    u = length * w
-    h, h_u, h_uu = log1p_integral(u)
-    inverse = 1.0 / (1.0 + u)
-    half = 0.5 * length * inverse
-    p = length * h - 0.5 * np.log1p(u)
-    p_w = length**2 * h_u - half
-    p_ww = length**3 * h_uu + half * length * inverse
-    # With x = w/(1 + u): dx/dw = 1/(1 + u)², d²x/dw² = −2L/(1 + u)³.
-    x, x_w, x_ww = w * inverse, inverse**2, -2.0 * length * inverse**3
-    s, s_x, s_x_x = _stirling(x)
-    p += s
-    p_w += s_x * x_w
-    p_ww += s_x_x * x_w**2 + s_x * x_ww
-    return p, p_w, p_ww
-
-
-def _stirling(x: Array) -> tuple[Array, Array, Array]:
-    """Evaluate Σ s_r x^(2r−1) and its first two derivatives."""
-    square = x * x
-    return (
-        x * horner(square, _STIRLING),
-        horner(square, _STIRLING_SLOPE),
-        x * horner(square, _STIRLING_CURVATURE),
-    )

@@ -24,7 +24,7 @@ from hbpipe.model.numerics.grouped import Rows
 #: Points of a panel, along which the size grows by the factor ``GROWTH``.
 NODES = 16
 GROWTH = 4.0
-_ANGLES: Array = (np.arange(NODES) + 0.5) * (np.pi / NODES)
+_ANGLES: Array = np.pi * (np.arange(NODES) + 0.5) / NODES
 _POINTS: Array = np.cos(_ANGLES)
 #: T_n at the points, row by n, so that a function's nth coefficient is the product with its values.
 _MODES: Array = np.cos(np.arange(NODES)[:, None] * _ANGLES) * (2.0 / NODES)
@@ -67,7 +67,9 @@ def condense(rows: Rows, size: str) -> Rows:
     origin, begun = np.divmod(cell[order[first[crowded]]], width)
     nodes = GROWTH ** ((begun + least + 0.5)[:, None] + 0.5 * _POINTS)
     stay = np.sort(order[np.repeat(~crowded, crowd)])
-    return _joined(rows, stay, np.repeat(origin, NODES), {size: nodes} | dict(zip(names, weights)))
+    return _joined(
+        rows, stay, np.repeat(origin, NODES), {size: nodes} | dict(zip(names, weights, strict=True))
+    )
 
 
 def _weights(place: Array, number: Codes, columns: Sequence[NDArray[Any]]) -> list[Array]:
