@@ -147,10 +147,13 @@ class DaskEngine:
         """Wait for all and return the results; see ``Engine``."""
         from distributed import as_completed
 
+        if not tasks:
+            return []
         place = {task.key: index for index, task in enumerate(tasks)}
         results: list[Any] = [None] * len(tasks)
+        arriving = as_completed(list(tasks), loop=self._client.loop)  # type: ignore[no-untyped-call]
         try:
-            for done, task in enumerate(as_completed(list(tasks)), start=1):  # type: ignore[no-untyped-call]
+            for done, task in enumerate(arriving, start=1):
                 results[place[task.key]] = self._result(task)
                 if progress is not None:
                     progress(done, len(tasks))

@@ -31,12 +31,14 @@ from scipy import special
 from hbpipe.model.family import Array, Codes
 from hbpipe.model.marginal.log1p import log1p_integral_value
 from hbpipe.model.marginal.log_product import ending_at, log_product, stirling, stirling_value
-from hbpipe.model.numerics.grouped import Rows, count_values, merge_counts
+from hbpipe.model.numerics.grouped import Rows, count_values, merge_counts, sum_in_blocks
 from hbpipe.model.numerics.panels import condense
 
 #: Terms summed one by one. Few, because a pool of a single store has as many rows; enough for
 #: the corrections to converge.
 EXACT_TERMS = 8
+#: Rows evaluated together, so that what is computed of them stays in a core's cache.
+_BLOCK = 2**13
 
 
 @dataclass(frozen=True)
@@ -230,10 +232,14 @@ class RisingCounts:
         rows, (stores, length) = self.beyond, self._beyond_totals
         c = a + EXACT_TERMS * phi
         w = phi / c
-        per_row = ending_at(w[rows.pool], rows["length"])
+
+        def terms(block: slice) -> list[Array]:
+            parts = ending_at(w[rows.pool[block]], rows["length"][block])
+            return [rows["stores"][block] * part for part in parts]
+
         p, p_w, p_ww = (
-            rows.sum(rows["stores"] * part) - stores * begin
-            for part, begin in zip(per_row, stirling(w), strict=True)
+            summed - stores * begin
+            for summed, begin in zip(sum_in_blocks(rows, terms, _BLOCK), stirling(w), strict=True)
         )
         d_c = (length - w * p_w) / c
         d_phi = p_w / c
