@@ -40,6 +40,8 @@ __all__ = ["Fit", "PoolFits", "fit", "fit_pools"]
 
 #: Two climbs found the same summit when their values differ by less, relative to 1 + |value|.
 _SAME_SUMMIT = 1e-8
+#: Rows of a sketch that is copied for every start.
+_ROWS = 2**19
 
 
 def fit(
@@ -217,7 +219,7 @@ def _shut(family: Family, sketch: Any, held: Array, prior: Any) -> NDArray[np.bo
 
 
 def _climb(problem: Problem, first: Array) -> _Found:
-    climbs = [climb(problem, start) for start in starts(problem, first)]
+    climbs = _climbs(problem, starts(problem, first))
     values = np.stack([found.value for found in climbs])
     # Among climbs that found the same summit the first that converged wins.
     near = values >= values.max(axis=0) - _same_summit(values.max(axis=0))
@@ -229,6 +231,23 @@ def _climb(problem: Problem, first: Array) -> _Found:
         for name in vars(climbs[0])
     }
     return _Found(Optimum(**chosen), values)
+
+
+def _climbs(problem: Problem, begun: list[Array]) -> list[Optimum]:
+    """Climb from every start; together where the tables are small, because rounds cost calls.
+
+    A hyperprior may be a function that knows nothing of pools, and sketches of families with a
+    mirror may lie on workers.
+    """
+    count, pools = len(begun), len(problem.held)
+    apart = problem.prior is not None or problem.family.mirror is not None
+    if apart or count * problem.sketch.n_rows > _ROWS:
+        return [climb(problem, start) for start in begun]
+    found = climb(problem.select(np.tile(np.arange(pools), count)), np.concatenate(begun))
+    return [
+        Optimum(**{name: part[k * pools : (k + 1) * pools] for name, part in vars(found).items()})
+        for k in range(count)
+    ]
 
 
 def _evaluate(problem: Problem, coordinates: Array) -> _Found:

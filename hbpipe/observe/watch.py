@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hbpipe.config import Settings
 from hbpipe.observe.courier import Courier
-from hbpipe.observe.lineage import Lineage, ParentRun
-from hbpipe.observe.log import JsonLog
-from hbpipe.observe.notify import Notifier
 from hbpipe.observe.record import Record
 from hbpipe.run.observe import Observer, Observers, Opening, Silent
+
+if TYPE_CHECKING:
+    from hbpipe.observe.lineage import ParentRun
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def observers_of(settings: Settings, *, parent: ParentRun | None = None) -> Obse
 def _sinks(
     settings: Settings, record: Record, couriers: dict[str, Courier], parent: ParentRun | None
 ) -> Iterable[tuple[str, Observer]]:
-    """Make what is configured, in the order in which it is told."""
+    """Make what is configured, in the order in which it is told; nothing else is imported."""
     observe, notify = settings.observe, settings.notify
 
     def courier(name: str) -> Courier:
@@ -58,16 +58,22 @@ def _sinks(
         name = "observe.prometheus.push"
         yield name, Push(observe.prometheus.push, record, courier(name))
     if observe.openlineage.path is not None or observe.openlineage.url is not None:
+        from hbpipe.observe.lineage import Lineage
+
         name = "observe.openlineage"
         yield name, Lineage(observe.openlineage, record, courier(name), parent)
     if observe.opentelemetry:
         yield from _spans(record, courier("observe.opentelemetry"))
     if notify.webhook is not None or notify.smtp.host is not None:
+        from hbpipe.observe.notify import Notifier
+
         webhook, mail = courier("notify.webhook"), courier("notify.smtp")
         yield "notify", Notifier(notify, record, webhook, mail)
     yield from [("waiting", Waiting(couriers.values()))] if couriers else []
     # Last, so that it has the troubles of the others.
     if observe.log.path is not None:
+        from hbpipe.observe.log import JsonLog
+
         yield "observe.log", JsonLog(observe.log.path, record)
 
 

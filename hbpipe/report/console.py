@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
 
 from hbpipe.data.clock import to_date
 from hbpipe.errors import HbpipeError
 from hbpipe.run.observe import Silent
 
 if TYPE_CHECKING:
+    from hbpipe.report.bars import Bars
     from hbpipe.run.night import Night
 
 
@@ -27,20 +20,14 @@ class ConsoleObserver(Silent):
     """Shows stages as progress bars on standard error; a log gets one line per stage instead."""
 
     def __init__(self, quiet: bool = False) -> None:
-        self._console = Console(stderr=True, quiet=quiet, highlight=False)
-        self._bars = self._console.is_terminal and not quiet
-        self._progress = Progress(
-            TextColumn("{task.description:<10}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=self._console,
-            disable=not self._bars,
-        )
-        self._tasks: dict[str, TaskID] = {}
+        self._quiet = quiet
+        self._bars: Bars | None = None
 
     def __enter__(self) -> ConsoleObserver:
-        self._progress.start()
+        if not self._quiet and _on_a_terminal():
+            from hbpipe.report.bars import Bars  # a night without a terminal starts sooner
+
+            self._bars = Bars()
         return self
 
     def __exit__(
@@ -49,7 +36,8 @@ class ConsoleObserver(Silent):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        if self._bars is not None:
+            self._bars.stop()
 
     def night_ended(self, night: Night, error: BaseException | None) -> None:
         """Print why a night of many is not published."""
@@ -59,22 +47,28 @@ class ConsoleObserver(Silent):
 
     def stage_started(self, stage: str) -> None:
         """Show a bar."""
-        self._tasks[stage] = self._progress.add_task(stage, total=1)
+        if self._bars is not None:
+            self._bars.start(stage)
 
     def progress(self, stage: str, done: int, total: int) -> None:
         """Move the bar."""
-        if stage in self._tasks:
-            self._progress.update(self._tasks[stage], completed=done, total=total)
+        if self._bars is not None:
+            self._bars.move(stage, done, total)
 
     def stage_finished(self, stage: str, summary: dict[str, Any]) -> None:
         """Fill the bar, or print a line to the log."""
-        if stage in self._tasks:
-            total = self._progress.tasks[self._tasks[stage]].total or 1
-            self._progress.update(self._tasks[stage], completed=total)
-        if not self._bars:
-            facts = ", ".join(f"{key} {value}" for key, value in summary.items())
-            self._console.print(f"{stage}: {facts}", markup=False, soft_wrap=True)
+        if self._bars is not None:
+            self._bars.fill(stage)
+        else:
+            self.message(f"{stage}: " + ", ".join(f"{key} {it}" for key, it in summary.items()))
 
     def message(self, text: str) -> None:
         """Print a line."""
-        self._console.print(text, markup=False)
+        if self._bars is not None:
+            self._bars.print(text)
+        elif not self._quiet:
+            print(text, file=sys.stderr, flush=True)
+
+
+def _on_a_terminal() -> bool:
+    return sys.stderr.isatty() or bool(os.environ.get("FORCE_COLOR"))

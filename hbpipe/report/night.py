@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from hbpipe.data.lake import Lake
 from hbpipe.data.quantities import RESERVED
@@ -177,25 +178,31 @@ def _pool_key(row: dict[str, Any], levels: list[str]) -> tuple[Any, ...]:
 
 def _most_shrunk(lake: Lake, row: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the stores whose estimate moved furthest from their raw value, in posterior sds."""
-    table = read_of(lake, row, "posteriors")
-    keys = table.column_names[2 : table.column_names.index("level")]
-    table = table.filter(pc.equal(table["level"], keys[-1]))
+    names = lake.snapshot("posteriors", dict(row["versions"])["posteriors"]).schema.names
+    keys = names[2 : names.index("level")]
+    quantiles = [name for name in names if name.startswith("q0.")]
+    columns = ["metric", *keys, "level", "term", "n", "raw", "mean", "sd", *quantiles, "weight"]
+    table = read_of(lake, row, "posteriors", columns=columns)
+    of_units = pc.equal(table["level"], keys[-1]).to_numpy()
     moved = np.abs(_floats(table, "raw") - _floats(table, "mean")) / _floats(table, "sd")
-    moved[np.isnan(moved)] = -1.0
-    top = np.argsort(-moved, kind="stable")[:_SHOWN]
+    moved[np.isnan(moved) | ~of_units] = -1.0
     # A quantile of earlier settings is null in every row.
-    quantiles = [
-        name
-        for name in table.column_names
-        if name.startswith("q0.") and table[name].null_count < table.num_rows
-    ]
-    ends = [*quantiles[:1], *quantiles[-1:]]
+    known = [name for name in quantiles if table[name].null_count < table.num_rows]
+    ends = dict.fromkeys([*known[:1], *known[-1:]])
     term = [] if set(table["term"].unique().to_pylist()) <= {"theta"} else ["term"]
-    columns = ["metric", *keys, *term, "n", "raw", "mean", *dict.fromkeys(ends), "weight"]
     shown: list[dict[str, Any]] = (
-        table.select(columns).take(pa.array(top[moved[top] >= 0])).to_pylist()
+        table.select(["metric", *keys, *term, "n", "raw", "mean", *ends, "weight"])
+        .take(pa.array(_largest(moved, _SHOWN)))
+        .to_pylist()
     )
     return shown
+
+
+def _largest(values: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """Places of the largest values that are not negative, the largest and of equals the first."""
+    least = np.partition(values, -count)[-count] if len(values) > count else 0.0
+    place = np.flatnonzero(values >= max(least, 0.0))
+    return place[np.argsort(-values[place], kind="stable")][:count]
 
 
 def _floats(table: pa.Table, name: str) -> Any:

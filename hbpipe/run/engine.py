@@ -7,11 +7,11 @@ when nobody holds it any more.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from functools import partial
 from typing import Any, Protocol
 
@@ -49,6 +49,16 @@ class Engine(Protocol):
         Raises the first HbpipeError of a task as it is; anything else as EngineError with the
         label of the task that failed.
         """
+
+
+#: Dask samples every thread's stack a hundred times a second, wakes up every 20 ms to see that it
+#: does, and serves pages about it: a twentieth of a core for what nobody here looks at.
+_UNWATCHED = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+}
 
 
 class _Lazy:
@@ -107,10 +117,14 @@ class DaskEngine:
 
     name = "dask"
 
-    def __init__(self, client: Any, *, apart: bool) -> None:
-        self._client = client
+    def __init__(self, client: Callable[[], Any], *, apart: bool) -> None:
+        self._when_started = client
         self._run = partial(run_apart, this_process()) if apart else run
         self._labels: dict[str, str] = {}
+
+    @property
+    def _client(self) -> Any:
+        return self._when_started()
 
     @property
     def workers(self) -> int:
@@ -133,10 +147,13 @@ class DaskEngine:
         """Wait for all and return the results; see ``Engine``."""
         from distributed import as_completed
 
+        if not tasks:
+            return []
         place = {task.key: index for index, task in enumerate(tasks)}
         results: list[Any] = [None] * len(tasks)
+        arriving = as_completed(list(tasks), loop=self._client.loop)  # type: ignore[no-untyped-call]
         try:
-            for done, task in enumerate(as_completed(list(tasks)), start=1):  # type: ignore[no-untyped-call]
+            for done, task in enumerate(arriving, start=1):
                 results[place[task.key]] = self._result(task)
                 if progress is not None:
                     progress(done, len(tasks))
@@ -176,10 +193,24 @@ def available_cpus() -> int:
 
 @contextmanager
 def open_engine(cluster: Cluster) -> Iterator[Engine]:
-    """Start what the settings ask for, and stop it at the end."""
+    """Start what the settings ask for, and stop it at the end.
+
+    Workers of this machine start in the background, while the caller plans what they are to do.
+    """
     if cluster.kind == "serial":
         yield SerialEngine()
-        return
+    elif cluster.kind == "address":
+        with _client(cluster) as client:
+            yield DaskEngine(lambda: client, apart=True)
+    else:
+        with ExitStack() as stack, ThreadPoolExecutor(1) as background:
+            started = background.submit(stack.enter_context, _client(cluster))
+            yield DaskEngine(started.result, apart=cluster.processes is True)
+            started.result()  # a failure that no task has met is one all the same
+
+
+@contextmanager
+def _client(cluster: Cluster) -> Iterator[Any]:
     import dask
     import distributed  # noqa: F401  (adds its defaults, which leaving the block would undo)
 
@@ -191,26 +222,27 @@ def open_engine(cluster: Cluster) -> Iterator[Engine]:
         "distributed.admin.tick.limit": "1 minute",
         # What is shared may be large, and is sent once.
         "distributed.admin.large-graph-warning-threshold": "1GB",
+        **_UNWATCHED,
     }
-    # Workers that are threads of this process warn here as it is.
-    apart = cluster.kind == "address" or cluster.processes is True
-    with dask.config.set(settings), _client(cluster) as client:
-        if apart:
-            client.forward_logging(WARNINGS)
-        yield DaskEngine(client, apart=apart)
+    with dask.config.set(settings):
+        if cluster.kind == "address":
+            with _connect(cluster) as client:
+                _check_versions(client)
+                client.forward_logging(WARNINGS)
+                yield client
+            return
+        with _local_cluster(cluster) as local, closing(_client_of(local)) as client:
+            # Workers that are threads of this process warn here as it is.
+            if cluster.processes is True:
+                client.forward_logging(WARNINGS)
+            yield client
 
 
-@contextmanager
-def _client(cluster: Cluster) -> Iterator[Any]:
+def _client_of(local: Any) -> Any:
+    """Connect; one thread opens the client and another closes it, which its ``with`` refuses."""
     from distributed import Client
 
-    if cluster.kind == "address":
-        with _connect(cluster) as client:
-            _check_versions(client)
-            yield client
-        return
-    with _local_cluster(cluster) as local, Client(local) as client:  # type: ignore[no-untyped-call]
-        yield client
+    return Client(local)  # type: ignore[no-untyped-call]
 
 
 def _connect(cluster: Cluster) -> Any:
@@ -241,7 +273,7 @@ def _connect(cluster: Cluster) -> Any:
     return client
 
 
-def _local_cluster(cluster: Cluster) -> contextlib.AbstractContextManager[Any]:
+def _local_cluster(cluster: Cluster) -> AbstractContextManager[Any]:
     """Threads of this process, or one process per worker; reachable from this machine only.
 
     Threads are the default: starting interpreters costs more than a small night, and the

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linprog
 
 from hbpipe.errors import FitError
 from hbpipe.model.covariates.sketch import CovariateSketch, StandardSketch
@@ -110,14 +109,13 @@ def _movable(along: Array) -> NDArray[np.bool_]:
     left = np.flatnonzero(np.any(np.abs(along) > _ROUNDING, axis=1))
     while len(left):
         rows = along[left]
-        found = linprog(
+        found = _minimise(
             -np.mean(rows, axis=0),
             A_ub=-rows,
             b_ub=np.zeros(len(rows)),
             bounds=[(-1.0, 1.0)] * rows.shape[1],
-            method="highs",
         )
-        moves = rows @ _solution(found) > _ROUNDING
+        moves = rows @ found > _ROUNDING
         if not moves.any():
             break
         moved[left[moves]] = True
@@ -144,18 +142,19 @@ def _widest(along: Array) -> tuple[Array, float]:
     Linear programme: maximise m with m ≤ u'a for the rows u (U, K).
     """
     rows, columns = along.shape
-    found = linprog(
+    direction = _minimise(
         np.append(np.zeros(columns), -1.0),
         A_ub=np.hstack([-along, np.ones((rows, 1))]),
         b_ub=np.zeros(rows),
         bounds=[(-1.0, 1.0)] * columns + [(None, None)],
-        method="highs",
     )
-    direction = _solution(found)
     return direction[:-1], max(float(direction[-1]), np.finfo(np.float64).tiny)
 
 
-def _solution(found: Any) -> Array:
+def _minimise(objective: Array, **programme: Any) -> Array:
+    from scipy.optimize import linprog  # a quarter of a second, and most nights have no covariates
+
+    found = linprog(objective, method="highs", **programme)
     if found.status != 0:
         raise FitError(
             f"the search for separated stores failed: {found.message}",

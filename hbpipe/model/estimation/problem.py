@@ -60,6 +60,25 @@ class Problem:
         """Coordinates to estimate, (G, D)."""
         return np.isnan(self.held) & np.isnan(self.pinned)
 
+    def select(self, pools: Codes) -> Problem:
+        """Return the problem of some pools, any of them several times."""
+
+        def of(values: Any) -> Any:
+            return None if values is None else values[pools]
+
+        return Problem(
+            self.family,
+            self.sketch.select(pools),
+            of(self.held),
+            of(self.pinned),
+            of(self.status),
+            of(self.identified),
+            self.restricted,
+            None if self.prior is None else self.prior.select(pools),
+            of(self.power),
+            of(self.shut),
+        )
+
     def settle(self, coordinates: Array) -> Array:
         """Put held and pinned coordinates at their values and the others inside the bounds."""
         lower, upper = self.family.bounds

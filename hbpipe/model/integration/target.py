@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hbpipe.model.densities import Term
 from hbpipe.model.family import Array, Codes, Family
@@ -152,15 +153,19 @@ def climb(
     """
     point = target.complete(point)
     jet = target.evaluate(point)
-    active = np.ones(target.n_pools, dtype=bool)
-    for _ in range(_ITERATIONS if over else 0):
-        step = np.where(active[:, None], _newton_step(target, jet, over), 0.0)
-        promised = 0.5 * np.sum(step * jet.gradient, axis=1)
-        trial, at_trial, taken = _shorten(target, point, jet, step, active)
-        point, jet = trial, at_trial
-        active &= taken & (promised > enough)
-        if not active.any():
+    moving, some = np.arange(target.n_pools if over else 0), target
+    for _ in range(_ITERATIONS):
+        if not len(moving):
             break
+        at = jet.take(moving)
+        step = _newton_step(some, at, over)
+        promised = 0.5 * np.sum(step * at.gradient, axis=1)
+        trial, at_trial, taken = _shorten(some, point[moving], at, step)
+        point[moving[taken]] = trial[taken]
+        jet.put(moving[taken], at_trial.take(taken))
+        going = taken & (promised > enough)
+        if not going.all():
+            moving, some = moving[going], some.select(np.flatnonzero(going))
     return point, jet
 
 
@@ -182,10 +187,10 @@ def _newton_step(target: Target, jet: Jet, over: tuple[int, ...]) -> Array:
 
 
 def _shorten(
-    target: Target, point: Array, jet: Jet, step: Array, active: np.ndarray[Any, Any]
-) -> tuple[Array, Jet, np.ndarray[Any, Any]]:
-    """Halve the step of each pool until its density does not fall."""
-    fraction = np.where(active, 1.0, 0.0)
+    target: Target, point: Array, jet: Jet, step: Array
+) -> tuple[Array, Jet, NDArray[np.bool_]]:
+    """Halve the step of each pool until its density does not fall; say where that succeeded."""
+    fraction = np.ones(len(point))
     for _ in range(20):
         trial = target.complete(point + fraction[:, None] * step)
         at_trial = target.evaluate(trial)
@@ -193,11 +198,4 @@ def _shorten(
         if not worse.any():
             break
         fraction = np.where(worse, 0.5 * fraction, fraction)
-    stay = worse | ~active
-    keep = stay[:, None]
-    merged = Jet(
-        np.where(stay, jet.value, at_trial.value),
-        np.where(keep, jet.gradient, at_trial.gradient),
-        np.where(keep[:, :, None], jet.hessian, at_trial.hessian),
-    )
-    return np.where(keep, point, trial), merged, ~worse
+    return trial, at_trial, ~worse

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from hbpipe.model.family import Array, Codes, Derivatives, Pearson, Statistics
 from hbpipe.model.marginal.log1p import log1p_ratio
 from hbpipe.model.marginal.rising import RisingCounts
 from hbpipe.model.numerics.grouped import Rows, float_sums, group, stack
+from hbpipe.model.numerics.panels import condense
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,13 @@ class PoissonSketch:
 
     @property
     def n_rows(self) -> int:
-        """Rows of all tables."""
-        return self.counts.n_rows + len(self.exposures)
+        """Rows that sums are taken over."""
+        return self.counts.n_rows + len(self.nodes)
+
+    @cached_property
+    def nodes(self) -> Rows:
+        """The exposures that sums are taken over: where there are many, nodes stand for them."""
+        return condense(self.exposures, "exposure")
 
     @property
     def n_groups(self) -> NDArray[np.int64]:
@@ -85,12 +92,14 @@ class PoissonSketch:
 
     def select(self, pools: Codes) -> PoissonSketch:
         """Return the sketch of some pools."""
-        return PoissonSketch(
+        cut = PoissonSketch(
             self.counts.select(pools),
             self.exposures.select(pools),
             self.rates.select(pools),
             self.log_factorial[pools],
         )
+        vars(cut)["nodes"] = self.nodes.select(pools)
+        return cut
 
 
 def log_marginal(sketch: PoissonSketch, coordinates: Array) -> Derivatives:
@@ -102,7 +111,7 @@ def log_marginal(sketch: PoissonSketch, coordinates: Array) -> Derivatives:
     """
     log_mean, kappa = coordinates[:, 0], coordinates[:, 1]
     rising = sketch.counts(np.ones(sketch.n_pools), kappa)
-    rows = sketch.exposures
+    rows = sketch.nodes
     log_z = log_mean[rows.pool] + np.log(rows["exposure"])
     z = np.exp(log_z)
     u = kappa[rows.pool] * z
@@ -140,7 +149,7 @@ def log_no_pooling(sketch: PoissonSketch, held: Array) -> Array:
 
 def log_probability(sketch: PoissonSketch, coordinates: Array) -> Array:
     """Evaluate the log marginal alone, (G,)."""
-    rows, (log_mean, kappa) = sketch.exposures, coordinates.T
+    rows, (log_mean, kappa) = sketch.nodes, coordinates.T
     log_z = log_mean[rows.pool] + np.log(rows["exposure"])
     z, y = np.exp(log_z), rows["count"]
     u = kappa[rows.pool] * z

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-from numpy.polynomial.polynomial import polyder, polyval
+from numpy.polynomial.polynomial import polyder
 from numpy.typing import NDArray
 
 from hbpipe.model.family import Array
+from hbpipe.model.numerics.horner import horner
 
 #: Below this argument, closed forms cancel and the power series is used.
 _SMALL = 0.1
 _INDEX = np.arange(1, 19)
-#: Coefficients of log1p_integral and log1p_ratio in powers of u.
-_INTEGRAL_SERIES = np.concatenate([[0.0], (-1.0) ** (_INDEX - 1) / (_INDEX * (_INDEX + 1))])
-_RATIO_SERIES = np.concatenate([[1.0], (-1.0) ** _INDEX / (_INDEX + 1)])
+#: Coefficients of log1p_integral and log1p_ratio in powers of u, and of their two derivatives.
+_INTEGRAL_SERIES = [
+    polyder(np.concatenate([[0.0], (-1.0) ** (_INDEX - 1) / (_INDEX * (_INDEX + 1))]), order)
+    for order in range(3)
+]
+_RATIO_SERIES = [
+    polyder(np.concatenate([[1.0], (-1.0) ** _INDEX / (_INDEX + 1)]), order) for order in range(3)
+]
 
 
 def log1p_integral(u: Array) -> tuple[Array, Array, Array]:
@@ -38,7 +46,7 @@ def log1p_integral_value(u: Array) -> Array:
     log = np.log1p(y)
     value = log + log / y - 1.0
     if small.any():
-        value[small] = polyval(u[small], _INTEGRAL_SERIES)
+        value[small] = horner(u[small], _INTEGRAL_SERIES[0])
     return np.asarray(value)
 
 
@@ -66,12 +74,13 @@ def _split(u: Array) -> tuple[NDArray[np.bool_], Array]:
 
 def _with_series(
     closed: tuple[Array, Array, Array],
-    coefficients: Array,
+    series: Sequence[Array],
     u: Array,
     small: NDArray[np.bool_],
 ) -> tuple[Array, Array, Array]:
     """Put a power series and its derivatives in place of the closed forms at small arguments."""
     if small.any():
-        for order, values in enumerate(closed):
-            values[small] = polyval(u[small], polyder(coefficients, order))
+        at = u[small]
+        for values, coefficients in zip(closed, series, strict=True):
+            values[small] = horner(at, coefficients)
     return closed

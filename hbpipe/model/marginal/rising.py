@@ -9,9 +9,7 @@ the tail counts S_k = #{m > k}. The rest of a larger m is, with c = a + Kφ, w =
 
     L log c + p(w; L),   p(w; L) = Σ_{j<L} log(1 + jw),
 
-and p by the Euler-Maclaurin formula (Abramowitz and Stegun 1964, 23.1.30). Its corrections fall
-like w^(2r−1) ≤ K^(1−2r), because w ≤ 1/K: with K = 8 the nine used leave less than 1e-16, and
-less than 1e-12 of a second derivative.
+and p by the Euler-Maclaurin formula (``log_product``).
 
 Counts divided by an overdispersion are not whole. There R is m log φ + log Γ(a/φ + m) −
 log Γ(a/φ), which the recurrence of Γ turns into the same terms:
@@ -21,34 +19,26 @@ log Γ(a/φ), which the recurrence of Γ turns into the same terms:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.polynomial.polynomial import polyval
 from numpy.typing import NDArray
 from scipy import special
 
 from hbpipe.model.family import Array, Codes
-from hbpipe.model.marginal.log1p import log1p_integral, log1p_integral_value
-from hbpipe.model.numerics.grouped import Rows, count_values, merge_counts
+from hbpipe.model.marginal.log1p import log1p_integral_value
+from hbpipe.model.marginal.log_product import ending_at, log_product, stirling, stirling_value
+from hbpipe.model.numerics.grouped import Rows, count_values, merge_counts, sum_in_blocks
+from hbpipe.model.numerics.panels import condense
 
 #: Terms summed one by one. Few, because a pool of a single store has as many rows; enough for
 #: the corrections to converge.
 EXACT_TERMS = 8
-#: B_2r / (2r (2r − 1)), the coefficients s_r of Stirling's series Σ s_r x^(2r−1), and those of
-#: its two derivatives; powers of x².
-_STIRLING: Array = np.array(
-    [
-        *(1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188),
-        *(-691 / 360_360, 1 / 156, -3617 / 122_400, 43_867 / 244_188),
-    ]
-)
-_POWERS: Array = np.arange(1.0, 18.0, 2.0)
-_STIRLING_SLOPE: Array = _STIRLING * _POWERS
-_STIRLING_CURVATURE: Array = (_STIRLING * _POWERS * (_POWERS - 1))[1:]
+#: Rows evaluated together, so that what is computed of them stays in a core's cache.
+_BLOCK = 2**13
 
 
 @dataclass(frozen=True)
@@ -63,40 +53,48 @@ class RisingSums:
     d_phi_phi: Array
 
 
-@dataclass(frozen=True)
 class RisingCounts:
     """The values m of all stores, whole or not, by pool, as distinct values with counts.
 
     Parameters
     ----------
     counts
-        Rows with ``value`` and ``count``, from :func:`count_values`.
+        Gives rows with ``value`` and ``count``, from :func:`count_values`; asked once, when they
+        are needed, because sums are taken of the tables made of them.
     """
 
-    counts: Rows
+    def __init__(self, counts: Callable[[], Rows]) -> None:
+        self._give = counts
 
     @classmethod
     def of(cls, pool: Codes, values: NDArray[Any], n_pools: int) -> RisingCounts:
         """Count the values (J,) of stores in pools (J,)."""
-        return cls(count_values(pool, values, n_pools))
+        counts = count_values(pool, values, n_pools)
+        return _counted(counts)
 
     @classmethod
     def merged(cls, parts: Sequence[RisingCounts]) -> RisingCounts:
         """Add up the counts of disjoint stores."""
-        return cls(merge_counts([part.counts for part in parts]))
+        counts = merge_counts([part.counts for part in parts])
+        return _counted(counts)
 
     def select(self, pools: Codes) -> RisingCounts:
         """Return the counts of some pools, and with them the tables that have been made of them."""
-        cut = RisingCounts(self.counts.select(pools))
-        for table in ("tails", "beyond"):
+        cut = RisingCounts(lambda: self.counts.select(pools))
+        for table in ("tails", "beyond", "between"):
             if table in vars(self):
                 vars(cut)[table] = vars(self)[table].select(pools)
         return cut
 
+    @cached_property
+    def counts(self) -> Rows:
+        """Rows with ``value`` and ``count``, sorted by both pool and value; lossless."""
+        return self._give()
+
     @property
     def n_rows(self) -> int:
-        """The number of distinct values, over all pools."""
-        return len(self.counts)
+        """The number of rows that sums are taken over, of all pools."""
+        return len(self.tails) + len(self.beyond) + len(self.between)
 
     def total(self) -> Array:
         """Σ m by pool, (G,)."""
@@ -129,7 +127,10 @@ class RisingCounts:
 
     @cached_property
     def beyond(self) -> Rows:
-        """Rows ``length`` and ``stores`` of p: m − EXACT_TERMS, or m where m is not whole."""
+        """Rows ``length`` and ``stores`` of p: m − EXACT_TERMS, or m where m is not whole.
+
+        Where there are many, nodes stand for them (``numerics.panels``).
+        """
         counts = self.counts
         used = ~self.whole | (counts["value"] > EXACT_TERMS)
         begun = np.where(self.whole, float(EXACT_TERMS), 0.0)
@@ -137,21 +138,27 @@ class RisingCounts:
             "length": (counts["value"] - begun)[used],
             "stores": counts["count"][used].astype(np.float64),
         }
-        return Rows(counts.n_pools, counts.pool[used], columns)
+        return condense(Rows(counts.n_pools, counts.pool[used], columns), "length")
+
+    @cached_property
+    def _beyond_totals(self) -> tuple[Array, Array]:
+        """Stores and Σ L of ``beyond`` by pool, (G,) each."""
+        rows = self.beyond
+        return rows.sum(rows["stores"]), rows.sum(rows["stores"] * rows["length"])
 
     @cached_property
     def between(self) -> Rows:
-        """Rows ``value`` and ``stores`` of the values that are not whole."""
+        """Rows ``value`` and ``stores`` of the values that are not whole, or nodes for them."""
         counts = self.counts
         columns = {
             "value": counts["value"][~self.whole],
             "stores": counts["count"][~self.whole].astype(np.float64),
         }
-        return Rows(counts.n_pools, counts.pool[~self.whole], columns)
+        return condense(Rows(counts.n_pools, counts.pool[~self.whole], columns), "value")
 
-    def __getstate__(self) -> dict[str, Rows]:
+    def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the counts alone; the tables derived from them are made again."""
-        return {"counts": self.counts}
+        return _counted, (self.counts,)
 
     def __call__(self, a: Array, phi: Array) -> RisingSums:
         """Evaluate Σ R(a, φ; m) by pool.
@@ -196,13 +203,15 @@ class RisingCounts:
             return near
         if len(self.between):
             near = near + self._shift(a, phi).value
+        stores, length = self._beyond_totals
         c = a + EXACT_TERMS * phi
-        w, length = (phi / c)[beyond.pool], beyond["length"]
-        u = length * w
-        x = w / (1.0 + u)
-        p = length * log1p_integral_value(u) - 0.5 * np.log1p(u)
-        p += x * polyval(x * x, _STIRLING) - w * polyval(w * w, _STIRLING)
-        return near + beyond.sum(beyond["stores"] * (length * np.log(c)[beyond.pool] + p))
+        w = phi / c
+        u = beyond["length"] * w[beyond.pool]
+        x = w[beyond.pool] / (1.0 + u)
+        p = beyond["length"] * log1p_integral_value(u) - 0.5 * np.log1p(u)
+        p += stirling_value(x)
+        far = beyond.sum(beyond["stores"] * p) + length * np.log(c)
+        return near + far - stores * stirling_value(w)
 
     def _near(self, a: Array, phi: Array) -> RisingSums:
         rows, k = self.tails, self.tails["k"]
@@ -220,13 +229,18 @@ class RisingCounts:
 
     def _far(self, a: Array, phi: Array) -> RisingSums:
         """Σ [L log c + p(φ/c; L)] with c = a + Kφ, by the chain rule."""
-        rows = self.beyond
+        rows, (stores, length) = self.beyond, self._beyond_totals
         c = a + EXACT_TERMS * phi
         w = phi / c
+
+        def terms(block: slice) -> list[Array]:
+            parts = ending_at(w[rows.pool[block]], rows["length"][block])
+            return [rows["stores"][block] * part for part in parts]
+
         p, p_w, p_ww = (
-            rows.sum(rows["stores"] * part) for part in log_product(w[rows.pool], rows["length"])
+            summed - stores * begin
+            for summed, begin in zip(sum_in_blocks(rows, terms, _BLOCK), stirling(w), strict=True)
         )
-        length = rows.sum(rows["stores"] * rows["length"])
         d_c = (length - w * p_w) / c
         d_phi = p_w / c
         d_c_c = (w * (w * p_ww + 2.0 * p_w) - length) / c**2
@@ -263,46 +277,13 @@ class RisingCounts:
         return RisingSums(*(rows.sum(rows["stores"] * one) for one in sums))
 
 
+def _counted(counts: Rows) -> RisingCounts:
+    return RisingCounts(lambda: counts)
+
+
 def _added(left: RisingSums, right: RisingSums) -> RisingSums:
     return RisingSums(*(x + y for x, y in zip(_fields(left), _fields(right), strict=True)))
 
 
 def _fields(sums: RisingSums) -> tuple[Array, ...]:
     return sums.value, sums.d_a, sums.d_phi, sums.d_a_a, sums.d_a_phi, sums.d_phi_phi
-
-
-def log_product(w: Array, length: Array) -> tuple[Array, Array, Array]:
-    """Evaluate p(w; L) = Σ_{j<L} log(1 + jw) and its first two derivatives in w.
-
-    Euler-Maclaurin: L h(Lw) − ½ log(1 + Lw) + Σ_r s_r w^(2r−1) [(1 + Lw)^(1−2r) − 1], where
-    h(u) = (1 + 1/u) log(1 + u) − 1 is the integral and s_r are Stirling's coefficients.
-
-    Parameters
-    ----------
-    w : (R,) in [0, 1/EXACT_TERMS].
-    length : (R,) L ≥ 0; where it is not whole, p is log Γ(1/w + L) − log Γ(1/w) + L log w.
-    """
-    u = length * w
-    h, h_u, h_uu = log1p_integral(u)
-    inverse = 1.0 / (1.0 + u)
-    half = 0.5 * length * inverse
-    p = length * h - 0.5 * np.log1p(u)
-    p_w = length**2 * h_u - half
-    p_ww = length**3 * h_uu + half * length * inverse
-    # With x = w/(1 + u): dx/dw = 1/(1 + u)², d²x/dw² = −2L/(1 + u)³.
-    x, x_w, x_ww = w * inverse, inverse**2, -2.0 * length * inverse**3
-    s_x, s_w = _stirling(x), _stirling(w)
-    p += s_x[0] - s_w[0]
-    p_w += s_x[1] * x_w - s_w[1]
-    p_ww += s_x[2] * x_w**2 + s_x[1] * x_ww - s_w[2]
-    return p, p_w, p_ww
-
-
-def _stirling(x: Array) -> tuple[Array, Array, Array]:
-    """Evaluate Σ s_r x^(2r−1) and its first two derivatives."""
-    square = x * x
-    return (
-        x * polyval(square, _STIRLING),
-        np.asarray(polyval(square, _STIRLING_SLOPE)),
-        x * polyval(square, _STIRLING_CURVATURE),
-    )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hbpipe.model.family import Array, Codes
 
@@ -69,9 +70,14 @@ class Jet:
 
     __rmul__ = __mul__
 
-    def take(self, rows: Codes) -> Jet:
+    def take(self, rows: Codes | NDArray[np.bool_]) -> Jet:
         """Return some of the pools, any of them several times."""
         return Jet(self.value[rows], self.gradient[rows], self.hessian[rows])
+
+    def put(self, rows: Codes, part: Jet) -> None:
+        """Put the jets of some of the pools in place of those that are there."""
+        self.value[rows], self.gradient[rows] = part.value, part.gradient
+        self.hessian[rows] = part.hessian
 
     def embed(self, dimension: int) -> Jet:
         """Return the same formula as one of ``dimension`` variables, the first of them its own."""

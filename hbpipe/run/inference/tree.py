@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -93,6 +93,7 @@ class Tree:
         return [np.flatnonzero(self.roots(depth) == pool) for depth in range(self.depth + 1)]
 
 
+@cache  # every row of every table about pools asks
 def pool_label(pool: Pool) -> str:
     """Name a pool: its levels' values, or ``all``."""
     return " / ".join(str(value) for value in pool) if pool else "all"

@@ -149,7 +149,7 @@ def _next_exposure(metric: Metric) -> float | None:
 
 def _constants(order: UpdateOrder, metric: Metric, n: int) -> dict[str, pa.Array]:
     values = {"metric": metric.name, "level": order.levels[-1], "run_id": order.run_id}
-    return {name: pa.array([value] * n, pa.string()) for name, value in values.items()}
+    return {name: pa.repeat(pa.scalar(value, pa.string()), n) for name, value in values.items()}
 
 
 def _size_columns(

@@ -10,11 +10,8 @@ from mpmath import mp
 
 from hbpipe.model.families import get_family
 from hbpipe.model.marginal.log1p import log1p_integral, log1p_ratio
-from hbpipe.model.marginal.rising import (
-    EXACT_TERMS,
-    RisingCounts,
-    log_product,
-)
+from hbpipe.model.marginal.log_product import log_product
+from hbpipe.model.marginal.rising import EXACT_TERMS, RisingCounts
 
 CONCENTRATIONS = (1e-3, 0.1, 1.0, 30.0, 1e3, 1e6, 1e9, 1e12, 1e15)
 MEANS = (1e-6, 1e-3, 0.2, 0.5, 0.999)
