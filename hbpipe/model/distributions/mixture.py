@@ -4,7 +4,8 @@ Integrating over hyperparameters turns each store's posterior into a mixture of 
 one component for each node. Limits come from the mixture itself: laws with matched moments are
 wrong by up to 0.9 posterior sd where the spread is uncertain.
 
-Quantiles are found by Newton's method on the probit scale, z = Φ⁻¹(F), on which the cdf of a
+Quantiles of Beta and Gamma mixtures come from the density (``sinc``) wherever it has a moderate
+range. Others are found by Newton's method on the probit scale, z = Φ⁻¹(F), on which the cdf of a
 law that is nearly normal is nearly a straight line. What has not converged after a few steps is
 finished between brackets that contain the quantile for certain.
 """
@@ -17,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from hbpipe.model.distributions.laws import Law, Pair, Parameters
+from hbpipe.model.distributions.laws import Law, Pair, Parameters, ascending
+from hbpipe.model.distributions.sinc import sinc_quantiles
 from hbpipe.model.family import Array
 
 #: A step from a residual below this leaves an error near its square, 1e-10 on the probit scale.
@@ -75,16 +77,22 @@ class Mixture:
             A first guess, (J, Q); by default the law with the mixture's mean and variance.
         """
         if self.weight.shape[1] == 1:
-            return np.asarray(self.law.ppf(*self.parameters, levels[None, :]))
-        if start is None:
-            start = matched_quantiles(self.law, *self.moments(), levels)
-        out = np.empty(start.shape)
-        for column, level in enumerate(levels):
-            out[:, column] = _solve(self, float(level), self.law.to_line(start[:, column]))
-        # Levels that meet in the last bit, next to 1, may come out in the wrong order.
-        order = np.argsort(levels)
-        out[:, order] = np.maximum.accumulate(out[:, order], axis=1)
-        return out
+            only = tuple(values[:, 0] for values in self.parameters)
+            return self.law.quantiles(only, levels)
+        out = np.full((len(self.weight), len(levels)), np.nan)
+        if self.law.kernel is not None:
+            u = sinc_quantiles(self.law.kernel, self.weight, *self.parameters, levels)
+            out = self.law.from_line(u)
+        left = np.flatnonzero(np.isnan(out).any(axis=1))
+        if len(left):
+            some = self.take(left)
+            guess = matched_quantiles(self.law, *some.moments(), levels)
+            guess = guess if start is None else start[left]
+            for column, level in enumerate(levels):
+                open_ = np.isnan(out[left, column])
+                at = self.law.to_line(guess[open_, column])
+                out[left[open_], column] = _solve(some.take(np.flatnonzero(open_)), float(level), at)
+        return ascending(out, levels)
 
 
 def matched_quantiles(law: Law, mean: Array, variance: Array, levels: Array) -> Array:
