@@ -91,7 +91,9 @@ class Mixture:
             for column, level in enumerate(levels):
                 open_ = np.isnan(out[left, column])
                 at = self.law.to_line(guess[open_, column])
-                out[left[open_], column] = _solve(some.take(np.flatnonzero(open_)), float(level), at)
+                out[left[open_], column] = _solve(
+                    some.take(np.flatnonzero(open_)), float(level), at
+                )
         return ascending(out, levels)
 
 

@@ -20,7 +20,7 @@ PRECISE = 1e-12
 ROUGH = 1e-3
 _ITERATIONS = 60
 #: Rows of sketches that are evaluated together.
-_ROWS = 2**18
+_ROWS = 2**16
 #: No step is longer than this along a logarithm or a logit.
 _LONGEST = 1.5
 
@@ -164,14 +164,27 @@ def climb(
     """
     point = target.complete(point)
     jet = target.evaluate(point)
+    return _climb(target, point, jet, over, enough) if over else (point, jet)
+
+
+def _climb(
+    target: Target, point: Array, jet: Jet, over: tuple[int, ...], enough: float
+) -> tuple[Array, Jet]:
     active = np.ones(target.n_pools, dtype=bool)
-    for _ in range(_ITERATIONS if over else 0):
+    for _ in range(_ITERATIONS):
         step = np.where(active[:, None], _newton_step(target, jet, over), 0.0)
         promised = 0.5 * np.sum(step * jet.gradient, axis=1)
-        trial, at_trial, taken = _shorten(target, point, jet, step, active)
-        point, jet = trial, at_trial
+        point, jet, taken = _shorten(target, point, jet, step, active)
         active &= taken & (promised > enough)
-        if not active.any():
+        left = np.flatnonzero(active)
+        if not len(left):
+            break
+        if 2 * len(left) <= len(active):
+            # Those that have arrived no longer cost anything.
+            some = _climb(target.select(left), point[left], jet.take(left), over, enough)
+            point[left] = some[0]
+            for values, found in zip(vars(jet).values(), vars(some[1]).values(), strict=True):
+                values[left] = found
             break
     return point, jet
 

@@ -3,9 +3,11 @@
 Trapezoidal nodes resolve that posterior. What a store makes of it is smoother: the cdf of θ at a
 given location is a step as wide as θ's own law. A Gauss rule of n nodes has the first 2n − 1
 moments of all inner nodes (Golub and Welsch 1969; Gautschi 2004, section 2.2), so means and
-variances of stores stay as they are; and an average of Φ(x − ρz) over a standard normal z, such as
-the cdf of a store is, moves by ρ²ⁿ n!/(2n)! max|φ⁽²ⁿ⁻¹⁾| at most. Here ρ is the sd of the location
-in sds of θ given it, for a store without data, which has the largest.
+variances of stores stay as they are; and the average of f over a standard normal z moves by
+n!/(2n)! max|f⁽²ⁿ⁾| at most. Stores without data, the worst, have two kinds of cdf:
+
+    Φ(x − ρz)              ρ the sd of the location in sds of θ given it;
+    exp(−s(1 + cz)), s > 0  where a shape is small: c the sd of the location in units of itself.
 """
 
 from __future__ import annotations
@@ -21,8 +23,12 @@ from hbpipe.model.integration.nodes import Nodes
 
 #: No cdf may move by more: limits at 2.5 % move by 1e-4 sd.
 _CDF = 5e-6
-#: n!/(2n)! max|φ⁽²ⁿ⁻¹⁾| for n = 1, 2, …; with n = 1 it is the mean of θ that has no nodes.
+#: n!/(2n)! max|f⁽²ⁿ⁾| for n = 1, 2, …, with ρ = 1 and with c = 1. A single node keeps the variance
+#: of the location, which does better.
 _BOUNDS = np.array([0.121, 0.0459, 0.0193, 8.44e-3, 3.81e-3, 1.75e-3, 8.13e-4, 3.81e-4])
+_SMALL_SHAPE_BOUNDS = np.array([0.271, 0.391, 0.964, 3.35, 15.0, 82.3, 534.0, 4000.0])
+#: A shape below this is small.
+_SMALL_SHAPE = 4.0
 #: Derivatives of Φ(x/σ) in log σ grow as those of Φ(x − ρz) with this ρ for each unit of log σ.
 _SCALE = 2.0
 
@@ -60,19 +66,28 @@ def _wanted(nodes: Nodes, geometry: Geometry) -> NDArray[np.int64]:
     share = np.divide(
         nodes.weight, small.weight, out=np.zeros_like(nodes.weight), where=small.weight > 0
     )
+    order = 2.0 * np.arange(1, len(_BOUNDS) + 1)
     if geometry.location_is_analytic:
         log_sigma = 0.5 * np.log(nodes.noise)
-        centre = np.sum(share * log_sigma, axis=2, keepdims=True)
-        rho = _SCALE * np.sqrt(np.sum(share * (log_sigma - centre) ** 2, axis=2))
+        rho = _SCALE * np.sqrt(_variance(share, log_sigma))
+        error = _BOUNDS * rho[:, :, None] ** order
     else:
-        _, v1, v2 = geometry.variance
-        own = small.spread * (v1 * small.location + v2 * small.location**2)
-        between = np.sum(share * (nodes.location - small.location) ** 2, axis=2)
-        rho = np.sqrt(between / own[:, :, 0])
-    error = _BOUNDS * rho[:, :, None] ** (2.0 * np.arange(1, len(_BOUNDS) + 1))
+        location, (_, v1, v2) = small.location[:, :, 0], geometry.variance
+        sd = np.sqrt(_variance(share, nodes.location))
+        rho = sd / np.sqrt(small.spread[:, :, 0] * (v1 * location + v2 * location**2))
+        error = _BOUNDS * rho[:, :, None] ** order
+        # The distance to the nearer end of the range, of which there is one or two.
+        end = np.minimum(location, 1.0 - location) if v2 < 0 else location
+        c = np.where(end < _SMALL_SHAPE * small.spread[:, :, 0], sd / end, 0.0)
+        error = np.maximum(error, _SMALL_SHAPE_BOUNDS * c[:, :, None] ** order)
     enough = weight[:, :, None] * error <= _CDF
     first = np.argmax(enough, axis=2) + 1
     return np.where(enough.any(axis=2), first, nodes.weight.shape[2])
+
+
+def _variance(share: Array, values: Array) -> Array:
+    centre = np.sum(share * values, axis=2, keepdims=True)
+    return np.asarray(np.sum(share * (values - centre) ** 2, axis=2))
 
 
 def _gauss(x: Array, weight: Array, count: int) -> tuple[Array, Array]:

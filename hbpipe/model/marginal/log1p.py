@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.polynomial.polynomial import polyder, polyval
+from numpy.polynomial.polynomial import polyder
 from numpy.typing import NDArray
 
 from hbpipe.model.family import Array
@@ -11,9 +11,26 @@ from hbpipe.model.family import Array
 #: Below this argument, closed forms cancel and the power series is used.
 _SMALL = 0.1
 _INDEX = np.arange(1, 19)
-#: Coefficients of log1p_integral and log1p_ratio in powers of u.
-_INTEGRAL_SERIES = np.concatenate([[0.0], (-1.0) ** (_INDEX - 1) / (_INDEX * (_INDEX + 1))])
-_RATIO_SERIES = np.concatenate([[1.0], (-1.0) ** _INDEX / (_INDEX + 1)])
+#: Coefficients of log1p_integral and log1p_ratio in powers of u, and those of two derivatives.
+_INTEGRAL_SERIES = [
+    polyder(np.concatenate([[0.0], (-1.0) ** (_INDEX - 1) / (_INDEX * (_INDEX + 1))]), order)
+    for order in range(3)
+]
+_RATIO_SERIES = [
+    polyder(np.concatenate([[1.0], (-1.0) ** _INDEX / (_INDEX + 1)]), order) for order in range(3)
+]
+
+
+def horner(x: Array, coefficients: Array) -> Array:
+    """Evaluate a polynomial, its constant first; numpy's own asks more questions than it answers.
+
+    The additions are those of ``numpy.polynomial.polynomial.polyval``.
+    """
+    value = coefficients[-1] + x * 0.0
+    for coefficient in coefficients[-2::-1].tolist():
+        value *= x
+        value += coefficient
+    return np.asarray(value)
 
 
 def log1p_integral(u: Array) -> tuple[Array, Array, Array]:
@@ -38,7 +55,7 @@ def log1p_integral_value(u: Array) -> Array:
     log = np.log1p(y)
     value = log + log / y - 1.0
     if small.any():
-        value[small] = polyval(u[small], _INTEGRAL_SERIES)
+        value[small] = horner(u[small], _INTEGRAL_SERIES[0])
     return np.asarray(value)
 
 
@@ -66,12 +83,12 @@ def _split(u: Array) -> tuple[NDArray[np.bool_], Array]:
 
 def _with_series(
     closed: tuple[Array, Array, Array],
-    coefficients: Array,
+    coefficients: list[Array],
     u: Array,
     small: NDArray[np.bool_],
 ) -> tuple[Array, Array, Array]:
     """Put a power series and its derivatives in place of the closed forms at small arguments."""
     if small.any():
         for order, values in enumerate(closed):
-            values[small] = polyval(u[small], polyder(coefficients, order))
+            values[small] = horner(u[small], coefficients[order])
     return closed

@@ -27,12 +27,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.polynomial.polynomial import polyval
 from numpy.typing import NDArray
 from scipy import special
 
 from hbpipe.model.family import Array, Codes
-from hbpipe.model.marginal.log1p import log1p_integral, log1p_integral_value
+from hbpipe.model.marginal.log1p import horner, log1p_integral, log1p_integral_value
 from hbpipe.model.numerics.grouped import Rows, count_values, merge_counts
 
 #: Terms summed one by one. Few, because a pool of a single store has as many rows; enough for
@@ -201,7 +200,7 @@ class RisingCounts:
         u = length * w
         x = w / (1.0 + u)
         p = length * log1p_integral_value(u) - 0.5 * np.log1p(u)
-        p += x * polyval(x * x, _STIRLING) - w * polyval(w * w, _STIRLING)
+        p += x * horner(x * x, _STIRLING) - w * horner(w * w, _STIRLING)
         return near + beyond.sum(beyond["stores"] * (length * np.log(c)[beyond.pool] + p))
 
     def _near(self, a: Array, phi: Array) -> RisingSums:
@@ -302,7 +301,7 @@ def _stirling(x: Array) -> tuple[Array, Array, Array]:
     """Evaluate Σ s_r x^(2r−1) and its first two derivatives."""
     square = x * x
     return (
-        x * polyval(square, _STIRLING),
-        np.asarray(polyval(square, _STIRLING_SLOPE)),
-        x * polyval(square, _STIRLING_CURVATURE),
+        x * horner(square, _STIRLING),
+        horner(square, _STIRLING_SLOPE),
+        x * horner(square, _STIRLING_CURVATURE),
     )

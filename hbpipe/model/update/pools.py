@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hbpipe.model.arguments import checked_exposure, checked_levels, one_per_store
 from hbpipe.model.family import Array, Codes, Family, Hyperparameters, Prior, Statistics
-from hbpipe.model.geometry import Geometry, geometry_of
+from hbpipe.model.geometry import geometry_of
 from hbpipe.model.integration.nodes import Nodes
 from hbpipe.model.integration.sampled_nodes import AnyNodes, SampledNodes
 from hbpipe.model.update.alike import alike

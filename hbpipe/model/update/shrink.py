@@ -195,20 +195,20 @@ def moment_table(nodes: Nodes) -> NodeTable:
     return NodeTable.of(nodes.collapse(), _NO_WEIGHT)
 
 
-def mixture_table(nodes: Nodes) -> NodeTable:
+def mixture_table(nodes: Nodes, negligible: float = _NEGLIGIBLE) -> NodeTable:
     """Return the components of the mixtures; in pools of many stores without nodes for locations."""
     small, large = nodes.collapse(), nodes.is_large[:, None, None]
     inner = np.zeros(nodes.weight.shape[2]) + (np.arange(nodes.weight.shape[2]) == 0)
     names = ("spread", "location", "location_variance", "noise")
     chosen = {name: np.where(large, getattr(small, name), getattr(nodes, name)) for name in names}
     weight = np.where(large, small.weight * inner, nodes.weight)
-    return NodeTable.of(replace(nodes, weight=weight, **chosen), _NEGLIGIBLE)
+    return NodeTable.of(replace(nodes, weight=weight, **chosen), negligible)
 
 
 def pool_posterior(nodes: Nodes, size: Array, raw: Array) -> tuple[Mixture, Array]:
     """Posteriors of stores of the only pool of ``nodes``, and noise variances (1, K)."""
     geometry = geometry_of(nodes.family)
-    table = mixture_table(nodes)
+    table = mixture_table(nodes, _NO_WEIGHT)
     [(_, rows)] = table.blocks(np.zeros(1, np.int64), 1)
     mixture = store_mixture(geometry, rows, store_moments(geometry, rows, size, raw))
     return mixture, rows.noise
