@@ -73,7 +73,7 @@ class Law:
 
 
 def ascending(found: Array, levels: Array) -> Array:
-    """Let quantiles (J, Q) never fall as the level rises: neighbours may meet in the last digits."""
+    """Let quantiles (J, Q) not fall as the level rises: neighbours may meet in the last digits."""
     order = np.argsort(levels)
     found[:, order] = np.maximum.accumulate(found[:, order], axis=1)
     return found

@@ -63,38 +63,32 @@ class Mixture:
         parts = self.law.density(*self.parameters, u[:, None])
         return np.asarray(np.sum(self.weight * parts, axis=1))
 
-    def quantiles(self, levels: Array, start: Array | None = None) -> Array:
+    def quantiles(self, levels: Array) -> Array:
         """Return quantiles (J, Q) at ``levels`` (Q,) strictly between 0 and 1.
 
         They never fall as the level rises. With several components, those of Beta and Gamma
         laws that are below 1e-300 are given as 1e-300.
-
-        Parameters
-        ----------
-        levels
-            Probabilities.
-        start
-            A first guess, (J, Q); by default the law with the mixture's mean and variance.
         """
         if self.weight.shape[1] == 1:
-            only = tuple(values[:, 0] for values in self.parameters)
-            return self.law.quantiles(only, levels)
+            return self.law.quantiles(tuple(values[:, 0] for values in self.parameters), levels)
         out = np.full((len(self.weight), len(levels)), np.nan)
         if self.law.kernel is not None:
-            u = sinc_quantiles(self.law.kernel, self.weight, *self.parameters, levels)
-            out = self.law.from_line(u)
+            a, b = self.parameters
+            u = sinc_quantiles(self.law.kernel, self.weight, a, b, levels)
+            out = np.asarray(self.law.from_line(u))
         left = np.flatnonzero(np.isnan(out).any(axis=1))
         if len(left):
-            some = self.take(left)
-            guess = matched_quantiles(self.law, *some.moments(), levels)
-            guess = guess if start is None else start[left]
-            for column, level in enumerate(levels):
-                open_ = np.isnan(out[left, column])
-                at = self.law.to_line(guess[open_, column])
-                out[left[open_], column] = _solve(
-                    some.take(np.flatnonzero(open_)), float(level), at
-                )
+            out[left] = self.take(left)._by_cdf(levels, out[left])
         return ascending(out, levels)
+
+    def _by_cdf(self, levels: Array, known: Array) -> Array:
+        """Fill in the quantiles (J, Q) that are not known, from those of matched laws."""
+        start = matched_quantiles(self.law, *self.moments(), levels)
+        for column, level in enumerate(levels.tolist()):
+            rows = np.flatnonzero(np.isnan(known[:, column]))
+            at = self.law.to_line(start[rows, column])
+            known[rows, column] = _solve(self.take(rows), level, at)
+        return known
 
 
 def matched_quantiles(law: Law, mean: Array, variance: Array, levels: Array) -> Array:

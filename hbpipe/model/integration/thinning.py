@@ -13,6 +13,7 @@ n!/(2n)! max|f⁽²ⁿ⁾| at most. Stores without data, the worst, have two kin
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,16 +47,16 @@ def thinned(nodes: Nodes, geometry: Geometry) -> Nodes:
     width = int(np.max(wanted))
     fields = ("weight", "spread", "location", "location_variance", "noise")
     small = nodes.collapse()
-    out = {name: np.repeat(getattr(small, name), width, axis=2) for name in fields}
+    out: dict[str, Any] = {name: np.repeat(getattr(small, name), width, axis=2) for name in fields}
     out["weight"][:, :, 1:] = 0.0
     for count in np.unique(wanted[wanted > 1]).tolist():
-        cells = np.nonzero(wanted == count)
+        g, k = np.nonzero(wanted == count)
         variable = nodes.noise if geometry.location_is_analytic else nodes.location
-        weight, average = _gauss(variable[cells], nodes.weight[cells], count)
+        weight, average = _gauss(variable[g, k], nodes.weight[g, k], count)
         for name in fields[1:]:
-            values = getattr(nodes, name)[cells]
-            out[name][*cells, :count] = np.sum(average * values[:, :, None], axis=1)
-        out["weight"][*cells, :count] = weight
+            values = getattr(nodes, name)[g, k]
+            out[name][g, k, :count] = np.sum(average * values[:, :, None], axis=1)
+        out["weight"][g, k, :count] = weight
     return replace(nodes, **out)
 
 
@@ -82,7 +83,7 @@ def _wanted(nodes: Nodes, geometry: Geometry) -> NDArray[np.int64]:
         error = np.maximum(error, _SMALL_SHAPE_BOUNDS * c[:, :, None] ** order)
     enough = weight[:, :, None] * error <= _CDF
     first = np.argmax(enough, axis=2) + 1
-    return np.where(enough.any(axis=2), first, nodes.weight.shape[2])
+    return np.asarray(np.where(enough.any(axis=2), first, nodes.weight.shape[2]), np.int64)
 
 
 def _variance(share: Array, values: Array) -> Array:

@@ -84,7 +84,7 @@ def locate(target: Target, peak: Peak) -> Range:
         log_odds = twice.low + side * distance
         x = twice.log_scale + 2.0 * log_odds
         _, jet = conditional(target, twice.start(x[:, None])[:, 0], x)
-        return top[both] - _log_density_of_v(laplace(target, jet), log_odds)
+        return np.asarray(top[both] - _log_density_of_v(laplace(target, jet), log_odds))
 
     width = 5.5 * 0.5 * np.sqrt(np.maximum(peak.covariance[:, SPREAD, SPREAD], 1e-12))
     width = np.clip(np.where(peak.regular, width, 2.0), 1e-6, 5.0)

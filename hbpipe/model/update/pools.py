@@ -8,7 +8,7 @@ its pool alone, so any split into blocks or shards gives the same bits.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,10 +57,9 @@ class PosteriorColumns:
 
     def take(self, rows: NDArray[np.int64]) -> PosteriorColumns:
         """Return some rows, any of them several times."""
-        columns = {field.name: getattr(self, field.name) for field in fields(self)}
-        return PosteriorColumns(
-            **{name: None if part is None else part[rows] for name, part in columns.items()}
-        )
+        names = (field.name for field in fields(self))
+        present = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return replace(self, **{name: values[rows] for name, values in present.items()})
 
 
 def update_pools(
@@ -103,7 +102,7 @@ def update_pools(
         columns = update_sampled(family, nodes, hyperparameters, statistics, pools, levels, amount)
         return PosteriorColumns(**columns, method=nodes.method[pools])
     known = (family, nodes, hyperparameters)
-    same = alike(statistics, pools) if np.ndim(exposure) == 0 else None
+    same = alike(statistics, pools) if exposure is None or np.ndim(exposure) == 0 else None
     if same is None:
         return _update(*known, statistics, pools, levels, amount)
     stores, kind = same

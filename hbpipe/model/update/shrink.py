@@ -41,14 +41,6 @@ class NodeRows:
     spread_variance: Array
     covariance: Array
 
-    def take(self, rows: NDArray[np.bool_]) -> NodeRows:
-        """Return some of ``J`` rows; what all rows share serves any of them."""
-        own = {
-            name: values if len(values) == 1 else values[rows]
-            for name, values in vars(self).items()
-        }
-        return replace(self, **own)
-
 
 @dataclass(frozen=True)
 class NodeMoments:
@@ -168,7 +160,7 @@ class NodeTable:
         return NodeTable(rows, np.array([_padded(n) for n in count.tolist()], np.int64))
 
     def blocks(self, pools: Codes, length: int) -> Iterator[tuple[NDArray[np.int64], NodeRows]]:
-        """Yield numbers of rows with pools (J,), and their nodes, ``length`` numbers in an array."""
+        """Yield rows of stores with pools (J,), and their nodes, ``length`` numbers in an array."""
         width = self.width[pools]
         for columns in np.unique(width).tolist():
             rows = np.flatnonzero(width == columns)
@@ -196,7 +188,7 @@ def moment_table(nodes: Nodes) -> NodeTable:
 
 
 def mixture_table(nodes: Nodes, negligible: float = _NEGLIGIBLE) -> NodeTable:
-    """Return the components of the mixtures; in pools of many stores without nodes for locations."""
+    """Return the components of mixtures; in pools of many stores locations are integrated out."""
     small, large = nodes.collapse(), nodes.is_large[:, None, None]
     inner = np.zeros(nodes.weight.shape[2]) + (np.arange(nodes.weight.shape[2]) == 0)
     names = ("spread", "location", "location_variance", "noise")
