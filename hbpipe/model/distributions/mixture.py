@@ -4,7 +4,8 @@ Integrating over hyperparameters turns each store's posterior into a mixture of 
 one component for each node. Limits come from the mixture itself: laws with matched moments are
 wrong by up to 0.9 posterior sd where the spread is uncertain.
 
-Quantiles are found by Newton's method on the probit scale, z = Φ⁻¹(F), on which the cdf of a
+Quantiles of Beta and Gamma mixtures come from the density (``sinc``) wherever it has a moderate
+range. Others are found by Newton's method on the probit scale, z = Φ⁻¹(F), on which the cdf of a
 law that is nearly normal is nearly a straight line. What has not converged after a few steps is
 finished between brackets that contain the quantile for certain.
 """
@@ -17,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from hbpipe.model.distributions.laws import Law, Pair, Parameters
+from hbpipe.model.distributions.laws import Law, Pair, Parameters, ascending
+from hbpipe.model.distributions.sinc import sinc_quantiles
 from hbpipe.model.family import Array
 
 #: A step from a residual below this leaves an error near its square, 1e-10 on the probit scale.
@@ -61,30 +63,32 @@ class Mixture:
         parts = self.law.density(*self.parameters, u[:, None])
         return np.asarray(np.sum(self.weight * parts, axis=1))
 
-    def quantiles(self, levels: Array, start: Array | None = None) -> Array:
+    def quantiles(self, levels: Array) -> Array:
         """Return quantiles (J, Q) at ``levels`` (Q,) strictly between 0 and 1.
 
         They never fall as the level rises. With several components, those of Beta and Gamma
         laws that are below 1e-300 are given as 1e-300.
-
-        Parameters
-        ----------
-        levels
-            Probabilities.
-        start
-            A first guess, (J, Q); by default the law with the mixture's mean and variance.
         """
         if self.weight.shape[1] == 1:
-            return np.asarray(self.law.ppf(*self.parameters, levels[None, :]))
-        if start is None:
-            start = matched_quantiles(self.law, *self.moments(), levels)
-        out = np.empty(start.shape)
-        for column, level in enumerate(levels):
-            out[:, column] = _solve(self, float(level), self.law.to_line(start[:, column]))
-        # Levels that meet in the last bit, next to 1, may come out in the wrong order.
-        order = np.argsort(levels)
-        out[:, order] = np.maximum.accumulate(out[:, order], axis=1)
-        return out
+            return self.law.quantiles(tuple(values[:, 0] for values in self.parameters), levels)
+        out = np.full((len(self.weight), len(levels)), np.nan)
+        if self.law.kernel is not None:
+            a, b = self.parameters
+            u = sinc_quantiles(self.law.kernel, self.weight, a, b, levels)
+            out = np.asarray(self.law.from_line(u))
+        left = np.flatnonzero(np.isnan(out).any(axis=1))
+        if len(left):
+            out[left] = self.take(left)._by_cdf(levels, out[left])
+        return ascending(out, levels)
+
+    def _by_cdf(self, levels: Array, known: Array) -> Array:
+        """Fill in the quantiles (J, Q) that are not known, from those of matched laws."""
+        start = matched_quantiles(self.law, *self.moments(), levels)
+        for column, level in enumerate(levels.tolist()):
+            rows = np.flatnonzero(np.isnan(known[:, column]))
+            at = self.law.to_line(start[rows, column])
+            known[rows, column] = _solve(self.take(rows), level, at)
+        return known
 
 
 def matched_quantiles(law: Law, mean: Array, variance: Array, levels: Array) -> Array:

@@ -11,7 +11,6 @@ Along each coordinate nodes are added until the density is resolved there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
@@ -84,8 +83,8 @@ def tensor_rule(target: Target, window: Range, outer: int, inner: int) -> tuple[
         x, log_outer = outer_rule(window, outer)
     else:
         x, log_outer = np.zeros((target.n_pools, 1)), np.zeros((target.n_pools, 1))
-    guide = np.repeat(window.guide[:, None], x.shape[1], axis=1)
-    parts = target.blockwise(partial(_inner_rule, inner=inner), guide, x, log_outer)
+    start = window.start(x)
+    parts = target.blockwise(partial(_inner_rule, inner=inner), start, x, log_outer)
     weight = np.exp(parts[0] - np.max(parts[0], axis=(1, 2), keepdims=True))
     weight /= np.sum(weight, axis=(1, 2), keepdims=True)
     _check_tails(target, weight, parts[-1])
@@ -194,52 +193,60 @@ def outer_rule(window: Range, outer: int) -> tuple[Array, Array]:
     return x, stretch + np.log(0.5 * (high - low) * weights[None, :])
 
 
-def _inner_rule(target: Target, guide: Array, x: Array, log_measure: Array, *, inner: int) -> Parts:
+def _inner_rule(target: Target, start: Array, x: Array, log_measure: Array, *, inner: int) -> Parts:
     """Nodes over the inner variable at one outer node of each pool, (G, L) each.
 
-    ``guide`` (G, V) is where conditional modes are sought from, ``x`` (G,) the log spread.
+    ``start`` (G, V) is where conditional modes are sought from, ``x`` (G,) the log spread.
     """
-    point, jet = conditional(target, guide, x)
+    point, jet = conditional(target, start, x)
     place = inner_place(target)
     if place is None:
         only = (*_node(target, point, jet, log_measure), np.full(len(x), np.inf))
         return tuple(part[:, None] for part in only)
+    mode, top = point[:, place], _node(target, point, jet, log_measure)[0]
     sd = 1.0 / np.sqrt(np.maximum(-jet.hessian[:, place, place], 1e-6))
 
-    def at(t: Array) -> tuple[Array, Jet]:
-        moved = point.copy()
+    def at(many: Target, t: Array, guide: Array, measure: Array) -> Parts:
+        moved = guide.copy()
         moved[:, place] = t
-        return target.complete(moved), target.evaluate(moved)
+        return _node(many, many.complete(moved), None, measure)
 
-    mode, top = point[:, place], _node(target, point, jet, log_measure)[0]
+    # Both sides together, those below first.
+    both, side = target.select(np.tile(np.arange(len(x)), 2)), np.repeat([-1.0, 1.0], len(x))
+    twice = [np.concatenate([values, values]) for values in (mode, point, log_measure, top, sd)]
 
-    def drop(side: float) -> Callable[[Array], Array]:
-        return lambda d: top - _node(target, *at(mode + side * d), log_measure)[0]
+    def drop(distance: Array) -> Array:
+        return twice[3] - at(both, twice[0] + side * distance, *twice[1:3])[0]
 
-    below = reach(drop(-1.0), 5.0 * sd, DROP)
-    above = reach(drop(1.0), 5.0 * sd, DROP)
+    reached = reach(drop, 5.0 * twice[4], DROP)
+    below, above = reached.reshape(2, -1)
     step = (below + above) / (inner + 1)
-    low = mode - below
     fallen = np.full(len(x), np.inf)
-    if np.any(np.maximum(below, above) >= FARTHEST):
-        fallen = np.minimum(drop(-1.0)(below), drop(1.0)(above))
-    found = [
-        (*_node(target, *at(low + (i + 1) * step), log_measure + np.log(step)), fallen)
-        for i in range(inner)
-    ]
-    return tuple(np.stack(part, axis=1) for part in zip(*found, strict=True))
+    if np.any(reached >= FARTHEST):
+        fallen = np.min(drop(reached).reshape(2, -1), axis=0)
+    t = (mode - below)[:, None] + step[:, None] * np.arange(1, inner + 1)
+    guides = np.repeat(point[:, None], inner, axis=1)
+    measures = np.repeat((log_measure + np.log(step))[:, None], inner, axis=1)
+    found = target.blockwise(at, t, guides, measures)
+    return (*found, np.repeat(fallen[:, None], inner, axis=1))
 
 
-def _node(target: Target, point: Array, jet: Jet, log_measure: Array) -> Parts:
-    """One node: log weight, A, prior mean, its remaining variance, noise variance, (G,) each."""
+def _node(target: Target, point: Array, jet: Jet | None, log_measure: Array) -> Parts:
+    """One node: log weight, A, prior mean, its remaining variance, noise variance, (G,) each.
+
+    ``jet`` is the target at the point, where it is known.
+    """
     geometry = target.geometry
-    value, variance = jet.value + log_measure, np.zeros(target.n_pools)
-    location = point[:, LOCATION]
+    variance, location = np.zeros(target.n_pools), point[:, LOCATION]
     if geometry.location_is_analytic and LOCATION in target.free:
         # The log posterior is exactly quadratic in μ, so one Newton step finds its mean.
+        jet = target.evaluate(point) if jet is None else jet
         variance = 1.0 / -jet.hessian[:, LOCATION, LOCATION]
         slope = jet.gradient[:, LOCATION]
         location = location + slope * variance
-        value = value + 0.5 * slope**2 * variance + 0.5 * np.log(2.0 * np.pi * variance)
+        gain = 0.5 * slope**2 * variance + 0.5 * np.log(2.0 * np.pi * variance)
+        value = jet.value + log_measure + gain
+    else:
+        value = (target.log_density(point) if jet is None else jet.value) + log_measure
     noise = np.exp(2.0 * point[:, NOISE]) if geometry.has_noise else np.ones(target.n_pools)
     return value, np.exp(point[:, SPREAD]), geometry.mean(location), variance, noise

@@ -8,23 +8,23 @@ its pool alone, so any split into blocks or shards gives the same bits.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.model.arguments import checked_exposure, checked_levels, one_per_store
 from hbpipe.model.family import Array, Codes, Family, Hyperparameters, Prior, Statistics
-from hbpipe.model.geometry import Geometry, geometry_of
+from hbpipe.model.geometry import geometry_of
 from hbpipe.model.integration.nodes import Nodes
 from hbpipe.model.integration.sampled_nodes import AnyNodes, SampledNodes
+from hbpipe.model.update.alike import alike
 from hbpipe.model.update.predictive import predictive_moments
 from hbpipe.model.update.sampled_update import PLAIN, cdf_sampled, term_axis, update_sampled
 from hbpipe.model.update.shrink import (
-    NodeRows,
     StoreMoments,
-    gather_rows,
-    pool_rows,
+    mixture_table,
+    moment_table,
     store_mixture,
     store_moments,
 )
@@ -54,6 +54,12 @@ class PosteriorColumns:
     method: NDArray[np.str_]
     predictive_mean: Array | None = None
     predictive_sd: Array | None = None
+
+    def take(self, rows: NDArray[np.int64]) -> PosteriorColumns:
+        """Return some rows, any of them several times."""
+        names = (field.name for field in fields(self))
+        present = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return replace(self, **{name: values[rows] for name, values in present.items()})
 
 
 def update_pools(
@@ -95,20 +101,38 @@ def update_pools(
     if isinstance(nodes, SampledNodes):
         columns = update_sampled(family, nodes, hyperparameters, statistics, pools, levels, amount)
         return PosteriorColumns(**columns, method=nodes.method[pools])
+    known = (family, nodes, hyperparameters)
+    same = alike(statistics, pools) if exposure is None or np.ndim(exposure) == 0 else None
+    if same is None:
+        return _update(*known, statistics, pools, levels, amount)
+    stores, kind = same
+    some = {name: np.asarray(values)[stores] for name, values in statistics.items()}
+    amount = None if amount is None else amount[stores]
+    return _update(*known, some, pools[stores], levels, amount).take(kind)
+
+
+def _update(
+    family: Family,
+    nodes: Nodes,
+    hyperparameters: Hyperparameters,
+    statistics: Statistics,
+    pools: Codes,
+    levels: Array,
+    amount: Array | None,
+) -> PosteriorColumns:
     geometry = geometry_of(family)
     size, raw = geometry.sizes(statistics)
     out = _empty(len(pools), len(levels))
     noise = np.empty(len(pools))
-    for rows, part, full in _blocks(nodes, pools):
-        moments = store_moments(geometry, part, size[rows], raw[rows])
-        _write(out, rows, moments)
+    for rows, part in moment_table(nodes).blocks(pools, _BLOCK):
+        _write(out, rows, store_moments(geometry, part, size[rows], raw[rows]))
         noise[rows] = np.sum(part.weight * part.noise, axis=1)
-        spread_out = ~is_plain(nodes, pools[rows])
-        if len(levels) and spread_out.any():
-            some = part if full is not None else part.take(spread_out)
-            out["quantiles"][rows[spread_out]] = _limits(
-                geometry, full, some, size[rows[spread_out]], raw[rows[spread_out]], levels
-            )
+    mixed = np.flatnonzero(~is_plain(nodes, pools))
+    if len(levels):
+        for block, part in mixture_table(nodes).blocks(pools[mixed], _BLOCK):
+            rows = mixed[block]
+            moments = store_moments(geometry, part, size[rows], raw[rows])
+            out["quantiles"][rows] = store_mixture(geometry, part, moments).quantiles(levels)
     _plug_in(family, nodes, hyperparameters, statistics, pools, levels, out)
     if amount is not None:
         mean, variance = predictive_moments(geometry, out["mean"], out["sd"] ** 2, noise, amount)
@@ -128,57 +152,9 @@ def _write(out: dict[str, Array], rows: NDArray[np.int64], moments: StoreMoments
     out["prior_mean"][rows] = moments.prior_mean
 
 
-def _limits(
-    geometry: Geometry,
-    full: NodeRows | None,
-    part: NodeRows,
-    size: Array,
-    raw: Array,
-    levels: Array,
-) -> Array:
-    """Quantiles (J, Q) of the mixture over all nodes.
-
-    ``part`` has the inner nodes collapsed, ``full`` all of them or None. The quantiles of the
-    small mixture are those of the large one to 0.05 posterior sd, where its search begins.
-    """
-    moments = store_moments(geometry, part, size, raw)
-    found = store_mixture(geometry, part, moments).quantiles(levels)
-    if full is None:
-        return found
-    mixture = store_mixture(geometry, full, store_moments(geometry, full, size, raw))
-    return mixture.quantiles(levels, start=found)
-
-
-def _blocks(
-    nodes: Nodes, pools: Codes
-) -> Iterator[tuple[NDArray[np.int64], NodeRows, NodeRows | None]]:
-    """Yield rows that share their nodes' shape: row numbers, collapsed nodes, all nodes.
-
-    Pools with a single node are gathered; an integrated pool is taken by itself, so that its
-    nodes broadcast over its stores and no other pool's padding touches its sums.
-    """
-    collapsed = nodes.collapse()
-    single = np.flatnonzero(nodes.method[pools] != "integrated")
-    for rows in _split(single, 1):
-        yield rows, gather_rows(collapsed, pools[rows]), None
-    rest = np.flatnonzero(nodes.method[pools] == "integrated")
-    rest = rest[np.argsort(pools[rest], kind="stable")]
-    present, begins = np.unique(pools[rest], return_index=True)
-    ends = np.append(begins[1:], len(rest))
-    for pool, begin, end in zip(present, begins, ends, strict=False):
-        members = rest[begin:end]
-        part, full = pool_rows(collapsed, int(pool)), None
-        if not nodes.is_large[pool]:
-            full = pool_rows(nodes, int(pool))
-        width = (part if full is None else full).weight.shape[1]
-        for rows in _split(members, width):
-            yield rows, part, full
-
-
-def _split(rows: NDArray[np.int64], width: int) -> Iterator[NDArray[np.int64]]:
-    length = max(1, _BLOCK // width)
-    for begin in range(0, len(rows), length):
-        yield rows[begin : begin + length]
+def _split(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    for begin in range(0, len(rows), _BLOCK):
+        yield rows[begin : begin + _BLOCK]
 
 
 def is_plain(nodes: AnyNodes, pools: Codes) -> NDArray[np.bool_]:
@@ -212,7 +188,7 @@ def _plug_in(
     out: dict[str, Array],
 ) -> None:
     """Fill ``sd_plug_in``, and everything where the method is ``plug_in``."""
-    for rows in _split(np.arange(len(pools)), 1):
+    for rows in _split(np.arange(len(pools))):
         posterior = _plain_posterior(family, hyperparameters, statistics, pools, rows)
         out["sd_plug_in"][rows] = family.describe(posterior, levels[:0]).sd
         plain = is_plain(nodes, pools[rows])
@@ -244,14 +220,13 @@ def cdf_pools(
     size, raw = geometry.sizes(statistics)
     at = one_per_store(points, len(pools), "points")
     out = np.empty(len(pools))
-    for rows, part, full in _blocks(nodes, pools):
-        plain = is_plain(nodes, pools[rows])
-        if plain.any():
-            posterior = _plain_posterior(family, hyperparameters, statistics, pools, rows[plain])
-            out[rows[plain]] = family.describe(posterior, np.empty(0)).cdf(at[rows[plain]])
-        rest = rows[~plain]
-        if len(rest):
-            used = part.take(~plain) if full is None else full
-            moments = store_moments(geometry, used, size[rest], raw[rest])
-            out[rest] = store_mixture(geometry, used, moments).cdf(at[rest])
+    plain = is_plain(nodes, pools)
+    for rows in _split(np.flatnonzero(plain)):
+        posterior = _plain_posterior(family, hyperparameters, statistics, pools, rows)
+        out[rows] = family.describe(posterior, np.empty(0)).cdf(at[rows])
+    mixed = np.flatnonzero(~plain)
+    for block, part in mixture_table(nodes).blocks(pools[mixed], _BLOCK):
+        rows = mixed[block]
+        moments = store_moments(geometry, part, size[rows], raw[rows])
+        out[rows] = store_mixture(geometry, part, moments).cdf(at[rows])
     return out
