@@ -10,7 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from hbpipe.data.footer import signed
 from hbpipe.data.lake import Lake
+from hbpipe.data.parts import write_part
 from hbpipe.errors import LakeError
 from tests.data.lake_samples import (
     FIRST,
@@ -55,6 +57,23 @@ def test_part_is_checksummed_zstd_with_one_row_group_per_table(lake: Lake) -> No
     assert path.name.startswith("part-run-1-")
     assert pickle.loads(pickle.dumps(receipt)) == receipt
     assert len(pickle.dumps(receipt)) < 1000
+
+
+def test_a_part_may_be_written_with_snappy_and_says_so_in_its_name(lake: Lake) -> None:
+    schema = lake.snapshot("statistics").data_schema
+    receipt = write_part(
+        lake.storage,
+        "statistics",
+        rows(5, "orders"),
+        schema=schema,
+        run_id="run-1",
+        partition=FIRST,
+        compression="snappy",
+    )
+    footer = pq.read_metadata(lake.path("statistics", receipt.path))
+    assert {footer.row_group(0).column(k).compression for k in range(3)} == {"SNAPPY"}
+    assert receipt.path.endswith(".snappy.parquet")
+    assert signed(receipt.path) == (receipt.footer_digest[:16], receipt.digest[:16])
 
 
 def test_staging_is_empty_after_a_part(lake: Lake) -> None:
