@@ -30,6 +30,8 @@ _BOUNDS = np.array([0.121, 0.0459, 0.0193, 8.44e-3, 3.81e-3, 1.75e-3, 8.13e-4, 3
 _SMALL_SHAPE_BOUNDS = np.array([0.271, 0.391, 0.964, 3.35, 15.0, 82.3, 534.0, 4000.0])
 #: A shape below this is small.
 _SMALL_SHAPE = 4.0
+#: A vector of length 1 that is left with less than this is a rounding error.
+_NOTHING = 1e-12
 #: Derivatives of Φ(x/σ) in log σ grow as those of Φ(x − ρz) with this ρ for each unit of log σ.
 _SCALE = 2.0
 
@@ -72,18 +74,24 @@ def _wanted(nodes: Nodes, geometry: Geometry) -> NDArray[np.int64]:
         log_sigma = 0.5 * np.log(nodes.noise)
         rho = _SCALE * np.sqrt(_variance(share, log_sigma))
         error = _BOUNDS * rho[:, :, None] ** order
+        error[:, :, :2] = 1.0  # the sd of σ itself takes three nodes
     else:
         location, (_, v1, v2) = small.location[:, :, 0], geometry.variance
         sd = np.sqrt(_variance(share, nodes.location))
-        rho = sd / np.sqrt(small.spread[:, :, 0] * (v1 * location + v2 * location**2))
+        rho = _in_units_of(sd, np.sqrt(small.spread[:, :, 0] * (v1 * location + v2 * location**2)))
         error = _BOUNDS * rho[:, :, None] ** order
         # The distance to the nearer end of the range, of which there is one or two.
         end = np.minimum(location, 1.0 - location) if v2 < 0 else location
-        c = np.where(end < _SMALL_SHAPE * small.spread[:, :, 0], sd / end, 0.0)
+        c = np.where(end < _SMALL_SHAPE * small.spread[:, :, 0], _in_units_of(sd, end), 0.0)
         error = np.maximum(error, _SMALL_SHAPE_BOUNDS * c[:, :, None] ** order)
-    enough = weight[:, :, None] * error <= _CDF
+    enough = (error <= _CDF) | (weight[:, :, None] * np.minimum(error, 1.0) <= _CDF)
     first = np.argmax(enough, axis=2) + 1
     return np.asarray(np.where(enough.any(axis=2), first, nodes.weight.shape[2]), np.int64)
+
+
+def _in_units_of(sd: Array, unit: Array) -> Array:
+    """Return sd/unit, 0 where both are: what does not vary needs one node, however narrow θ is."""
+    return np.divide(sd, unit, out=np.where(sd > 0, np.inf, 0.0), where=unit > 0)
 
 
 def _variance(share: Array, values: Array) -> Array:
@@ -114,7 +122,13 @@ def _gauss(x: Array, weight: Array, count: int) -> tuple[Array, Array]:
             along = np.einsum("cln,cl->cn", basis, vector)
             vector = vector - np.einsum("cln,cn->cl", basis, along)
         size = np.sqrt(np.sum(vector**2, axis=1))
+        size[size <= _NOTHING] = 0.0
         jacobi[:, n, n + 1] = jacobi[:, n + 1, n] = size
-        basis[:, :, n + 1] = vector / size[:, None]
+        np.divide(vector, size[:, None], out=basis[:, :, n + 1], where=size[:, None] > 0)
     _, turn = np.linalg.eigh(jacobi)
-    return total * turn[:, 0, :] ** 2, np.einsum("clm,cmn->cln", basis, turn) ** 2
+    share = np.einsum("clm,cmn->cln", basis, turn) ** 2
+    # A measure on fewer points than nodes: what is left of the rule has no weight, and may stand
+    # anywhere, such as at the centre.
+    spare = np.sum(share, axis=1, keepdims=True) < 0.5
+    share = np.where(spare, (weight / total)[:, :, None], share)
+    return total * np.where(spare[:, 0], 0.0, turn[:, 0, :] ** 2), share

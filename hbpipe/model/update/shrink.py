@@ -143,11 +143,14 @@ class NodeTable:
         order = np.argsort(left_out, axis=1, kind="stable")
         count = np.sum(~left_out, axis=1)
         order = order[:, : _padded(int(np.max(count, initial=1)))]
+        carries = np.arange(order.shape[1]) < count[:, None]
 
         def first(values: Array) -> Array:
-            return np.take_along_axis(values.reshape(pools, -1), order, axis=1)
+            # What only fills up repeats a node that carries weight: one without may have no law.
+            taken = np.take_along_axis(values.reshape(pools, -1), order, axis=1)
+            return np.where(carries, taken, taken[:, :1])
 
-        kept = np.where(np.arange(order.shape[1]) < count[:, None], first(nodes.weight), 0.0)
+        kept = np.where(carries, first(nodes.weight), 0.0)
         rows = NodeRows(
             weight=kept / np.cumsum(kept, axis=1)[:, -1:],
             spread=first(nodes.spread),

@@ -30,8 +30,9 @@ def test_integer_overflow_is_found_before_adding():
 
 
 def test_booleans_and_whole_floats_are_counted():
-    np.testing.assert_array_equal(integer_sums(np.array([True, False, True]), [0, 0, 1], 2), [1, 1])
-    np.testing.assert_array_equal(integer_sums(np.array([3.0, 4.0]), [1, 1], 2), [0, 7])
+    codes = np.array([0, 0, 1])
+    np.testing.assert_array_equal(integer_sums(np.array([True, False, True]), codes, 2), [1, 1])
+    np.testing.assert_array_equal(integer_sums(np.array([3.0, 4.0, 5.0]), codes, 2), [7, 5])
 
 
 def test_float_overflow_is_an_error():
