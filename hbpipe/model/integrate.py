@@ -24,7 +24,6 @@ from hbpipe.model.integration.quadrature import quadrature
 from hbpipe.model.integration.sampled_nodes import AnyNodes, SampledNodes
 from hbpipe.model.integration.sampled_pools import sample_pools
 from hbpipe.model.integration.target import Target
-from hbpipe.model.integration.thinning import thinned
 from hbpipe.model.integration.window import locate
 from hbpipe.model.names import unknown
 from hbpipe.model.numerics.jets import variables
@@ -165,15 +164,14 @@ def _infer(target: Target, coordinates: Array, hyperprior: Spec, uncertainty: st
     if uncertainty == "first_order":
         return first_order_nodes(target, peak)
     if SPREAD not in target.free:
-        return thinned(quadrature(target, locate(target, peak)), target.geometry)
+        return quadrature(target, locate(target, peak))
     if uncertainty == "integrated":
         return _integrated(target, peak)
     return _automatic(target, peak)
 
 
 def _integrated(target: Target, peak: Peak) -> Nodes:
-    nodes = quadrature(target, locate(target, peak))
-    return replace(thinned(nodes, target.geometry), curvature=peak.curvature)
+    return replace(quadrature(target, locate(target, peak)), curvature=peak.curvature)
 
 
 def _automatic(target: Target, peak: Peak) -> Nodes:

@@ -86,8 +86,8 @@ def test_a_store_without_data_has_the_law_of_a_new_store(family: Family) -> None
     for pool, store in enumerate(silent):
         priors, weight = priors_at_nodes(family, nodes.select(np.array([pool])))
         below = [weight @ priors.cdf(limit) for limit in found.quantiles[store]]
-        # Nodes that together weigh less than 1e-6 are left out of limits.
-        np.testing.assert_allclose(below, LEVELS, rtol=0, atol=1e-6)
+        # Thin nodes may move a cdf, each spread's by 5e-6.
+        np.testing.assert_allclose(below, LEVELS, rtol=0, atol=4e-5)
         np.testing.assert_allclose(weight @ priors.mean, found.mean[store], rtol=1e-9)
 
 

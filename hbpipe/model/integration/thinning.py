@@ -22,7 +22,7 @@ from hbpipe.model.family import Array
 from hbpipe.model.geometry import Geometry
 from hbpipe.model.integration.nodes import Nodes
 
-#: No cdf may move by more: limits at 2.5 % move by 1e-4 sd.
+#: No spread may move a cdf by more, all of them together by some 2e-5: limits at 2.5 % by 4e-4 sd.
 _CDF = 5e-6
 #: n!/(2n)! max|f⁽²ⁿ⁾| for n = 1, 2, …, with ρ = 1 and with c = 1. A single node keeps the variance
 #: of the location, which does better.
@@ -74,7 +74,6 @@ def _wanted(nodes: Nodes, geometry: Geometry) -> NDArray[np.int64]:
         log_sigma = 0.5 * np.log(nodes.noise)
         rho = _SCALE * np.sqrt(_variance(share, log_sigma))
         error = _BOUNDS * rho[:, :, None] ** order
-        error[:, :, :2] = 1.0  # the sd of σ itself takes three nodes
     else:
         location, (_, v1, v2) = small.location[:, :, 0], geometry.variance
         sd = np.sqrt(_variance(share, nodes.location))

@@ -18,6 +18,7 @@ from hbpipe.model.distributions.mixture import Mixture
 from hbpipe.model.family import Array, Codes
 from hbpipe.model.geometry import Geometry, geometry_of
 from hbpipe.model.integration.nodes import Nodes
+from hbpipe.model.integration.thinning import thinned
 
 #: A variance on (0, 1) is below mean (1 − mean); first order can overshoot that.
 _LARGEST_SHARE = 0.98
@@ -191,7 +192,11 @@ def moment_table(nodes: Nodes) -> NodeTable:
 
 
 def mixture_table(nodes: Nodes, negligible: float = _NEGLIGIBLE) -> NodeTable:
-    """Return the components of mixtures; in pools of many stores locations are integrated out."""
+    """Return the components of mixtures: as many of a spread's nodes as limits of stores need.
+
+    In pools of many stores locations are integrated out.
+    """
+    nodes = thinned(nodes, geometry_of(nodes.family))
     small, large = nodes.collapse(), nodes.is_large[:, None, None]
     inner = np.zeros(nodes.weight.shape[2]) + (np.arange(nodes.weight.shape[2]) == 0)
     names = ("spread", "location", "location_variance", "noise")

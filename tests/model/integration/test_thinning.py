@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from hbpipe.model import integrate
 from hbpipe.model.families import get_family
 from hbpipe.model.fit import fit_pools
+from hbpipe.model.geometry import geometry_of
 from hbpipe.model.integrate import integrate_pools
+from hbpipe.model.integration.thinning import _gauss
+from hbpipe.model.update import shrink
 from hbpipe.model.update.pools import cdf_pools, update_pools
 
 LEVELS = (0.025, 0.5, 0.975)
@@ -27,18 +29,19 @@ STORES = {
 
 
 def both(name, stores, monkeypatch):
-    """Nodes and columns with thin nodes, and with all."""
+    """How many nodes limits are made of, and columns, with thin nodes and with all."""
     family = get_family(name)
     codes = np.zeros(len(next(iter(stores.values()))), np.int64)
     fits = fit_pools(family, family.compress(stores, codes, 1))
     known = (fits.hyperparameters, stores, codes)
+    nodes = integrate_pools(fits, uncertainty="integrated")
     out = []
     for _ in range(2):
-        nodes = integrate_pools(fits, uncertainty="integrated")
         columns = update_pools(family, nodes, *known, quantiles=LEVELS)
         cdf = cdf_pools(family, nodes, *known, columns.quantiles[:, 0])
-        out.append((np.count_nonzero(nodes.weight), columns, cdf))
-        monkeypatch.setattr(integrate, "thinned", lambda nodes, geometry: nodes)
+        used = np.count_nonzero(shrink.thinned(nodes, geometry_of(family)).weight)
+        out.append((used, columns, cdf))
+        monkeypatch.setattr(shrink, "thinned", lambda nodes, geometry: nodes)
     return out
 
 
@@ -63,3 +66,11 @@ def test_stores_without_an_event_keep_their_far_tails(name, monkeypatch):
     assert thin.quantiles[0, 0] < 1e-100
     np.testing.assert_allclose(cdf, 0.025, atol=1e-6)
     np.testing.assert_allclose(thin.quantiles[:, 1:], full.quantiles[:, 1:], rtol=1e-4)
+
+
+def test_a_rule_on_fewer_points_than_it_has_nodes_gives_the_rest_no_weight():
+    points = np.array([[0.0, 1.0, 1.0, 1.0], [2.0, 2.0, 2.0, 2.0]])
+    weight, share = _gauss(points, np.array([[0.5, 0.5, 0, 0], [1.0, 0, 0, 0]]), 3)
+    at = np.einsum("cln,cl->cn", share, points)
+    np.testing.assert_allclose(np.sum(weight * at**5, axis=1), [0.5, 32.0], rtol=1e-12)
+    np.testing.assert_array_equal(np.count_nonzero(weight > 1e-12, axis=1), [2, 1])
