@@ -14,7 +14,6 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from hbpipe.model.estimation.rates import RateSums, merge_rate_sums, rate_sums, squares_about
 from hbpipe.model.family import Array, Codes, Derivatives, Pearson, Statistics
@@ -50,11 +49,12 @@ class PoissonSketch:
             "stores": np.bincount(inverse, minlength=len(rows.pool)).astype(np.float64),
             "count": np.bincount(inverse, count, len(rows.pool)),
         }
+        counts = RisingCounts.of(pool, count, n_pools)
         return cls(
-            RisingCounts.of(pool, count, n_pools),
+            counts,
             Rows(n_pools, rows.pool, columns),
             rate_sums(pool, count.astype(np.float64), exposure, n_pools),
-            float_sums(special.gammaln(count + 1.0), pool, n_pools),
+            counts.total_log_factorial(),
         )
 
     @classmethod

@@ -100,6 +100,11 @@ class RisingCounts:
         """Σ m by pool, (G,)."""
         return self.counts.sum(self.counts["count"] * self.counts["value"].astype(np.float64))
 
+    def total_log_factorial(self) -> Array:
+        """Σ log m! by pool, (G,): of distinct values, because a million additions lose digits."""
+        value = self.counts["value"].astype(np.float64)
+        return self.counts.sum(self.counts["count"] * special.gammaln(value + 1.0))
+
     def total_m_log_m(self) -> Array:
         """Σ m log m by pool, (G,)."""
         value = self.counts["value"].astype(np.float64)

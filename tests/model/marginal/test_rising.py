@@ -1,13 +1,16 @@
 """Rising factorials against 60-digit arithmetic."""
 
 import itertools
+import math
 import pickle
 
 import mpmath
 import numpy as np
 import pytest
 from mpmath import mp
+from scipy import special
 
+import hbpipe
 from hbpipe.model.families import get_family
 from hbpipe.model.marginal.log1p import log1p_integral, log1p_ratio
 from hbpipe.model.marginal.log_product import log_product
@@ -260,3 +263,17 @@ def test_derived_tables_are_not_pickled():
     before = len(pickle.dumps(counts))
     counts(np.ones(1), np.ones(1))
     assert len(pickle.dumps(counts)) == before
+
+
+def test_many_stores_lose_no_digits_of_their_likelihood():
+    rng = np.random.default_rng(3)
+    exposure = np.maximum(1, rng.lognormal(np.log(28.0), 1.0, 400_000)).round()
+    count = rng.poisson(exposure * rng.gamma(3.0, 2.0, 400_000))
+    fit = hbpipe.fit(
+        "gamma_poisson",
+        {"count": count, "exposure": exposure},
+        fixed={"shape": 3.0, "rate": 0.5},
+    )
+    each = special.gammaln(count + 3.0) - special.gammaln(3.0) - special.gammaln(count + 1.0)
+    each += 3.0 * np.log(0.5) + count * np.log(exposure) - (count + 3.0) * np.log(0.5 + exposure)
+    assert fit.log_marginal_likelihood == pytest.approx(math.fsum(each), rel=1e-12)
