@@ -81,7 +81,7 @@ def check_columns(found: pa.Schema, expected: pa.Schema, where: Mapping[str, Any
     LakeError
         Naming every such column.
     """
-    types = {column.name: _plain(column.type) for column in found}
+    types = {column.name: plain_type(column.type) for column in found}
     wanted = {column.name: column.type for column in expected}
     faults = [f"column {name!r} is missing" for name in wanted if name not in types]
     faults += [f"column {name!r} is unknown" for name in types if name not in wanted]
@@ -101,12 +101,12 @@ def check_columns(found: pa.Schema, expected: pa.Schema, where: Mapping[str, Any
         )
 
 
-def _plain(kind: pa.DataType) -> pa.DataType:
+def plain_type(kind: pa.DataType) -> pa.DataType:
     """Return the value type of a dictionary, any other type as it is."""
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def schema_digest(schema: pa.Schema) -> str:
     """Compute the SHA-256 of names and types, whatever the order of the columns."""
-    lines = sorted(f"{column.name}: {_plain(column.type)}" for column in schema)
+    lines = sorted(f"{column.name}: {plain_type(column.type)}" for column in schema)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

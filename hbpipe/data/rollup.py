@@ -23,10 +23,11 @@ from hbpipe.data.dispersion import MONTH, Cells
 from hbpipe.data.durable import Storage
 from hbpipe.data.parts import Receipt, write_part
 from hbpipe.data.quantities import Metric
+from hbpipe.data.row_groups import RowGroups
 from hbpipe.data.schemas import CELL_SUMS, CLUSTERS, NEW_CELL_SUMS
 from hbpipe.data.snapshot import FileRef, Snapshot
 from hbpipe.data.span import Span, SpanOrder, Statistics, fold_days, month_of
-from hbpipe.data.standing import numbers, read_metric, read_units
+from hbpipe.data.standing import decoded, numbers, read_units
 from hbpipe.data.units import shared_ids
 from hbpipe.model.dispersion import CellSums
 
@@ -159,13 +160,14 @@ def read_month(
 ) -> Span:
     """Read a month of which all these metrics are kept; ``files`` are its own, of some shards."""
     columns = [*levels, "first_day", "last_day", "days_seen", "n_events"]
-    shared = read_metric(files, metrics[0].name, columns)
+    source = RowGroups(files, "metric")
+    shared = decoded(source.read(metrics[0].name, columns))
     statistics: dict[str, Statistics] = {}
     cells: dict[str, Cells | Clusters | None] = {}
     for metric in metrics:
         kinds = metric.model.statistics
         names = [*(kind.name for kind in kinds), *_cell_names(metric)]
-        table = read_metric(files, metric.name, names)
+        table = source.read(metric.name, names)
         statistics[metric.name] = {
             kind.name: to_numpy(table.column(kind.name), kind) for kind in kinds
         }

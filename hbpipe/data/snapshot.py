@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from hbpipe.data.durable import Storage
@@ -131,7 +132,7 @@ class Snapshot:
         parts = [empty]
         for file, fragment in zip(self.files, dataset.get_fragments(), strict=True):
             if fragment.path in kept:
-                self._verify_footer(file, dataset.filesystem)
+                self.footer(file, dataset.filesystem)
                 parts.append(self._read_file(file, fragment, names, condition))
         return pa.concat_tables(parts)
 
@@ -147,13 +148,13 @@ class Snapshot:
             try:
                 found = file_digest(filesystem, self.storage.path(self.name, file.path))
             except OSError as error:
-                faults.append(self._damaged(file, f"the file cannot be read: {error}"))
+                faults.append(self.damaged(file, f"the file cannot be read: {error}"))
                 continue
             wanted = signed(file.path)
             if wanted is None:
-                faults.append(self._damaged(file, "the file's name carries no digest"))
+                faults.append(self.damaged(file, "the file's name carries no digest"))
             elif not found.startswith(wanted[1]):
-                faults.append(self._damaged(file, f"the file's SHA-256 begins {found[:16]}"))
+                faults.append(self.damaged(file, f"the file's SHA-256 begins {found[:16]}"))
         return faults
 
     def _read_file(
@@ -164,21 +165,29 @@ class Snapshot:
                 schema=self.schema, columns=names, filter=condition, use_threads=False
             )
         except (OSError, pa.ArrowException) as error:
-            raise self._damaged(file, f"the file is missing or damaged: {error}") from error
+            raise self.damaged(file, f"the file is missing or damaged: {error}") from error
         if condition is None and rows.num_rows != file.rows:
-            raise self._damaged(file, f"the file holds {rows.num_rows} rows")
+            raise self.damaged(file, f"the file holds {rows.num_rows} rows")
         return rows
 
-    def _verify_footer(self, file: FileRef, filesystem: Any) -> None:
-        """Compare the footer, which has no checksum of its own, with the one in the file's name."""
+    def footer(self, file: FileRef, filesystem: Any) -> pq.FileMetaData:
+        """Read a file's footer, which has no checksum of its own: its name has the digest.
+
+        Raises
+        ------
+        LakeError
+            The file is missing or damaged.
+        """
         where = {"lake": self.storage.uri, "table": self.name, "file": file.path}
         path = self.storage.path(self.name, file.path)
-        footer, _ = read_footer(filesystem, path, file.size, where)
+        footer, metadata = read_footer(filesystem, path, file.size, where)
         found, wanted = hashlib.sha256(footer).hexdigest(), signed(file.path)
         if wanted is not None and not found.startswith(wanted[0]):
-            raise self._damaged(file, f"the SHA-256 of the file's footer begins {found[:16]}")
+            raise self.damaged(file, f"the SHA-256 of the file's footer begins {found[:16]}")
+        return metadata
 
-    def _damaged(self, file: FileRef, found: str) -> LakeError:
+    def damaged(self, file: FileRef, found: str) -> LakeError:
+        """Return the error that says what is wrong with a file."""
         return LakeError(
             found,
             where={"lake": self.storage.uri, "table": self.name, "file": file.path},

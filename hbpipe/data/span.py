@@ -22,6 +22,7 @@ from hbpipe.data.clock import to_date, to_number
 from hbpipe.data.clusters import NO_CLUSTERS, Clusters, fold_clusters
 from hbpipe.data.dispersion import FOUR_WEEKS, MONTH, Cells, Days, disperse_by_day
 from hbpipe.data.quantities import Metric
+from hbpipe.data.row_groups import RowGroups
 from hbpipe.data.schemas import CLUSTERS
 from hbpipe.data.snapshot import Snapshot
 from hbpipe.data.standing import identify, numbers, read_metric, read_units
@@ -119,7 +120,8 @@ def fold_days(order: SpanOrder) -> Span:
     StatisticsError
         When a sum overflows; names the metric.
     """
-    keys = _read_keys(order)
+    source = RowGroups(order.days, "metric")
+    keys = _read_keys(order, source)
     days = numbers(keys.column("day"))
     units, moved = identify(
         keys.select(list(order.levels)), days, within_parent=order.within_parent
@@ -132,7 +134,7 @@ def fold_days(order: SpanOrder) -> Span:
     cells: dict[str, Cells | Clusters | None] = {}
     for metric in order.metrics:
         try:
-            daily = _read_daily(order, metric, keys.num_rows)
+            daily = _read_daily(order, source, metric, keys.num_rows)
             statistics[metric.name] = _fold_months(metric, daily, rows)
             if metric.cells.clusters:
                 cells[metric.name] = _fold_clusters(metric, order, rows)
@@ -154,19 +156,19 @@ def fold_days(order: SpanOrder) -> Span:
     )
 
 
-def _read_keys(order: SpanOrder) -> pa.Table:
+def _read_keys(order: SpanOrder, source: RowGroups) -> pa.Table:
     """Read day, levels and events of each row, ordered by day."""
     columns = ["day", *order.levels, "n_events"]
     if order.metrics:
         # Every metric of a day lists the same units in the same order.
-        return read_metric(order.days, order.metrics[0].name, columns)
+        return source.read(order.metrics[0].name, columns)
     return read_units(order.days, columns).sort_by("day")
 
 
-def _read_daily(order: SpanOrder, metric: Metric, expected: int) -> Statistics:
+def _read_daily(order: SpanOrder, source: RowGroups, metric: Metric, expected: int) -> Statistics:
     """Read the daily statistics of a metric; refuse days that were computed without it."""
     kinds = metric.model.statistics
-    table = read_metric(order.days, metric.name, [kind.name for kind in kinds])
+    table = source.read(metric.name, [kind.name for kind in kinds])
     if table.num_rows != expected:  # units would be mixed up
         raise LakeError(
             f"metric {metric.name!r} has {table.num_rows} rows in the window",
