@@ -96,17 +96,16 @@ def disperse_by_day(metric: Metric, daily: Statistics, rows: Days) -> Cells | No
     if calendar:
         daily = {**daily, "exposure": np.ones(len(codes))}
     statistics = family.fold(daily, codes, len(unit))
-    cells, law = family.dispersion.cells(daily), family.dispersion
-
-    def sums(empty: Array | None) -> CellSums:
-        return law.sums(cells, codes, statistics, len(unit), empty).by(unit, rows.n_units)
-
+    law, n = family.dispersion, len(unit)
+    cells = law.cells(daily)
     if not calendar:
-        alike = sums(None)
+        alike = law.sums(cells, codes, statistics, n).by(unit, rows.n_units)
         return Cells(alike, alike)
-    present = np.bincount(codes, minlength=len(unit))
+    present = np.bincount(codes, minlength=n)
     first = np.full(rows.n_units, rows.first_day)
-    return Cells(*(sums(rows.calendar(since) - present) for since in (first, rows.since)))
+    empty = [rows.calendar(since) - present for since in (first, rows.since)]
+    found = law.sums_with_empty(cells, codes, statistics, n, empty)
+    return Cells(*(one.by(unit, rows.n_units) for one in found))
 
 
 def disperse_by_cluster(

@@ -7,7 +7,8 @@ to decode the metric of every row; the least and the greatest value in the foote
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,7 +26,7 @@ class RowGroups:
     def __init__(self, snapshot: Snapshot, column: str) -> None:
         self._snapshot, self._column = snapshot, column
         self._filesystem = snapshot.storage.filesystem()
-        self._footers: dict[str, pq.FileMetaData] = {}
+        self._opened: dict[str, _File] = {}
 
     def read(self, value: str, columns: Sequence[str]) -> pa.Table:
         """Read the rows that have a value, in the order of the files and their row groups.
@@ -46,16 +47,15 @@ class RowGroups:
         return pa.table(arrays, names=list(columns))
 
     def _read_file(self, file: FileRef, value: str, columns: Sequence[str]) -> pa.Table | None:
-        if file.path not in self._footers:
-            self._footers[file.path] = self._snapshot.footer(file, self._filesystem)
-        footer = self._footers[file.path]
-        bounds = dict(_bounds(footer, self._column))
-        groups = [k for k, pair in bounds.items() if pair is None or pair[0] <= value <= pair[1]]
+        if file.path not in self._opened:
+            footer = self._snapshot.footer(file, self._filesystem)
+            self._opened[file.path] = _File.of(footer, self._column)
+        opened = self._opened[file.path]
+        groups = opened.groups(value)
         if not groups:
             return None
-        stored = footer.schema.to_arrow_schema().names
-        present = [name for name in columns if name in stored]
-        alone = all(bounds[group] == (value, value) for group in groups)
+        present = [name for name in columns if name in opened.names]
+        alone = all(opened.bounds[group] == (value, value) for group in groups)
         rows = self._decode(file, groups, present if alone else [*present, self._column], alone)
         if not alone:
             rows = rows.filter(pc.equal(rows.column(self._column), value))
@@ -69,13 +69,13 @@ class RowGroups:
         self, file: FileRef, groups: list[int], columns: list[str], as_dictionaries: bool
     ) -> pa.Table:
         """Decode row groups; with dictionaries as they are, whose values then all occur."""
-        footer = self._footers[file.path]
+        opened = self._opened[file.path]
         try:
             with pq.ParquetFile(
                 self._snapshot.storage.path(self._snapshot.name, file.path),
                 filesystem=self._filesystem,
-                metadata=footer,
-                read_dictionary=_coded(footer, columns) if as_dictionaries else None,
+                metadata=opened.footer,
+                read_dictionary=opened.coded if as_dictionaries else None,
                 page_checksum_verification=True,
                 pre_buffer=True,  # one request for what lies together
             ) as source:
@@ -93,29 +93,47 @@ class RowGroups:
         return pa.nulls(rows, self._snapshot.schema.field(name).type)
 
 
-def _bounds(footer: pq.FileMetaData, column: str) -> Iterator[tuple[int, tuple[str, str] | None]]:
-    """Give the least and the greatest value of each row group; None where they are not known."""
-    places = {footer.schema.column(place).path: place for place in range(footer.num_columns)}
-    place = places[column]
-    for group in range(footer.num_row_groups):
-        found = footer.row_group(group).column(place).statistics
-        known = found is not None and found.has_min_max and not found.null_count
-        yield group, (found.min, found.max) if known else None
+@dataclass(frozen=True)
+class _File:
+    """What a footer says: names of columns, which text is kept as dictionaries, and by row group
+    the least and the greatest value, None where they are not known.
+    """
+
+    footer: pq.FileMetaData
+    names: frozenset[str]
+    coded: tuple[str, ...]
+    bounds: tuple[tuple[str, str] | None, ...]
+
+    @classmethod
+    def of(cls, footer: pq.FileMetaData, column: str) -> _File:
+        """Read what is needed of a footer."""
+        groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
+        chunks = [groups[0].column(k) for k in range(footer.num_columns)] if groups else []
+        place = {chunk.path_in_schema: k for k, chunk in enumerate(chunks)}
+        coded = [
+            chunk.path_in_schema
+            for chunk in chunks
+            if chunk.physical_type == "BYTE_ARRAY" and chunk.has_dictionary_page
+        ]
+        return cls(
+            footer,
+            frozenset(footer.schema.to_arrow_schema().names),
+            tuple(coded),
+            tuple(_bounds(group.column(place[column]).statistics) for group in groups),
+        )
+
+    def groups(self, value: str) -> list[int]:
+        """Return the row groups that may have rows of a value."""
+        return [
+            group
+            for group, ends in enumerate(self.bounds)
+            if ends is None or ends[0] <= value <= ends[1]
+        ]
 
 
-def _coded(footer: pq.FileMetaData, columns: Sequence[str]) -> list[str]:
-    """List the columns of text that a file keeps as dictionaries."""
-    if not footer.num_row_groups:
-        return []
-    first = footer.row_group(0)
-    chunks = [first.column(place) for place in range(footer.num_columns)]
-    return [
-        chunk.path_in_schema
-        for chunk in chunks
-        if chunk.path_in_schema in columns
-        and chunk.physical_type == "BYTE_ARRAY"
-        and chunk.has_dictionary_page
-    ]
+def _bounds(found: pq.Statistics | None) -> tuple[str, str] | None:
+    known = found is not None and found.has_min_max and not found.null_count
+    return (found.min, found.max) if known else None
 
 
 def _join(columns: Sequence[pa.ChunkedArray], field: pa.Field) -> pa.ChunkedArray:

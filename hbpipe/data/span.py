@@ -8,6 +8,7 @@ whole month comes out the same whatever window it lies in, so it can be kept (``
 from __future__ import annotations
 
 import calendar
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
@@ -26,6 +27,7 @@ from hbpipe.data.row_groups import RowGroups
 from hbpipe.data.schemas import CLUSTERS
 from hbpipe.data.snapshot import Snapshot
 from hbpipe.data.standing import identify, numbers, read_metric, read_units
+from hbpipe.data.units import Units
 from hbpipe.errors import LakeError, StatisticsError
 
 Statistics = dict[str, NDArray[Any]]
@@ -128,16 +130,18 @@ def fold_days(order: SpanOrder) -> Span:
     )
     n_events = np.zeros(units.n, np.int64)
     np.add.at(n_events, units.codes, keys.column("n_events").to_numpy())
-    first, last, seen = _seen(order, days, units.codes, units.n)
+    starts = _starts(days)
+    first, last, seen = _seen(order, days, starts, units)
+    months = _months(days, starts)
     rows = Days(days, units.codes, units.n, first, order.first_day, order.last_day, order.block)
     statistics: dict[str, Statistics] = {}
     cells: dict[str, Cells | Clusters | None] = {}
     for metric in order.metrics:
         try:
             daily = _read_daily(order, source, metric, keys.num_rows)
-            statistics[metric.name] = _fold_months(metric, daily, rows)
+            statistics[metric.name] = _fold_months(metric, daily, rows, months)
             if metric.cells.clusters:
-                cells[metric.name] = _fold_clusters(metric, order, rows)
+                cells[metric.name] = _fold_clusters(metric, order, rows, months)
             else:
                 cells[metric.name] = disperse_by_day(metric, daily, rows)
         except (LakeError, StatisticsError) as error:
@@ -181,23 +185,25 @@ def _read_daily(order: SpanOrder, source: RowGroups, metric: Metric, expected: i
 
 
 def _seen(
-    order: SpanOrder, days: NDArray[np.int64], codes: NDArray[np.int64], n: int
+    order: SpanOrder, days: NDArray[np.int64], starts: NDArray[np.int64], units: Units
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return each unit's first and last day, and the days between as bits, (U,) each."""
-    first, last, seen = (np.zeros(n, np.int64) for _ in range(3))
-    for begin, end in pairwise([*_starts(days), len(days)]):
-        day, mine = int(days[begin]), codes[begin:end]
+    first, last, seen = (np.zeros(units.n, np.int64) for _ in range(3))
+    for begin, end in pairwise([*starts, len(days)]):
+        day, mine = int(days[begin]), units.codes[begin:end]
         first[mine[seen[mine] == 0]] = day
         last[mine] = day
         seen[mine] |= 1 << (day - order.first_day)
     return first, last, seen
 
 
-def _fold_months(metric: Metric, daily: Statistics, rows: Days) -> Statistics:
+def _fold_months(
+    metric: Metric, daily: Statistics, rows: Days, months: Sequence[slice]
+) -> Statistics:
     """Fold each calendar month's days, then the months, in order."""
     family = metric.model
     total = None
-    for month in _months(rows.days):
+    for month in months:
         part = {name: values[month] for name, values in daily.items()}
         folded = family.fold(part, rows.units[month], rows.n_units)
         total = folded if total is None else family.combine(total, folded)
@@ -206,19 +212,20 @@ def _fold_months(metric: Metric, daily: Statistics, rows: Days) -> Statistics:
     return dict(total)
 
 
-def _fold_clusters(metric: Metric, order: SpanOrder, rows: Days) -> Clusters:
+def _fold_clusters(
+    metric: Metric, order: SpanOrder, rows: Days, months: Sequence[slice]
+) -> Clusters:
     """Fold the clusters of each calendar month's days, then the months, in order."""
     clusters = NO_CLUSTERS
-    for month in _months(rows.days):
+    for month in months:
         days = [{"day": to_date(day).isoformat()} for day in np.unique(rows.days[month]).tolist()]
         table = read_metric(order.days.in_partitions(days), metric.name, list(CLUSTERS))
         clusters = fold_clusters(clusters, table, rows.units[month], order.one_in)
     return clusters
 
 
-def _months(days: NDArray[np.int64]) -> list[slice]:
+def _months(days: NDArray[np.int64], starts: NDArray[np.int64]) -> list[slice]:
     """Return the rows of each calendar month, in order; rows come ordered by day."""
-    starts = _starts(days)
     of_day = np.array([month_of(day)[0] for day in days[starts].tolist()], np.int64)
     begins = starts[np.flatnonzero(np.diff(of_day, prepend=-1))] if len(starts) else starts
     return [slice(*pair) for pair in pairwise([*begins, len(days)])]

@@ -69,21 +69,20 @@ def encode(column: pa.ChunkedArray | pa.Array) -> Encoded:
 def encode_any(column: pa.ChunkedArray | pa.Array) -> Encoded:
     """Encode a column of any type that Arrow can hash."""
     chunked = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
-    if not pa.types.is_dictionary(chunked.type):
+    if pa.types.is_dictionary(chunked.type):
+        chunked = chunked.unify_dictionaries()
+    else:
         chunked = chunked.dictionary_encode()
     if chunked.num_chunks == 0:
         return Encoded(np.empty(0, np.int64), pa.array([], chunked.type.value_type))
-    whole = chunked.chunk(0)
-    if chunked.num_chunks > 1:
-        whole = chunked.unify_dictionaries().combine_chunks()
-    if isinstance(whole, pa.ChunkedArray):
-        whole = whole.chunk(0)
-    indices = whole.indices
+    # All chunks have one dictionary now; Arrow, asked to combine them, would compare them all.
+    values = chunked.chunk(0).dictionary
+    indices = pa.concat_arrays([chunk.indices for chunk in chunked.chunks])
     if indices.type not in (pa.int32(), pa.int64()):  # others have no -1, or no room for it
         indices = indices.cast(pa.int64())
     complete = indices.null_count == 0
     filled = indices if complete else indices.fill_null(-1)
-    return Encoded(filled.to_numpy(), whole.dictionary, complete)
+    return Encoded(filled.to_numpy(), values, complete)
 
 
 def to_dictionary(encoded: Encoded, rows: Any = slice(None)) -> pa.DictionaryArray:

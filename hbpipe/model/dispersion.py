@@ -88,8 +88,19 @@ class Dispersion:
         groups: Codes,
         statistics: Statistics,
         n_groups: int,
-        empty: Array | None = None,
     ) -> CellSums:
+        """Compare cells with each other within groups; see ``sums_with_empty``."""
+        (found,) = self.sums_with_empty(cells, groups, statistics, n_groups, [np.zeros(n_groups)])
+        return found
+
+    def sums_with_empty(
+        self,
+        cells: tuple[Array, Array],
+        groups: Codes,
+        statistics: Statistics,
+        n_groups: int,
+        empty: Sequence[Array],
+    ) -> list[CellSums]:
         """Compare cells with each other within groups.
 
         Parameters
@@ -103,19 +114,24 @@ class Dispersion:
         statistics
             Statistics of each group, (G,).
         empty
-            (G,) the number of further cells of size 1 and total 0, which need no row.
+            For each result (G,) the number of further cells of size 1 and total 0, which need no
+            row.
         """
         size, total = cells
-        absent = np.zeros(n_groups) if empty is None else empty
-        n, y = float_sums(size, groups, n_groups) + absent, float_sums(total, groups, n_groups)
-        rate = ratio(y, n)
-        residual = total - size * rate[groups]
-        squares = float_sums(residual**2, groups, n_groups) + absent * rate**2
-        share = np.minimum(ratio(float_sums(size**2, groups, n_groups) + absent, n**2), 1.0)
-        count = np.bincount(groups, minlength=n_groups)
-        scatter = self.scatter(statistics, n, y)
-        per_cell = np.where(n > 0, share, ratio(np.ones(n_groups), count))
-        return CellSums(squares, scatter * (1.0 - share), scatter**2 * per_cell * (1.0 - share))
+        sizes, y = float_sums(size, groups, n_groups), float_sums(total, groups, n_groups)
+        squared_sizes = float_sums(size**2, groups, n_groups)
+        alone = ratio(np.ones(n_groups), np.bincount(groups, minlength=n_groups))
+        found = []
+        for absent in empty:
+            n = sizes + absent
+            rate = ratio(y, n)
+            residual = total - size * rate[groups]
+            squares = float_sums(residual**2, groups, n_groups) + absent * rate**2
+            share = np.minimum(ratio(squared_sizes + absent, n**2), 1.0)
+            scatter = self.scatter(statistics, n, y)
+            noise = scatter**2 * np.where(n > 0, share, alone) * (1.0 - share)
+            found.append(CellSums(squares, scatter * (1.0 - share), noise))
+        return found
 
 
 def _trials(statistics: Statistics) -> tuple[Array, Array]:

@@ -172,7 +172,8 @@ def test_clusters_without_exposure_are_a_compound_poisson_process():
 def test_days_without_an_event_need_no_row():
     law = law_of("gamma_poisson")[1]
     some, none = {"count": np.array([3, 1])}, np.zeros(2, np.int64)
-    found = law.sums((np.ones(2), some["count"]), none, {}, 1, empty=np.array([2.0]))
+    cells = np.ones(2), some["count"]
+    (found,) = law.sums_with_empty(cells, none, {}, 1, [np.array([2.0])])
     every = law.sums((np.ones(4), np.array([3.0, 1.0, 0.0, 0.0])), np.zeros(4, np.int64), {}, 1)
     for name, part in vars(found).items():
         assert part == pytest.approx(getattr(every, name), rel=1e-14), name
