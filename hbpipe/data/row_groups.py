@@ -95,8 +95,10 @@ class RowGroups:
 
 @dataclass(frozen=True)
 class _File:
-    """What a footer says: names of columns, which text is kept as dictionaries, and by row group
-    the least and the greatest value, None where they are not known.
+    """What a footer says.
+
+    ``coded`` are the columns of text that are kept as dictionaries; ``bounds`` has for each row
+    group the least and the greatest value of the column looked for, None where they are not known.
     """
 
     footer: pq.FileMetaData
