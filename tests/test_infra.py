@@ -26,6 +26,7 @@ from packaging.version import Version
 from prefect.settings import Settings as PrefectSettings
 
 import infra.locked
+import infra.scale as scale
 from flows.audit import audit
 from flows.backfill import backfill
 from flows.maintenance import maintenance
@@ -404,3 +405,19 @@ def test_lint_looks_at_every_script() -> None:
 
 def is_script(path: Path) -> bool:
     return path.is_file() and re.match(rb"#!.*sh\b", path.read_bytes()) is not None
+
+
+def test_the_tables_of_scale_are_those_of_its_model() -> None:
+    text = (ROOT / "infra" / "scale.md").read_text(encoding="utf-8")
+    assert scale.nights() in text
+    assert scale.limits() in text
+
+
+def test_the_model_of_scale_is_in_proportion() -> None:
+    one = scale.Load("one", 1e9, 1e5, 400, 4)
+    ten = scale.Load("ten", 1e10, 1e6, 4000, 40)
+    assert sum(ten.stages().values()) == pytest.approx(10 * sum(one.stages().values()))
+    assert ten.minutes() == pytest.approx(one.minutes())
+    # Twice the cores bring nothing where the scheduler is what takes the time.
+    crowded = scale.Load("crowded", 1e13, 1e5, 1, 10_000)
+    assert crowded.minutes()["aggregate"] == pytest.approx(crowded.pieces * scale.TASK * 1e-6 / 60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -11,26 +12,45 @@ import pytest
 
 from tests.bench.contest import Result, ratios, require_agreement, rows_of
 from tests.bench.cost import Cost, cost_of, inner_cost_of
+from tests.bench.library import TASKS
+from tests.bench.peers import PEERS
+from tests.bench.sections import of_fits, of_posteriors, of_sizes
 
-SMALL = (
-    *("--million-events", "0.02", "--event-stores", "250", "--stores", "1000"),
-    *("--chains", "500,1000", "--rounds", "1"),
-)
+SMALL = ("--million-events", "0.02", "--event-stores", "250", "--stores", "0", "--rounds", "1")
 
 
-def test_every_section_runs_and_agrees(tmp_path: Path) -> None:
+def test_nights_and_their_peers_run_and_agree(tmp_path: Path) -> None:
     out = tmp_path / "bench.json"
-    command = [sys.executable, "-m", "tests.bench", *SMALL, "--folder", str(tmp_path)]
-    subprocess.run([*command, "--out", str(out)], check=True, stdout=subprocess.PIPE)
+    command = [sys.executable, "-m", "tests.bench", *SMALL, "--uncertainty", "first_order"]
+    command += ["--folder", str(tmp_path), "--out", str(out)]
+    subprocess.run(command, check=True, stdout=subprocess.PIPE)
     report = json.loads(out.read_text(encoding="utf-8"))
     names = {row["name"] for row in report["rows"]}
-    assert {"night", "from workers up", "next", "serial", "scan", "duckdb", "dask"} <= names
-    assert {"orders, statsmodels", "NUTS, numpyro", "dense limits, scipy"} <= names
+    assert {"night", "from workers up", "next", "serial", *PEERS} - {"spark"} <= names
     for row in report["rows"]:
         assert row["cpu"] > 0, row["name"]
         assert row["peak"] > 10, row["name"]
         middle, least, greatest = row["wall_ratio"]
         assert 0 < least <= middle <= greatest
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_of_the_library_runs(name: str) -> None:
+    simulate, prepare = TASKS[name]
+    assert math.isfinite(prepare(simulate(50))())
+
+
+def test_contests_are_between_tasks_that_exist() -> None:
+    sections = [*of_fits(1000), *of_posteriors(1000), of_sizes((500, 1000))]
+    names = {contender.name for section in sections for contender in section.contenders}
+    assert names - {"500 stores", "1,000 stores"} <= set(TASKS)
+    assert all(section.beside in {one.name for one in section.contenders} for section in sections)
+
+
+def test_a_task_tells_what_it_cost() -> None:
+    cost = inner_cost_of([sys.executable, "-m", "tests.bench.library", "orders, hbpipe", "100"])
+    assert 0 < cost.wall < 60
+    assert float(cost.answer) < 0
 
 
 def test_a_cost_counts_children_and_keeps_the_last_line() -> None:

@@ -18,7 +18,7 @@ from hbpipe.data.lake import Lake
 from hbpipe.errors import LakeError
 from hbpipe.run.promotion import promote
 from hbpipe.run.releases import RELEASED, current_release, read
-from tests.e2e.test_readers import start
+from tests.interrupted import command
 from tests.nights import FIRST, day, lake_of, night, rows_of, settings_for, write_config, write_days
 
 INFERENCE = {"window": "2d", "uncertainty": "plug_in"}
@@ -66,14 +66,13 @@ def test_a_vacuum_is_never_seen(tmp_path: Path) -> None:
     promote(lake, f"{day(0)}.1", to="staging", reason="to look at", create=True)
     config = write_config(tmp_path, inference=INFERENCE, retention={"releases": {"keep_last": 1}})
     files = len(list(Path(lake.uri).rglob("*")))
-    vacuum = ("-m", "hbpipe.cli", "vacuum", "--config", str(config), "--keep-hours", "0", "--json")
+    vacuum = ("vacuum", "--config", str(config), "--keep-hours", "0", "--json")
     with reading(lake, "prod", "staging") as sights:
         # The first ends releases, whose files have a grace; the second finds it over.
         for releases in (2, 0):
-            done = start(tmp_path, *vacuum)
-            printed, error = done.communicate(timeout=120)
-            assert done.returncode == 0, error
-            assert len(json.loads(printed)["releases"]["expired"]) == releases
+            with command(*vacuum) as done:
+                assert done.wait() == 0, done.said()
+                assert len(json.loads(done.said())["releases"]["expired"]) == releases
     assert {name: [sight[0] for sight in story] for name, story in sights.items()} == {
         "prod": [f"{day(3)}.1"],
         "staging": [f"{day(0)}.1"],

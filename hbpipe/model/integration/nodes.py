@@ -12,6 +12,8 @@ from hbpipe.model.family import Array, Codes
 
 #: From this many stores on, the location is integrated within a node by matching moments.
 MANY_STORES = 200
+#: Fields that are of all pools together.
+_SHARED = ("family", "along_one")
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,9 @@ class Nodes:
         decides; NaN where no mode was sought.
     n_groups
         (G,) stores with data.
+    along_one
+        Whether the inner nodes of a spread are a rule along one variable, the location or σ, and
+        so may be fewer for limits (``thinning``).
     """
 
     family: str
@@ -58,6 +63,7 @@ class Nodes:
     covariance: Array
     curvature: Array
     n_groups: NDArray[np.int64]
+    along_one: bool = False
 
     @property
     def n_pools(self) -> int:
@@ -73,7 +79,7 @@ class Nodes:
         """Return the nodes of some pools."""
         return replace(
             self,
-            **{f.name: getattr(self, f.name)[pools] for f in fields(self) if f.name != "family"},
+            **{f.name: getattr(self, f.name)[pools] for f in fields(self) if f.name not in _SHARED},
         )
 
     def collapse(self) -> Nodes:
@@ -111,7 +117,7 @@ def combine_pools(parts: list[tuple[NDArray[np.int64], Nodes]], n_pools: int) ->
     first = parts[0][1]
     out: dict[str, Any] = {}
     for field in fields(first):
-        if field.name == "family":
+        if field.name in _SHARED:
             continue
         template = getattr(first, field.name)
         shape = (n_pools, outer, inner) if template.ndim == 3 else (n_pools,)
@@ -120,7 +126,7 @@ def combine_pools(parts: list[tuple[NDArray[np.int64], Nodes]], n_pools: int) ->
         for pools, part in parts:
             whole[pools] = _pad(field.name, getattr(part, field.name), outer, inner)
         out[field.name] = whole
-    return replace(first, **out)
+    return replace(first, along_one=any(part.along_one for _, part in parts), **out)
 
 
 def _pad(name: str, values: NDArray[np.generic], outer: int, inner: int) -> NDArray[np.generic]:

@@ -66,7 +66,8 @@ def quadrature(target: Target, window: Range) -> Nodes:
             parts.append((pools[done], nodes.select(np.flatnonzero(done))))
             unresolved[pools[done]] = False
             level[pools] += finer
-    return combine_pools([part for part in parts if len(part[0])], target.n_pools)
+    nodes = combine_pools([part for part in parts if len(part[0])], target.n_pools)
+    return replace(nodes, along_one=True)
 
 
 def tensor_rule(target: Target, window: Range, outer: int, inner: int) -> tuple[Nodes, Array]:

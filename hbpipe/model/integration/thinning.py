@@ -40,10 +40,11 @@ def thinned(nodes: Nodes, geometry: Geometry) -> Nodes:
     """Put Gauss rules in place of inner nodes; an outer node of little weight may have a worse one.
 
     Fields of a new node are averages of those of the old ones, and weights of an outer node add to
-    what they did. A pool's nodes do not depend on the other pools.
+    what they did. Nodes that are no rule along one variable stay as they are. A pool's nodes do not
+    depend on the other pools.
     """
     inner = nodes.weight.shape[2]
-    if inner == 1:
+    if inner == 1 or not nodes.along_one:
         return nodes
     wanted = np.minimum(_wanted(nodes, geometry), inner)
     width = int(np.max(wanted))
