@@ -130,6 +130,7 @@ def fold_days(order: SpanOrder) -> Span:
     )
     n_events = np.zeros(units.n, np.int64)
     np.add.at(n_events, units.codes, keys.column("n_events").to_numpy())
+    del keys  # the text of every row, which nothing below looks at
     starts = _starts(days)
     first, last, seen = _seen(order, days, starts, units)
     months = _months(days, starts)
@@ -138,7 +139,7 @@ def fold_days(order: SpanOrder) -> Span:
     cells: dict[str, Cells | Clusters | None] = {}
     for metric in order.metrics:
         try:
-            daily = _read_daily(order, source, metric, keys.num_rows)
+            daily = _read_daily(order, source, metric, len(days))
             statistics[metric.name] = _fold_months(metric, daily, rows, months)
             if metric.cells.clusters:
                 cells[metric.name] = _fold_clusters(metric, order, rows, months)
