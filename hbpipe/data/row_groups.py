@@ -134,8 +134,9 @@ class _File:
 
 
 def _bounds(found: pq.Statistics | None) -> tuple[str, str] | None:
-    known = found is not None and found.has_min_max and not found.null_count
-    return (found.min, found.max) if known else None
+    if found is None or not found.has_min_max or found.null_count:
+        return None
+    return found.min, found.max
 
 
 def _join(columns: Sequence[pa.ChunkedArray], field: pa.Field) -> pa.ChunkedArray:
