@@ -66,15 +66,18 @@ def new(before: Path, tmp_path_factory: pytest.TempPathFactory) -> Seen:
 
 @contextmanager
 def reader(folder: Path) -> Iterator[list[Seen]]:
-    """Read all the while; gives what was seen, each sight once, in order."""
-    sights: list[Seen] = []
+    """Read before, all the while, and after; gives what was seen, each sight once, in order."""
+    sights = [seen(folder)]
     ended = threading.Event()
+
+    def look_once() -> None:
+        sight = seen(folder)
+        if sights[-1] != sight:
+            sights.append(sight)
 
     def look() -> None:
         while not ended.is_set():
-            sight = seen(folder)
-            if not sights or sights[-1] != sight:
-                sights.append(sight)
+            look_once()
             time.sleep(0.05)
 
     thread = threading.Thread(target=look)
@@ -84,6 +87,7 @@ def reader(folder: Path) -> Iterator[list[Seen]]:
     finally:
         ended.set()
         thread.join()
+        look_once()  # the last look may have begun before the last change
 
 
 @pytest.mark.parametrize("table", PAUSES)

@@ -36,16 +36,19 @@ def seen(lake: Lake, environment: str) -> Sight:
 
 @contextmanager
 def reading(lake: Lake, *environments: str) -> Iterator[dict[str, list[Sight]]]:
-    """Read all the while; gives what each environment saw, each sight once, in order."""
+    """Read before, all the while, and after; what each environment saw, each sight once."""
     sights: dict[str, list[Sight]] = {name: [seen(lake, name)] for name in environments}
     ended = threading.Event()
 
+    def look_once() -> None:
+        for name, before in sights.items():
+            now = seen(lake, name)
+            if before[-1] != now:
+                before.append(now)
+
     def look() -> None:
         while not ended.is_set():
-            for name, before in sights.items():
-                now = seen(lake, name)
-                if before[-1] != now:
-                    before.append(now)
+            look_once()
             time.sleep(0.02)
 
     thread = threading.Thread(target=look)
@@ -55,6 +58,7 @@ def reading(lake: Lake, *environments: str) -> Iterator[dict[str, list[Sight]]]:
     finally:
         ended.set()
         thread.join()
+        look_once()  # the last look may have begun before the last change
 
 
 def test_a_vacuum_is_never_seen(tmp_path: Path) -> None:
