@@ -7,10 +7,7 @@ own process (SIGSTOP), or waits until it is told to go on.
 from __future__ import annotations
 
 import shutil
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,7 @@ from tests.e2e.second_night import TABLES, Seen, prepare
 from tests.interrupted import Moment, command
 from tests.nights import lake_of, night, settings_for, visits, write, write_config
 from tests.processes import stop, wait
+from tests.watching import watching
 
 #: Of the second night: the run begun, days begun, statistics, quarantine, files, days, audits,
 #: hyperparameters, fits, posteriors, new_stores, releases.
@@ -64,30 +62,9 @@ def new(before: Path, tmp_path_factory: pytest.TempPathFactory) -> Seen:
     return seen(folder)
 
 
-@contextmanager
-def reader(folder: Path) -> Iterator[list[Seen]]:
+def reader(folder: Path) -> AbstractContextManager[list[Seen]]:
     """Read before, all the while, and after; gives what was seen, each sight once, in order."""
-    sights = [seen(folder)]
-    ended = threading.Event()
-
-    def look_once() -> None:
-        sight = seen(folder)
-        if sights[-1] != sight:
-            sights.append(sight)
-
-    def look() -> None:
-        while not ended.is_set():
-            look_once()
-            time.sleep(0.05)
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield sights
-    finally:
-        ended.set()
-        thread.join()
-        look_once()  # the last look may have begun before the last change
+    return watching(lambda: seen(folder))
 
 
 @pytest.mark.parametrize("table", PAUSES)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from hbpipe.run.promotion import promote
 from hbpipe.run.releases import RELEASED, current_release, read
 from tests.interrupted import command
 from tests.nights import FIRST, day, lake_of, night, rows_of, settings_for, write_config, write_days
+from tests.watching import watching
 
 INFERENCE = {"window": "2d", "uncertainty": "plug_in"}
 
@@ -34,33 +33,6 @@ def seen(lake: Lake, environment: str) -> Sight:
     return name, {table: rows_of(read(lake, table, release=name)) for table in RELEASED}
 
 
-@contextmanager
-def reading(lake: Lake, *environments: str) -> Iterator[dict[str, list[Sight]]]:
-    """Read before, all the while, and after; what each environment saw, each sight once."""
-    sights: dict[str, list[Sight]] = {name: [seen(lake, name)] for name in environments}
-    ended = threading.Event()
-
-    def look_once() -> None:
-        for name, before in sights.items():
-            now = seen(lake, name)
-            if before[-1] != now:
-                before.append(now)
-
-    def look() -> None:
-        while not ended.is_set():
-            look_once()
-            time.sleep(0.02)
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield sights
-    finally:
-        ended.set()
-        thread.join()
-        look_once()  # the last look may have begun before the last change
-
-
 def test_a_vacuum_is_never_seen(tmp_path: Path) -> None:
     """Two of four releases are seen, by one environment each; the others go with their files."""
     for number in range(4):
@@ -71,7 +43,11 @@ def test_a_vacuum_is_never_seen(tmp_path: Path) -> None:
     config = write_config(tmp_path, inference=INFERENCE, retention={"releases": {"keep_last": 1}})
     files = len(list(Path(lake.uri).rglob("*")))
     vacuum = ("vacuum", "--config", str(config), "--keep-hours", "0", "--json")
-    with reading(lake, "prod", "staging") as sights:
+    with ExitStack() as readers:
+        sights = {
+            name: readers.enter_context(watching(partial(seen, lake, name)))
+            for name in ("prod", "staging")
+        }
         # The first ends releases, whose files have a grace; the second finds it over.
         for releases in (2, 0):
             with command(*vacuum) as done:
