@@ -1,0 +1,163 @@
+"""Whole cdfs of mixtures, each on a uniform grid of its own on the law's line.
+
+One cdf at many points for little more than the price of its density: Beta and Gamma mixtures by
+the sinc rule (``sinc``), the others by sums of the density, or from the law's cdf where a grid
+cannot resolve it. Between points a cubic with the right values and slopes is within 1e-4 of the
+cdf, and typically within 1e-5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hbpipe.model.distributions.laws import STUDENT_T, Law, Parameters
+from hbpipe.model.distributions.mixture import Mixture
+from hbpipe.model.distributions.sinc import sinc_cdf
+from hbpipe.model.family import Array
+
+#: A grid ends so many sds from the mean of a component, of Student's t at these probabilities.
+_REACH, _TAIL = 5.0, 1e-5
+#: Points of a grid for each sd of its narrowest component, and at most.
+_PER_SD, _LEAST, _MOST = 2.5, 8, 512
+#: A point mass is given a width of so much of its distance from 0, which no output shows.
+_POINT = 1e-11
+#: Numbers that one array may hold.
+_LENGTH = 2**18
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Cdfs of ``R`` laws, one after the other.
+
+    Row ``r`` has ``points[r]`` points from ``low[r]`` on, ``step[r]`` apart; their cdf begins at
+    ``start[r]`` of ``cdf``. ``slope`` has the density in steps.
+    """
+
+    low: Array
+    step: Array
+    points: NDArray[np.int64]
+    start: NDArray[np.int64]
+    cdf: Array
+    slope: Array
+
+    @property
+    def high(self) -> Array:
+        """The last point of each grid, (R,)."""
+        return np.asarray(self.low + self.step * (self.points - 1))
+
+    def at(self, rows: NDArray[np.int64], u: Array) -> Array:
+        """Cdf of each of ``rows`` at its own ``u``, on the line."""
+        place = (u - self.low[rows]) / self.step[rows]
+        left = np.clip(place.astype(np.int64), 0, self.points[rows] - 2)
+        t = np.clip(place - left, 0.0, 1.0)
+        at = self.start[rows] + left
+        low, high = self.cdf[at], self.cdf[at + 1]
+        rise, first, second = high - low, self.slope[at], self.slope[at + 1]
+        # Hermite's cubic, by the difference of both slopes from the chord's.
+        bend = (1.0 - t) * (first - rise) - t * (second - rise)
+        return np.asarray(np.clip(low + t * (rise + (1.0 - t) * bend), 0.0, 1.0))
+
+
+def curves(mixture: Mixture) -> Curves:
+    """Compute the cdfs of R mixtures; a row's numbers do not depend on the other rows."""
+    law, count = mixture.law, len(mixture.weight)
+    low, step, points = np.empty(count), np.empty(count), np.zeros(count, np.int64)
+    parts: list[tuple[NDArray[np.int64], Array, Array]] = []
+    left = np.arange(count)
+    if law.kernel is not None:
+        for rows, origin, width, cdf, density in sinc_cdf(
+            law.kernel, mixture.weight, *mixture.parameters
+        ):
+            low[rows], step[rows], points[rows] = origin, width, cdf.shape[1]
+            parts.append((rows, cdf, density * width[:, None]))
+        left = np.flatnonzero(points == 0)
+    if len(left):
+        low[left], step[left], points[left] = _range(mixture.take(left))
+        parts += _pointwise(mixture, left, low, step, points)
+    start = np.cumsum(points) - points
+    flat, slope = np.empty(int(points.sum())), np.empty(int(points.sum()))
+    for rows, cdf, steps in parts:
+        at = start[rows][:, None] + np.arange(cdf.shape[1])
+        flat[at], slope[at] = cdf, steps
+    return Curves(low, step, points, start, flat, slope)
+
+
+def _range(mixture: Mixture) -> tuple[Array, Array, NDArray[np.int64]]:
+    """Return where the grid of each row begins, its step and its length."""
+    law, present = mixture.law, mixture.weight > 0
+    ends = [_ends(law, mixture.parameters, side) for side in (-1.0, 1.0)]
+    low = np.min(np.where(present, ends[0], np.inf), axis=1)
+    high = np.max(np.where(present, ends[1], -np.inf), axis=1)
+    point = _POINT * np.maximum(np.abs(low), np.abs(high)) + 1e-250
+    low, high = low - point, high + point
+    width = np.min(np.where(present, ends[1] - ends[0], np.inf), axis=1) / (2.0 * _REACH)
+    wanted = _PER_SD * (high - low) / np.maximum(width, (high - low) / _MOST)
+    points = np.minimum(8 * (1 + wanted.astype(np.int64) // 8), _MOST)
+    points[width == 0] = _LEAST
+    return low, (high - low) / (points - 1), points
+
+
+def _ends(law: Law, parameters: Parameters, side: float) -> Array:
+    if law is STUDENT_T or law.kernel is not None:
+        at = np.asarray(_TAIL if side < 0 else 1.0 - _TAIL)
+        return law.to_line(law.ppf(*parameters, at))
+    mean, sd = law.mean_sd(*parameters)
+    return np.asarray(mean + side * _REACH * sd)
+
+
+def _pointwise(
+    mixture: Mixture,
+    rows: NDArray[np.int64],
+    low: Array,
+    step: Array,
+    points: NDArray[np.int64],
+) -> Iterator[tuple[NDArray[np.int64], Array, Array]]:
+    """Yield rows with grids of equal length, their cdfs and slopes, from the law's own functions.
+
+    The density is summed where the grid resolves it, which is several times faster than the cdf.
+    """
+    for length in np.unique(points[rows]).tolist():
+        same = rows[points[rows] == length]
+        some = max(1, _LENGTH // (length * mixture.weight.shape[1]))
+        for begin in range(0, len(same), some):
+            block = same[begin : begin + some]
+            u = low[block, None] + step[block, None] * np.arange(length)
+            part, smooth = mixture.take(block), np.zeros(len(block), bool)
+            cdf, slope = np.empty(u.shape), np.empty(u.shape)
+            if _LEAST < length < _MOST:
+                slope = step[block, None] * _mixed(part, mixture.law.density, u)
+                cdf = _summed(slope)
+                smooth = np.abs(cdf[:, -1] - 1.0) < 2.0 * _TAIL
+            if not smooth.all():
+                x = mixture.law.from_line(u[~smooth])
+                cdf[~smooth] = _mixed(part.take(np.flatnonzero(~smooth)), mixture.law.cdf, x)
+                slope[~smooth] = _slopes(cdf[~smooth])
+            yield block, np.clip(cdf, 0.0, 1.0), slope
+
+
+def _mixed(mixture: Mixture, function: Callable[..., Array], at: Array) -> Array:
+    """Average a function of the law over the components of each row, at points (R, N)."""
+    values = function(*(p[:, None, :] for p in mixture.parameters), at[:, :, None])
+    return np.einsum("rnk,rk->rn", values, mixture.weight)
+
+
+def _summed(mass: Array) -> Array:
+    """Integrate a density times the step, (R, N), from far below up to each point.
+
+    The sum of Euler and Maclaurin, to the third derivative: all of them vanish at the far end.
+    """
+    f = np.pad(mass, ((0, 0), (2, 2)))
+    near, far = f[:, 3:-1] - f[:, 1:-3], f[:, 4:] - f[:, :-4]
+    first, third = (8.0 * near - far) / 12.0, 0.5 * far - near
+    return np.asarray(np.cumsum(mass, axis=1) - 0.5 * mass - first / 12.0 + third / 720.0)
+
+
+def _slopes(cdf: Array) -> Array:
+    """Differences of fourth order of values at equal distances, (R, N)."""
+    padded = np.pad(cdf, ((0, 0), (2, 2)), mode="edge")
+    near, far = padded[:, 3:-1] - padded[:, 1:-3], padded[:, 4:] - padded[:, :-4]
+    return np.asarray(np.maximum((8.0 * near - far) / 12.0, 0.0))
