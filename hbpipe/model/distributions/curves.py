@@ -49,17 +49,31 @@ class Curves:
         """The last point of each grid, (R,)."""
         return np.asarray(self.low + self.step * (self.points - 1))
 
+    def take(self, rows: NDArray[np.int64]) -> Curves:
+        """Return some rows; their points stay where they are."""
+        own = (values[rows] for values in (self.low, self.step, self.points, self.start))
+        return Curves(*own, self.cdf, self.slope)
+
     def at(self, rows: NDArray[np.int64], u: Array) -> Array:
         """Cdf of each of ``rows`` at its own ``u``, on the line."""
-        place = (u - self.low[rows]) / self.step[rows]
+        return self.with_density(rows, u)[0]
+
+    def with_density(self, rows: NDArray[np.int64], u: Array) -> tuple[Array, Array]:
+        """Cdf and density of each of ``rows`` at its own ``u``; the density is within 2 %."""
+        step = self.step[rows]
+        place = (u - self.low[rows]) / step
         left = np.clip(place.astype(np.int64), 0, self.points[rows] - 2)
         t = np.clip(place - left, 0.0, 1.0)
         at = self.start[rows] + left
-        low, high = self.cdf[at], self.cdf[at + 1]
-        rise, first, second = high - low, self.slope[at], self.slope[at + 1]
-        # Hermite's cubic, by the difference of both slopes from the chord's.
-        bend = (1.0 - t) * (first - rise) - t * (second - rise)
-        return np.asarray(np.clip(low + t * (rise + (1.0 - t) * bend), 0.0, 1.0))
+        low = self.cdf[at]
+        rise = self.cdf[at + 1] - low
+        # Hermite's cubic, by the differences of both slopes from the chord's.
+        first, second = self.slope[at] - rise, self.slope[at + 1] - rise
+        rest = 1.0 - t
+        bend = rest * first - t * second
+        cdf = np.clip(low + t * (rise + rest * bend), 0.0, 1.0)
+        slope = rise + (rest - t) * bend - t * rest * (first + second)
+        return cdf, np.maximum(slope, 0.0) / step
 
 
 def curves(mixture: Mixture) -> Curves:
