@@ -109,6 +109,9 @@ def _range(mixture: Mixture) -> tuple[Array, Array, NDArray[np.int64]]:
     point = _POINT * np.maximum(np.abs(low), np.abs(high)) + 1e-250
     low, high = low - point, high + point
     width = np.min(np.where(present, ends[1] - ends[0], np.inf), axis=1) / (2.0 * _REACH)
+    if law.kernel is not None:
+        # What comes here has a shape far below one: a tail of any length, and a bend as wide as 1.
+        width = np.minimum(width, 1.0)
     wanted = _PER_SD * (high - low) / np.maximum(width, (high - low) / _MOST)
     points = np.minimum(8 * (1 + wanted.astype(np.int64) // 8), _MOST)
     points[width == 0] = _LEAST

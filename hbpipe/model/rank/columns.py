@@ -10,7 +10,7 @@ from hbpipe.model.distributions.mixture import Mixture
 from hbpipe.model.family import Array
 from hbpipe.model.rank.grid import Rows, pool_grids
 from hbpipe.model.rank.lattice import Lattice
-from hbpipe.model.rank.pools import Values, average_cdf, expected_percentile, quantile
+from hbpipe.model.rank.pools import WHOLE, Values, average_cdf, expected_percentile, quantile
 from hbpipe.model.rank.r_values import r_values
 
 #: Values of cdfs that are held at a time.
@@ -70,15 +70,29 @@ def rank_many(law: Law, parameters: Parameters, count: Array) -> Array:
     found = _on_grids(rows, grid[None])
     out = lattice.interpolated(points, found[: len(points)])
     out[alone] = found[len(points) :]
-    narrow = np.flatnonzero(lattice.floored & lattice.inside)
-    if len(narrow):
-        values = Values.of(rows, grid[None])
-        average = average_cdf(values)
-        bottom, top = (
-            law.cdf(
-                *(p[narrow] for p in parameters), law.from_line(quantile(values, average, level))
-            )
-            for level in _LEVELS
-        )
-        out[narrow, 1], out[narrow, 2] = 1.0 - top, bottom
+    values = Values.of(rows, grid[None])
+    average = average_cdf(values)
+    narrow = np.flatnonzero(lattice.narrow)
+    some = tuple(own[narrow] for own in parameters)
+    for level, column in zip(_LEVELS, (2, 1), strict=True):
+        u = _exact_quantile(law, parameters, count, values, average, level)
+        below = law.cdf(*some, law.from_line(u))
+        out[narrow, column] = below if column == 2 else 1.0 - below
     return np.clip(out, 0.0, 1.0)
+
+
+def _exact_quantile(
+    law: Law, parameters: Parameters, count: Array, values: Values, average: Array, level: float
+) -> Array:
+    """F⁻¹(level) of all stores as they are: that of the lattice, and one step by their own cdfs.
+
+    Their cdfs are added up as whole numbers, so that no order shows.
+    """
+    u = quantile(values, average, level)
+    cdf = np.rint(law.cdf(*parameters, law.from_line(u)) * WHOLE) / WHOLE
+    missed = level - np.sum(cdf * count) / np.sum(count)
+    column = np.clip(np.searchsorted(values.grid[0], u), 1, values.grid.shape[1] - 1)
+    ends = (sides[0, column] - sides[0, column - 1] for sides in (values.grid, average))
+    width, rise = ends
+    step = np.divide(width * missed, rise, out=np.zeros_like(u), where=rise > 0)
+    return np.asarray(u + np.clip(step, -width, width))

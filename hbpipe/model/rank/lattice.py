@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 from hbpipe.model.distributions.laws import BETA, GAMMA, Law, Parameters
 from hbpipe.model.family import Array
 
-#: Steps of the lattice: in sds, and in the logarithm of the sd. A cdf is within 6e-5.
-_STEP, _LOG_STEP = 0.2, 0.2
+#: Steps of the lattice: in sds, and in the logarithm of the sd. A cdf is within 3e-5.
+_STEP, _LOG_STEP = 0.15, 0.15
 #: Narrower laws, in spreads of the pool, are as good as this: their cdf moves by less than 1e-4 of
 #: the pool's.
 _NARROWEST = 0.02
+#: Beside narrower laws quantiles of the pool's average are not exact enough.
+_NARROW = 0.3
 #: Stores farther than so many spreads from the pool's median stay as they are.
 _FARTHEST = 40.0
 #: Weights are whole multiples of its inverse, so that sums are exact in any order.
@@ -40,14 +42,15 @@ class Lattice:
 
     Level ``l`` has laws of the sd exp(−``levels[l]``), at whole multiples of the step from
     ``first[l]`` on, numbered from ``start[l]``. ``centre`` and ``level`` (J,) are the coordinates
-    of the stores, ``inside`` those that it reaches, ``floored`` those narrower than its laws.
+    of the stores, ``inside`` those that it reaches, ``narrow`` those whose cdf at the pool's
+    quantiles shows the error of these.
     """
 
     law: Law
     centre: Array
     level: Array
     inside: NDArray[np.bool_]
-    floored: NDArray[np.bool_]
+    narrow: NDArray[np.bool_]
     lowest: int
     first: NDArray[np.int64]
     start: NDArray[np.int64]
@@ -60,7 +63,7 @@ class Lattice:
         low, median, high = np.quantile(centre, [0.25, 0.5, 0.75], method="lower")
         spread = max((high - low) / 1.35, 1e-9 * abs(float(median)), 1e-250)
         inside = np.abs(centre - median) <= _FARTHEST * spread
-        floored = sd < _NARROWEST * spread
+        narrow = inside & (sd < _NARROW * spread)
         level = -np.log(np.maximum(sd, _NARROWEST * spread))
         place = np.floor(level[inside] / _LOG_STEP).astype(np.int64)
         lowest = int(place.min()) - 1
@@ -71,7 +74,7 @@ class Lattice:
         length = np.floor(ends[1] / step).astype(np.int64) + 3 - first
         start = np.cumsum(length) - length
         return Lattice(
-            law, centre, level, inside, floored, lowest, first, start, int(length.sum())
+            law, centre, level, inside, narrow, lowest, first, start, int(length.sum())
         )
 
     def sums(self, count: Array) -> tuple[NDArray[np.int64], Array]:
