@@ -8,8 +8,9 @@ cdf, and typically within 1e-5.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ from hbpipe.model.distributions.laws import STUDENT_T, Law, Parameters
 from hbpipe.model.distributions.mixture import Mixture
 from hbpipe.model.distributions.sinc import sinc_cdf
 from hbpipe.model.family import Array
+
+Index: TypeAlias = NDArray[np.int64]
 
 #: A grid ends so many sds from the mean of a component, of Student's t at these probabilities.
 _REACH, _TAIL = 5.0, 1e-5
@@ -31,16 +34,19 @@ _LENGTH = 2**18
 
 @dataclass(frozen=True)
 class Curves:
-    """Cdfs of ``R`` laws, one after the other.
+    """Cdfs of ``R`` laws.
 
     Row ``r`` has ``points[r]`` points from ``low[r]`` on, ``step[r]`` apart; their cdf begins at
-    ``start[r]`` of ``cdf``. ``slope`` has the density in steps.
+    ``start[r]`` of ``cdf``. ``slope`` has the density in steps, ``mean`` and ``sd`` are those on
+    the line, (R,).
     """
 
     low: Array
     step: Array
-    points: NDArray[np.int64]
-    start: NDArray[np.int64]
+    mean: Array
+    sd: Array
+    points: Index
+    start: Index
     cdf: Array
     slope: Array
 
@@ -49,16 +55,33 @@ class Curves:
         """The last point of each grid, (R,)."""
         return np.asarray(self.low + self.step * (self.points - 1))
 
-    def take(self, rows: NDArray[np.int64]) -> Curves:
+    def take(self, rows: Index) -> Curves:
         """Return some rows; their points stay where they are."""
-        own = (values[rows] for values in (self.low, self.step, self.points, self.start))
-        return Curves(*own, self.cdf, self.slope)
+        names = ("low", "step", "mean", "sd", "points", "start")
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
-    def at(self, rows: NDArray[np.int64], u: Array) -> Array:
+    @staticmethod
+    def joined(parts: Sequence[tuple[Index, Curves]]) -> Curves:
+        """Put curves together; each part comes with the numbers of its rows in the whole."""
+        lengths = [len(part.cdf) for _, part in parts]
+        offsets = np.cumsum(lengths) - lengths
+        moved = [
+            replace(part, start=part.start + offset)
+            for (_, part), offset in zip(parts, offsets.tolist(), strict=True)
+        ]
+        whole = Curves(
+            **{
+                field.name: np.concatenate([getattr(part, field.name) for part in moved])
+                for field in fields(Curves)
+            }
+        )
+        return whole.take(np.argsort(np.concatenate([rows for rows, _ in parts])))
+
+    def at(self, rows: Index, u: Array) -> Array:
         """Cdf of each of ``rows`` at its own ``u``, on the line."""
         return self.with_density(rows, u)[0]
 
-    def with_density(self, rows: NDArray[np.int64], u: Array) -> tuple[Array, Array]:
+    def with_density(self, rows: Index, u: Array) -> tuple[Array, Array]:
         """Cdf and density of each of ``rows`` at its own ``u``; the density is within 2 %."""
         step = self.step[rows]
         place = (u - self.low[rows]) / step
@@ -80,7 +103,7 @@ def curves(mixture: Mixture) -> Curves:
     """Compute the cdfs of R mixtures; a row's numbers do not depend on the other rows."""
     law, count = mixture.law, len(mixture.weight)
     low, step, points = np.empty(count), np.empty(count), np.zeros(count, np.int64)
-    parts: list[tuple[NDArray[np.int64], Array, Array]] = []
+    parts: list[tuple[Index, Array, Array]] = []
     left = np.arange(count)
     if law.kernel is not None:
         for rows, origin, width, cdf, density in sinc_cdf(
@@ -97,10 +120,20 @@ def curves(mixture: Mixture) -> Curves:
     for rows, cdf, steps in parts:
         at = start[rows][:, None] + np.arange(cdf.shape[1])
         flat[at], slope[at] = cdf, steps
-    return Curves(low, step, points, start, flat, slope)
+    mean, sd = _moments(points, start, slope)
+    return Curves(low, step, low + step * mean, step * sd, points, start, flat, slope)
 
 
-def _range(mixture: Mixture) -> tuple[Array, Array, NDArray[np.int64]]:
+def _moments(points: Index, start: Index, slope: Array) -> tuple[Array, Array]:
+    """Mean and sd of each row in steps of its grid, (R,)."""
+    place = np.arange(len(slope)) - np.repeat(start, points)
+    mass = np.add.reduceat(slope, start)
+    mean = np.add.reduceat(slope * place, start) / mass
+    square = (place - np.repeat(mean, points)) ** 2
+    return mean, np.sqrt(np.add.reduceat(slope * square, start) / mass)
+
+
+def _range(mixture: Mixture) -> tuple[Array, Array, Index]:
     """Return where the grid of each row begins, its step and its length."""
     law, present = mixture.law, mixture.weight > 0
     ends = [_ends(law, mixture.parameters, side) for side in (-1.0, 1.0)]
@@ -128,11 +161,11 @@ def _ends(law: Law, parameters: Parameters, side: float) -> Array:
 
 def _pointwise(
     mixture: Mixture,
-    rows: NDArray[np.int64],
+    rows: Index,
     low: Array,
     step: Array,
-    points: NDArray[np.int64],
-) -> Iterator[tuple[NDArray[np.int64], Array, Array]]:
+    points: Index,
+) -> Iterator[tuple[Index, Array, Array]]:
     """Yield rows with grids of equal length, their cdfs and slopes, from the law's own functions.
 
     The density is summed where the grid resolves it, which is several times faster than the cdf.
@@ -159,7 +192,7 @@ def _pointwise(
 def _mixed(mixture: Mixture, function: Callable[..., Array], at: Array) -> Array:
     """Average a function of the law over the components of each row, at points (R, N)."""
     values = function(*(p[:, None, :] for p in mixture.parameters), at[:, :, None])
-    return np.einsum("rnk,rk->rn", values, mixture.weight)
+    return np.asarray(np.einsum("rnk,rk->rn", values, mixture.weight))
 
 
 def _summed(mass: Array) -> Array:

@@ -51,12 +51,12 @@ class Rows:
 
     def total(self, values: Array) -> Array:
         """Sum values (R,) of the rows of each pool, (G,)."""
-        return np.bincount(self.pool, values, self.n_pools)
+        return np.asarray(np.bincount(self.pool, values, self.n_pools), np.float64)
 
 
 def pool_grids(rows: Rows) -> list[Array]:
     """Return the grid of each pool, ascending, of a power of two of points."""
-    mean, sd = centres(rows.curves)
+    mean, sd = rows.curves.mean, rows.curves.sd
     value = (mean + _AT[:, None] * sd).ravel()
     weight = (np.maximum(rows.count, 0.0) * _SHARE[:, None]).ravel()
     pool = np.tile(rows.pool, 3)
@@ -99,16 +99,6 @@ def _lengths(across: Array, stores: float) -> tuple[int, int]:
     few = int(np.searchsorted(across, _ACROSS / common))
     few = min(few, int((most - common) // len(_OWN)))
     return few, 2 ** math.ceil(math.log2(common + few * len(_OWN)))
-
-
-def centres(curves: Curves) -> tuple[Array, Array]:
-    """Mean and sd of each row on the line, (R,)."""
-    place = np.arange(len(curves.slope)) - np.repeat(curves.start, curves.points)
-    mass = np.add.reduceat(curves.slope, curves.start)
-    mean = np.add.reduceat(curves.slope * place, curves.start) / mass
-    square = (place - np.repeat(mean, curves.points)) ** 2
-    variance = np.add.reduceat(curves.slope * square, curves.start) / mass
-    return curves.low + curves.step * mean, curves.step * np.sqrt(variance)
 
 
 def places(grid: Array, pool: NDArray[np.int64], value: Array) -> NDArray[np.int64]:

@@ -73,9 +73,7 @@ class Lattice:
         first = np.floor(ends[0] / step).astype(np.int64) - 1
         length = np.floor(ends[1] / step).astype(np.int64) + 3 - first
         start = np.cumsum(length) - length
-        return Lattice(
-            law, centre, level, inside, narrow, lowest, first, start, int(length.sum())
-        )
+        return Lattice(law, centre, level, inside, narrow, lowest, first, start, int(length.sum()))
 
     def sums(self, count: Array) -> tuple[NDArray[np.int64], Array]:
         """Return the points that have stores beside them, and the sums of their weights.

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.model.family import Array
-from hbpipe.model.rank.grid import Rows, centres, places
+from hbpipe.model.rank.grid import Rows, places
 
 Index = NDArray[np.int64]
 
@@ -66,12 +66,16 @@ class Values:
 
     def thinned(self, chosen: Index, pools: Index, stride: int) -> Values:
         """Return the values of the rows of some pools at every ``stride``-th point."""
-        rows, points = self.rows, self.grid.shape[1]
+        rows = self.rows
         number = np.full(len(self.first), -1)
         number[chosen] = np.arange(len(chosen))
         kept = np.flatnonzero((number[self.row] >= 0) & (self.column % stride == stride - 1))
         return Values(
-            rows=Rows(rows.curves.take(chosen), np.searchsorted(pools, rows.pool[chosen]), rows.count[chosen]),
+            rows=Rows(
+                rows.curves.take(chosen),
+                np.searchsorted(pools, rows.pool[chosen]),
+                rows.count[chosen],
+            ),
             grid=self.grid[pools, stride - 1 :: stride],
             first=self.first[chosen] // stride,
             beyond=self.beyond[chosen] // stride,
@@ -84,18 +88,19 @@ class Values:
     @property
     def at(self) -> Index:
         """Number of each value's point among those of all pools."""
-        return self.rows.pool[self.row] * self.grid.shape[1] + self.column
+        return np.asarray(self.rows.pool[self.row] * self.grid.shape[1] + self.column)
 
     def on_grid(self, values: Array) -> Array:
         """Add up values (N,) at each point, (G, M)."""
-        return np.bincount(self.at, values, self.grid.size).reshape(self.grid.shape)
+        sums = np.bincount(self.at, values, self.grid.size)
+        return np.asarray(sums.reshape(self.grid.shape), np.float64)
 
     def from_columns(self, columns: Index) -> Array:
         """Count the stores whose column, (R,), is at or before each point, (G, M)."""
         pools, points = self.grid.shape
         place = self.rows.pool * (points + 1) + columns
         found = np.bincount(place, self.rows.count, pools * (points + 1))
-        return np.cumsum(found.reshape(pools, points + 1), axis=1)[:, :-1]
+        return np.asarray(np.cumsum(found.reshape(pools, -1), axis=1)[:, :-1], np.float64)
 
 
 def average_cdf(values: Values) -> Array:
@@ -154,7 +159,7 @@ def _rises(values: Values) -> tuple[Array, Array]:
 def _between_points(values: Values, average: Array, narrow: Index) -> Array:
     """Integrate F along posteriors that are narrow beside the grid, F without their own part."""
     rows, points = values.rows, values.grid.shape[1]
-    mean, sd = centres(rows.curves)
+    mean, sd = rows.curves.mean, rows.curves.sd
     share = rows.count / rows.total(rows.count)[rows.pool]
     found = 0.5 * share[narrow]
     pool = rows.pool[narrow]
@@ -171,6 +176,7 @@ def _between_points(values: Values, average: Array, narrow: Index) -> Array:
 
 
 def fraction(low: Array, high: Array, at: Array) -> Array:
+    """How far along from low to high something lies, 1/2 where these are the same."""
     width = high - low
     part = np.divide(at - low, width, out=np.full(at.shape, 0.5), where=width > 0)
     return np.asarray(np.clip(part, 0.0, 1.0))
@@ -188,12 +194,12 @@ def quantile(values: Values, average: Array, level: float) -> Array:
     ends = [grid[each, right - 1], grid[each, right]]
     total, every = rows.total(rows.count), np.arange(len(rows.pool))
     wanted = np.full(len(each), level)
-    u = ends[0] + fraction(*reached, wanted) * (ends[1] - ends[0])
+    u = ends[0] + fraction(reached[0], reached[1], wanted) * (ends[1] - ends[0])
     for _ in range(2):
         cdf = np.rint(rows.curves.at(every, u[rows.pool]) * WHOLE) / WHOLE
         found = rows.total(rows.count * cdf) / total
         below = found < level
         ends = [np.where(below, u, ends[0]), np.where(below, ends[1], u)]
         reached = [np.where(below, found, reached[0]), np.where(below, reached[1], found)]
-        u = ends[0] + fraction(*reached, wanted) * (ends[1] - ends[0])
-    return u
+        u = ends[0] + fraction(reached[0], reached[1], wanted) * (ends[1] - ends[0])
+    return np.asarray(u)
