@@ -26,6 +26,8 @@ Index: TypeAlias = NDArray[np.int64]
 _REACH, _TAIL = 5.0, 1e-5
 #: Points of a grid for each sd of its narrowest component, and at most.
 _PER_SD, _LEAST, _MOST = 2.5, 8, 512
+#: Where a cdf is as near to 0 or 1, its row ends.
+_NOTHING = 1e-7
 #: A point mass is given a width of so much of its distance from 0, which no output shows.
 _POINT = 1e-11
 #: Numbers that one array may hold.
@@ -121,7 +123,13 @@ def curves(mixture: Mixture) -> Curves:
         at = start[rows][:, None] + np.arange(cdf.shape[1])
         flat[at], slope[at] = cdf, steps
     mean, sd = _moments(points, start, slope)
-    return Curves(low, step, low + step * mean, step * sd, points, start, flat, slope)
+    below, above = (
+        np.add.reduceat(empty, start, dtype=np.int64) - 1
+        for empty in (flat < _NOTHING, flat > 1.0 - _NOTHING)
+    )
+    below, above = np.maximum(below, 0), np.maximum(above, 0)
+    mean, sd, low = low + step * mean, step * sd, low + step * below
+    return Curves(low, step, mean, sd, points - below - above, start + below, flat, slope)
 
 
 def _moments(points: Index, start: Index, slope: Array) -> tuple[Array, Array]:

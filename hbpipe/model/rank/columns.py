@@ -14,7 +14,7 @@ from hbpipe.model.rank.pools import WHOLE, Values, average_cdf, expected_percent
 from hbpipe.model.rank.r_values import r_values
 
 #: Values of cdfs that are held at a time.
-_BLOCK = 2**19
+_BLOCK = 2**16
 #: The columns, in this order.
 NAMES = ("expected_percentile", "p_top_10", "p_bottom_10", "r_value")
 _LEVELS = (0.1, 0.9)

@@ -20,7 +20,8 @@ from hbpipe.model.family import Array
 #: Three points carry five moments of a normal law (Gauss and Hermite): sds from the mean, weights.
 _AT, _SHARE = np.sqrt(3.0) * np.array([-1.0, 0.0, 1.0]), np.array([1.0, 4.0, 1.0]) / 6.0
 #: Points across the middle of a narrow posterior, the share of posteriors that may be narrower.
-_ACROSS, _NARROWER = 4.0, 0.05
+#: In pools of so few stores each weighs more, and has twice as many.
+_ACROSS, _NARROWER, _SMALL = 4.0, 0.05, 64
 #: Points of their own that the narrowest get, in sds from the mean.
 _OWN = np.linspace(-2.8, 2.8, 8)
 #: Fewest points; most of them, by the stores of a pool, of which many make their average smooth.
@@ -55,7 +56,7 @@ class Rows:
 
 
 def pool_grids(rows: Rows) -> list[Array]:
-    """Return the grid of each pool, ascending, of a power of two of points."""
+    """Return the grid of each pool, ascending."""
     mean, sd = rows.curves.mean, rows.curves.sd
     value = (mean + _AT[:, None] * sd).ravel()
     weight = (np.maximum(rows.count, 0.0) * _SHARE[:, None]).ravel()
@@ -93,19 +94,26 @@ def _lengths(across: Array, stores: float) -> tuple[int, int]:
     """
     most = min(max(_STORES / stores, _MOST_OF_MANY), _MOST)
     typical = across[int(_NARROWER * len(across))]
-    common = min(max(_ACROSS / max(typical, 1e-9), _FEWEST), most)
+    wanted = _ACROSS if stores > _SMALL else 2.0 * _ACROSS
+    common = min(max(wanted / max(typical, 1e-9), _FEWEST), most)
     if most == _MOST_OF_MANY:  # none of so many stores is seen by itself
-        return 0, 2 ** math.ceil(math.log2(common))
-    few = int(np.searchsorted(across, _ACROSS / common))
+        return 0, _rounded(common)
+    few = int(np.searchsorted(across, wanted / common))
     few = min(few, int((most - common) // len(_OWN)))
-    return few, 2 ** math.ceil(math.log2(common + few * len(_OWN)))
+    return few, _rounded(common + few * len(_OWN))
+
+
+def _rounded(points: float) -> int:
+    """Round up to one of few numbers, so that many pools have grids of equal length."""
+    return _FEWEST * math.ceil(points / _FEWEST)
 
 
 def places(grid: Array, pool: NDArray[np.int64], value: Array) -> NDArray[np.int64]:
-    """Count the points below each value in the grid of its pool; grids (G, M), M a power of two."""
-    found = np.zeros(len(value), np.int64)
-    length = grid.shape[1]
-    while length > 1:
-        length //= 2
-        found += np.where(grid[pool, found + length - 1] < value, length, 0)
-    return np.asarray(found + (grid[pool, found] < value))
+    """Count the points below each value in the grid of its pool; grids are (G, M)."""
+    found, points = np.zeros(len(value), np.int64), grid.shape[1]
+    step = 2 ** (points.bit_length() - 1)
+    while step:
+        further = np.minimum(found + step, points)
+        found = np.where(grid[pool, further - 1] < value, further, found)
+        step //= 2
+    return found
