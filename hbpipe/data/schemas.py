@@ -292,6 +292,8 @@ def posteriors_table(levels: Mapping[str, pa.DataType], quantiles: Sequence[floa
             "predictive_mean": _FLOAT,
             "predictive_sd": _FLOAT,
             "p_below_target": _FLOAT,
+            "false_sign_rate": _FLOAT,
+            "s_value": _FLOAT,
             "silent": _FLAG,
             "run_id": _TEXT,
         },

@@ -15,6 +15,7 @@ from hbpipe.model.family import Codes, Statistics
 from hbpipe.model.pooling import no_pooling
 from hbpipe.model.update.pools import PosteriorColumns, cdf_pools, update_pools
 from hbpipe.model.update.prior_range import prior_range
+from hbpipe.model.update.signs import false_sign_rates
 from hbpipe.run.inference.coding import COVARIATES, known_units
 from hbpipe.run.inference.fits import effective
 from hbpipe.run.inference.posterior_rows import (
@@ -51,6 +52,7 @@ def _update_metric(order: UpdateOrder, folded: Folded, metric: Metric) -> Metric
     _, columns["n_effective"] = sizes(metric, folded, statistics, codes, priors.divisor)
     columns |= _below_target(order, metric, statistics, codes)
     columns |= _predicted(posterior)
+    columns |= _false_signs(order, metric, statistics, codes, has_posterior(posterior))
     between = None if metric.terms else prior_range(priors.nodes, statistics, codes)
     tally = tally_posteriors(metric, folded, posterior, columns["raw"], between)
     return MetricUpdate(codes, statistics, posterior, columns, tally)
@@ -97,6 +99,18 @@ def _next_exposure(metric: Metric) -> float | None:
     nobody knows yet, so none is predicted.
     """
     return None if metric.terms or metric.family == "normal_known_variance" else 1.0
+
+
+def _false_signs(
+    order: UpdateOrder,
+    metric: Metric,
+    statistics: Statistics,
+    codes: Codes,
+    known: NDArray[np.bool_],
+) -> Columns:
+    priors = order.priors[metric.name]
+    rates = false_sign_rates(priors.family, priors.nodes, statistics, codes)
+    return {"false_sign_rate": np.where(known, rates.T, np.nan).T}
 
 
 def _predicted(posterior: PosteriorColumns) -> Columns:
