@@ -215,6 +215,7 @@ def update(night: Night) -> dict[str, Any]:
         table=commits.lake_table(night, "posteriors"),
         label=to_date(night.plan.as_of).isoformat(),
         run_id=night.run_id,
+        last_day=night.plan.as_of not in {entry.day for entry in night.left_out},
     )
     shared = night.engine.share(order, label="nodes of the hyperparameters")
     updated = [
