@@ -265,6 +265,15 @@ def _posterior_columns(quantiles: Sequence[float]) -> dict[str, pa.DataType]:
     }
 
 
+#: What ``posteriors`` says beside the posterior itself; README.md defines each.
+_DECISIONS = (
+    *("next_exposure", "predictive_mean", "predictive_sd", "predictive_low", "predictive_high"),
+    *("p_below_target", "false_sign_rate", "s_value"),
+    *("last_day_n", "last_day_raw", "last_day_p", "last_day_q", "change", "change_sd"),
+)
+_FLAGS = ("silent", "is_new", "outlier", "at_boundary")
+
+
 def posteriors_table(levels: Mapping[str, pa.DataType], quantiles: Sequence[float]) -> Table:
     """One row per as-of day, metric, unit and term; and one for each nested group.
 
@@ -289,10 +298,8 @@ def posteriors_table(levels: Mapping[str, pa.DataType], quantiles: Sequence[floa
             "weight": _FLOAT,
             "prior_mean": _FLOAT,
             "method": _TEXT,
-            "predictive_mean": _FLOAT,
-            "predictive_sd": _FLOAT,
-            "p_below_target": _FLOAT,
-            "silent": _FLAG,
+            **dict.fromkeys(_DECISIONS, _FLOAT),
+            **dict.fromkeys(_FLAGS, _FLAG),
             "run_id": _TEXT,
         },
         key=["as_of", "metric", *levels, "term"],
