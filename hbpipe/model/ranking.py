@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hbpipe.errors import FitError
 from hbpipe.model.family import Array, Codes, Family, Statistics
 from hbpipe.model.integration.sampled_nodes import AnyNodes, SampledNodes
 from hbpipe.model.rank.columns import NAMES, rank_many, rank_rows
@@ -88,6 +89,15 @@ def rank_pools(
         out[known] = _ranked(family, nodes, _take(statistics, known), pools[known])
     columns = out if terms is not None else out[:, 0]
     return RankColumns(*np.moveaxis(columns, -1, 0).copy())
+
+
+def no_law(method: str) -> FitError:
+    """Return the error for intervals, which have no law to rank by."""
+    return FitError(
+        f"the method {method} gives intervals and no posterior",
+        expected="posteriors, to rank stores by",
+        remedy="take the posterior with uncertainty='auto'",
+    )
 
 
 def _ranked(family: Family, nodes: AnyNodes, statistics: Statistics, pools: Codes) -> Array:

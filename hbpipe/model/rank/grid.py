@@ -62,16 +62,17 @@ def pool_grids(rows: Rows) -> list[Array]:
     weight = (np.maximum(rows.count, 0.0) * _SHARE[:, None]).ravel()
     pool = np.tile(rows.pool, 3)
     order = np.lexsort((value, pool))
+    begins = np.append(rows.begins, len(rows.pool))
     total = rows.total(np.maximum(rows.count, 0.0))
-    before = np.cumsum(total) - total
     level = np.empty(len(order))
-    middle = np.cumsum(weight[order]) - 0.5 * weight[order]
-    level[order] = (middle - before[pool[order]]) / total[pool[order]]
+    for g, stores in enumerate(total.tolist()):
+        # Pool by pool, so that rounding does not depend on the pools before.
+        inner = order[3 * begins[g] : 3 * begins[g + 1]]
+        level[inner] = (np.cumsum(weight[inner]) - 0.5 * weight[inner]) / stores
     across = level.reshape(3, -1)[2] - level.reshape(3, -1)[0]
     narrow = np.lexsort((across, rows.pool))
     low = np.minimum.reduceat(rows.curves.low, rows.begins)
     high = np.maximum.reduceat(rows.curves.high, rows.begins)
-    begins = np.append(rows.begins, len(rows.pool))
     grids = []
     for g in range(rows.n_pools):
         members = narrow[begins[g] : begins[g + 1]]

@@ -30,7 +30,7 @@ Index = NDArray[np.int64]
 #: Values of cdfs are whole multiples of its inverse.
 WHOLE = 2.0**24
 #: Posteriors with fewer points of the grid between their ends lie between them: F is interpolated.
-FEW = 12
+FEW = 8
 #: Nodes of Gauss and Hermite, in sds, and their weights.
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
 
