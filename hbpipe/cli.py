@@ -10,12 +10,15 @@ dry runs) there is work.
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import importlib
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 from hbpipe.errors import HbpipeError
@@ -28,8 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Before pyarrow: its own allocator gives memory back so soon that a scan waits for it again.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     arguments = _parser().parse_args(argv)
-    with _without_pandas():
-        commands = importlib.import_module(f"hbpipe.commands.{arguments.group}")
+    commands = _load(f"hbpipe.commands.{arguments.group}")
     verb: Callable[[argparse.Namespace], int] = getattr(commands, arguments.verb)
     try:
         return verb(arguments)
@@ -43,6 +45,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         return _complain(_of_the_system(error), as_json=arguments.json)
+
+
+def _load(name: str) -> ModuleType:
+    """Import the module of a group of commands, and all that it needs.
+
+    What is imported stays to the end. The collector of cycles would go through it while it grows,
+    with every later collection, and once more at the exit: a tenth of a small night.
+    """
+    if name not in sys.modules:
+        gc.disable()
+        try:
+            with _without_pandas():
+                importlib.import_module(name)
+        finally:
+            gc.freeze()
+            gc.enable()
+        atexit.register(gc.freeze)
+    return sys.modules[name]
 
 
 class _NoPandas:

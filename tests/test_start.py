@@ -11,8 +11,7 @@ import pytest
 LOADS = """
 import sys
 from hbpipe import cli
-with cli._without_pandas():
-    import hbpipe.commands.nights
+cli._load("hbpipe.commands.nights")
 print(*sys.modules)
 """
 HELP = "import sys; from hbpipe import cli; cli._parser(); print(*sys.modules)"
@@ -39,3 +38,25 @@ def of_a_night() -> set[str]:
 
 def test_help_loads_nothing_heavy() -> None:
     assert loaded(HELP).isdisjoint({"numpy", "pyarrow", "pydantic", "yaml", "hbpipe.config"})
+
+
+def test_what_is_imported_is_left_out_of_later_collections() -> None:
+    """And garbage of the run itself is found as ever."""
+    code = """
+import gc
+from hbpipe import cli
+
+cli._load("hbpipe.commands.nights")
+assert gc.isenabled()
+print(gc.get_freeze_count() > 100_000, gc.get_count()[0] < 1000)
+
+class Ring:
+    def __init__(self):
+        self.me = self
+
+Ring()
+print(gc.collect() > 0)
+"""
+    command = [sys.executable, "-c", code]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said.split() == ["True"] * 3
