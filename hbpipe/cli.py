@@ -10,28 +10,20 @@ dry runs) there is work.
 from __future__ import annotations
 
 import argparse
-import atexit
-import gc
-import importlib
 import json
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from types import ModuleType
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from hbpipe.errors import HbpipeError
+from hbpipe.start import load, prepare
 from hbpipe.verbs import inputs, nights, releases, upkeep
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: sums are single-threaded
-    # Before pyarrow: its own allocator gives memory back so soon that a scan waits for it again.
-    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     arguments = _parser().parse_args(argv)
-    commands = _load(f"hbpipe.commands.{arguments.group}")
+    prepare()
+    commands = load(f"hbpipe.commands.{arguments.group}")
     verb: Callable[[argparse.Namespace], int] = getattr(commands, arguments.verb)
     try:
         return verb(arguments)
@@ -45,41 +37,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         return _complain(_of_the_system(error), as_json=arguments.json)
-
-
-def _load(name: str) -> ModuleType:
-    """Import the module of a group of commands, and all that it needs.
-
-    What is imported stays to the end. The collector of cycles would go through it while it grows,
-    with every later collection, and once more at the exit: a tenth of a small night.
-    """
-    if name not in sys.modules:
-        gc.disable()
-        try:
-            with _without_pandas():
-                importlib.import_module(name)
-        finally:
-            gc.freeze()
-            gc.enable()
-        atexit.register(gc.freeze)
-    return sys.modules[name]
-
-
-class _NoPandas:
-    def find_spec(self, name: str, *_: Any) -> None:
-        if name == "pandas":
-            raise ModuleNotFoundError("hbpipe works without pandas", name=name)
-
-
-@contextmanager
-def _without_pandas() -> Iterator[None]:
-    """Hide pandas from Arrow, which asks for it once, and takes half a second to import it."""
-    finder = _NoPandas()
-    sys.meta_path.insert(0, finder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)
 
 
 def _of_the_system(error: OSError) -> HbpipeError:
