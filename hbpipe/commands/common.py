@@ -14,6 +14,7 @@ from hbpipe.data.clock import Calendar, to_number
 from hbpipe.data.spelling import nearest
 from hbpipe.errors import ConfigError
 from hbpipe.report.plain import to_json
+from hbpipe.report.terminal import show
 from hbpipe.run.audits import AcceptRequest
 from hbpipe.run.verification.findings import Finding
 
@@ -80,7 +81,7 @@ def print_json(value: Any) -> None:
 def print_findings(findings: Iterable[Finding]) -> None:
     """Print a line for each finding."""
     for finding in findings:
-        print(f"{'ok  ' if finding.fine else 'FAIL'}  {finding.name}: {finding.message}")
+        show(f"{'ok  ' if finding.fine else 'FAIL'}  {finding.name}: {finding.message}")
 
 
 def confirm(shown: str, waiting: str) -> None:

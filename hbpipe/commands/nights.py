@@ -16,6 +16,7 @@ from hbpipe.report.console import ConsoleObserver
 from hbpipe.report.explain import explain_text
 from hbpipe.report.store_story import store_text
 from hbpipe.report.tables import text_table
+from hbpipe.report.terminal import show
 from hbpipe.run.audits import recorded_checks
 from hbpipe.run.describe import describe_plan
 from hbpipe.run.documents import read_document
@@ -50,7 +51,7 @@ def plan(arguments: Namespace) -> int:
     if arguments.json:
         print_json(described)
     else:
-        print(_plan_text(described))
+        show(_plan_text(described))
     return WORK if found.work else 0
 
 
@@ -93,7 +94,7 @@ def run(arguments: Namespace) -> int:
     if arguments.json:
         print_json(report.to_dict())
     else:
-        print(report.text())
+        show(report.text())
     return 0
 
 
@@ -134,7 +135,7 @@ def explain(arguments: Namespace) -> int:
     if arguments.json:
         print_json(found.to_dict())
     else:
-        print(explain_text(found))
+        show(explain_text(found))
     return 0
 
 
@@ -155,7 +156,7 @@ def _explain_store(arguments: Namespace, store: str) -> int:
     if arguments.json:
         print_json({"stores": [story.to_dict() for story in found]})
     else:
-        print("\n\n".join(map(store_text, found)))
+        show("\n\n".join(map(store_text, found)))
     return 0
 
 
@@ -169,6 +170,6 @@ def audit(arguments: Namespace) -> int:
         print_json({"run_id": run_id, "failed": failed, "checks": rows})
     else:
         told = ("status", "as_of", "name", "subject", "value", "threshold", "message")
-        print(f"run {run_id}: {failed} of {len(rows)} checks failed")
-        print(text_table([{name: row[name] for name in told} for row in rows]))
+        show(f"run {run_id}: {failed} of {len(rows)} checks failed")
+        show(text_table([{name: row[name] for name in told} for row in rows]))
     return 3 if failed else 0

@@ -15,6 +15,7 @@ from hbpipe.report.diff import describe_diff, diff_text
 from hbpipe.report.export import write_table
 from hbpipe.report.status import describe_status, status_text
 from hbpipe.report.tables import text_table
+from hbpipe.report.terminal import show
 from hbpipe.run import promotion
 from hbpipe.run.diff import diff as compare
 from hbpipe.run.freshness import freshness as look
@@ -37,7 +38,7 @@ def status(arguments: Namespace) -> int:
     if arguments.json:
         print_json(found)
     else:
-        print(status_text(found))
+        show(status_text(found))
     return 0
 
 
@@ -52,7 +53,7 @@ def read(arguments: Namespace) -> int:
     elif arguments.out:
         print(f"{table.num_rows:,} rows written to {arguments.out}")
     else:
-        print(text_table(table.to_pylist()))
+        show(text_table(table.to_pylist()))
     return 0
 
 
@@ -104,7 +105,7 @@ def diff(arguments: Namespace) -> int:
     if arguments.json:
         print_json(found)
     else:
-        print(diff_text(found))
+        show(diff_text(found))
     return 0
 
 
@@ -144,7 +145,7 @@ def _print_move(move: Move, arguments: Namespace) -> int:
     if arguments.json:
         print_json(move.to_dict())
     else:
-        print(move.text())
+        show(move.text())
     return WORK if arguments.dry_run and move.changes else 0
 
 
@@ -161,5 +162,5 @@ def freshness(arguments: Namespace) -> int:
         print_json({"late": own.late, "environments": [one.to_dict() for one in found]})
     else:
         over = f"the latest business day that should be there is {own.expected}"
-        print(f"{text_table(freshness_rows(found))}\n{over}")
+        show(f"{text_table(freshness_rows(found))}\n{over}")
     return LATE if own.late else 0
