@@ -56,7 +56,7 @@ def _weighed(one: MetricStory) -> Iterator[str]:
         own = 100.0 * row["weight"]
         yield f"Weighed: {own:.3g} % its own events, {100.0 - own:.3g} % its pool ({one.method})."
     about = "" if posterior.low is None else f": {_range(posterior)}"
-    yield f"So it is held to be {cell(posterior.mean)}{about}."
+    yield f"Both together say {cell(posterior.mean)}{about}."
     if row["p_below_target"] is not None:
         yield f"It lies below its target with probability {_share(row['p_below_target'])}."
 
