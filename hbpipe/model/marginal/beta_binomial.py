@@ -21,7 +21,6 @@ from hbpipe.model.family import Array, Codes, Derivatives, Pearson, Statistics
 from hbpipe.model.geometry import LOCATION
 from hbpipe.model.marginal.given_spread import in_location
 from hbpipe.model.marginal.rising import RisingCounts, RisingSums
-from hbpipe.model.numerics.grouped import float_sums
 
 
 @dataclass(frozen=True)
@@ -43,13 +42,11 @@ class BinomialSketch:
         seen = np.asarray(statistics["trials"]) > 0
         pool = np.asarray(pools)[seen]
         y, n = np.asarray(statistics["successes"])[seen], np.asarray(statistics["trials"])[seen]
-        return cls(
-            RisingCounts.of(pool, y, n_pools),
-            RisingCounts.of(pool, n - y, n_pools),
-            RisingCounts.of(pool, n, n_pools),
-            rate_sums(pool, y.astype(np.float64), n.astype(np.float64), n_pools),
-            float_sums(log_choose(n, y), pool, n_pools),
-        )
+        successes, failures, trials = (RisingCounts.of(pool, m, n_pools) for m in (y, n - y, n))
+        factorials = successes.total_log_factorial() + failures.total_log_factorial()
+        rates = rate_sums(pool, y.astype(np.float64), n.astype(np.float64), n_pools)
+        log_choose = trials.total_log_factorial() - factorials
+        return cls(successes, failures, trials, rates, log_choose)
 
     @classmethod
     def merged(cls, sketches: Sequence[BinomialSketch]) -> BinomialSketch:
