@@ -16,7 +16,7 @@ from hbpipe.data.clock import to_date
 from hbpipe.data.clusters import Clusters, from_columns, merge_clusters, to_columns
 from hbpipe.data.quantities import Metric
 from hbpipe.data.schemas import CLUSTERS
-from hbpipe.data.units import encode, find_units
+from hbpipe.data.units import code_units, encode, to_dictionary, to_plain
 from hbpipe.errors import StatisticsError
 
 
@@ -78,23 +78,26 @@ def add_up(metrics: tuple[Metric, ...], day: int, found: Sequence[DayStatistics]
     """
     if len(found) == 1:
         return found[0]
-    keys = [pa.chunked_array(level) for level in zip(*(one.keys for one in found), strict=True)]
+    levels = [pa.chunked_array(level) for level in zip(*(one.keys for one in found), strict=True)]
     n_events = np.concatenate([one.n_events for one in found])
-    units = find_units([encode(key) for key in keys], np.ones(len(n_events), np.bool_))
+    units = code_units([encode(level) for level in levels], np.ones(len(n_events), np.bool_))
+    codes = units.codes.astype(np.int64, copy=False)
     total = np.zeros(units.n, np.int64)
-    np.add.at(total, units.codes, n_events)
+    np.add.at(total, codes, n_events)
     folded = {}
     for metric in metrics:
         try:
             folded[metric.name] = metric.model.fold(
-                _joined([one.statistics[metric.name] for one in found]), units.codes, units.n
+                _joined([one.statistics[metric.name] for one in found]), codes, units.n
             )
         except StatisticsError as error:
             raise error.at(day=to_date(day), metric=metric.name) from None
         if metric.calendar == "active_days":
             exposure = folded[metric.name]["exposure"]
             folded[metric.name]["exposure"] = np.minimum(exposure, 1.0)  # one day, however cut
-    return DayStatistics(units.keys, total, folded, _clusters(found, units.codes))
+    *above, finest = units.levels
+    keys = (*(to_dictionary(level) for level in above), to_plain(finest))  # as those of a part
+    return DayStatistics(keys, total, folded, _clusters(found, codes))
 
 
 def _joined(parts: Sequence[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
