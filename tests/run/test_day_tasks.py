@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -31,7 +34,7 @@ METRICS: dict[str, Any] = {
     "basket": {"family": "normal", "value": "amount", "transform": "log"},
 }
 NAMES = ("statistics", "hyperparameters", "posteriors", "files", "days", "quarantine", "audits")
-DAYS = 3
+DAYS = 2
 SECTIONS: dict[str, Any] = {
     "metrics": METRICS,
     "inference": {"uncertainty": "auto"},
@@ -41,8 +44,8 @@ WITHOUT_IDS = {**SECTIONS, "events": {"event_id": []}}
 
 
 def lower() -> None:
-    """Make days of sixty rows large: eight shards, each merged by itself, and small pieces."""
-    units.SHARD_ROWS = 10
+    """Make days of sixty rows large: shards that are each merged by itself, and small pieces."""
+    units.SHARD_ROWS = 16
     partials.MERGED_SHARDS = 1
     survey.PIECE_ROWS = 10
 
@@ -97,7 +100,7 @@ def at_once(events: Path, folder: Path, sections: dict[str, Any]) -> dict[str, l
 @pytest.fixture(scope="module")
 def expected(events: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(units, "SHARD_ROWS", 10)
+        patch.setattr(units, "SHARD_ROWS", 16)
         patch.setattr(survey, "PIECE_ROWS", 10)
         return at_once(events, tmp_path_factory.mktemp("at-once"), SECTIONS)
 
@@ -165,6 +168,54 @@ def test_pieces_that_are_read_together_count_the_same(
     )
     assert found["n"].equals(wanted["n"])
     assert found["mean"].to_pylist() == pytest.approx(wanted["mean"].to_pylist(), rel=1e-12)
+
+
+#: A worker dies at its first merge of a shard; the module is imported by every worker.
+DRIVER = """
+import os, signal, sys
+from pathlib import Path
+from hbpipe.cli import main
+from hbpipe.run import day_tasks
+from tests.run.test_day_tasks import lower
+
+lower()
+marker, merge_shards = Path(sys.argv[1]), day_tasks.merge_shards
+
+def dying(*args):
+    try:
+        marker.touch(exist_ok=False)
+    except FileExistsError:
+        return merge_shards(*args)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    dying.__name__ = "merge_shards"
+    day_tasks.merge_shards = dying
+    sys.exit(main(sys.argv[2:]))
+"""
+
+
+def test_a_worker_killed_while_it_merges_is_replaced(
+    events: Path, expected: dict[str, list[str]], tmp_path: Path
+) -> None:
+    """What was set aside does not die with the worker that read it."""
+    shutil.copytree(events / "events", tmp_path / "events")
+    config = write_config(
+        tmp_path, cluster={"kind": "local", "workers": 2, "processes": True}, **SECTIONS
+    )
+    driver, marker = tmp_path / "driver.py", tmp_path / "died"
+    driver.write_text(DRIVER)
+    done = subprocess.run(
+        [sys.executable, driver, marker, "run", "--config", config, "--quiet"],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert marker.exists(), "no worker was killed"
+    assert tables(Lake(str(tmp_path / "lake"))) == expected
+    assert staged(tmp_path) == []
 
 
 # --- crashes ------------------------------------------------------------------------------------
