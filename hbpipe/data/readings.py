@@ -1,6 +1,6 @@
 """A *reading*: the pieces that are read together and added up before anything leaves the worker.
 
-Up to a few hundred pieces of the same days, each is a reading of its own. Where there are more,
+Up to some hundred pieces of the same days, each is a reading of its own. Where there are more,
 several make one, so that what is left to merge grows no further. Which pieces go together follows
 from the footers of the files of those days, and from nothing else: a day has the same sums
 whichever other days are read with it.
@@ -15,7 +15,7 @@ from hbpipe.data.events import EventFormat, FileState, Piece
 from hbpipe.data.survey import RowGroup, cut_pieces
 
 #: Readings of the same days, at most.
-MOST_READINGS = 256
+MOST_READINGS = 128
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,13 @@ def plan_readings(form: EventFormat, sources: Iterable[Source]) -> list[Reading]
     readings = []
     for days, pieces in alike.items():
         wanted = tuple(day for day in days if day in due)
-        size = 1 if form.event_id else _pieces_together(len(pieces))
+        size = 1 if form.event_id else pieces_together(len(pieces))
         for first in range(0, len(pieces), size):
             readings.append(Reading(tuple(pieces[first : first + size]), wanted))
     return sorted(readings, key=lambda reading: reading.key)
 
 
-def _pieces_together(pieces: int) -> int:
+def pieces_together(pieces: int) -> int:
     """Return how many of the pieces of the same days make a reading: a power of two."""
     size = 1
     while pieces > size * MOST_READINGS:

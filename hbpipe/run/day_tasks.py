@@ -30,8 +30,8 @@ from hbpipe.run.due import DayPlan
 from hbpipe.run.engine import Task
 from hbpipe.run.night import Night
 
-#: Tasks that read; those that merge shards; those that find copies; those that take them out.
-MOST_TASKS = 2_500
+#: Of each kind of task: to read, to find copies, to take them out, to merge; and one more a day.
+MOST_TASKS = 2_000
 
 T = TypeVar("T")
 

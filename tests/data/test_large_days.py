@@ -100,7 +100,7 @@ def assert_identical(root: Path, form: Any, metrics: dict[str, Any], found: list
 
 
 @pytest.mark.parametrize("piece_rows", [20, 1000])
-@pytest.mark.parametrize("together", [2, 256])
+@pytest.mark.parametrize("together", [2, 128])
 def test_shards_change_no_bit(tmp_path, monkeypatch, sharded, piece_rows, together):
     monkeypatch.setattr(survey, "PIECE_ROWS", piece_rows)
     monkeypatch.setattr(readings, "MOST_READINGS", together)
