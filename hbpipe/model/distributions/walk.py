@@ -22,7 +22,10 @@ _MOST = 1024
 _LEAST = 1e-290
 #: Up to so many trials their product is taken: exact to the last digits. Beyond, differences of
 #: log Γ are within 1e-8 as long as prior size and trials add to less.
-_PRODUCT, _GAMMA = 256, 1e7
+PRODUCT, _GAMMA = 256, 1e7
+#: Outwards up to so many trials and prior size, where log Γ is within 1e-9, and until a count adds
+#: less than this share.
+_OUTWARD, _NOTHING = 1e6, 1e-16
 
 Rows = NDArray[np.int64]
 
@@ -101,6 +104,53 @@ def beta_binomial_counts(trials: Array, alpha: Array, beta: Array, weight: Array
     return Counts(_none_of(trials, alpha, beta), ratio, np.broadcast_to(weight, alpha.shape))
 
 
+def beta_binomial_tails(
+    points: Array, trials: Array, alpha: Array, beta: Array, weight: Array
+) -> Array:
+    """P(Y ≤ point) of mixtures of Beta-Binomial counts of many trials, (J,), NaN where left open.
+
+    Summed from the point outwards, away from the mean, until nothing is added: some sds of steps,
+    however many trials there are.
+    """
+    n, size = trials[:, None], alpha + beta
+    last = np.floor(points)
+    weight = np.broadcast_to(weight, alpha.shape)
+    down = last < np.sum(weight * n * (alpha / size), axis=1)
+    inside = (last >= 0) & (last < trials)
+    found = np.where(inside, np.nan, np.where(last < 0, 0.0, 1.0))
+    rows = np.flatnonzero(inside & (np.max(size, axis=1) + trials < _OUTWARD))
+    k = np.where(down, last, last + 1.0)[rows, None]
+    total = np.zeros(len(points))
+    mass = _mass(k, n[rows], alpha[rows], beta[rows])
+    for _ in range(_MOST):
+        each = np.sum(weight[rows] * mass, axis=1)
+        total[rows] += each
+        going = each > _NOTHING * total[rows]
+        ended = rows[~going]
+        found[ended] = np.where(down[ended], total[ended], 1.0 - total[ended])
+        rows, k, mass = rows[going], k[going], mass[going]
+        if not len(rows):
+            break
+        a, b, left, lower = alpha[rows], beta[rows], n[rows] - k, down[rows, None]
+        above = np.where(lower, k, left) * (np.where(lower, b, a) + np.where(lower, left, k))
+        below = (np.where(lower, left, k) + 1.0) * (
+            np.where(lower, a, b) + np.where(lower, k, left) - 1.0
+        )
+        # Beyond the ends there is nothing, and the numerator is 0.
+        mass = mass * np.where(above > 0, above / np.where(above > 0, below, 1.0), 0.0)
+        k = k + np.where(lower, -1.0, 1.0)
+    return found
+
+
+def _mass(k: Array, n: Array, alpha: Array, beta: Array) -> Array:
+    """Return P(Y = k) by log Γ."""
+    choose = special.gammaln(n + 1.0) - special.gammaln(k + 1.0) - special.gammaln(n - k + 1.0)
+    updated = special.gammaln(k + alpha) + special.gammaln(n - k + beta)
+    before = special.gammaln(alpha) + special.gammaln(beta)
+    sizes = special.gammaln(alpha + beta) - special.gammaln(n + alpha + beta)
+    return np.asarray(np.exp(choose + updated - before + sizes))
+
+
 def negative_binomial_counts(shape: Array, rate: Array, exposure: Array, weight: Array) -> Counts:
     """Return mixtures of Poisson counts whose rates are Gamma: exposure (J,), the others (J, K)."""
     future = exposure[:, None]
@@ -116,7 +166,7 @@ def negative_binomial_counts(shape: Array, rate: Array, exposure: Array, weight:
 def _none_of(trials: Array, alpha: Array, beta: Array) -> Array:
     """Return P(0) = Γ(β + n) Γ(α + β) / (Γ(β) Γ(α + β + n)), (J, K); 0 where it is left open."""
     size, out = alpha + beta, np.ones(alpha.shape)
-    short = trials <= _PRODUCT
+    short = trials <= PRODUCT
     for rows, i in _trials(np.flatnonzero(short), trials):
         out[rows] *= (beta[rows] + i) / (size[rows] + i)
     rows = np.flatnonzero(~short)
@@ -130,7 +180,7 @@ def _none_of(trials: Array, alpha: Array, beta: Array) -> Array:
 def _trials(rows: Rows, trials: Array) -> Iterator[tuple[Rows, int]]:
     """Yield the number of each trial, from 0, with the rows that have it."""
     rows = rows[np.argsort(-trials[rows], kind="stable")]
-    have = np.searchsorted(-trials[rows], -np.arange(_PRODUCT), side="left")
+    have = np.searchsorted(-trials[rows], -np.arange(PRODUCT), side="left")
     for i, count in enumerate(have.tolist()):
         if not count:
             break

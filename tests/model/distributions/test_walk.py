@@ -7,7 +7,11 @@ import pytest
 from scipy import stats
 
 from hbpipe.model.distributions.discrete import _long_cdf, _long_quantiles
-from hbpipe.model.distributions.walk import beta_binomial_counts, negative_binomial_counts
+from hbpipe.model.distributions.walk import (
+    beta_binomial_counts,
+    beta_binomial_tails,
+    negative_binomial_counts,
+)
 
 LEVELS = np.array([0.05, 0.5, 0.95])
 
@@ -33,6 +37,19 @@ def test_mixtures_of_beta_binomials(most: int) -> None:
     np.testing.assert_allclose(counts.cdf(at)[known], expected[known], rtol=1e-9)
     reference = np.sum(weight * stats.betabinom.cdf(at[:, None], trials[:, None], a, b), axis=1)
     np.testing.assert_allclose(counts.cdf(at)[known], reference[known], rtol=1e-7)
+
+
+@pytest.mark.parametrize("most", [300, 5000, 60_000])
+def test_tails_from_the_point_outwards(most: int) -> None:
+    trials, a, b, weight = beta_binomials(most, most, 40)
+    a, b = np.maximum(a, 0.1), np.maximum(b, 0.1)
+    for share in (0.0, 0.05, 0.3, 0.9, 1.0, 1.1):
+        at = np.floor(trials * share)
+        found = beta_binomial_tails(at, trials, a, b, weight)
+        known = ~np.isnan(found)
+        assert known.mean() > (0.9 if most <= 300 else 0.04)
+        expected = _long_cdf(at, trials, a, b, weight)
+        np.testing.assert_allclose(found[known], expected[known], rtol=1e-7, atol=1e-11)
 
 
 def test_mixtures_of_negative_binomials() -> None:
