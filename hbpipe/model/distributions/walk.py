@@ -109,23 +109,26 @@ def beta_binomial_tails(
 ) -> Array:
     """P(Y ≤ point) of mixtures of Beta-Binomial counts of many trials, (J,), NaN where left open.
 
-    Summed from the point outwards, away from the mean, until nothing is added: some sds of steps,
-    however many trials there are.
+    Summed from the point outwards, away from the mean, until nothing is added beyond the means of
+    all components: some sds of steps, however many trials there are.
     """
     n, size = trials[:, None], alpha + beta
     last = np.floor(points)
     weight = np.broadcast_to(weight, alpha.shape)
-    down = last < np.sum(weight * n * (alpha / size), axis=1)
+    means = n * (alpha / size)
+    down = last < np.sum(weight * means, axis=1)
+    farthest = np.where(down, np.min(means, axis=1), np.max(means, axis=1))
     inside = (last >= 0) & (last < trials)
     found = np.where(inside, np.nan, np.where(last < 0, 0.0, 1.0))
     rows = np.flatnonzero(inside & (np.max(size, axis=1) + trials < _OUTWARD))
     k = np.where(down, last, last + 1.0)[rows, None]
     total = np.zeros(len(points))
-    mass = _mass(k, n[rows], alpha[rows], beta[rows])
+    mass = beta_binomial_mass(k, n[rows], alpha[rows], beta[rows])
     for _ in range(_MOST):
         each = np.sum(weight[rows] * mass, axis=1)
         total[rows] += each
-        going = each > _NOTHING * total[rows]
+        between = np.where(down[rows], k[:, 0] > farthest[rows], k[:, 0] < farthest[rows])
+        going = between | (each > _NOTHING * total[rows])
         ended = rows[~going]
         found[ended] = np.where(down[ended], total[ended], 1.0 - total[ended])
         rows, k, mass = rows[going], k[going], mass[going]
@@ -142,7 +145,7 @@ def beta_binomial_tails(
     return found
 
 
-def _mass(k: Array, n: Array, alpha: Array, beta: Array) -> Array:
+def beta_binomial_mass(k: Array, n: Array, alpha: Array, beta: Array) -> Array:
     """Return P(Y = k) by log Γ."""
     choose = special.gammaln(n + 1.0) - special.gammaln(k + 1.0) - special.gammaln(n - k + 1.0)
     updated = special.gammaln(k + alpha) + special.gammaln(n - k + beta)
