@@ -11,12 +11,12 @@ from __future__ import annotations
 import numpy as np
 
 from hbpipe.model.distributions.discrete import beta_binomial_cdf
-from hbpipe.model.distributions.walk import beta_binomial_mass
+from hbpipe.model.distributions.walk import beta_binomial_mass, beta_binomial_tails
 from hbpipe.model.family import Array
 
 #: Laws of at least this sd, whose α and β are at least this: their probabilities are smooth also at
-#: the ends. Trials and prior size together stay where log Γ is within 1e-8.
-_SD, _SHAPE, _LARGEST = 60.0, 3.0, 1e7
+#: the ends.
+_SD, _SHAPE = 60.0, 3.0
 #: Panels outward, and nodes of each.
 _PANELS, _NODES = 12, 6
 _BLOCK = 2**17
@@ -35,11 +35,24 @@ def mid_cdf(points: Array, trials: Array, alpha: Array, beta: Array, weight: Arr
         (J, K).
     """
     found = _smooth(points, trials, alpha, beta, weight)
-    left = np.flatnonzero(np.isnan(found))
-    at, *law = (values[left] for values in (points, trials, alpha, beta, weight))
-    below, upto = (beta_binomial_cdf(last, *law) for last in (at - 1.0, at))
-    found[left] = 0.5 * (below + upto)
+    for method in (_from_the_point, _exact):
+        left = np.flatnonzero(np.isnan(found))
+        at, n, a, b, shares = (values[left] for values in (points, trials, alpha, beta, weight))
+        found[left] = method(at, n, a, b, shares)
     return found
+
+
+def _from_the_point(
+    points: Array, trials: Array, alpha: Array, beta: Array, weight: Array
+) -> Array:
+    return beta_binomial_tails(points, trials, alpha, beta, weight, half=True)
+
+
+def _exact(points: Array, trials: Array, alpha: Array, beta: Array, weight: Array) -> Array:
+    below, upto = (
+        beta_binomial_cdf(last, trials, alpha, beta, weight) for last in (points - 1.0, points)
+    )
+    return np.asarray(0.5 * (below + upto))
 
 
 def _smooth(points: Array, trials: Array, alpha: Array, beta: Array, weight: Array) -> Array:
@@ -53,7 +66,6 @@ def _smooth(points: Array, trials: Array, alpha: Array, beta: Array, weight: Arr
     smooth &= np.min(variance, axis=1) >= _SD**2
     # A panel is no wider than the narrowest component can bear.
     smooth &= sd**2 <= 4.0 * np.min(variance, axis=1)
-    smooth &= np.max(size, axis=1) + trials < _LARGEST
     found, rows = np.full(len(points), np.nan), np.flatnonzero(smooth)
     length = max(1, _BLOCK // (alpha.shape[1] * _PANELS * _NODES))
     for first in range(0, len(rows), length):

@@ -52,6 +52,18 @@ def test_tails_from_the_point_outwards(most: int) -> None:
         np.testing.assert_allclose(found[known], expected[known], rtol=1e-7, atol=1e-11)
 
 
+def test_a_prior_of_any_size_and_half_of_the_point() -> None:
+    trials, at = np.full(3, 2000.0), np.array([80.0, 100.0, 130.0])
+    one, size = np.ones((3, 1)), 10.0 ** np.array([[3.0], [9.0], [15.0]])
+    laws = (trials, 0.05 * size, 0.95 * size, one)
+    found = beta_binomial_tails(at, *laws)
+    binomial = stats.binom(2000, 0.05)
+    expected = [stats.betabinom.cdf(80, 2000, 50, 950), *binomial.cdf(at[1:])]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    half = beta_binomial_tails(at, *laws, half=True)
+    np.testing.assert_allclose(half, 0.5 * (found + beta_binomial_tails(at - 1, *laws)), rtol=1e-9)
+
+
 def test_a_point_between_two_components() -> None:
     size, weight = np.array([[1e4, 1e4]]), np.array([[0.7, 0.3]])
     mean = np.array([[0.1, 0.6]])
