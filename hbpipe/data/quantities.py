@@ -44,8 +44,8 @@ _OF_LEVELS = ("tau_", "correlation_")
 #: Columns that the lake's tables have of their own, so no level may be called so.
 _RESERVED = """
 as_of at_bound at_boundary boundary change change_sd cluster_id cluster_size cluster_total
-complete_pooling complete_pooling_sd converged count covariates cross day days_seen drift ess
-estimate estimator expected expected_new expected_percentile exposure false_sign_rate family
+complete_pooling complete_pooling_sd converged count covariates cross day days_seen definition drift
+ess estimate estimator expected expected_new expected_percentile exposure false_sign_rate family
 first_day gradient_norm is_new iterations largest_eigenvalue last_day last_day_n last_day_p
 last_day_q last_day_raw level log_likelihood_complete_pooling log_likelihood_no_pooling
 log_marginal_likelihood m2 made_from made_with mean means method metric month n n_effective n_events

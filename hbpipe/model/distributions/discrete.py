@@ -16,7 +16,12 @@ from scipy import special
 
 from hbpipe.errors import StatisticsError
 from hbpipe.model.distributions.longsum import LongSum
-from hbpipe.model.distributions.walk import beta_binomial_counts, negative_binomial_counts
+from hbpipe.model.distributions.walk import (
+    PRODUCT,
+    beta_binomial_counts,
+    beta_binomial_tails,
+    negative_binomial_counts,
+)
 from hbpipe.model.family import Array, Description
 
 _CELLS = 2**21
@@ -147,10 +152,17 @@ def beta_binomial_cdf(
     alpha, beta, weight : (J, K).
     """
     last = np.floor(points)
-    result = beta_binomial_counts(trials, alpha, beta, weight).cdf(last)
+    result, few = np.full(trials.shape, np.nan), trials <= PRODUCT
+    for some, count in ((few, _cdf_of_few), (~few, beta_binomial_tails)):
+        rows = np.flatnonzero(some)
+        result[rows] = count(last[rows], *_rows(rows, trials, alpha, beta, weight))
     left = np.flatnonzero(np.isnan(result))
     result[left] = _long_cdf(last[left], *_rows(left, trials, alpha, beta, weight))
     return result
+
+
+def _cdf_of_few(last: Array, trials: Array, alpha: Array, beta: Array, weight: Array) -> Array:
+    return beta_binomial_counts(trials, alpha, beta, weight).cdf(last)
 
 
 def _long_cdf(last: Array, trials: Array, alpha: Array, beta: Array, weight: Array) -> Array:

@@ -7,7 +7,11 @@ import pytest
 from scipy import stats
 
 from hbpipe.model.distributions.discrete import _long_cdf, _long_quantiles
-from hbpipe.model.distributions.walk import beta_binomial_counts, negative_binomial_counts
+from hbpipe.model.distributions.walk import (
+    beta_binomial_counts,
+    beta_binomial_tails,
+    negative_binomial_counts,
+)
 
 LEVELS = np.array([0.05, 0.5, 0.95])
 
@@ -33,6 +37,42 @@ def test_mixtures_of_beta_binomials(most: int) -> None:
     np.testing.assert_allclose(counts.cdf(at)[known], expected[known], rtol=1e-9)
     reference = np.sum(weight * stats.betabinom.cdf(at[:, None], trials[:, None], a, b), axis=1)
     np.testing.assert_allclose(counts.cdf(at)[known], reference[known], rtol=1e-7)
+
+
+@pytest.mark.parametrize("most", [300, 5000, 60_000])
+def test_tails_from_the_point_outwards(most: int) -> None:
+    trials, a, b, weight = beta_binomials(most, most, 40)
+    a, b = np.maximum(a, 0.1), np.maximum(b, 0.1)
+    for share in (0.0, 0.05, 0.3, 0.9, 1.0, 1.1):
+        at = np.floor(trials * share)
+        found = beta_binomial_tails(at, trials, a, b, weight)
+        known = ~np.isnan(found)
+        assert known.mean() > (0.9 if most <= 300 else 0.04)
+        expected = _long_cdf(at, trials, a, b, weight)
+        np.testing.assert_allclose(found[known], expected[known], rtol=1e-7, atol=1e-11)
+
+
+def test_a_prior_of_any_size_and_half_of_the_point() -> None:
+    trials, at = np.full(3, 2000.0), np.array([80.0, 100.0, 130.0])
+    one, size = np.ones((3, 1)), 10.0 ** np.array([[3.0], [9.0], [15.0]])
+    laws = (trials, 0.05 * size, 0.95 * size, one)
+    found = beta_binomial_tails(at, *laws)
+    binomial = stats.binom(2000, 0.05)
+    expected = [stats.betabinom.cdf(80, 2000, 50, 950), *binomial.cdf(at[1:])]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    half = beta_binomial_tails(at, *laws, half=True)
+    np.testing.assert_allclose(half, 0.5 * (found + beta_binomial_tails(at - 1, *laws)), rtol=1e-9)
+
+
+def test_a_point_between_two_components() -> None:
+    size, weight = np.array([[1e4, 1e4]]), np.array([[0.7, 0.3]])
+    mean = np.array([[0.1, 0.6]])
+    for point in (100.0, 250.0, 400.0, 500.0, 700.0):
+        found = beta_binomial_tails(
+            np.array([point]), np.array([1000.0]), mean * size, (1 - mean) * size, weight
+        )
+        law = stats.betabinom(1000, (mean * size)[0], ((1 - mean) * size)[0])
+        assert found[0] == pytest.approx(np.sum(weight[0] * law.cdf(point)), rel=1e-8)
 
 
 def test_mixtures_of_negative_binomials() -> None:

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 
 from hbpipe.data.lake import Lake
+from hbpipe.data.posterior_schemas import posteriors_table
 from hbpipe.data.quantities import Metric
 from hbpipe.data.recent import Apart, Recent
-from hbpipe.data.schemas import posteriors_table
 from hbpipe.data.terms import parse_quantity
 from hbpipe.data.window import Folded
 from hbpipe.model.families import get_family
