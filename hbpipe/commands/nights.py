@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from argparse import Namespace
 from pathlib import Path
+from sys import stderr
 from typing import Any
 
 from hbpipe.commands.common import WORK, accepts, print_json, settings_of
-from hbpipe.errors import ConfigError
+from hbpipe.config import Settings
+from hbpipe.errors import ConfigError, HbpipeError
 from hbpipe.observe import observers_of
 from hbpipe.observe.log import STDERR
 from hbpipe.report.console import ConsoleObserver
 from hbpipe.report.explain import explain_text
+from hbpipe.report.night import NightReport
 from hbpipe.report.tables import text_table
 from hbpipe.run.audits import recorded_checks
 from hbpipe.run.describe import describe_plan
@@ -85,11 +88,27 @@ def run(arguments: Namespace) -> int:
         observer = Observers(console, observers_of(settings))
         what = _what_to_run(arguments)
         report = run_night(settings, observer=observer, accept=accepts(arguments), **what)
+        _leave_page(settings, report, console)
     if arguments.json:
         print_json(report.to_dict())
     else:
         print(report.text())
     return 0
+
+
+def _leave_page(settings: Settings, report: NightReport, console: ConsoleObserver) -> None:
+    """Write the night's page where one is asked for; the release is out, whether or not it is."""
+    if settings.observe.report.folder is None:
+        return
+    from hbpipe.report.html.write import write_nightly  # other nights start sooner
+
+    try:
+        written = write_nightly(settings, report.release)
+    except (HbpipeError, OSError) as error:
+        print(f"hbpipe: the release is published, its report is not written: {error}", file=stderr)
+        return
+    if written is not None:
+        console.message(f"Report: {written.path}")
 
 
 def _what_to_run(arguments: Namespace) -> dict[str, Any]:
