@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from argparse import Namespace
 from pathlib import Path
-from sys import stderr
 from typing import Any
 
 from hbpipe.commands.common import WORK, accepts, print_json, settings_of
@@ -105,7 +105,8 @@ def _leave_page(settings: Settings, report: NightReport, console: ConsoleObserve
     try:
         written = write_nightly(settings, report.release)
     except (HbpipeError, OSError) as error:
-        print(f"hbpipe: the release is published, its report is not written: {error}", file=stderr)
+        told = f"hbpipe: the release is published, its report is not written: {error}"
+        print(told, file=sys.stderr)
         return
     if written is not None:
         console.message(f"Report: {written.path}")

@@ -140,7 +140,7 @@ def _from_fits(fits: Sequence[Row]) -> list[Row]:
     return [
         {
             "level": "look",
-            "text": f"the prior of {metric}, {_pools(rows)}: {status}",
+            "text": f"the prior of {metric}, {_pools(rows)}: {status.replace('_', ' ')}",
             "section": "chain",
         }
         for (metric, status), rows in found.items()

@@ -54,9 +54,8 @@ class Pack:
         return self._add("flags", len(values), values.astype(np.uint8))
 
     def text(self) -> str:
-        """Return all of it, compressed, in base64: letters that mean nothing to HTML."""
-        # Without a time: the same release gives the same page.
-        return base64.b64encode(gzip.compress(b"".join(self._parts), mtime=0)).decode("ascii")
+        """Return all of it as ``deflated`` text."""
+        return deflated(b"".join(self._parts))
 
     def _add(self, kind: str, count: int, *arrays: NDArray[Any]) -> dict[str, Any]:
         record = {"kind": kind, "at": self._size, "count": count}
@@ -65,6 +64,12 @@ class Pack:
             self._parts.append(part)
             self._size += len(part)
         return record
+
+
+def deflated(content: bytes) -> str:
+    """Compress bytes and write them in base64: letters that mean nothing to HTML."""
+    # Without a time: the same release gives the same page.
+    return base64.b64encode(gzip.compress(content, mtime=0)).decode("ascii")
 
 
 def split_decimal(

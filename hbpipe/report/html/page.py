@@ -16,6 +16,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from hbpipe.report.html.packing import deflated
+
 _HERE = Path(__file__).parent
 #: In the order in which they run: the libraries, what reads data, what draws, what begins.
 SCRIPTS = (
@@ -38,14 +40,14 @@ _STYLE_OF_PLOT = "'sha256-+TfQir1nvDucAdvE6XUQBt4ayUjpAWkbw2kCdSfekHM='"
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
 
 
-def build_page(facts: Mapping[str, Any], packed: str, *, title: str, lead: str) -> str:
+def build_page(facts: Mapping[str, Any], numbers: str, *, title: str, lead: str) -> str:
     """Lay everything into one page.
 
     Parameters
     ----------
     facts
         JSON-like, what the scripts call ``facts``.
-    packed
+    numbers
         The text of a ``Pack``.
     title, lead
         What the page is called, and what it says to a browser without scripts.
@@ -57,8 +59,8 @@ def build_page(facts: Mapping[str, Any], packed: str, *, title: str, lead: str) 
         "title": escape(title),
         "lead": escape(lead),
         "styles": "\n".join(f"<style>{text}</style>" for text in styles),
-        "facts": _json(facts),
-        "packed": packed,
+        "facts": deflated(json.dumps(facts, allow_nan=False, separators=(",", ":")).encode()),
+        "numbers": numbers,
         "scripts": "\n".join(f"<script>{text}</script>" for text in scripts),
     }
     # One pass, so that nothing which looks like a slot is filled inside what was put in.
@@ -85,10 +87,3 @@ def _policy(scripts: list[str], styles: list[str]) -> str:
 def _hash(text: str) -> str:
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
     return f"'sha256-{digest}'"
-
-
-def _json(value: Any) -> str:
-    """Write JSON that ends no element, whatever its texts are."""
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    # In JSON these letters stand inside texts alone, where an escape means the same.
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

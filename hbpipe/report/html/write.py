@@ -173,9 +173,11 @@ def _release(row: Release) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return a JSON-like value without numbers that JSON lacks; they become null."""
+    """Round the numbers of a JSON-like value to six digits; those that JSON lacks become null."""
     if isinstance(value, dict):
         return {key: plain(below) for key, below in value.items()}
     if isinstance(value, list | tuple):
         return [plain(below) for below in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value

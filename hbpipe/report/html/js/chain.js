@@ -7,12 +7,6 @@ const METHODS = {
   first_order: "its uncertainty carried to first order",
   integrated: "its uncertainty integrated out",
 };
-const STATUSES = {
-  ok: "found",
-  at_bound: "found at a bound",
-  not_converged: "not converged",
-  unidentified: "not determined by these data",
-};
 /* What one word of a family calls its prior. */
 const FAMILIES = {
   beta_binomial: "Beta",
@@ -61,6 +55,7 @@ report.showChain = (view) => {
     element("div", { class: "pair" }, shrinkage(stores, ticks, view), spreadOf(stores, ticks, view)),
     extremes(stores, ticks, width),
     ...drift(view),
+    fitNumbers(fitOf(view)),
   );
 };
 
@@ -79,9 +74,11 @@ function beliefs(view) {
   const [fit, expected] = [fitOf(view), newStore(view)];
   const format = report.valueOf(view.metric, 3);
   const said = [
-    `The prior is ${FAMILIES[fit.family] ?? fit.family}, ${STATUSES[fit.status] ?? fit.status.replaceAll("_", " ")} from ${report.plural(fit.n_groups ?? 0, "store")}`,
+    `The prior is ${FAMILIES[fit.family] ?? fit.family}, estimated from ${report.plural(fit.n_groups ?? 0, "store")}`,
     fit.method in METHODS ? `, ${METHODS[fit.method]}. ` : ". ",
   ];
+  if (fit.status !== "ok")
+    said.push("How it ended: ", element("b", {}, report.visible(fit.status.replaceAll("_", " "))), ". ");
   if (Number.isFinite(expected?.mean)) {
     said.push("A store never seen is expected at ", element("b", {}, format(expected.mean)));
     const [low, high] = [expected.low, expected.high];
@@ -201,6 +198,35 @@ function drift(view) {
     ),
     element("p", { class: "quiet" }, `${nights} nights; bands are two standard deviations of the estimate.`),
   ];
+}
+
+const OF_A_FIT = [
+  ["estimator", "estimator"],
+  ["log marginal likelihood", "log_marginal_likelihood"],
+  ["without pooling", "log_likelihood_no_pooling"],
+  ["with complete pooling", "log_likelihood_complete_pooling"],
+  ["iterations", "iterations"],
+  ["drift since the night before", "drift"],
+  ["overdispersion", "overdispersion"],
+  ["sampler", "sampler"],
+  ["effective draws", "ess"],
+  ["Pareto k", "pareto_k"],
+  ["R-hat", "r_hat"],
+];
+
+function fitNumbers(fit) {
+  const told = OF_A_FIT.filter(([, name]) => fit[name] !== null && fit[name] !== "");
+  const text = (value) => (typeof value === "number" ? report.number(value) : report.visible(value));
+  return element(
+    "details",
+    {},
+    element("summary", {}, "The fit in numbers"),
+    element(
+      "dl",
+      { class: "terms close" },
+      told.flatMap(([title, name]) => [element("dt", {}, title), element("dd", {}, text(fit[name]))]),
+    ),
+  );
 }
 
 function values(shown) {

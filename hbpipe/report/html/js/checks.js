@@ -67,7 +67,7 @@ function checkTable(caption, heads, rows) {
       { class: "checks" },
       element("caption", { class: "unseen" }, caption),
       element("thead", {}, element("tr", {}, heads.map((head) => element("th", { scope: "col" }, head)))),
-      element("tbody", {}, rows.map((cells) => element("tr", {}, cells.map((cell) => element("td", {}, cell))))),
+      element("tbody", {}, rows.map((cells) => element("tr", {}, cells.map((cell, k) => element("td", { "data-head": heads[k] }, cell))))),
     ),
   );
 }
@@ -130,7 +130,8 @@ report.showModel = (metric, pool, choose) => {
   const { diagnostics, pools } = report.facts;
   const section = document.getElementById("model");
   const of = diagnostics.filter((check) => check.metric === metric.name);
-  const own = of.filter((check) => check.pool === pools[pool]);
+  // And those of the metric as a whole, which are of no chain.
+  const own = of.filter((check) => check.pool === pools[pool] || !pools.includes(check.pool));
   section.replaceChildren(
     element("h2", { id: "model-title" }, "Does the model fit?"),
     ...(diagnostics.length

@@ -2,14 +2,20 @@
 
 /* What the page carries: facts in JSON, and columns of numbers as `packing.py` lays them. */
 
-const report = { facts: JSON.parse(document.getElementById("facts").textContent) };
+const report = { facts: null };
 
-report.columns = async () => {
-  const letters = document.getElementById("packed").textContent.trim();
+/* Returns the bytes of the numbers. */
+report.load = async () => {
+  report.facts = JSON.parse(new TextDecoder().decode(await inflated("facts")));
+  return inflated("numbers");
+};
+
+async function inflated(id) {
+  const letters = document.getElementById(id).textContent.trim();
   const packed = Uint8Array.from(atob(letters), (letter) => letter.charCodeAt(0));
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
-};
+}
 
 report.read = (bytes, { kind, at, count }) => {
   const wide = { whole: Int32Array, float: Float64Array, steps: Int32Array, flags: Uint8Array };

@@ -67,7 +67,7 @@ function inOrder(sheets) {
 }
 
 async function begin() {
-  const bytes = await report.columns();
+  const bytes = await report.load();
   const units = report.readUnits(bytes, report.facts.stores.units);
   const sheets = inOrder(report.readSheets(bytes, report.facts.stores.sheets));
   const history = report.readHistory(bytes, report.facts.history);

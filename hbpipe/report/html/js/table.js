@@ -48,9 +48,11 @@ class StoreTable {
 
   /* The elements that stay; `show` fills them. */
   build({ units }) {
-    this.lower = d3.range(units.count).map((unit) =>
-      units.levels.map((_, level) => units.nameAt(level, unit) ?? "").join("\n").toLowerCase(),
-    );
+    const lower = (level, unit) => (units.nameAt(level, unit) ?? "").toLowerCase();
+    const levels = d3.range(units.levels.length);
+    this.own = d3.range(units.count).map((unit) => lower(levels.length - 1, unit));
+    // In all chains together the name of a chain may be asked for too.
+    this.whole = this.own.map((_, unit) => levels.map((level) => lower(level, unit)).join("\n"));
     this.body = element("div", { class: "rows", role: "presentation" });
     this.head = element("div", { class: "row head", role: "row" });
     this.space = element("div", { class: "space", role: "presentation" }, this.body);
@@ -128,10 +130,11 @@ class StoreTable {
     const { sheet, pool, units } = this.view;
     const all = this.everywhere ? d3.range(sheet.unit.length) : report.rowsOf(sheet, pool);
     const bit = report.facts.flags.indexOf(this.flag);
+    const names = this.everywhere ? this.whole : this.own;
     const kept = all.filter(
       (row) =>
         (bit < 0 || (sheet.flags[row] >> bit) & 1) &&
-        (!this.query || this.lower[sheet.unit[row]].includes(this.query)),
+        (!this.query || names[sheet.unit[row]].includes(this.query)),
     );
     const column = this.columns.find((one) => one.title === this.sort.title);
     const key =
