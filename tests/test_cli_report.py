@@ -28,7 +28,7 @@ def hbpipe(
 def test_the_current_release_is_written_where_the_user_is(hbpipe: Verb, tmp_path: Path) -> None:
     code, printed, _ = hbpipe("report")
     assert code == 0
-    assert f"Release {day(2)}.1: Fit to use" in printed
+    assert f"Release {day(2)}.1: Good to use" in printed
     assert f"Report: {NAME} (" in printed
     assert (tmp_path / NAME).read_text(encoding="utf-8").startswith("<!doctype html>")
 

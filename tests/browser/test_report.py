@@ -60,7 +60,7 @@ def test_the_first_screen_says_whether_to_trust_the_night(report: Path, opened: 
     page = opened(report)
     assert page.inner_text("h1") == "Release 2026-03-01.1"
     verdict = page.locator(".verdict")
-    assert verdict.locator("p").inner_text() == "Fit to use; one point to look at."
+    assert verdict.locator("p").inner_text() == "Good to use; one point to look at."
     assert "pit of conversion, near: too narrow" in verdict.inner_text()
     assert verdict.bounding_box()["y"] < 400
     assert "150" in page.locator(".tiles").inner_text()

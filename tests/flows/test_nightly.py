@@ -213,7 +213,7 @@ def test_a_night_links_to_its_page(tmp_path: Path, url: str | None) -> None:
     (found,) = artifacts(f"{name}-page")
     base = folder.as_uri() if url is None else url.rstrip("/")
     assert f"({base}/{page.name})" in found.data
-    assert found.description.startswith("Fit to use")
+    assert found.description.startswith("Good to use")
 
 
 def test_a_page_that_cannot_be_written_does_not_end_a_night(tmp_path: Path) -> None:

@@ -40,9 +40,9 @@ def fit(status: str, label: str = "near") -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("audits", "diagnostics", "fits", "level", "sentence"),
     [
-        ([check("pass")], [diagnosis("pass", "near")], [fit("ok")], "good", "Fit to use: every"),
-        ([check("warn")], [], [fit("ok")], "look", "Fit to use; one point to look at."),
-        ([], [diagnosis("warn", "near")], [fit("no_spread")], "look", "Fit to use; 2 points"),
+        ([check("pass")], [diagnosis("pass", "near")], [fit("ok")], "good", "Good to use: every"),
+        ([check("warn")], [], [fit("ok")], "look", "Good to use; one point to look at."),
+        ([], [diagnosis("warn", "near")], [fit("no_spread")], "look", "Good to use; 2 points"),
         ([check("accepted")], [], [fit("ok")], "bad", "Do not act on it before one point is"),
         ([], [diagnosis("fail", "near")], [fit("ok")], "bad", "Do not act on it before one"),
         ([check("fail", gate="mcmc")], [diagnosis("fail", "near")], [], "bad", "Do not act on it "),
@@ -59,6 +59,12 @@ def test_the_worst_comes_first_and_pools_are_told_of_together() -> None:
     reasons = judge([check("accepted")], many, [fit("ok")])["reasons"]
     assert [one["level"] for one in reasons] == ["bad", "look"]
     assert reasons[1]["text"] == "pit of conversion, a and 2 more: too narrow"
+
+
+def test_a_check_of_many_days_is_one_point() -> None:
+    days = [check("warn", name="row_count", subject=f"2026-01-{k:02}") for k in (1, 8, 15)]
+    (reason,) = judge(days, [], [])["reasons"]
+    assert reason["text"] == "row_count of 2026-01-01 and 2 more: moved"
 
 
 def test_audits_are_those_of_the_run_and_those_made_of_it_since(tmp_path: Path) -> None:

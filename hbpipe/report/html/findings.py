@@ -97,22 +97,26 @@ def judge(audits: Sequence[Row], diagnostics: Sequence[Row], fits: Sequence[Row]
     if bad:
         level, sentence = "bad", f"Do not act on it before {_points(bad)} {_are(bad)} settled."
     elif reasons:
-        level, sentence = "look", f"Fit to use; {_points(len(reasons))} to look at."
+        level, sentence = "look", f"Good to use; {_points(len(reasons))} to look at."
     else:
-        level, sentence = "good", "Fit to use: every check passed and every prior was found."
+        level, sentence = "good", "Good to use: every check passed and every prior was found."
     return {"level": level, "sentence": sentence, "reasons": reasons}
 
 
 def _from_checks(audits: Sequence[Row]) -> list[Row]:
+    """Tell of each check once, however many days or metrics it is about."""
     levels = {"fail": "bad", "accepted": "bad", "warn": "look"}
+    found: dict[tuple[str, str, str], list[Row]] = {}
+    for one in audits:
+        if one["status"] in levels:
+            found.setdefault((one["status"], one["gate"], one["name"]), []).append(one)
     return [
         {
-            "level": levels[one["status"]],
-            "text": f"{one['name']} of {one['subject']}: {one['message']}",
+            "level": levels[status],
+            "text": f"{name} of {_some(rows, 'subject')}: {rows[0]['message']}",
             "section": "audits",
         }
-        for one in audits
-        if one["status"] in levels
+        for (status, _, name), rows in found.items()
     ]
 
 
@@ -125,7 +129,7 @@ def _from_diagnostics(diagnostics: Sequence[Row]) -> list[Row]:
     return [
         {
             "level": "bad" if status == "fail" else "look",
-            "text": f"{check} of {metric}, {_pools(rows)}: {rows[0]['message']}",
+            "text": f"{check} of {metric}, {_some(rows, 'pool')}: {rows[0]['message']}",
             "section": "model",
         }
         for (status, metric, check), rows in found.items()
@@ -136,19 +140,20 @@ def _from_fits(fits: Sequence[Row]) -> list[Row]:
     found: dict[tuple[str, str], list[Row]] = {}
     for fit in fits:
         if fit["status"] != "ok":
-            found.setdefault((fit["metric"], fit["status"]), []).append({"pool": fit["label"]})
+            found.setdefault((fit["metric"], fit["status"]), []).append(fit)
     return [
         {
             "level": "look",
-            "text": f"the prior of {metric}, {_pools(rows)}: {status.replace('_', ' ')}",
+            "text": f"the prior of {metric}, {_some(rows, 'label')}: {status.replace('_', ' ')}",
             "section": "chain",
         }
         for (metric, status), rows in found.items()
     ]
 
 
-def _pools(rows: Sequence[Row]) -> str:
-    first = rows[0]["pool"]
+def _some(rows: Sequence[Row], name: str) -> str:
+    """Name the first of some, and how many there are beside it."""
+    first = rows[0][name]
     return first if len(rows) == 1 else f"{first} and {len(rows) - 1} more"
 
 

@@ -27,10 +27,10 @@ def _definition(metric: Metric) -> dict[str, Any]:
     roles += [f"{term}: {_quantity(quantity)}" for term, quantity in metric.terms.items()]
     if metric.where:
         roles.append(f"where {_conditions(metric.where)}")
-    transforms = {quantity.transform for quantity in metric.roles.values()} - {None}
+    value = metric.roles.get("value")
     return {
         "made_of": "; ".join(roles),
-        "transform": transforms.pop() if len(transforms) == 1 else None,
+        "transform": None if value is None else value.transform,
         "per": metric.per,
         "target": metric.target,
     }

@@ -179,7 +179,8 @@ function drift(view) {
   if (!shown.length) return [];
   const nights = d3.max(shown, (one) => one.nights.length);
   const heading = element("h3", {}, "Drift of the hyperparameters");
-  if (nights < 2) return [heading, element("p", { class: "lead" }, "The first night: there is none before it.", values(shown))];
+  if (nights < 2)
+    return [heading, element("p", { class: "lead" }, "The first night: there is none before it."), values(own)];
   const columns = view.width < 820 ? 2 : 4;
   const width = Math.floor((view.width - 16 * (columns - 1)) / columns);
   return [
@@ -229,6 +230,10 @@ function fitNumbers(fit) {
   );
 }
 
-function values(shown) {
-  return shown.map((one) => ` ${one.parameter} ${report.number(one.nights.at(-1).value)}.`);
+function values(own) {
+  const told = own.filter((one) => one.nights.length);
+  const entries = told.map((one) =>
+    element("li", {}, `${report.visible(one.parameter)} `, element("b", {}, report.number(one.nights.at(-1).value))),
+  );
+  return element("ul", { class: "values" }, entries);
 }

@@ -43,7 +43,7 @@ report.drawShrinkage = (stores, { width, label, priorMean, format, unit }) => {
     marginLeft: 52,
     marginBottom: 38,
     insetLeft: 8,
-    x: { type: "log", label: `n, the observations of a ${unit}`, labelArrow: "none", ticks: 5, tickFormat: ",d" },
+    x: { type: sizeScale(seen), label: `n, the observations of a ${unit}`, labelArrow: "none", ticks: 5, tickFormat: ",d" },
     y: { label, labelArrow: "none", grid: true, tickFormat: format, ticks: 6, nice: true },
     marks: [
       Plot.link(seen, {
@@ -65,6 +65,12 @@ report.drawShrinkage = (stores, { width, label, priorMean, format, unit }) => {
     ],
   });
 };
+
+/* Sizes that are much alike have no powers of ten to show. */
+function sizeScale(stores) {
+  const [least, most] = d3.extent(stores, (store) => store.n);
+  return most > 4 * least ? "log" : "linear";
+}
 
 /* How raw estimates, posterior means and the prior are spread. */
 report.drawPrior = (stores, { width, label, density, format }) => {
@@ -145,7 +151,7 @@ report.drawStores = (stores, { width, label, priorMean, format, title }) =>
         y2: (_, k) => k,
         stroke: ink.posterior,
         strokeWidth: 5,
-        strokeOpacity: 0.3,
+        strokeOpacity: 0.38,
         strokeLinecap: "round",
       }),
       Plot.dot(stores, { x: "raw", y: (_, k) => k, r: 3.4, stroke: ink.raw, strokeWidth: 1.4 }),
