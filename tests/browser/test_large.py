@@ -25,7 +25,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [(f"chain-{chain:03}", f"store-{k:05}") for k, chain in enumerate(chains)],
         extra={**{name: rng.random(COUNT) for name in shares}, "change_sd": rng.normal(size=COUNT)},
         diagnostics=[
-            {"metric": metric, "pool": f"chain-{chain:03}", "check": check, "status": "pass"}
+            {"metric": metric, "pool": f"chain-{chain:03}", "check": check, "status": "ok"}
             | {"value": 0.5, "threshold": 1.0, "message": "as expected", "values": bars[k][chain]}
             for k, metric in enumerate(("conversion", "basket", "orders"))
             for chain in range(CHAINS)

@@ -19,20 +19,16 @@ STORES = [("near", f"s{k:03}") for k in range(120)] + [("far", f"t{k:02}") for k
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng, count = np.random.default_rng(7), len(STORES)
     bars = [0.1, 0.12, 0.08, 0.11, 0.09, 0.1, 0.13, 0.07, 0.1, 0.1]
+    shares = [0.78, 0.81, 0.8]
     told = {"metric": "conversion", "check": "pit", "value": 0.2, "threshold": 0.1}
     return write(
         tmp_path_factory.mktemp("report"),
         STORES,
         extra={"s_value": rng.random(count), "is_new": np.arange(count) == 3},
         diagnostics=[
-            {
-                **told,
-                "pool": "far",
-                "check": "pit",
-                "status": "pass",
-                "message": "",
-                "values": bars,
-            },
+            {**told, "pool": "far", "status": "ok", "message": "uniform", "values": bars},
+            {**told, "pool": None, "status": "ok", "message": "as a whole", "values": bars},
+            {**told, "pool": "far", "check": "calibration", "status": "ok", "values": shares},
             {**told, "pool": "near", "status": "warn", "message": "too narrow"},
         ],
         audits=[{"gate": "mcmc", "name": "mean", "message": "at most 0.03 sds apart"}],
@@ -81,7 +77,9 @@ def test_a_chain_has_its_plots(report: Path, opened: Open) -> None:
 def test_checks_of_the_model_and_later_audits_have_their_place(report: Path, opened: Open) -> None:
     page = opened(report)
     choose(page, "far")
-    assert page.locator("#model svg rect").count() == 10
+    assert page.locator("#model svg rect").count() == 20
+    assert page.locator("#model figure", has_text="Calibration").locator("circle").count() == 3
+    assert "all chains" in page.inner_text("#model table")
     page.locator("#model .chip", has_text="near").click()
     assert page.input_value("#pool") == "1"
     assert "too narrow" in page.locator("#model").inner_text()

@@ -28,7 +28,7 @@ def check(status: str, **more: Any) -> dict[str, Any]:
     return {**told, "status": status, **more}
 
 
-def diagnosis(status: str, pool: str) -> dict[str, Any]:
+def diagnosis(status: str, pool: str | None) -> dict[str, Any]:
     told = {"metric": "conversion", "check": "pit", "message": "too narrow", "values": None}
     return {**told, "status": status, "pool": pool}
 
@@ -40,7 +40,7 @@ def fit(status: str, label: str = "near") -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("audits", "diagnostics", "fits", "level", "sentence"),
     [
-        ([check("pass")], [diagnosis("pass", "near")], [fit("ok")], "good", "Good to use: every"),
+        ([check("pass")], [diagnosis("ok", "near")], [fit("ok")], "good", "Good to use: every"),
         ([check("warn")], [], [fit("ok")], "look", "Good to use; one point to look at."),
         ([], [diagnosis("warn", "near")], [fit("no_spread")], "look", "Good to use; 2 points"),
         ([check("accepted")], [], [fit("ok")], "bad", "Do not act on it before one point is"),
@@ -61,6 +61,17 @@ def test_the_worst_comes_first_and_pools_are_told_of_together() -> None:
     assert reasons[1]["text"] == "pit of conversion, a and 2 more: too narrow"
 
 
+def test_what_is_said_of_all_pools_goes_before_what_is_said_of_one() -> None:
+    rows = [diagnosis("warn", "a"), {**diagnosis("warn", None), "message": "in 9 of 9 pools"}]
+    (reason,) = judge([], rows, [])["reasons"]
+    assert reason["text"] == "pit of conversion: in 9 of 9 pools"
+
+
+def test_what_a_gate_has_told_is_not_told_again() -> None:
+    (reason,) = judge([check("warn", name="pit")], [diagnosis("warn", "a")], [])["reasons"]
+    assert reason["section"] == "audits"
+
+
 def test_a_check_of_many_days_is_one_point() -> None:
     days = [check("warn", name="row_count", subject=f"2026-01-{k:02}") for k in (1, 8, 15)]
     (reason,) = judge(days, [], [])["reasons"]
@@ -79,7 +90,7 @@ def test_audits_are_those_of_the_run_and_those_made_of_it_since(tmp_path: Path) 
 def test_diagnostics_are_read_where_a_release_has_them(tmp_path: Path) -> None:
     told = {"value": 1.0, "threshold": 2.0}
     rows = [
-        {**diagnosis("pass", "near"), **told, "values": [0.1, 0.2, 0.7]},
+        {**diagnosis("ok", "near"), **told, "values": [0.1, 0.2, 0.7]},
         {**diagnosis("warn", "far"), **told},
         {**diagnosis("fail", "far"), **told, "metric": "orders"},
     ]

@@ -91,7 +91,7 @@ def judge(audits: Sequence[Row], diagnostics: Sequence[Row], fits: Sequence[Row]
         failed that a person accepted, or one of the model did; ``sentence``; ``reasons``, the
         worst first, each a text and the section of the page that tells more.
     """
-    reasons = [*_from_checks(audits), *_from_diagnostics(diagnostics), *_from_fits(fits)]
+    reasons = [*_from_checks(audits), *_from_diagnostics(diagnostics, audits), *_from_fits(fits)]
     reasons.sort(key=lambda one: one["level"] != "bad")
     bad = sum(one["level"] == "bad" for one in reasons)
     if bad:
@@ -120,20 +120,27 @@ def _from_checks(audits: Sequence[Row]) -> list[Row]:
     ]
 
 
-def _from_diagnostics(diagnostics: Sequence[Row]) -> list[Row]:
-    """Tell of each check once, however many pools it is about."""
+def _from_diagnostics(diagnostics: Sequence[Row], audits: Sequence[Row]) -> list[Row]:
+    """Tell of each check once, however many pools it is about; a gate may have told of it too."""
+    audited = {(one["name"], one["subject"]) for one in audits if one["status"] != "pass"}
     found: dict[tuple[str, str, str], list[Row]] = {}
     for one in diagnostics:
-        if one["status"] in ("fail", "warn"):
+        if one["status"] in ("fail", "warn") and (one["check"], one["metric"]) not in audited:
             found.setdefault((one["status"], one["metric"], one["check"]), []).append(one)
     return [
         {
             "level": "bad" if status == "fail" else "look",
-            "text": f"{check} of {metric}, {_some(rows, 'pool')}: {rows[0]['message']}",
+            "text": f"{check} of {metric}{_where(rows)}",
             "section": "model",
         }
         for (status, metric, check), rows in found.items()
     ]
+
+
+def _where(rows: Sequence[Row]) -> str:
+    """Say of which pools a check tells, and what; a row without a pool tells of all together."""
+    whole = [one for one in rows if one["pool"] is None]
+    return f": {whole[0]['message']}" if whole else f", {_some(rows, 'pool')}: {rows[0]['message']}"
 
 
 def _from_fits(fits: Sequence[Row]) -> list[Row]:

@@ -126,7 +126,7 @@ report.showAudits = () => {
 
 const MOST_CHAINS = 12;
 
-report.showModel = (metric, pool, choose) => {
+report.showModel = (metric, pool, width, choose) => {
   const { diagnostics, pools } = report.facts;
   const section = document.getElementById("model");
   const of = diagnostics.filter((check) => check.metric === metric.name);
@@ -135,7 +135,7 @@ report.showModel = (metric, pool, choose) => {
   section.replaceChildren(
     element("h2", { id: "model-title" }, "Does the model fit?"),
     ...(diagnostics.length
-      ? [elsewhere(of, choose), ...modelPlots(own), modelTable(own)]
+      ? [elsewhere(of, choose), ...modelPlots(own, width), modelTable(own)]
       : [element("p", { class: "lead" }, "This release has no checks of the model.")]
     ).filter(Boolean),
   );
@@ -143,51 +143,50 @@ report.showModel = (metric, pool, choose) => {
 
 function elsewhere(checks, choose) {
   const odd = checks.filter((check) => check.status === "warn" || check.status === "fail");
-  const names = [...new Set(odd.map((check) => check.pool))];
-  if (!names.length) return element("p", { class: "lead" }, "Every check of this metric passed.");
+  if (!odd.length) return element("p", { class: "lead" }, "No check of this metric warns.");
+  const names = [...new Set(odd.map((check) => check.pool))].filter((name) => name !== null);
   const buttons = names
     .slice(0, MOST_CHAINS)
     .map((name) =>
       element("button", { type: "button", class: "chip", onclick: () => choose(name) }, report.name(name)),
     );
   const more = names.length - buttons.length;
-  return element(
-    "p",
-    { class: "lead" },
-    "To be looked at: ",
-    buttons,
-    more > 0 ? ` and ${more} more` : "",
-  );
+  if (!names.length) return null;
+  return element("p", { class: "lead" }, "To be looked at: ", buttons, more > 0 ? ` and ${more} more` : "");
 }
 
-function modelPlots(checks) {
-  const bars = checks.filter((check) => check.values?.length > 2);
-  if (!bars.length) return [];
-  return [
-    element(
-      "div",
-      { class: "small-plots" },
-      bars.map((check) =>
-        element(
-          "figure",
-          {},
-          element("figcaption", {}, element("b", {}, report.visible(check.check))),
-          report.drawBars(check.values, {
-            width: 320,
-            description: `${check.check}: ${check.message}`,
-            expected: d3.mean(check.values),
-          }),
-        ),
-      ),
-    ),
-  ];
+/* Checks whose values are worth a drawing. */
+const DRAWINGS = {
+  pit: ["PIT", "Flat where the model fits; ∪ where intervals are too narrow, ∩ where too wide.", report.drawPit],
+  calibration: ["Calibration by size", "Share of stores inside the 80\u00a0% interval that the others predict for them.", report.drawCalibration],
+};
+
+function modelPlots(checks, width) {
+  const shown = checks.filter((check) => check.check in DRAWINGS && check.values?.length > 2);
+  if (!shown.length) return [];
+  const across = width < 820 ? 1 : Math.min(4, Math.max(3, shown.length));
+  const room = Math.min(420, Math.floor((width - 16 * (across - 1)) / across));
+  const figures = shown.map((check) => {
+    const [title, note, draw] = DRAWINGS[check.check];
+    const of = check.pool === null ? "all chains" : report.visible(check.pool);
+    const figure = element(
+      "figure",
+      { class: "checked" },
+      element("figcaption", {}, element("b", {}, `${title}, ${of}. `), element("span", { class: "quiet" }, note)),
+      draw(check.values, room),
+    );
+    figure.style.width = `${room}px`;
+    return figure;
+  });
+  return [element("div", { class: "small-plots" }, figures)];
 }
 
 function modelTable(checks) {
-  const heads = ["", "check", "value", "limit", "what it says"];
+  const heads = ["", "check", "of", "value", "limit", "what it says"];
   const rows = checks.map((check) => [
     report.status(check.status),
     told(check.check),
+    told(check.pool ?? "all chains"),
     report.number(check.value, 4),
     report.number(check.threshold, 4),
     told(check.message),

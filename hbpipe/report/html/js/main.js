@@ -80,7 +80,7 @@ async function begin() {
     const metric = report.facts.metrics.find((one) => one.name === sheet.metric);
     const view = { metric, sheet, sheets, pool: chosen.pool, units, history, width: roomOf(first) };
     report.showChain(view);
-    report.showModel(metric, chosen.pool, (name) => choosePool(report.facts.pools.indexOf(name)));
+    report.showModel(metric, chosen.pool, view.width, (name) => choosePool(report.facts.pools.indexOf(name)));
     return view;
   }
 

@@ -185,27 +185,41 @@ report.drawDrift = ({ parameter, nights }, width) => {
   });
 };
 
-/* Heights of the bars of a check, such as a histogram of PIT, and the height they should have. */
-report.drawBars = (values, { width, description, expected }) =>
-  drawn(description, {
-    width,
-    height: 170,
-    marginLeft: 40,
-    marginRight: 8,
-    marginBottom: 26,
-    x: { label: null, ticks: [], domain: [0, values.length] },
-    y: { label: null, grid: true, ticks: 4, zero: true, tickFormat: (value) => report.number(value, 3) },
+const ofCheck = (width) => ({
+  width,
+  height: 190,
+  marginLeft: 40,
+  marginRight: 8,
+  marginBottom: 38,
+});
+
+/* The histogram of PIT: as high everywhere where the model fits. */
+report.drawPit = (heights, width) => {
+  const bars = heights.map((height, k) => ({ height, from: k / heights.length, to: (k + 1) / heights.length }));
+  return drawn(`Histogram of PIT in ${heights.length} bins`, {
+    ...ofCheck(width),
+    x: { label: "where a store falls in what the others predict", labelArrow: "none", domain: [0, 1], ticks: 5 },
+    y: { label: null, grid: true, ticks: 4, zero: true },
     marks: [
-      Plot.rectY(values, {
-        x1: (_, k) => k,
-        x2: (_, k) => k + 1,
-        y: (value) => value,
-        inset: 1,
-        fill: ink.posterior,
-        fillOpacity: 0.45,
-      }),
-      Plot.ruleY([expected], { stroke: ink.prior, strokeDasharray: "5,4" }),
+      Plot.rectY(bars, { x1: "from", x2: "to", y: "height", inset: 1, fill: ink.posterior, fillOpacity: 0.45 }),
+      Plot.ruleY([d3.mean(heights)], { stroke: ink.prior, strokeDasharray: "5,4", strokeWidth: 1.2 }),
       Plot.ruleY([0], { stroke: faint }),
+    ],
+  });
+};
+
+/* So many stores should be inside: calibration is about the 80 % interval. */
+const COVERAGE = 0.8;
+
+report.drawCalibration = (shares, width) =>
+  drawn(`Coverage by ${shares.length} classes of size`, {
+    ...ofCheck(width),
+    x: { label: "classes of stores, few observations to many", labelArrow: "none", domain: [0.5, shares.length + 0.5], ticks: d3.range(1, shares.length + 1), tickFormat: "d" },
+    y: { label: null, grid: true, ticks: 4, domain: [Math.min(0.6, d3.min(shares)), 1], tickFormat: (share) => report.share(share) },
+    marks: [
+      Plot.ruleY([COVERAGE], { stroke: ink.prior, strokeDasharray: "5,4", strokeWidth: 1.2 }),
+      Plot.line(shares, { x: (_, k) => k + 1, y: (share) => share, stroke: ink.posterior, strokeOpacity: 0.5 }),
+      Plot.dot(shares, { x: (_, k) => k + 1, y: (share) => share, fill: ink.posterior, r: 4 }),
     ],
   });
 

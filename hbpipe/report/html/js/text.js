@@ -88,11 +88,11 @@ report.label = (metric, term) => {
 };
 
 report.status = (status) => {
-  const signs = { pass: "✓", warn: "!", fail: "✗", accepted: "✗", ok: "✓" };
+  const signs = { pass: "✓", ok: "✓", warn: "!", fail: "✗", accepted: "✗" };
   return report.element(
     "span",
     { class: `status ${status}` },
     report.element("span", { "aria-hidden": "true" }, signs[status] ?? "·"),
-    ` ${status}`,
+    ` ${report.visible(status.replaceAll("_", " "))}`,
   );
 };
