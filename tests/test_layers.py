@@ -41,7 +41,8 @@ MAY_IMPORT = {
     "hbpipe.report.*",
     "hbpipe/commands": "pyarrow hbpipe.*",
     "hbpipe/verbs": "hbpipe.verbs.*",
-    "hbpipe/cli.py": "hbpipe.errors hbpipe.verbs.*",
+    "hbpipe/start.py": "",
+    "hbpipe/cli.py": "hbpipe.errors hbpipe.start hbpipe.verbs.*",
     "hbpipe/__init__.py": "hbpipe.model.* hbpipe.report.datatree hbpipe.run.*",
     "flows": "prefect pydantic pydantic_core hbpipe.* flows.*",
 }
