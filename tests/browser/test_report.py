@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
+from scipy import stats
 
+import hbpipe
 from tests.browser.conftest import PHONE, Open, write
 
 pytestmark = pytest.mark.browser
@@ -84,6 +87,53 @@ def test_checks_of_the_model_and_later_audits_have_their_place(report: Path, ope
     assert page.input_value("#pool") == "1"
     assert "too narrow" in page.locator("#model").inner_text()
     assert "at most 0.03 sds apart" in page.locator("#audits").inner_text()
+
+
+def test_its_numbers_are_those_of_the_release(report: Path, opened: Open) -> None:
+    page = opened(report)
+    choose(page, "near", "basket")
+    page.locator(".head .level-last button").click()
+    table = hbpipe.read(report.parent / "lake", "posteriors").filter(
+        (pc.field("metric") == "basket") & (pc.field("chain_id") == "near")
+    )
+    expected = table.sort_by("store_id").to_pylist()
+    shown = {"n": "n", "mean": "mean", "low": "q0.05", "high": "q0.95"}
+    for column, name in shown.items():
+        seen = numbers(page, f"number.{column}")
+        assert len(seen) > 15
+        for value, row in zip(seen, expected, strict=False):
+            assert value == pytest.approx(row[name], rel=5.1e-4)
+
+
+@pytest.mark.parametrize(
+    ("family", "prior", "of"),
+    [
+        ("beta_binomial", {"alpha": 0.7, "beta": 40.0}, stats.beta(0.7, 40.0)),
+        ("beta_binomial", {"alpha": 1131.0, "beta": 10110.0}, stats.beta(1131.0, 10110.0)),
+        ("gamma_poisson", {"shape": 0.43, "rate": 0.08}, stats.gamma(0.43, scale=1 / 0.08)),
+        ("normal", {"mu": 3.2, "tau": 0.45}, stats.norm(3.2, 0.45)),
+        (
+            "normal_inverse_gamma",
+            {"mu": 8.2, "kappa": 0.15, "d0": 2.2, "s0_squared": 0.06},
+            stats.t(2.2, 8.2, np.sqrt(0.06 / 0.15)),
+        ),
+        (
+            "normal_regression",
+            {"mu[price]": -2.2, "Sigma[price,price]": 0.69},
+            stats.norm(-2.2, np.sqrt(0.69)),
+        ),
+    ],
+)
+def test_priors_are_drawn_as_they_are(
+    report: Path, opened: Open, family: str, prior: dict[str, float], of: Any
+) -> None:
+    page = opened(report)
+    places = of.ppf([0.01, 0.3, 0.5, 0.9, 0.99]).tolist()
+    drawn = page.evaluate(
+        "([family, prior, places]) => places.map(report.density(family, 'price', prior))",
+        [family, prior, places],
+    )
+    assert drawn == pytest.approx(of.pdf(places).tolist(), rel=1e-9)
 
 
 def test_it_sorts_either_way_with_missing_values_last(report: Path, opened: Open) -> None:

@@ -30,10 +30,11 @@ SCRIPTS = (
     "js/checks.js",
     "js/chain.js",
     "js/story.js",
+    "js/columns.js",
     "js/table.js",
     "js/main.js",
 )
-STYLES = ("css/page.css", "css/table.css", "css/print.css")
+STYLES = ("css/page.css", "css/figures.css", "css/table.css", "css/print.css")
 #: Of the one style element that Observable Plot adds to each figure of class ``plot``.
 _STYLE_OF_PLOT = "'sha256-+TfQir1nvDucAdvE6XUQBt4ayUjpAWkbw2kCdSfekHM='"
 

@@ -52,7 +52,12 @@ report.showChain = (view) => {
       report.name(report.facts.pools[pool]),
     ),
     beliefs(view),
-    element("div", { class: "pair" }, shrinkage(stores, ticks, view), spreadOf(stores, ticks, view)),
+    element(
+      "div",
+      { class: "pair" },
+      shrinkage(stores, ticks, view),
+      spreadOf(stores, ticks, view),
+    ),
     extremes(stores, ticks, width),
     ...drift(view),
     fitNumbers(fitOf(view)),
@@ -78,11 +83,16 @@ function beliefs(view) {
     fit.method in METHODS ? `, ${METHODS[fit.method]}. ` : ". ",
   ];
   if (fit.status !== "ok")
-    said.push("How it ended: ", element("b", {}, report.visible(fit.status.replaceAll("_", " "))), ". ");
+    said.push(
+      "How it ended: ",
+      element("b", {}, report.visible(fit.status.replaceAll("_", " "))),
+      ". ",
+    );
   if (Number.isFinite(expected?.mean)) {
     said.push("A store never seen is expected at ", element("b", {}, format(expected.mean)));
     const [low, high] = [expected.low, expected.high];
-    if (Number.isFinite(low)) said.push(`, between ${format(low)} and ${format(high)} (${certainty()}). `);
+    if (Number.isFinite(low))
+      said.push(`, between ${format(low)} and ${format(high)} (${certainty()}). `);
     else said.push(". ");
   }
   if (fit.at_bound) said.push(`At a bound: ${fit.at_bound}. `);
@@ -111,11 +121,17 @@ function shrinkage(stores, drawing, view) {
       "figcaption",
       {},
       element("b", {}, "Shrinkage. "),
-      report.legend([["raw", "raw hollow"], ["posterior mean", "posterior"], ["prior mean", "prior"]]),
+      report.legend([
+        ["raw", "raw hollow"],
+        ["posterior mean", "posterior"],
+        ["prior mean", "prior"],
+      ]),
       element(
         "span",
         { class: "quiet" },
-        drawn < seen ? ` ${report.count(drawn)} of ${report.count(seen)} stores: those that moved furthest, and an even choice.` : "",
+        drawn < seen
+          ? ` ${report.count(drawn)} of ${report.count(seen)} stores: those that moved furthest, and an even choice.`
+          : "",
         silent ? ` ${report.plural(silent, "store")} without observations: at the prior.` : "",
       ),
     ),
@@ -137,7 +153,11 @@ function spreadOf(stores, drawing, view) {
       "figcaption",
       {},
       element("b", {}, "Prior beside observed. "),
-      report.legend([["raw", "raw hollow"], ["posterior means", "posterior"], ...(density ? [["prior", "prior solid"]] : [])]),
+      report.legend([
+        ["raw", "raw hollow"],
+        ["posterior means", "posterior"],
+        ...(density ? [["prior", "prior solid"]] : []),
+      ]),
       element("span", { class: "quiet" }, " Raw estimates scatter more than stores do."),
     ),
     report.drawPrior(stores, { ...drawing, density, width: narrow(view.width) }),
@@ -159,7 +179,12 @@ function extremes(stores, drawing, width) {
     element(
       "figure",
       {},
-      element("figcaption", {}, element("b", {}, `${title}. `), element("span", { class: "quiet" }, `Bars hold the store with ${certainty()}.`)),
+      element(
+        "figcaption",
+        {},
+        element("b", {}, `${title}. `),
+        element("span", { class: "quiet" }, `Bars hold the store with ${certainty()}.`),
+      ),
       report.drawStores(chosen, { ...drawing, title, width: half(width) }),
     );
   if (!count) return element("p", {}, "No store has observations.");
@@ -174,13 +199,19 @@ function extremes(stores, drawing, width) {
 const MOST_PARAMETERS = 8;
 
 function drift(view) {
-  const own = view.history.filter((one) => one.metric === view.metric.name && one.pool === view.pool);
+  const own = view.history.filter(
+    (one) => one.metric === view.metric.name && one.pool === view.pool,
+  );
   const shown = own.filter((one) => one.nights.length).slice(0, MOST_PARAMETERS);
   if (!shown.length) return [];
   const nights = d3.max(shown, (one) => one.nights.length);
   const heading = element("h3", {}, "Drift of the hyperparameters");
   if (nights < 2)
-    return [heading, element("p", { class: "lead" }, "The first night: there is none before it."), values(own)];
+    return [
+      heading,
+      element("p", { class: "lead" }, "The first night: there is none before it."),
+      values(own),
+    ];
   const columns = view.width < 820 ? 2 : 4;
   const width = Math.floor((view.width - 16 * (columns - 1)) / columns);
   return [
@@ -192,12 +223,21 @@ function drift(view) {
         element(
           "figure",
           {},
-          element("figcaption", {}, element("b", {}, report.visible(one.parameter)), ` ${report.number(one.nights.at(-1).value)}`),
+          element(
+            "figcaption",
+            {},
+            element("b", {}, report.visible(one.parameter)),
+            ` ${report.number(one.nights.at(-1).value)}`,
+          ),
           report.drawDrift(one, width),
         ),
       ),
     ),
-    element("p", { class: "quiet" }, `${nights} nights; bands are two standard deviations of the estimate.`),
+    element(
+      "p",
+      { class: "quiet" },
+      `${nights} nights; bands are two standard deviations of the estimate.`,
+    ),
   ];
 }
 
@@ -217,7 +257,8 @@ const OF_A_FIT = [
 
 function fitNumbers(fit) {
   const told = OF_A_FIT.filter(([, name]) => fit[name] !== null && fit[name] !== "");
-  const text = (value) => (typeof value === "number" ? report.number(value) : report.visible(value));
+  const text = (value) =>
+    typeof value === "number" ? report.number(value) : report.visible(value);
   return element(
     "details",
     {},
@@ -225,7 +266,10 @@ function fitNumbers(fit) {
     element(
       "dl",
       { class: "terms close" },
-      told.flatMap(([title, name]) => [element("dt", {}, title), element("dd", {}, text(fit[name]))]),
+      told.flatMap(([title, name]) => [
+        element("dt", {}, title),
+        element("dd", {}, text(fit[name])),
+      ]),
     ),
   );
 }
@@ -233,7 +277,12 @@ function fitNumbers(fit) {
 function values(own) {
   const told = own.filter((one) => one.nights.length);
   const entries = told.map((one) =>
-    element("li", {}, `${report.visible(one.parameter)} `, element("b", {}, report.number(one.nights.at(-1).value))),
+    element(
+      "li",
+      {},
+      `${report.visible(one.parameter)} `,
+      element("b", {}, report.number(one.nights.at(-1).value)),
+    ),
   );
   return element("ul", { class: "values" }, entries);
 }

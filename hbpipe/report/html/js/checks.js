@@ -10,24 +10,42 @@ report.showNight = () => {
   const found = fits.filter((fit) => fit.status === "ok").length;
   const passed = audits.filter((check) => check.status === "pass").length;
   const rows = d3.sum(stores.sheets, (sheet) => sheet.unit.count) + stores.left_out;
-  document.getElementById("night").append(
-    element(
-      "p",
-      { class: "above" },
-      element("span", {}, report.visible(`${release.pipeline} · ${release.environment}`)),
-      element("time", { datetime: release.as_of }, `As of ${report.day(release.as_of)}`),
-    ),
-    element("h1", {}, `Release ${release.release}`),
-    verdictOf(verdict),
-    element(
-      "dl",
-      { class: "tiles" },
-      tile("stores", report.count(release.units ?? stores.units.count), `${report.count(rows)} posteriors`),
-      tile("rows taken", report.share(taken, 4), `${report.count(release.accepted)} of ${report.plural(release.days, "day")}`),
-      tile("priors found", `${report.count(found)} of ${report.count(fits.length)}`, report.plural(report.facts.metrics.length, "metric")),
-      tile("audits passed", `${report.count(passed)} of ${report.count(audits.length)}`, "before anything was shown"),
-    ),
-  );
+  document
+    .getElementById("night")
+    .append(
+      element(
+        "p",
+        { class: "above" },
+        element("span", {}, report.visible(`${release.pipeline} · ${release.environment}`)),
+        element("time", { datetime: release.as_of }, `As of ${report.day(release.as_of)}`),
+      ),
+      element("h1", {}, `Release ${release.release}`),
+      verdictOf(verdict),
+      element(
+        "dl",
+        { class: "tiles" },
+        tile(
+          "stores",
+          report.count(release.units ?? stores.units.count),
+          `${report.count(rows)} posteriors`,
+        ),
+        tile(
+          "rows taken",
+          report.share(taken, 4),
+          `${report.count(release.accepted)} of ${report.plural(release.days, "day")}`,
+        ),
+        tile(
+          "priors found",
+          `${report.count(found)} of ${report.count(fits.length)}`,
+          report.plural(report.facts.metrics.length, "metric"),
+        ),
+        tile(
+          "audits passed",
+          `${report.count(passed)} of ${report.count(audits.length)}`,
+          "before anything was shown",
+        ),
+      ),
+    );
 };
 
 function tile(name, value, note) {
@@ -39,13 +57,15 @@ const SHOWN_REASONS = 6;
 
 function verdictOf({ level, sentence, reasons }) {
   const sign = { good: "✓", look: "!", bad: "✗" }[level];
-  const told = reasons.slice(0, SHOWN_REASONS).map((reason) =>
-    element(
-      "li",
-      { class: reason.level },
-      element("a", { href: `#${reason.section}` }, report.visible(reason.text)),
-    ),
-  );
+  const told = reasons
+    .slice(0, SHOWN_REASONS)
+    .map((reason) =>
+      element(
+        "li",
+        { class: reason.level },
+        element("a", { href: `#${reason.section}` }, report.visible(reason.text)),
+      ),
+    );
   const more = reasons.length - told.length;
   if (more > 0) told.push(element("li", {}, `and ${more} more, in the sections below`));
   return element(
@@ -66,8 +86,26 @@ function checkTable(caption, heads, rows) {
       "table",
       { class: "checks" },
       element("caption", { class: "unseen" }, caption),
-      element("thead", {}, element("tr", {}, heads.map((head) => element("th", { scope: "col" }, head)))),
-      element("tbody", {}, rows.map((cells) => element("tr", {}, cells.map((cell, k) => element("td", { "data-head": heads[k] }, cell))))),
+      element(
+        "thead",
+        {},
+        element(
+          "tr",
+          {},
+          heads.map((head) => element("th", { scope: "col" }, head)),
+        ),
+      ),
+      element(
+        "tbody",
+        {},
+        rows.map((cells) =>
+          element(
+            "tr",
+            {},
+            cells.map((cell, k) => element("td", { "data-head": heads[k] }, cell)),
+          ),
+        ),
+      ),
     ),
   );
 }
@@ -111,15 +149,19 @@ report.showAudits = () => {
         : null,
     ];
   });
-  document.getElementById("audits").append(
-    element("h2", { id: "audits-title" }, "Audits"),
-    element(
-      "p",
-      { class: "lead" },
-      "Two gates stand before every release; a check that fails leaves readers on the release before.",
-    ),
-    ...(parts.length ? parts.flat() : [element("p", {}, "No checks are recorded.")]).filter(Boolean),
-  );
+  document
+    .getElementById("audits")
+    .append(
+      element("h2", { id: "audits-title" }, "Audits"),
+      element(
+        "p",
+        { class: "lead" },
+        "Two gates stand before every release; a check that fails leaves readers on the release before.",
+      ),
+      ...(parts.length ? parts.flat() : [element("p", {}, "No checks are recorded.")]).filter(
+        Boolean,
+      ),
+    );
 };
 
 /* --- the model ------------------------------------------------------------------------------- */
@@ -148,17 +190,35 @@ function elsewhere(checks, choose) {
   const buttons = names
     .slice(0, MOST_CHAINS)
     .map((name) =>
-      element("button", { type: "button", class: "chip", onclick: () => choose(name) }, report.name(name)),
+      element(
+        "button",
+        { type: "button", class: "chip", onclick: () => choose(name) },
+        report.name(name),
+      ),
     );
   const more = names.length - buttons.length;
   if (!names.length) return null;
-  return element("p", { class: "lead" }, "To be looked at: ", buttons, more > 0 ? ` and ${more} more` : "");
+  return element(
+    "p",
+    { class: "lead" },
+    "To be looked at: ",
+    buttons,
+    more > 0 ? ` and ${more} more` : "",
+  );
 }
 
 /* Checks whose values are worth a drawing. */
 const DRAWINGS = {
-  pit: ["PIT", "Flat where the model fits; ∪ where intervals are too narrow, ∩ where too wide.", report.drawPit],
-  calibration: ["Calibration by size", "Share of stores inside the 80\u00a0% interval that the others predict for them.", report.drawCalibration],
+  pit: [
+    "PIT",
+    "Flat where the model fits; ∪ where intervals are too narrow, ∩ where too wide.",
+    report.drawPit,
+  ],
+  calibration: [
+    "Calibration by size",
+    "Share of stores inside the 80\u00a0% interval that the others predict for them.",
+    report.drawCalibration,
+  ],
 };
 
 function modelPlots(checks, width) {
@@ -172,7 +232,12 @@ function modelPlots(checks, width) {
     const figure = element(
       "figure",
       { class: "checked" },
-      element("figcaption", {}, element("b", {}, `${title}, ${of}. `), element("span", { class: "quiet" }, note)),
+      element(
+        "figcaption",
+        {},
+        element("b", {}, `${title}, ${of}. `),
+        element("span", { class: "quiet" }, note),
+      ),
       draw(check.values, room),
     );
     figure.style.width = `${room}px`;
@@ -204,10 +269,21 @@ report.showInput = (width) => {
     element(
       "figure",
       {},
-      element("figcaption", {}, "Rows of each day of the window: ", legend([["accepted", "posterior"], ["repeated", "muted"], ["rejected", "raw"]])),
+      element(
+        "figcaption",
+        {},
+        "Rows of each day of the window: ",
+        legend([
+          ["accepted", "posterior"],
+          ["repeated", "muted"],
+          ["rejected", "raw"],
+        ]),
+      ),
       report.drawDays(days, width),
     ),
-    ...held.map((day) => element("p", {}, report.status("warn"), ` ${day.day} is ${day.state}: ${day.reason}`)),
+    ...held.map((day) =>
+      element("p", {}, report.status("warn"), ` ${day.day} is ${day.state}: ${day.reason}`),
+    ),
     element("h3", {}, "Rejected rows"),
     ...(rejections.length ? rejected(rejections) : [element("p", {}, "None.")]),
   );
@@ -228,13 +304,23 @@ function rejected(rejections) {
         {},
         element("b", {}, report.count(one.rows)),
         ` ${one.reason}`,
-        element("span", { class: "quiet" }, [one.column, one.metric].filter(Boolean).map((name) => ` · ${report.visible(name)}`)),
+        element(
+          "span",
+          { class: "quiet" },
+          [one.column, one.metric].filter(Boolean).map((name) => ` · ${report.visible(name)}`),
+        ),
       ),
       one.of.length
         ? checkTable(
             "Examples",
             ["file", "row", "day", "value", "what to do"],
-            one.of.map((row) => [told(row.file), report.count(row.row ?? 0), row.day ?? "–", told(row.value), told(row.remedy)]),
+            one.of.map((row) => [
+              told(row.file),
+              report.count(row.row ?? 0),
+              row.day ?? "–",
+              told(row.value),
+              told(row.remedy),
+            ]),
           )
         : element("p", {}, "No example is kept."),
     ),

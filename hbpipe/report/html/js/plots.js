@@ -43,7 +43,13 @@ report.drawShrinkage = (stores, { width, label, priorMean, format, unit }) => {
     marginLeft: 52,
     marginBottom: 38,
     insetLeft: 8,
-    x: { type: sizeScale(seen), label: `n, the observations of a ${unit}`, labelArrow: "none", ticks: 5, tickFormat: ",d" },
+    x: {
+      type: sizeScale(seen),
+      label: `n, the observations of a ${unit}`,
+      labelArrow: "none",
+      ticks: 5,
+      tickFormat: ",d",
+    },
     y: { label, labelArrow: "none", grid: true, tickFormat: format, ticks: 6, nice: true },
     marks: [
       Plot.link(seen, {
@@ -90,7 +96,17 @@ report.drawPrior = (stores, { width, label, density, format }) => {
     marginRight: 12,
     marginBottom: 38,
     x: { label, labelArrow: "none", tickFormat: format, ticks: 5, domain: [low, high] },
-    y: { axis: null, domain: [0, Math.min(top, d3.max([...curve, ...bins(raw), ...bins(mean)], (d) => d.y))], clamp: true },
+    y: {
+      axis: null,
+      domain: [
+        0,
+        Math.min(
+          top,
+          d3.max([...curve, ...bins(raw), ...bins(mean)], (d) => d.y),
+        ),
+      ],
+      clamp: true,
+    },
     marks: [
       Plot.rectY(bins(mean), { ...bar, fill: ink.posterior, fillOpacity: 0.35 }),
       Plot.rectY(bins(raw), { ...bar, fill: "none", stroke: ink.raw, strokeWidth: 1.1 }),
@@ -170,7 +186,13 @@ report.drawDrift = ({ parameter, nights }, width) => {
     marginTop: 12,
     marginBottom: 30,
     x: { type: "utc", label: null, ticks: width < 220 ? 2 : 4 },
-    y: { label: null, grid: true, ticks: 4, tickFormat: (value) => report.number(value, 3), nice: true },
+    y: {
+      label: null,
+      grid: true,
+      ticks: 4,
+      tickFormat: (value) => report.number(value, 3),
+      nice: true,
+    },
     marks: [
       Plot.areaY(band, {
         x: "day",
@@ -195,14 +217,34 @@ const ofCheck = (width) => ({
 
 /* The histogram of PIT: as high everywhere where the model fits. */
 report.drawPit = (heights, width) => {
-  const bars = heights.map((height, k) => ({ height, from: k / heights.length, to: (k + 1) / heights.length }));
+  const bars = heights.map((height, k) => ({
+    height,
+    from: k / heights.length,
+    to: (k + 1) / heights.length,
+  }));
   return drawn(`Histogram of PIT in ${heights.length} bins`, {
     ...ofCheck(width),
-    x: { label: "where a store falls in what the others predict", labelArrow: "none", domain: [0, 1], ticks: 5 },
+    x: {
+      label: "where a store falls in what the others predict",
+      labelArrow: "none",
+      domain: [0, 1],
+      ticks: 5,
+    },
     y: { label: null, grid: true, ticks: 4, zero: true },
     marks: [
-      Plot.rectY(bars, { x1: "from", x2: "to", y: "height", inset: 1, fill: ink.posterior, fillOpacity: 0.45 }),
-      Plot.ruleY([d3.mean(heights)], { stroke: ink.prior, strokeDasharray: "5,4", strokeWidth: 1.2 }),
+      Plot.rectY(bars, {
+        x1: "from",
+        x2: "to",
+        y: "height",
+        inset: 1,
+        fill: ink.posterior,
+        fillOpacity: 0.45,
+      }),
+      Plot.ruleY([d3.mean(heights)], {
+        stroke: ink.prior,
+        strokeDasharray: "5,4",
+        strokeWidth: 1.2,
+      }),
       Plot.ruleY([0], { stroke: faint }),
     ],
   });
@@ -214,11 +256,28 @@ const COVERAGE = 0.8;
 report.drawCalibration = (shares, width) =>
   drawn(`Coverage by ${shares.length} classes of size`, {
     ...ofCheck(width),
-    x: { label: "classes of stores, few observations to many", labelArrow: "none", domain: [0.5, shares.length + 0.5], ticks: d3.range(1, shares.length + 1), tickFormat: "d" },
-    y: { label: null, grid: true, ticks: 4, domain: [Math.min(0.6, d3.min(shares)), 1], tickFormat: (share) => report.share(share) },
+    x: {
+      label: "classes of stores, few observations to many",
+      labelArrow: "none",
+      domain: [0.5, shares.length + 0.5],
+      ticks: d3.range(1, shares.length + 1),
+      tickFormat: "d",
+    },
+    y: {
+      label: null,
+      grid: true,
+      ticks: 4,
+      domain: [Math.min(0.6, d3.min(shares)), 1],
+      tickFormat: (share) => report.share(share),
+    },
     marks: [
       Plot.ruleY([COVERAGE], { stroke: ink.prior, strokeDasharray: "5,4", strokeWidth: 1.2 }),
-      Plot.line(shares, { x: (_, k) => k + 1, y: (share) => share, stroke: ink.posterior, strokeOpacity: 0.5 }),
+      Plot.line(shares, {
+        x: (_, k) => k + 1,
+        y: (share) => share,
+        stroke: ink.posterior,
+        strokeOpacity: 0.5,
+      }),
       Plot.dot(shares, { x: (_, k) => k + 1, y: (share) => share, fill: ink.posterior, r: 4 }),
     ],
   });
@@ -239,7 +298,14 @@ report.drawDays = (days, width) => {
     y: { label: null, grid: true, ticks: 4, tickFormat: "~s" },
     color: { domain: kinds, range: ["var(--posterior)", "var(--muted)", "var(--raw)"] },
     marks: [
-      Plot.rectY(stacked, { x: "day", y: "rows", fill: "kind", interval: d3.utcDay, inset: 0.5, fillOpacity: 0.75 }),
+      Plot.rectY(stacked, {
+        x: "day",
+        y: "rows",
+        fill: "kind",
+        interval: d3.utcDay,
+        inset: 0.5,
+        fillOpacity: 0.75,
+      }),
       Plot.ruleY([0], { stroke: faint }),
     ],
   });

@@ -10,13 +10,29 @@ const FLAG_WORDS = {
 };
 
 const SAID = [
-  ["p_below_target", (value, { metric }) => `below the target ${report.valueOf(metric)(metric.target)} with probability ${report.probability(value)}`],
-  ["expected_percentile", (value) => `expected percentile ${report.number(100 * value, 2)} among the stores of its chain`],
+  [
+    "p_below_target",
+    (value, { metric }) =>
+      `below the target ${report.valueOf(metric)(metric.target)} with probability ${report.probability(value)}`,
+  ],
+  [
+    "expected_percentile",
+    (value) => `expected percentile ${report.number(100 * value, 2)} among the stores of its chain`,
+  ],
   ["p_top_10", (value) => `among the highest tenth with probability ${report.probability(value)}`],
-  ["p_bottom_10", (value) => `among the lowest tenth with probability ${report.probability(value)}`],
+  [
+    "p_bottom_10",
+    (value) => `among the lowest tenth with probability ${report.probability(value)}`,
+  ],
   ["s_value", (value) => `s-value ${report.number(value, 2)} against the mean of its chain`],
-  ["last_day_q", (value) => `last day: adjusted p-value ${report.number(value, 2)} under the days before`],
-  ["change_sd", (value) => `${report.number(value, 2)} standard deviations from the release before`],
+  [
+    "last_day_q",
+    (value) => `last day: adjusted p-value ${report.number(value, 2)} under the days before`,
+  ],
+  [
+    "change_sd",
+    (value) => `${report.number(value, 2)} standard deviations from the release before`,
+  ],
 ];
 
 report.flagsOf = (sheet, row) =>
@@ -28,11 +44,17 @@ report.tellStore = (unit, { sheets, units }) => {
     const row = sheet.unit.indexOf(unit);
     return row < 0 ? [] : [{ sheet, row }];
   });
-  const levels = units.levels.slice(0, -1).map((level, k) => [
-    element("dt", {}, level.name),
-    element("dd", {}, report.name(units.nameAt(k, unit))),
-  ]);
-  const close = element("button", { type: "button", class: "close", "aria-label": "Close", onclick: () => dialog.close() }, "×");
+  const levels = units.levels
+    .slice(0, -1)
+    .map((level, k) => [
+      element("dt", {}, level.name),
+      element("dd", {}, report.name(units.nameAt(k, unit))),
+    ]);
+  const close = element(
+    "button",
+    { type: "button", class: "close", "aria-label": "Close", onclick: () => dialog.close() },
+    "×",
+  );
   dialog.replaceChildren(
     close,
     element("h2", { id: "story-title" }, report.name(units.name(unit))),
@@ -53,10 +75,18 @@ function tellMetric({ sheet, row }) {
     "article",
     {},
     element("h3", {}, report.visible(report.label(metric, sheet.term))),
-    element("p", { class: "figure" }, element("b", {}, format(at("mean"))), interval(format, at), amount(metric, at("mean"))),
+    element(
+      "p",
+      { class: "figure" },
+      element("b", {}, format(at("mean"))),
+      interval(format, at),
+      amount(metric, at("mean")),
+    ),
     element("p", {}, weighed(format, at)),
     said.length ? element("ul", {}, said) : null,
-    ...report.flagsOf(sheet, row).map((flag) => element("p", { class: "flag" }, FLAG_WORDS[flag] ?? flag)),
+    ...report
+      .flagsOf(sheet, row)
+      .map((flag) => element("p", { class: "flag" }, FLAG_WORDS[flag] ?? flag)),
   );
 }
 
@@ -72,7 +102,8 @@ function amount(metric, mean) {
 }
 
 function weighed(format, at) {
-  if (!Number.isFinite(at("mean"))) return "No estimate: these data determine no prior of its chain.";
+  if (!Number.isFinite(at("mean")))
+    return "No estimate: these data determine no prior of its chain.";
   if (at("n") === 0) return "It was not observed, so this is what its chain believes.";
   const observed = Number.isFinite(at("raw"))
     ? `It was observed at ${format(at("raw"))} over ${report.count(at("n"))}`

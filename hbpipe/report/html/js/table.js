@@ -6,36 +6,6 @@ const ROW = 34; // pixels, as in table.css
 const AROUND = 12; // rows beyond what is seen
 const PRINTED = 40; // rows on paper
 
-const textColumn = (title, level, last = false) => ({ title, level, last, kind: "text" });
-const numberColumn = (title, name, show, hint) => ({ title, name, show, hint, kind: "number" });
-
-function columnsOf({ metric, sheet, units, everywhere }) {
-  const format = report.alignedOf(metric);
-  const short = (value) => report.number(value, 2);
-  const { share, probability } = report;
-  const last = units.levels.length - 1;
-  const above = everywhere ? units.levels.slice(0, -1).map((one, k) => textColumn(one.name, k)) : [];
-  const every = [
-    textColumn(units.levels[last].name, last, true),
-    ...above,
-    numberColumn("n", "n", report.count, "observations behind raw"),
-    numberColumn("raw", "raw", format, "what the store alone says"),
-    numberColumn("mean", "mean", format, "the estimate"),
-    { title: "interval", name: "mean", kind: "interval", hint: "hollow: raw; bar: the interval; dot: mean" },
-    numberColumn("low", "low", format, "lower limit"),
-    numberColumn("high", "high", format, "upper limit"),
-    numberColumn("weight", "weight", (value) => share(value), "of the store's own observations"),
-    numberColumn("percentile", "expected_percentile", (value) => share(value), "expected, within the chain"),
-    numberColumn("top 10 %", "p_top_10", probability, "probability"),
-    numberColumn("bottom 10 %", "p_bottom_10", probability, "probability"),
-    numberColumn("below target", "p_below_target", probability, "probability"),
-    numberColumn("s-value", "s_value", short, "against the chain's mean"),
-    numberColumn("last day q", "last_day_q", short, "adjusted p-value of the last day"),
-    numberColumn("change", "change_sd", short, "in sds, against the release before"),
-  ];
-  return every.filter((one) => one.kind === "text" || sheet[one.name]);
-}
-
 class StoreTable {
   constructor(view) {
     this.query = "";
@@ -72,13 +42,19 @@ class StoreTable {
     );
     this.said = element("p", { class: "said", role: "status" });
     this.controls = element("div", { class: "controls" });
-    document.getElementById("stores").append(
-      element("h2", { id: "stores-title" }, "Every store"),
-      this.controls,
-      this.said,
-      this.grid,
-      element("p", { class: "quiet on-paper" }, `The first ${PRINTED} rows; the page itself has them all.`),
-    );
+    document
+      .getElementById("stores")
+      .append(
+        element("h2", { id: "stores-title" }, "Every store"),
+        this.controls,
+        this.said,
+        this.grid,
+        element(
+          "p",
+          { class: "quiet on-paper" },
+          `The first ${PRINTED} rows; the page itself has them all.`,
+        ),
+      );
     this.fillControls();
   }
 
@@ -100,7 +76,9 @@ class StoreTable {
       "select",
       { id: "flag", onchange: () => this.change(() => (this.flag = flag.value)) },
       element("option", { value: "" }, "any"),
-      report.facts.flags.map((name) => element("option", { value: name }, name.replaceAll("_", " "))),
+      report.facts.flags.map((name) =>
+        element("option", { value: name }, name.replaceAll("_", " ")),
+      ),
     );
     this.controls.append(
       element("label", { for: "search" }, "Search ", search),
@@ -117,7 +95,8 @@ class StoreTable {
   change(what) {
     what();
     this.columns = columnsOf({ ...this.view, everywhere: this.everywhere });
-    if (!this.columns.some((one) => one.title === this.sort.title)) this.sort = { title: "mean", down: true };
+    if (!this.columns.some((one) => one.title === this.sort.title))
+      this.sort = { title: "mean", down: true };
     this.arrange();
     this.at = 0;
     this.grid.scrollTop = 0;
@@ -142,7 +121,11 @@ class StoreTable {
         ? (row) => units.levels[column.level].code[sheet.unit[row]]
         : (row) => sheet[column.name][row];
     this.rows = ordered(kept, key, this.sort.down);
-    const [low, high] = d3.extent([...kept.map((row) => sheet.low?.[row]), ...kept.map((row) => sheet.high?.[row])].filter(Number.isFinite));
+    const [low, high] = d3.extent(
+      [...kept.map((row) => sheet.low?.[row]), ...kept.map((row) => sheet.high?.[row])].filter(
+        Number.isFinite,
+      ),
+    );
     this.scale = low < high ? d3.scaleLinear([low, high], [2, 98]).clamp(true) : () => 50;
     const of = report.count(all.length);
     this.said.textContent = `${report.count(kept.length)} of ${report.plural(all.length, "store").replace(String(all.length), of)}`;
@@ -158,12 +141,21 @@ class StoreTable {
         "button",
         { type: "button", title: column.hint, onclick: () => this.sortBy(column) },
         report.visible(column.title),
-        element("span", { "aria-hidden": "true", class: "arrow" }, sorted ? (this.sort.down ? " ↓" : " ↑") : ""),
+        element(
+          "span",
+          { "aria-hidden": "true", class: "arrow" },
+          sorted ? (this.sort.down ? " ↓" : " ↑") : "",
+        ),
       );
       const order = sorted ? (this.sort.down ? "descending" : "ascending") : "none";
       return element(
         "div",
-        { role: "columnheader", class: `cell ${classOf(column)}`, "aria-sort": order, "aria-colindex": k + 1 },
+        {
+          role: "columnheader",
+          class: `cell ${classOf(column)}`,
+          "aria-sort": order,
+          "aria-colindex": k + 1,
+        },
         button,
       );
     });
@@ -174,7 +166,9 @@ class StoreTable {
   sortBy(column) {
     const same = this.sort.title === column.title;
     const title = column.title;
-    this.change(() => (this.sort = { title, down: same ? !this.sort.down : column.kind !== "text" }));
+    this.change(
+      () => (this.sort = { title, down: same ? !this.sort.down : column.kind !== "text" }),
+    );
     const at = this.columns.findIndex((one) => one.title === title);
     this.head.children[at]?.querySelector("button").focus({ preventScroll: true });
   }
@@ -201,7 +195,13 @@ class StoreTable {
         "aria-rowindex": place + 2,
         "data-place": place,
       },
-      this.columns.map((column) => element("div", { role: "gridcell", class: `cell ${classOf(column)}` }, this.cell(column, row))),
+      this.columns.map((column) =>
+        element(
+          "div",
+          { role: "gridcell", class: `cell ${classOf(column)}` },
+          this.cell(column, row),
+        ),
+      ),
     );
   }
 
@@ -211,13 +211,16 @@ class StoreTable {
     if (column.kind === "number") return column.show(sheet[column.name][row]);
     const name = report.name(units.nameAt(column.level, sheet.unit[row]));
     if (column.level < units.levels.length - 1) return name;
-    const marks = report.flagsOf(sheet, row).map((flag) => element("span", { class: "mark" }, flag.replaceAll("_", " ")));
+    const marks = report
+      .flagsOf(sheet, row)
+      .map((flag) => element("span", { class: "mark" }, flag.replaceAll("_", " ")));
     return [name, ...marks];
   }
 
   bar(row) {
     const { sheet } = this.view;
-    const place = (name) => (Number.isFinite(sheet[name]?.[row]) ? this.scale(sheet[name][row]) : null);
+    const place = (name) =>
+      Number.isFinite(sheet[name]?.[row]) ? this.scale(sheet[name][row]) : null;
     const [low, high, mean, raw] = ["low", "high", "mean", "raw"].map(place);
     const made = element("span", { class: "bar", "aria-hidden": "true" });
     const put = (kind, left, width) => {
@@ -236,7 +239,14 @@ class StoreTable {
   key(event) {
     if (event.target !== this.grid) return;
     const page = Math.max(1, Math.floor(this.grid.clientHeight / ROW) - 2);
-    const moves = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity };
+    const moves = {
+      ArrowDown: 1,
+      ArrowUp: -1,
+      PageDown: page,
+      PageUp: -page,
+      Home: -Infinity,
+      End: Infinity,
+    };
     if (event.key in moves) {
       event.preventDefault();
       this.goTo(this.at + moves[event.key]);
@@ -264,20 +274,6 @@ class StoreTable {
     this.render();
     report.tellStore(this.view.sheet.unit[this.rows[place]], this.view);
   }
-}
-
-const classOf = (column) =>
-  column.kind === "text" ? `text ${column.last ? "level-last" : "level-above"}` : `${column.kind} ${column.name}`;
-
-/* What has no number comes last, in either direction; equals stay in their order. */
-function ordered(rows, key, down) {
-  const keys = new Map(rows.map((row) => [row, key(row)]));
-  const sign = down ? -1 : 1;
-  return rows.sort((a, b) => {
-    const [x, y] = [keys.get(a), keys.get(b)];
-    if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) - Number.isNaN(y) || a - b;
-    return sign * (x - y) || a - b;
-  });
 }
 
 report.StoreTable = StoreTable;

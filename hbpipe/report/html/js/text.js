@@ -37,10 +37,14 @@ report.short = (name, letters = 26) => {
   return `\u2068${cut.join("")}\u2069`;
 };
 
-const formats = (options) => [1, 2, 3, 4].map((digits) => new Intl.NumberFormat("en", options(digits)));
+const formats = (options) =>
+  [1, 2, 3, 4].map((digits) => new Intl.NumberFormat("en", options(digits)));
 const rounded = formats((digits) => ({ maximumSignificantDigits: digits }));
 /* With zeros to the end, for numbers that stand below each other. */
-const aligned = formats((digits) => ({ maximumSignificantDigits: digits, minimumSignificantDigits: digits }));
+const aligned = formats((digits) => ({
+  maximumSignificantDigits: digits,
+  minimumSignificantDigits: digits,
+}));
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
 report.count = (value) => whole.format(value);
