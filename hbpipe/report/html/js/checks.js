@@ -127,7 +127,7 @@ const AUDIT_HEADS = ["", "check", "of", "value", "limit", "what it says"];
 const GATES = {
   data: "Before the statistics of a day were kept",
   release: "Before the release was published",
-  mcmc: "Against full Bayes by Markov chains",
+  full_bayes: "Against full Bayes",
 };
 
 report.showAudits = () => {
