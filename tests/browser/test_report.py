@@ -34,7 +34,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
             {**told, "pool": "far", "check": "calibration", "status": "ok", "values": shares},
             {**told, "pool": "near", "status": "warn", "message": "too narrow"},
         ],
-        audits=[{"gate": "mcmc", "name": "mean", "message": "at most 0.03 sds apart"}],
+        audits=[{"gate": "full_bayes", "name": "mean", "message": "at most 0.03 sds apart"}],
         nights=9,
     )
 

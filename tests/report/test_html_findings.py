@@ -45,7 +45,7 @@ def fit(status: str, label: str = "near") -> dict[str, Any]:
         ([], [diagnosis("warn", "near")], [fit("no_spread")], "look", "Good to use; 2 points"),
         ([check("accepted")], [], [fit("ok")], "bad", "Do not act on it before one point is"),
         ([], [diagnosis("fail", "near")], [fit("ok")], "bad", "Do not act on it before one"),
-        ([check("fail", gate="mcmc")], [diagnosis("fail", "near")], [], "bad", "Do not act on it "),
+        ([check("fail", gate="full_bayes")], [diagnosis("fail", "near")], [], "bad", "Do not act on it "),
     ],
 )
 def test_the_verdict(audits: Any, diagnostics: Any, fits: Any, level: str, sentence: str) -> None:
@@ -80,7 +80,7 @@ def test_a_check_of_many_days_is_one_point() -> None:
 
 def test_audits_are_those_of_the_run_and_those_made_of_it_since(tmp_path: Path) -> None:
     _, lake, row = release(tmp_path, STORES, audits=[{"status": "warn", "name": "units_new"}])
-    add_audits(lake, [{"gate": "mcmc", "name": "mean", "run_id": "later"}])
+    add_audits(lake, [{"gate": "full_bayes", "name": "mean", "run_id": "later"}])
     add_audits(lake, [{"gate": "release", "name": "another run's", "run_id": "later"}])
     found = read_audits(lake, row)
     assert sorted(one["name"] for one in found) == ["drift", "mean", "units_new"]
