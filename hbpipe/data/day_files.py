@@ -17,7 +17,7 @@ from hbpipe.data.parts import Receipt, write_part
 from hbpipe.data.quantities import Metric
 from hbpipe.data.schemas import Table
 from hbpipe.data.snapshot import Snapshot
-from hbpipe.data.units import count_shards, shard_of
+from hbpipe.data.units import shard_of
 from hbpipe.errors import LakeError
 
 
@@ -40,20 +40,6 @@ class DayOrder:
     keeps: tuple[str, ...] = ()
 
 
-def write_day(storage: Storage, order: DayOrder, merged: DayStatistics) -> tuple[Receipt, ...]:
-    """Write the files of a day; the metrics that it keeps come first.
-
-    Raises
-    ------
-    LakeError
-        When the lake cannot be written, or what is kept is not of the same units.
-    """
-    return tuple(
-        write_shard(storage, order, shard, units)
-        for shard, units in split(merged, count_shards(order.rows))
-    )
-
-
 def split(merged: DayStatistics, shards: int) -> Iterator[tuple[int, DayStatistics]]:
     """Give the units of each shard that has any, in the order of the shards."""
     if not merged.n:
@@ -69,7 +55,13 @@ def split(merged: DayStatistics, shards: int) -> Iterator[tuple[int, DayStatisti
 
 
 def write_shard(storage: Storage, order: DayOrder, shard: int, found: DayStatistics) -> Receipt:
-    """Write the file of one shard of a day; errors as ``write_day``."""
+    """Write the file of one shard of a day; the metrics that it keeps come first.
+
+    Raises
+    ------
+    LakeError
+        When the lake cannot be written, or what is kept is not of the same units.
+    """
     return write_part(
         storage,
         "statistics",
