@@ -1,1 +1,1 @@
-"""Does the model fit? Every store is held against what the others of its pool predict of it."""
+"""Whether the model fits: every store is held against what the others of its pool predict of it."""

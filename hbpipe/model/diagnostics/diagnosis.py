@@ -112,7 +112,7 @@ def diagnose_stores(
     times = np.bincount(kind, minlength=len(stores)).astype(np.float64)
     some = {name: np.asarray(values)[stores] for name, values in statistics.items()}
     pools = np.asarray(pools, np.int64)
-    own, count = pools[stores], priors.n_pools
+    own, count = np.asarray(pools[stores], np.int64), priors.n_pools
     tails = _tails(priors, some, own)
     s = store_scores(priors.family, priors.coordinates, priors.held, some, own)
     weight = data_weight(priors.family, priors.hyperparameters, some, own)
@@ -126,7 +126,7 @@ def diagnose_stores(
         np.stack([float_sums(column, own, count) for column in heights.T], axis=1),
         SizeClasses.of(sizes[stores], pit.covered(tails, LOW, HIGH), s, times, own),
         p[low],
-        pools[low],
+        np.asarray(pools[low], np.int64),
     )
     return sums, p
 
@@ -153,7 +153,7 @@ class Tested:
         return cls(each, whole, np.where(enough, critical, np.inf), float(whole.critical(level)[0]))
 
     def effect(self, stores: Array) -> Array:
-        """What is beyond chance as a distance of each pool of ``stores`` (G,) from the model."""
+        """Return what is beyond chance as a distance of pools of ``stores`` (G,) from the model."""
         beyond = np.maximum(self.pools.statistic - self.pools.freedom, 0.0)
         return np.sqrt(beyond / np.maximum(stores, 1.0))
 
@@ -193,19 +193,19 @@ class Diagnosis:
 
     @cached_property
     def pit(self) -> Tested:
-        """Is the PIT uniform?"""
+        """Whether the PIT is uniform."""
         sums = self.sums.tests.of_functions(_PIT).projected()
         return Tested.of(sums, sums, self.enough)
 
     @cached_property
     def shape(self) -> Tested:
-        """Has the prior the shape of its family?"""
+        """Whether the prior has the shape of its family."""
         sums = self.sums.tests.of_functions(_SHAPE).projected()
         return Tested.of(sums, sums, self.enough)
 
     @cached_property
     def calibration(self) -> Tested:
-        """Are stores of all sizes predicted equally well?"""
+        """Whether stores of all sizes are predicted equally well."""
         return Tested.of(self.by_size, self.by_decile, self.enough)
 
     @cached_property

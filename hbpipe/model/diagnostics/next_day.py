@@ -1,4 +1,4 @@
-"""Is the next day predicted better than without pooling, and than with one θ for all?
+"""Whether the next day is predicted better than without pooling, and than with one θ for all.
 
 The logarithmic score (Good 1952; Gneiting and Raftery 2007) of a day's own total, or mean, given a
 store's data before it: log p(day | before) under the store's posterior, under its data alone, and

@@ -25,8 +25,9 @@ _WEIGHTS = np.array([5.0, 8.0, 5.0]) / 18.0
 
 
 def covered(tails: Tails, low: float, high: float) -> Array:
-    """Share of each store that lies between two levels, (J,): under the model high − low, on
-    average.
+    """Share of each store that lies between two levels, (J,).
+
+    Under the model it is high − low, on average.
     """
     start, end = tails.below, 1.0 - tails.above
     width = np.maximum(end - start, _POINT)

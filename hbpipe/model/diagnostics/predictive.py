@@ -7,7 +7,7 @@ store j is that of all stores divided by the store's likelihood, so on nodes η_
     p(y_j | y_−j) = Σ_k w_k′ p(y_j | η_k),     w_k′ ∝ w_k / p(y_j | η_k)
 
 Where a node keeps a variance v of the prior mean m, a store with raw value y and variance V about m
-is taken out of it as a Gaussian observation is: m′ = m − (y − m) v/(V − v), v′ = v V/(V − v). For the
+is taken out of it as a Gaussian observation is: m′ = m − (y − m) v/(V − v), v′ = v V/(V − v). For
 normal families that is exact, and (y − m)/√(V − v) is the standardised deleted residual.
 
 Approximations, by what stands for the hyperparameters of a pool:
@@ -24,6 +24,7 @@ Approximations, by what stands for the hyperparameters of a pool:
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,7 +120,9 @@ def node_table(nodes: Nodes, geometry: Geometry) -> NodeTable:
     place = np.zeros(few.weight.shape[1:])
     place[0, 0] = 1.0
     first = {name: getattr(one, name) for name in _AVERAGED} | {"weight": one.weight * place}
-    chosen = {name: np.where(large, first[name], getattr(few, name)) for name in first}
+    chosen: dict[str, Any] = {
+        name: np.where(large, first[name], getattr(few, name)) for name in first
+    }
     return NodeTable.of(replace(few, **chosen), _NEGLIGIBLE)
 
 
@@ -140,18 +143,15 @@ def _merged(nodes: Nodes, count: int) -> Nodes:
     total = add(np.ones_like(weight))
     known = np.where(total > 0, total, 1.0)
     # What has no weight repeats the pool's average: every formula stays finite there.
-    averages = {
+    averages: dict[str, Any] = {
         name: np.where(total > 0, add(values) / known, np.sum(weight * values, axis=1)[:, None])
         for name, values in ((name, getattr(nodes, name)[:, :, 0]) for name in _AVERAGED)
     }
     centre = np.take_along_axis(averages["location"], part.astype(np.int64), axis=1)
     between = add((nodes.location[:, :, 0] - centre) ** 2) / known
     averages["location_variance"] = averages["location_variance"] + between
-    return replace(
-        nodes,
-        weight=total[:, :, None],
-        **{name: values[:, :, None] for name, values in averages.items()},
-    )
+    averages["weight"] = total
+    return replace(nodes, **{name: values[:, :, None] for name, values in averages.items()})
 
 
 def point_nodes(

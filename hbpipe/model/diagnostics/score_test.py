@@ -134,7 +134,7 @@ class ScoreTest:
     mean: Array
 
     def critical(self, probability: float) -> Array:
-        """What chance exceeds in a pool with a probability, (G,); ∞ where nothing is tested."""
+        """Return what chance exceeds with a probability, (G,); ∞ where nothing is tested."""
         some = self.freedom > 0
         limit = special.chdtri(np.where(some, self.freedom, 1.0), probability)
         return np.where(some, limit, np.inf)

@@ -1,4 +1,4 @@
-"""Are small and large stores predicted equally well? Coverage by decile of a pool's sizes.
+"""Whether small and large stores are predicted equally well: coverage by decile of size.
 
 Where the sampling variance is wrong, as it is of counts that vary more than the model says, the
 prior's spread makes up for it on average: intervals of small stores are then too wide and those of
@@ -80,7 +80,7 @@ class SizeClasses:
         return np.minimum(np.floor(of_pool * middle / total), of_pool - 1).astype(np.int64)
 
     def projected(self, count: NDArray[np.int64], s: Array, ss: Array) -> Projected:
-        """Sums by group without what the estimated hyperparameters absorb.
+        """Return sums by group without what the estimated hyperparameters absorb.
 
         The variance of c is bounded: a share of a store with mean p has at most p (1 − p), as it
         has exactly where observations are not discrete (Bhatia and Davis 2000).

@@ -12,7 +12,8 @@ variable (David and Nagaraja 2003, *Order Statistics*, section 2.1):
 
 The narrower density is integrated, the other's cdf is then smooth: the trapezoidal rule on the
 logit of θ, whose integrand is analytic and vanishes at both ends, converges geometrically
-(Trefethen and Weideman 2014); to 1e-6 for parameters of 10, 1e-9 for large ones. Sizes need not be whole, where an overdispersion divided them.
+(Trefethen and Weideman 2014): to 1e-6 for parameters of 10, 1e-9 for large ones. Sizes need not be
+whole, where an overdispersion divided them.
 """
 
 from __future__ import annotations
@@ -130,10 +131,12 @@ def _summed(y: Array, n: Array, alpha: Array, beta: Array, equal: Array) -> Arra
 
 
 def log_beta_binomial(y: Array, n: Array, alpha: Array, beta: Array) -> Array:
-    """Log probability of successes whose chance is Beta(alpha, beta); of densities between counts."""
+    """Log probability of successes whose chance is Beta(alpha, beta), also between counts."""
     log_choose = -special.betaln(y + 1.0, n - y + 1.0) - np.log1p(n)
-    return np.minimum(
-        log_choose + special.betaln(alpha + y, beta + n - y) - special.betaln(alpha, beta), 0.0
+    return np.asarray(
+        np.minimum(
+            log_choose + special.betaln(alpha + y, beta + n - y) - special.betaln(alpha, beta), 0.0
+        )
     )
 
 
@@ -145,23 +148,20 @@ def _integrated(y: Array, n: Array, alpha: Array, beta: Array) -> Array:
     least = np.where(own, np.minimum(y, n - y + 1.0), np.minimum(alpha, beta))
     for nodes, chosen in ((_FEW, least >= _ROUND), (_MANY, least < _ROUND)):
         rows = np.nonzero(chosen & (y > 0))
-        parts = [values[rows] for values in (y, n - y + 1.0, alpha, beta, own)]
-        length = _BLOCK // nodes
-        found = [
-            _exceeds(*(part[start : start + length] for part in parts), nodes)
-            for start in range(0, len(parts[0]), length)
-        ]
+        parts = [values[rows] for values in (y, n - y + 1.0, alpha, beta)]
+        here, length = own[rows], _BLOCK // nodes
+        cuts = [slice(start, start + length) for start in range(0, len(here), length)]
+        found = [_exceeds([part[cut] for part in parts], here[cut], nodes) for cut in cuts]
         out[rows] = np.concatenate(found) if found else 0.0
     return out
 
 
-def _exceeds(
-    y: Array, rest: Array, alpha: Array, beta: Array, own: NDArray[np.bool_], nodes: int
-) -> Array:
+def _exceeds(parts: list[Array], own: NDArray[np.bool_], nodes: int) -> Array:
     """P(a Beta(y, rest) variable exceeds a Beta(alpha, beta) variable), (R,).
 
-    ``own`` tells where the density of the former is integrated.
+    ``parts`` are y, rest, alpha and beta, (R,) each; ``own`` tells where the density of the former is integrated.
     """
+    y, rest, alpha, beta = parts
     a, b = np.where(own, y, alpha), np.where(own, rest, beta)
     left, right = _reach(a, b), _reach(b, a)
     offset = np.arange(nodes) * ((left + right) / (nodes - 1))[:, None] - left[:, None]
