@@ -184,6 +184,7 @@ def test_the_names_that_no_level_may_have_are_those_of_the_tables():
         schemas.fits_table({}),
         schemas.posteriors_table({}, ()),
         schemas.new_stores_table({}, ()),
+        schemas.diagnostics_table({}),
     ]
     assert {name for table in tables for name in table.schema.names} == RESERVED
 

@@ -136,21 +136,24 @@ class Tested:
     """A score test of each pool (G,) and of all together.
 
     ``critical`` (G,) and ``whole_critical`` are what chance exceeds in any pool, or in all
-    together, in one night out of two hundred; pools with too few stores have ∞.
+    together, in one night out of two hundred; ∞ in pools that have not ``enough`` stores (G,), or
+    whose hyperparameters explain all.
     """
 
     pools: ScoreTest
     whole: ScoreTest
     critical: Array
     whole_critical: float
+    enough: NDArray[np.bool_]
 
     @classmethod
     def of(cls, sums: Projected, together: Projected, enough: NDArray[np.bool_]) -> Tested:
         """Test each pool by its own sums, and as one those of pools with ``enough`` stores (G,)."""
         each, whole = sums.test(), together.together(enough).test()
-        level = 0.5 * CHANCE
+        level, enough = 0.5 * CHANCE, enough & (each.freedom > 0)
         critical = each.critical(level / max(int(enough.sum()), 1))
-        return cls(each, whole, np.where(enough, critical, np.inf), float(whole.critical(level)[0]))
+        of_whole = float(whole.critical(level)[0])
+        return cls(each, whole, np.where(enough, critical, np.inf), of_whole, enough)
 
     def effect(self, stores: Array) -> Array:
         """Return what is beyond chance as a distance of pools of ``stores`` (G,) from the model."""
@@ -180,10 +183,9 @@ class Diagnosis:
         """The PIT histograms (G, BINS) as densities: 1 everywhere under the model."""
         return pit.BINS * self.sums.heights / np.maximum(self.stores, 1.0)[:, None]
 
-    @property
-    def whole_heights(self) -> Array:
-        """That of all stores, (BINS,)."""
-        total = self.sums.heights[self.usable].sum(axis=0)
+    def heights_of(self, pools: NDArray[np.bool_]) -> Array:
+        """Return that of all stores of some pools, (BINS,)."""
+        total = self.sums.heights[pools].sum(axis=0)
         return np.asarray(pit.BINS * total / max(float(total.sum()), 1.0))
 
     @property
@@ -206,7 +208,8 @@ class Diagnosis:
     @cached_property
     def calibration(self) -> Tested:
         """Whether stores of all sizes are predicted equally well."""
-        return Tested.of(self.by_size, self.by_decile, self.enough)
+        several = group_counts(self.stores) > 1
+        return Tested.of(self.by_size, self.by_decile, self.enough & several)
 
     @cached_property
     def by_size(self) -> Projected:

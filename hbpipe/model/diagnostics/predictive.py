@@ -27,7 +27,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hbpipe.model.diagnostics.tails import (
     Tails,
@@ -251,11 +250,11 @@ def _with_own_variance(statistics: Statistics, at: Hyperparameters) -> Tails:
     return student_tails(freedom, (np.asarray(statistics["mean"]) - at["mu"]) / scale)
 
 
-def has_data(family: Family, statistics: Statistics) -> NDArray[np.bool_]:
-    """Whether a store has data to be predicted, (J,)."""
+def sizes_of(family: Family, statistics: Statistics) -> Array:
+    """Size of each store, (J,); 0 where there are no data to be predicted."""
     if family.geometry is None:
-        return np.asarray(statistics["n"]) > 0
-    return np.asarray(family.geometry.sizes(statistics)[0] > 0)
+        return np.asarray(statistics["n"], np.float64)
+    return family.geometry.sizes(statistics)[0]
 
 
 def data_weight(

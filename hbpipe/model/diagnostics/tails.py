@@ -159,7 +159,8 @@ def _integrated(y: Array, n: Array, alpha: Array, beta: Array) -> Array:
 def _exceeds(parts: list[Array], own: NDArray[np.bool_], nodes: int) -> Array:
     """P(a Beta(y, rest) variable exceeds a Beta(alpha, beta) variable), (R,).
 
-    ``parts`` are y, rest, alpha and beta, (R,) each; ``own`` tells where the density of the former is integrated.
+    ``parts`` are y, rest, alpha and beta, (R,) each; ``own`` tells where the density of the former
+    is integrated.
     """
     y, rest, alpha, beta = parts
     a, b = np.where(own, y, alpha), np.where(own, rest, beta)

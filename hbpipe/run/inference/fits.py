@@ -16,6 +16,7 @@ from hbpipe.model.checks import PrecisionDependence
 from hbpipe.model.covariates.design import Design
 from hbpipe.model.covariates.ranks import Span, fit_by_rank
 from hbpipe.model.covariates.sketch import CovariateSketch
+from hbpipe.model.diagnostics.diagnosis import Diagnosis
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Codes, Family, Statistics
 from hbpipe.model.fit import PoolFits, fit_pools
@@ -65,6 +66,17 @@ class UnitPriors:
 
 
 @dataclass(frozen=True)
+class Diagnosed:
+    """What the units of a metric say of its model.
+
+    ``worst`` has, by pool, the least p-values of units that may be outliers, and these units.
+    """
+
+    diagnosis: Diagnosis
+    worst: Mapping[int, Sequence[tuple[float, str]]]
+
+
+@dataclass(frozen=True)
 class MetricFit:
     """The fits of one metric: ``pools`` in the order of every array over pools.
 
@@ -90,6 +102,8 @@ class MetricFit:
     #: What of the coefficients each pool's units determine; None where that is all of them.
     span: Span | None = None
     size_dependence: PrecisionDependence | None = None
+    #: None where the units have no predictive distribution in closed form.
+    diagnosed: Diagnosed | None = None
     groups: Groups | None = None
 
     @property
