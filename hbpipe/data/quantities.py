@@ -45,13 +45,14 @@ _OF_LEVELS = ("tau_", "correlation_")
 _RESERVED = """
 as_of at_bound boundary check cluster_id cluster_size cluster_total complete_pooling
 complete_pooling_sd converged count covariates cross day days_seen drift ess estimate estimator
-expected expected_new exposure family first_day gradient_norm iterations largest_eigenvalue last_day
-level log_likelihood_complete_pooling log_likelihood_no_pooling log_marginal_likelihood m2 made_from
-made_with mean means message method metric month n n_effective n_events n_groups noise noise_new
-overdispersion overdispersion_by overdispersion_df p_below_target parameter pareto_k pool
-predictive_mean predictive_sd prior_mean r_hat raw raw_sd run_id sampler sd sd_plug_in shard silent
-smallest_eigenvalue squares squares_new start_log_marginal_likelihood start_values starts
-starts_agree status successes term threshold trials unit_ids value values variance weight
+expected expected_new exposure false_sign_rate family first_day gradient_norm iterations
+largest_eigenvalue last_day level log_likelihood_complete_pooling log_likelihood_no_pooling
+log_marginal_likelihood m2 made_from made_with mean means message method metric month n n_effective
+n_events n_groups noise noise_new overdispersion overdispersion_by overdispersion_df p_below_target
+parameter pareto_k pool predictive_mean predictive_sd prior_mean r_hat raw raw_sd run_id s_value
+sampler sd sd_plug_in shard silent smallest_eigenvalue squares squares_new
+start_log_marginal_likelihood start_values starts starts_agree status successes term threshold
+trials unit_ids value values variance weight
 """
 RESERVED = frozenset(_RESERVED.split())
 

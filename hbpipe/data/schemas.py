@@ -256,28 +256,6 @@ def fits_table(pool_levels: Mapping[str, pa.DataType]) -> Table:
     )
 
 
-def diagnostics_table(pool_levels: Mapping[str, pa.DataType]) -> Table:
-    """One row per as-of day, metric, pool and check of the model; ``pool`` null: of all pools."""
-    return _table(
-        {
-            "as_of": _DAY,
-            "metric": _TEXT,
-            **pool_levels,
-            "pool": _TEXT,
-            "check": _TEXT,
-            "status": _TEXT,  # ok, warn, fail, not_applicable
-            "value": _FLOAT,
-            "threshold": _FLOAT,
-            "n_groups": _INT,
-            "values": pa.list_(_FLOAT),
-            "message": _TEXT,
-            "run_id": _TEXT,
-        },
-        key=["as_of", "metric", *pool_levels, "pool", "check"],
-        partition_by=["as_of"],
-    )
-
-
 def _posterior_columns(quantiles: Sequence[float]) -> dict[str, pa.DataType]:
     return {
         "mean": _FLOAT,
@@ -314,6 +292,8 @@ def posteriors_table(levels: Mapping[str, pa.DataType], quantiles: Sequence[floa
             "predictive_mean": _FLOAT,
             "predictive_sd": _FLOAT,
             "p_below_target": _FLOAT,
+            "false_sign_rate": _FLOAT,
+            "s_value": _FLOAT,
             "silent": _FLAG,
             "run_id": _TEXT,
         },

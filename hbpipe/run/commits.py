@@ -17,7 +17,7 @@ import pyarrow as pa
 from hbpipe import __version__
 from hbpipe.data import schemas
 from hbpipe.data.aggregate import Account
-from hbpipe.data.audit_tables import ACCEPTANCES, AUDITS
+from hbpipe.data.audit_tables import ACCEPTANCES, AUDITS, diagnostics_table
 from hbpipe.data.clock import to_date
 from hbpipe.data.partitioned import upsert_partition
 from hbpipe.data.parts import Receipt
@@ -69,7 +69,7 @@ def tables(night: Night) -> dict[str, schemas.Table]:
         "months": schemas.months_table(levels, families, clusters=clusters),
         "hyperparameters": schemas.hyperparameters_table(groups),
         "fits": schemas.fits_table(pools),
-        "diagnostics": schemas.diagnostics_table(pools),
+        "diagnostics": diagnostics_table(pools),
         "posteriors": schemas.posteriors_table(levels, quantiles),
         "new_stores": schemas.new_stores_table(groups, quantiles),
     }

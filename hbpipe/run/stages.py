@@ -26,6 +26,7 @@ from hbpipe.run import audits, commits
 from hbpipe.run.due import DayPlan
 from hbpipe.run.engine import Task
 from hbpipe.run.gates import check_days, check_new_files, check_release, refuse_held
+from hbpipe.run.inference.comparison import compare_units
 from hbpipe.run.inference.covariates import code_covariates
 from hbpipe.run.inference.diagnostics import diagnose
 from hbpipe.run.inference.findings import stage_diagnostics
@@ -33,8 +34,10 @@ from hbpipe.run.inference.fit_tables import stage_fits
 from hbpipe.run.inference.fitting import find_trees, fit_on_sketches
 from hbpipe.run.inference.group_rows import stage_groups
 from hbpipe.run.inference.overdispersion import divisors, measure
+from hbpipe.run.inference.posterior_table import write_posteriors
 from hbpipe.run.inference.size_dependence import measure_size_dependence
-from hbpipe.run.inference.update import UpdateOrder, update_shard
+from hbpipe.run.inference.update import update_shard
+from hbpipe.run.inference.updated import UpdateOrder
 from hbpipe.run.months import with_months
 from hbpipe.run.night import Night
 from hbpipe.run.windows import find_sources, presence_of, window_orders
@@ -217,12 +220,22 @@ def update(night: Night) -> dict[str, Any]:
         run_id=night.run_id,
     )
     shared = night.engine.share(order, label="nodes of the hyperparameters")
-    tasks = [
-        night.engine.submit(
-            update_shard, night.lake.storage, shared, folded, label=f"posteriors of shard {shard}"
-        )
+    updated = [
+        night.engine.submit(update_shard, shared, folded, label=f"update of shard {shard}")
         for shard, folded in enumerate(night.folded)
     ]
+    compared = compare_units(night.engine, order, shared, updated)
+    tasks = [
+        night.engine.submit(
+            write_posteriors,
+            night.lake.storage,
+            shared,
+            *of_shard,
+            label=f"posteriors of shard {shard}",
+        )
+        for shard, of_shard in enumerate(zip(night.folded, updated, compared, strict=True))
+    ]
+    del updated, compared
     written = night.engine.gather(tasks, night.progress("update"))
     night.staged["posteriors"] = [receipt for receipt, _ in written]
     night.tallies = [tally for _, tallies in written for tally in tallies] + stage_groups(night)

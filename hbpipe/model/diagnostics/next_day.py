@@ -97,6 +97,11 @@ class DayScores:
         return np.divide(ahead, np.sqrt(squares), out=np.zeros_like(ahead), where=squares > 0)
 
 
+def critical_z(probability: float, pools: int) -> float:
+    """How far chance puts one of the two ahead in any of some pools, with a probability."""
+    return float(special.ndtri(1.0 - 0.5 * probability / max(pools, 1)))
+
+
 def can_score(family: Family) -> bool:
     """Whether a family's next day has a density in closed form here."""
     return family.geometry is not None and family.size is None

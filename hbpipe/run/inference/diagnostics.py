@@ -17,11 +17,14 @@ from hbpipe.model.diagnostics.diagnosis import (
     PoolPriors,
     diagnose_stores,
 )
+from hbpipe.model.diagnostics.next_day import DayScores, can_score, score_day
 from hbpipe.model.diagnostics.outliers import RATE
 from hbpipe.model.diagnostics.predictive import sizes_of, why_no_predictive
-from hbpipe.model.family import Array
+from hbpipe.model.family import Array, Codes, Statistics
+from hbpipe.model.pooling import CompletePooling
 from hbpipe.run.inference.coding import COVARIATES, known_units
-from hbpipe.run.inference.fits import Diagnosed, MetricFit, effective
+from hbpipe.run.inference.diagnosed import Diagnosed
+from hbpipe.run.inference.fits import MetricFit, effective
 from hbpipe.run.inference.tree import Pool, pool_codes
 from hbpipe.run.night import Night
 
@@ -31,10 +34,11 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class OfMetric:
-    """What a worker must know to check one metric; ``divisor`` and ``span`` as ``UnitPriors``."""
+    """What a worker must know to check one metric; the rest as in ``UnitPriors``."""
 
     metric: Metric
     priors: PoolPriors
+    complete: CompletePooling
     divisor: Array | None
     span: Span | None
 
@@ -51,10 +55,14 @@ class DiagnosticOrder:
 
 @dataclass(frozen=True)
 class ShardSums:
-    """Sums of one shard and metric; ``worst`` has, by pool, the least p-values and their units."""
+    """Sums of one shard and metric; ``worst`` has, by pool, the least p-values and their units.
+
+    ``day`` has the scores of the last day; None where the family's days are not scored.
+    """
 
     sums: DiagnosticSums
     worst: dict[int, list[tuple[float, str]]]
+    day: DayScores | None
 
 
 def why_unchecked(fit: MetricFit) -> str:
@@ -88,13 +96,15 @@ def diagnose(night: Night) -> None:
         parts = [shard[name] for shard in shards]
         diagnosis = Diagnosis(DiagnosticSums.added([part.sums for part in parts]), usable)
         worst = merge_worst([part.worst for part in parts])
-        night.fits[name] = replace(fit, diagnosed=Diagnosed(diagnosis, worst))
+        days = [part.day for part in parts if part.day is not None]
+        day = DayScores.added(days) if days else None
+        night.fits[name] = replace(fit, diagnosed=Diagnosed(diagnosis, worst, day))
 
 
 def _of_metric(fit: MetricFit) -> OfMetric:
     fits = fit.fits
     priors = PoolPriors(fits.model, fit.nodes, fits.hyperparameters, fits.coordinates, fits.held)
-    return OfMetric(fit.metric, priors, fit.divisor, fit.span)
+    return OfMetric(fit.metric, priors, fit.complete, fit.divisor, fit.span)
 
 
 def diagnose_shard(order: DiagnosticOrder, folded: Folded) -> dict[str, ShardSums]:
@@ -104,18 +114,58 @@ def diagnose_shard(order: DiagnosticOrder, folded: Folded) -> dict[str, ShardSum
         name, priors = one.metric.name, one.priors
         statistics = effective(one.metric, folded.statistics[name], codes, one.divisor)
         sizes = sizes_of(priors.family, statistics)
-        seen = (sizes > 0) & (priors.nodes.method[codes] != "unidentified")
-        known = known_units(statistics)
-        if known is not None:
-            seen &= known
-            if one.span is not None:
-                x = np.where(known[:, None], statistics[COVARIATES], 0.0)
-                seen &= one.span.reaches(x, codes)
-        rows = np.flatnonzero(seen)
-        some = {label: np.asarray(values)[rows] for label, values in statistics.items()}
-        sums, p = diagnose_stores(priors, some, sizes[rows], codes[rows])
-        found[name] = ShardSums(sums, _worst(folded, rows, p, codes[rows]))
+        known = _has_prior(one, statistics, codes)
+        rows = np.flatnonzero(known & (sizes > 0))
+        sums, p = diagnose_stores(priors, _some(statistics, rows), sizes[rows], codes[rows])
+        worst = _worst(folded, rows, p, codes[rows])
+        found[name] = ShardSums(sums, worst, _score_last_day(one, folded, statistics, codes, known))
     return found
+
+
+def _has_prior(one: OfMetric, statistics: Statistics, codes: Codes) -> NDArray[np.bool_]:
+    """Tell which units have a prior mean, (U,)."""
+    found = one.priors.nodes.method[codes] != "unidentified"
+    known = known_units(statistics)
+    if known is not None:
+        found &= known
+        if one.span is not None:
+            x = np.where(known[:, None], statistics[COVARIATES], 0.0)
+            found &= one.span.reaches(x, codes)
+    return np.asarray(found)
+
+
+def _some(statistics: Statistics, rows: NDArray[np.int64]) -> Statistics:
+    return {name: np.asarray(values)[rows] for name, values in statistics.items()}
+
+
+def _score_last_day(
+    one: OfMetric,
+    folded: Folded,
+    statistics: Statistics,
+    codes: Codes,
+    known: NDArray[np.bool_],
+) -> DayScores | None:
+    """Score the as-of day of the units that have data on it and before it."""
+    priors, name = one.priors, one.metric.name
+    if folded.recent is None or not can_score(priors.family):
+        return None
+    apart, covariates = folded.recent.apart[name], {}
+    if COVARIATES in statistics:
+        covariates = {COVARIATES: statistics[COVARIATES]}
+    day = {**effective(one.metric, apart.day, codes, one.divisor), **covariates}
+    rest = {**effective(one.metric, apart.rest, codes, one.divisor), **covariates}
+    both = (sizes_of(priors.family, day) > 0) & (sizes_of(priors.family, rest) > 0)
+    rows = np.flatnonzero(known & both)
+    scores = score_day(
+        priors.family,
+        priors.nodes,
+        priors.hyperparameters,
+        one.complete,
+        _some(rest, rows),
+        _some(day, rows),
+        codes[rows],
+    )
+    return DayScores.of(scores, codes[rows], priors.n_pools)
 
 
 def _worst(

@@ -10,6 +10,8 @@ from hbpipe.model.diagnostics.sizes import COVERAGE
 from hbpipe.model.family import Array
 from hbpipe.run.inference.fits import MetricFit
 
+NOT_SCORED = "the next day of this family has no density in closed form here"
+
 
 def by_chance(chance: float) -> str:
     """Say how often chance makes a clean night warn."""
@@ -80,6 +82,27 @@ def of_outliers(count: int, stores: int, named: Sequence[str], matters: bool) ->
     if named:
         told += f", least {', '.join(named)}"
     return told + ("; look at their data, or give the pool a covariate" if matters else "")
+
+
+def of_few_on_day(stores: int, fewest: int) -> str:
+    """Say why a day is not scored."""
+    return f"{stores} units have data on the as-of day and before it: {fewest} in a pool are scored"
+
+
+def of_next_day(means: Array, z: Array, critical: float, beaten: bool) -> str:
+    """Say how the as-of day was predicted by partial, no and complete pooling."""
+    told = (
+        f"log score of the as-of day, given the days before: {means[0]:.4g} a unit; {means[1]:.4g} "
+        f"without pooling, {means[2]:.4g} with one value for all"
+    )
+    if not beaten:
+        return told
+    better = "no pooling" if z[0] >= z[1] else "one value for all"
+    return (
+        f"{told}: {better} predicts better, by {float(z.max()):.1f} standard errors (beyond "
+        f"{critical:.1f} is more than chance); days may differ by more than a unit's data say, see "
+        "overdispersion, or units may have changed within the window: shorten it"
+    )
 
 
 def of_size(z: float, critical: float, slope: float, effect: float, matters: bool) -> str:

@@ -16,7 +16,6 @@ from hbpipe.model.checks import PrecisionDependence
 from hbpipe.model.covariates.design import Design
 from hbpipe.model.covariates.ranks import Span, fit_by_rank
 from hbpipe.model.covariates.sketch import CovariateSketch
-from hbpipe.model.diagnostics.diagnosis import Diagnosis
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Codes, Family, Statistics
 from hbpipe.model.fit import PoolFits, fit_pools
@@ -26,6 +25,7 @@ from hbpipe.model.pooling import CompletePooling, complete_pooling, log_likeliho
 from hbpipe.run.engine import Engine
 from hbpipe.run.inference import parameters
 from hbpipe.run.inference.coding import COVARIATES, known_units
+from hbpipe.run.inference.diagnosed import Diagnosed
 from hbpipe.run.inference.integration import integrate_on
 from hbpipe.run.inference.tree import Pool, Tree, pool_codes, pool_label
 from hbpipe.run.inference.typical import Coded, NewStores
@@ -63,17 +63,6 @@ class UnitPriors:
     complete: CompletePooling
     divisor: Array | None
     span: Span | None = None
-
-
-@dataclass(frozen=True)
-class Diagnosed:
-    """What the units of a metric say of its model.
-
-    ``worst`` has, by pool, the least p-values of units that may be outliers, and these units.
-    """
-
-    diagnosis: Diagnosis
-    worst: Mapping[int, Sequence[tuple[float, str]]]
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,16 @@ import numpy as np
 
 from hbpipe.config import Audits
 from hbpipe.model.diagnostics.diagnosis import CHANCE, FEWEST, Diagnosis, Tested
+from hbpipe.model.diagnostics.next_day import DayScores, critical_z
 from hbpipe.model.diagnostics.outliers import usual_outliers
 from hbpipe.model.diagnostics.sizes import COVERAGE
 from hbpipe.model.family import Array
 from hbpipe.run.audits import Finding
 from hbpipe.run.inference import finding_words as words
-from hbpipe.run.inference.fits import Diagnosed, MetricFit
+from hbpipe.run.inference.diagnosed import Diagnosed
+from hbpipe.run.inference.fits import MetricFit
 
-STORE_CHECKS = ("pit", "prior_shape", "calibration", "outliers")
+STORE_CHECKS = ("pit", "prior_shape", "calibration", "outliers", "next_day")
 #: Beyond chance is not enough with a million units: a test must also find a distance from the model
 #: of a tenth, such as four points of coverage, or bins of a histogram that are off by a fifth.
 EFFECT = 0.1
@@ -31,6 +33,7 @@ def find_in_stores(fit: MetricFit, diagnosed: Diagnosed, limits: Audits) -> list
         *_find_tested("prior_shape", diagnosis, diagnosis.shape, limits, words.of_shape),
         *_find_tested("calibration", diagnosis, diagnosis.calibration, limits, words.of_sizes),
         *_find_outliers(fit, diagnosed, limits),
+        *_find_next_day(fit, diagnosed, limits),
     ]
 
 
@@ -47,7 +50,9 @@ def _find_tested(
     for g in np.flatnonzero(diagnosis.usable).tolist():
         if not tested.enough[g]:
             told = words.of_too_few(int(stores[g]), FEWEST)
-            yield Finding(name, g, "not_applicable", told, n_groups=int(stores[g]))
+            # A histogram is worth a look, also where nothing is tested.
+            seen = diagnosis.heights[g].tolist() if name == "pit" and stores[g] else None
+            yield Finding(name, g, "not_applicable", told, n_groups=int(stores[g]), values=seen)
             continue
         statistic, critical = float(tested.pools.statistic[g]), float(tested.critical[g])
         beyond = statistic > critical
@@ -116,3 +121,39 @@ def _find_outliers(fit: MetricFit, diagnosed: Diagnosed, limits: Audits) -> Iter
     told = words.of_outliers(found, stores, [], status != "ok")
     told += f"; too many in {sum(word != 'ok' for word in statuses)} of {len(fit.pools)} pool(s)"
     yield Finding(name, None, status, told, found / stores, None, stores)
+
+
+def _find_next_day(fit: MetricFit, diagnosed: Diagnosed, limits: Audits) -> Iterator[Finding]:
+    """Yield whether no or complete pooling predicts the as-of day better, beyond chance.
+
+    The value is how many standard errors the better of them is ahead.
+    """
+    name, day = "next_day", diagnosed.day
+    if day is None:
+        yield Finding(name, None, "not_applicable", words.NOT_SCORED)
+        return
+    tested = diagnosed.diagnosis.usable & (day.stores >= FEWEST)
+    critical = critical_z(CHANCE / 2.0, int(tested.sum()))
+    for g in np.flatnonzero(diagnosed.diagnosis.usable).tolist():
+        yield _scored(name, g, day, g, bool(tested[g]), critical, limits)
+    whole = day.together(tested)
+    yield _scored(name, None, whole, 0, bool(tested.any()), critical_z(CHANCE / 2.0, 1), limits)
+
+
+def _scored(
+    name: str,
+    pool: int | None,
+    day: DayScores,
+    g: int,
+    tested: bool,
+    critical: float,
+    limits: Audits,
+) -> Finding:
+    stores, means = int(day.stores[g]), day.means[g]
+    if not tested:
+        told = words.of_few_on_day(stores, FEWEST)
+        return Finding(name, pool, "not_applicable", told, n_groups=stores)
+    ahead = float(day.z[g].max())
+    status = limits.severity(name) if ahead > critical else "ok"
+    told = words.of_next_day(means, day.z[g], critical, status != "ok")
+    return Finding(name, pool, status, told, ahead, critical, stores, means.tolist())

@@ -20,7 +20,9 @@ from hbpipe.model.integrate import integrate_pools
 from hbpipe.model.pooling import complete_pooling
 from hbpipe.run.audits import PosteriorTally
 from hbpipe.run.inference.fits import UnitPriors
-from hbpipe.run.inference.update import UpdateOrder, update_shard
+from hbpipe.run.inference.posterior_table import write_posteriors
+from hbpipe.run.inference.update import update_shard
+from hbpipe.run.inference.updated import UpdateOrder
 
 QUANTILES = (0.1, 0.9)
 LEVELS = {"chain_id": pa.string(), "store_id": pa.int64()}
@@ -64,7 +66,7 @@ def updated(
     )
     lake = Lake(str(tmp_path / "lake"))
     lake.create("posteriors", order.table.schema, order.table.partition_by)
-    receipt, (tally,) = update_shard(lake.storage, order, shard)
+    receipt, (tally,) = write_posteriors(lake.storage, order, shard, update_shard(order, shard), [])
     day = {"as_of": "2026-01-01"}
     lake.publish("posteriors", [receipt], app_id="posteriors/x", replaces=[day])
     return lake.read("posteriors").to_pylist(), tally
