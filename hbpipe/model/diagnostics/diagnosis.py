@@ -19,10 +19,10 @@ from hbpipe.model.integration.sampled_nodes import AnyNodes
 from hbpipe.model.numerics.grouped import float_sums
 from hbpipe.model.update.alike import alike
 
-#: Functions that ``tests`` sums: the components of the PIT, then those of skewness and of tails
-#: weighted by how much a store's data tell of its θ.
+#: Functions that ``tests`` sums: the components of the PIT, then those of spread, skewness and
+#: tails, weighted by how much a store's data tell of its θ.
 _PIT = tuple(range(pit.DEGREE))
-_SHAPE = (pit.DEGREE, pit.DEGREE + 1)
+_SHAPE = tuple(range(pit.DEGREE, pit.DEGREE + 3))
 #: With fewer stores a pool is not tested: its intervals are wide by design, and χ² is no guide.
 FEWEST = 20
 #: One clean night in a hundred, for the pools and for the metric as a whole in equal parts.
@@ -117,7 +117,7 @@ def diagnose_stores(
     s = store_scores(priors.family, priors.coordinates, priors.held, some, own)
     weight = data_weight(priors.family, priors.hyperparameters, some, own)
     t = pit.components(tails)
-    shape = weight[:, None] * t[:, 2:4]
+    shape = weight[:, None] * t[:, 1:]
     heights = times[:, None] * pit.histogram(tails)
     p = tails.two_sided[kind]
     low = p <= outliers.RATE
@@ -132,7 +132,7 @@ def diagnose_stores(
 
 
 @dataclass(frozen=True)
-class Tested:
+class PoolTests:
     """A score test of each pool (G,) and of all together.
 
     ``critical`` (G,) and ``whole_critical`` are what chance exceeds in any pool, or in all
@@ -147,7 +147,7 @@ class Tested:
     enough: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, sums: Projected, together: Projected, enough: NDArray[np.bool_]) -> Tested:
+    def of(cls, sums: Projected, together: Projected, enough: NDArray[np.bool_]) -> PoolTests:
         """Test each pool by its own sums, and as one those of pools with ``enough`` stores (G,)."""
         each, whole = sums.test(), together.together(enough).test()
         level, enough = 0.5 * CHANCE, enough & (each.freedom > 0)
@@ -194,22 +194,22 @@ class Diagnosis:
         return np.asarray(self.usable & (self.stores >= FEWEST))
 
     @cached_property
-    def pit(self) -> Tested:
+    def pit(self) -> PoolTests:
         """Whether the PIT is uniform."""
         sums = self.sums.tests.of_functions(_PIT).projected()
-        return Tested.of(sums, sums, self.enough)
+        return PoolTests.of(sums, sums, self.enough)
 
     @cached_property
-    def shape(self) -> Tested:
+    def shape(self) -> PoolTests:
         """Whether the prior has the shape of its family."""
         sums = self.sums.tests.of_functions(_SHAPE).projected()
-        return Tested.of(sums, sums, self.enough)
+        return PoolTests.of(sums, sums, self.enough)
 
     @cached_property
-    def calibration(self) -> Tested:
+    def calibration(self) -> PoolTests:
         """Whether stores of all sizes are predicted equally well."""
         several = group_counts(self.stores) > 1
-        return Tested.of(self.by_size, self.by_decile, self.enough & several)
+        return PoolTests.of(self.by_size, self.by_decile, self.enough & several)
 
     @cached_property
     def by_size(self) -> Projected:

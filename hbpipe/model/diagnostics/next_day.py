@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from hbpipe.model.diagnostics.predictive import node_table, point_nodes
+from hbpipe.model.diagnostics.predictive import LEAST_SPREAD, node_table, point_nodes
 from hbpipe.model.diagnostics.tails import log_beta_binomial
 from hbpipe.model.distributions.laws import BETA, NORMAL
 from hbpipe.model.family import Array, Codes, Family, Hyperparameters, Statistics
@@ -196,7 +196,10 @@ def _log_density(
     if geometry.law is NORMAL:
         total = variance + noise / size
         return np.asarray(-0.5 * (np.log(2.0 * np.pi * total) + (raw - mean) ** 2 / total))
-    a, b = geometry.law.from_moments(mean, variance)
+    _, v1, v2 = geometry.variance
+    # A variance below a millionth of the day's own counts as that: no digit is lost.
+    least = LEAST_SPREAD * (v1 * mean + v2 * mean**2) / size
+    a, b = geometry.law.from_moments(mean, np.maximum(variance, least))
     y = raw * size
     if geometry.law is BETA:
         return log_beta_binomial(y, size, a, b)

@@ -52,7 +52,7 @@ _AVERAGED = ("spread", "location", "location_variance", "noise")
 #: Nodes that together weigh less are left out; a store that its pool does not expect raises some.
 _NEGLIGIBLE = 1e-6
 #: A spread below a millionth of a store's sampling variance counts as that: no digit is lost.
-_LEAST_SPREAD = 1e-6
+LEAST_SPREAD = 1e-6
 #: A store that alone decides its pool's mean leaves nothing behind to predict it.
 _LEAST_LEFT = 1e-3
 
@@ -182,7 +182,7 @@ def _without_each(
 ) -> Tails:
     """Tails (J,) of stores under nodes (J, K) of all stores of their pools."""
     size, raw = size[:, None], raw[:, None]
-    spread = np.maximum(nodes.spread, _LEAST_SPREAD / size)
+    spread = np.maximum(nodes.spread, LEAST_SPREAD / size)
     v0, v1, v2 = geometry.variance
     mean = nodes.location
     unit = v0 * nodes.noise + v1 * mean + v2 * mean**2

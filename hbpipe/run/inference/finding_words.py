@@ -45,8 +45,10 @@ def of_pit(heights: Array, matters: bool) -> str:
 
 
 def of_shape(mean: Array, matters: bool) -> str:
-    """Say how the prior's shape differs, by the components of skewness and tails."""
-    skewness, tails = float(mean[0]), float(mean[1])
+    """Say how the prior's shape differs, by the components of spread, skewness and tails."""
+    spread, skewness, tails = mean.tolist()
+    # The spread is fitted: with heavy tails most units lie nearer the middle than it says.
+    tails -= spread
     if not matters:
         return "the units' values have the shape that the prior gives them"
     if abs(skewness) > abs(tails):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from hbpipe.config import Audits
-from hbpipe.model.diagnostics.diagnosis import CHANCE, FEWEST, Diagnosis, Tested
+from hbpipe.model.diagnostics.diagnosis import CHANCE, FEWEST, Diagnosis, PoolTests
 from hbpipe.model.diagnostics.next_day import DayScores, critical_z
 from hbpipe.model.diagnostics.outliers import usual_outliers
 from hbpipe.model.diagnostics.sizes import COVERAGE
@@ -40,7 +40,7 @@ def find_in_stores(fit: MetricFit, diagnosed: Diagnosed, limits: Audits) -> list
 def _find_tested(
     name: str,
     diagnosis: Diagnosis,
-    tested: Tested,
+    tested: PoolTests,
     limits: Audits,
     tell: Callable[[Array, bool], str],
 ) -> Iterator[Finding]:
@@ -67,7 +67,7 @@ def _find_tested(
 def _together(
     name: str,
     diagnosis: Diagnosis,
-    tested: Tested,
+    tested: PoolTests,
     limits: Audits,
     tell: Callable[[Array, bool], str],
 ) -> Finding:
@@ -85,7 +85,7 @@ def _together(
     return Finding(name, None, status, told, statistic, critical, int(count), values.tolist())
 
 
-def _values(name: str, diagnosis: Diagnosis, tested: Tested, g: int | None) -> Array:
+def _values(name: str, diagnosis: Diagnosis, tested: PoolTests, g: int | None) -> Array:
     """Return what stands in ``values``: of one pool, or of all together."""
     if name == "pit":
         return diagnosis.heights_of(tested.enough) if g is None else diagnosis.heights[g]
