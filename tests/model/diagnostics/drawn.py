@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from hbpipe.model.diagnostics.diagnosis import Diagnosis, PoolPriors, diagnose_stores
@@ -51,10 +53,12 @@ def draw(rng: np.random.Generator, name: str, stores: int, kind: str = "clean") 
     }
 
 
-def priors_of(name: str, statistics: Statistics, pools: np.ndarray, count: int) -> PoolPriors:
+def priors_of(
+    name: str, statistics: Statistics, pools: np.ndarray, count: int, **options: Any
+) -> PoolPriors:
     """Fit the pools."""
     family = get_family(name)
-    fits = fit_pools(family, family.compress(statistics, pools, count))
+    fits = fit_pools(family, family.compress(statistics, pools, count), **options)
     return PoolPriors(
         family, integrate_pools(fits), fits.hyperparameters, fits.coordinates, fits.held
     )

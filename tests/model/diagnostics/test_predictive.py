@@ -22,9 +22,8 @@ def without(name: str, statistics: dict[str, np.ndarray], j: int) -> tuple[float
     """P(below) and P(above) of store j by a fit of all others."""
     family = get_family(name)
     rest = {key: np.delete(values, j) for key, values in statistics.items()}
-    fits = fit_pools(
-        family, family.compress(rest, np.zeros(len(rest[key := next(iter(rest))]), int), 1)
-    )
+    codes = np.zeros(len(next(iter(rest.values()))), int)
+    fits = fit_pools(family, family.compress(rest, codes, 1))
     nodes = integrate_pools(fits, uncertainty="integrated")
     empty = {one.name: np.full(1, one.absent, one.dtype) for one in family.statistics}
     at = {key: np.asarray(values)[[0]] for key, values in fits.hyperparameters.items()}
