@@ -20,7 +20,7 @@ METRICS = {
     "basket": {"family": "normal", "value": "amount", "transform": "log"},
     "orders": {"family": "gamma_poisson", "count": "converted", "exposure": "days"},
 }
-RESULTS = ("statistics", "hyperparameters", "posteriors", "new_stores")
+RESULTS = ("statistics", "hyperparameters", "diagnostics", "posteriors", "new_stores")
 RELEASED = (*RESULTS, "fits", "files", "days", "quarantine", "audits")
 OPTIONS: dict[str, Any] = {"metrics": METRICS, "inference": {"uncertainty": "auto"}}
 

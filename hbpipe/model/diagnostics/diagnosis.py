@@ -208,7 +208,7 @@ class Diagnosis:
     @cached_property
     def calibration(self) -> PoolTests:
         """Whether stores of all sizes are predicted equally well."""
-        several = group_counts(self.stores) > 1
+        several = np.sum(self.by_size.stores > 0, axis=1) > 1
         return PoolTests.of(self.by_size, self.by_decile, self.enough & several)
 
     @cached_property
