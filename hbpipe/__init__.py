@@ -5,8 +5,8 @@
 >>> fit = hbpipe.fit("beta_binomial", stores)
 >>> stores_posterior = hbpipe.posterior(fit, stores)
 
-``fit``, ``posterior`` and ``read`` are imported when they are first used, so that importing
-``hbpipe`` loads nothing heavy.
+``fit``, ``posterior``, ``read`` and ``to_xarray`` are imported when they are first used, so that
+importing ``hbpipe`` loads nothing heavy.
 """
 
 from __future__ import annotations
@@ -17,16 +17,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hbpipe.model.fit import fit
     from hbpipe.model.posterior import posterior
+    from hbpipe.report.datatree import to_xarray
     from hbpipe.run.releases import read
 
     __version__: str
 
-__all__ = ["__version__", "fit", "posterior", "read"]
+__all__ = ["__version__", "fit", "posterior", "read", "to_xarray"]
 
 _HOMES = {
     "fit": "hbpipe.model.fit",
     "posterior": "hbpipe.model.posterior",
     "read": "hbpipe.run.releases",
+    "to_xarray": "hbpipe.report.datatree",
 }
 
 

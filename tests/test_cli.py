@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -275,14 +277,16 @@ def test_nested_columns_are_json_text_in_csv(hbpipe: Verb, tmp_path: Path, table
 def test_a_table_that_cannot_be_written_leaves_the_old_file(
     hbpipe: Verb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(table: Any, path: str) -> None:
+    @contextmanager
+    def fail(path: str, schema: pyarrow.Schema) -> Iterator[None]:
         Path(path).write_text("half a ta")
         raise pyarrow.ArrowInvalid("a type that has no text")
+        yield
 
     out = tmp_path / "out" / "p.csv"
     hbpipe("read", "--out", str(out))
     before = out.read_bytes()
-    monkeypatch.setattr(pyarrow.csv, "write_csv", fail)
+    monkeypatch.setattr(pyarrow.csv, "CSVWriter", fail)
     code, _, error = hbpipe("read", "--out", str(out))
     assert code == 1
     assert "a type that has no text" in error
@@ -312,7 +316,11 @@ def test_a_lake_where_none_can_be_is_an_error_that_says_so(
         (("read", "--where", "store_id"), 2, "COLUMN=VALUE"),
         (("read", "files", "--where", "days=1"), 2, "holds lists"),
         (("read", "--release", "2020-01-01.1"), 1, "no release '2020-01-01.1'"),
-        (("read", "--out", "x.xlsx"), 1, ".parquet or .csv"),
+        (("read", "--out", "x.xlsx"), 1, ".parquet, .csv, .arrow"),
+        (("export", "--out", "x.xlsx"), 1, ".parquet, .csv, .arrow, .nc"),
+        (("export", "fits", "--out", "x.nc"), 2, "arrays are made of whole posteriors"),
+        (("export", "--columns", "stor_id", "--out", "x.csv"), 2, "did you mean 'store_id'"),
+        (("explain", "no such store"), 1, "no store 'no such store'"),
         (("verify", "--days", "yesterday"), 2, "2026-01-01..2026-01-31"),
         (("verify", "--days", "2026-01-08..2026-01-05"), 2, "ends before it begins"),
         (("read", "--out", "tiny.yaml/x.csv"), 1, "check that the path exists"),

@@ -35,13 +35,15 @@ MAY_IMPORT = {
     "hbpipe/run/engine.py": "dask distributed hbpipe.errors hbpipe.config hbpipe.run.tasks",
     "hbpipe/observe": "pyarrow prometheus_client opentelemetry hbpipe.errors hbpipe.config "
     "hbpipe.observe_sections hbpipe.data.* hbpipe.run.* hbpipe.observe.*",
+    "hbpipe/report/datatree.py": "numpy pyarrow xarray hbpipe.errors",
     "hbpipe/report/shrinkage.py": "numpy pyarrow matplotlib hbpipe",
     "hbpipe/report": "numpy pyarrow rich hbpipe.errors hbpipe.config hbpipe.data.* hbpipe.run.* "
     "hbpipe.report.*",
     "hbpipe/commands": "pyarrow hbpipe.*",
     "hbpipe/verbs": "hbpipe.verbs.*",
-    "hbpipe/cli.py": "hbpipe.errors hbpipe.verbs.*",
-    "hbpipe/__init__.py": "hbpipe.model.* hbpipe.run.*",
+    "hbpipe/start.py": "",
+    "hbpipe/cli.py": "hbpipe.errors hbpipe.start hbpipe.verbs.*",
+    "hbpipe/__init__.py": "hbpipe.model.* hbpipe.report.datatree hbpipe.run.*",
     "flows": "prefect pydantic pydantic_core hbpipe.* flows.*",
 }
 

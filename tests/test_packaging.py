@@ -25,12 +25,14 @@ ENTRIES = {found[1]: found for found in ENTRY.finditer(LOCK)}
 
 RUNTIME = [Requirement(text) for text in PROJECT["project"]["dependencies"]]
 EXTRAS = PROJECT["project"]["optional-dependencies"]
-#: The extra dev takes in bench; the one entry that names hbpipe itself says so.
-DEVELOPMENT = [Requirement(text) for text in (*EXTRAS["bench"], *EXTRAS["dev"][1:])]
+#: The extra dev takes in these; the one entry that names hbpipe itself says so.
+TAKEN_IN = ("bench", "xarray")
+TAKEN = [text for extra in TAKEN_IN for text in EXTRAS[extra]]
+DEVELOPMENT = [Requirement(text) for text in (*TAKEN, *EXTRAS["dev"][1:])]
 
 
-def test_developers_have_what_the_bench_needs() -> None:
-    assert EXTRAS["dev"][0] == "hbpipe[bench]"
+def test_developers_have_what_the_other_extras_need() -> None:
+    assert EXTRAS["dev"][0] == f"hbpipe[{','.join(TAKEN_IN)}]"
 
 
 def test_every_line_of_the_lock_is_understood() -> None:

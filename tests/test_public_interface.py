@@ -26,18 +26,20 @@ def test_importing_loads_nothing_heavy_and_the_library_no_pipeline():
     )
     light, names, model = json.loads(run.stdout)
     assert light == []
-    assert names == ["__version__", "fit", "posterior", "read"]
+    assert names == ["__version__", "fit", "posterior", "read", "to_xarray"]
     assert model == []
 
 
 def test_the_names_are_the_ones_they_stand_for():
     from hbpipe.model.fit import fit
     from hbpipe.model.posterior import posterior
+    from hbpipe.report.datatree import to_xarray
     from hbpipe.run.releases import read
 
     assert hbpipe.fit is fit
     assert hbpipe.posterior is posterior
     assert hbpipe.read is read
+    assert hbpipe.to_xarray is to_xarray
     assert hbpipe.__version__ == version("hbpipe")
 
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Collection, Iterable
+from datetime import date, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from hbpipe.config import Settings, load_settings
+from hbpipe.data.clock import Calendar, to_number
+from hbpipe.data.spelling import nearest
 from hbpipe.errors import ConfigError
-from hbpipe.report.export import to_json
+from hbpipe.report.plain import to_json
+from hbpipe.report.terminal import show
 from hbpipe.run.audits import AcceptRequest
 from hbpipe.run.verification.findings import Finding
 
@@ -40,6 +45,34 @@ def accepts(arguments: Namespace, *, always: Collection[str] = ()) -> AcceptRequ
     return AcceptRequest.of(arguments.accept_audit, arguments.reason or "", arguments.day)
 
 
+def moment_of(text: str | None, calendar: Calendar) -> datetime | None:
+    """Understand ``--published-before``: a date is the moment at which its business day begins."""
+    if text is None:
+        return None
+    try:
+        if len(text) == len("2026-01-31"):
+            return calendar.start_of(to_number(date.fromisoformat(text)))
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(
+            f"--published-before {text!r}", expected="2026-03-03, or 2026-03-03T14:00"
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(calendar.timezone))
+
+
+def require_columns(known: Collection[str], asked: Iterable[str]) -> None:
+    """Refuse a column that a table does not have.
+
+    Raises
+    ------
+    ConfigError
+        With the nearest name.
+    """
+    for name in asked:
+        if name not in known:
+            raise ConfigError(f"no column {name!r}{nearest(name, known)}")
+
+
 def print_json(value: Any) -> None:
     """Print one JSON object."""
     print(to_json(value))
@@ -48,7 +81,7 @@ def print_json(value: Any) -> None:
 def print_findings(findings: Iterable[Finding]) -> None:
     """Print a line for each finding."""
     for finding in findings:
-        print(f"{'ok  ' if finding.fine else 'FAIL'}  {finding.name}: {finding.message}")
+        show(f"{'ok  ' if finding.fine else 'FAIL'}  {finding.name}: {finding.message}")
 
 
 def confirm(shown: str, waiting: str) -> None:

@@ -13,6 +13,7 @@ from hbpipe.errors import ConfigError
 from hbpipe.report.console import ConsoleObserver
 from hbpipe.report.keys import key_table
 from hbpipe.report.tables import text_table
+from hbpipe.report.terminal import show
 
 
 def suggest(arguments: Namespace) -> int:
@@ -88,5 +89,5 @@ def config(arguments: Namespace) -> int:
             {"setting": key, "value": json.dumps(value), "from": origin}
             for key, value, origin in view
         ]
-        print(text_table(rows))
+        show(text_table(rows))
     return 0

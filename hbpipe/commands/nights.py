@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,22 @@ from hbpipe.observe import observers_of
 from hbpipe.observe.log import STDERR
 from hbpipe.report.console import ConsoleObserver
 from hbpipe.report.explain import explain_text
+from hbpipe.report.store_story import store_text
 from hbpipe.report.tables import text_table
+from hbpipe.report.terminal import show
 from hbpipe.run.audits import recorded_checks
 from hbpipe.run.describe import describe_plan
 from hbpipe.run.documents import read_document
 from hbpipe.run.engine import open_engine
 from hbpipe.run.explain import explain_day
+from hbpipe.run.history import read_history
 from hbpipe.run.night import open_lake
 from hbpipe.run.nightly import run_night
 from hbpipe.run.observe import Observers
 from hbpipe.run.plan import make_plan
+from hbpipe.run.releases import choose
 from hbpipe.run.stock import take_stock
+from hbpipe.run.store_story import explain_store
 
 
 def plan(arguments: Namespace) -> int:
@@ -45,7 +51,7 @@ def plan(arguments: Namespace) -> int:
     if arguments.json:
         print_json(described)
     else:
-        print(_plan_text(described))
+        show(_plan_text(described))
     return WORK if found.work else 0
 
 
@@ -88,7 +94,7 @@ def run(arguments: Namespace) -> int:
     if arguments.json:
         print_json(report.to_dict())
     else:
-        print(report.text())
+        show(report.text())
     return 0
 
 
@@ -114,15 +120,43 @@ def _what_to_run(arguments: Namespace) -> dict[str, Any]:
 
 
 def explain(arguments: Namespace) -> int:
-    """Print what is known of one business day."""
+    """Print what is known of one business day, or of one store."""
+    if (arguments.what is None) == (arguments.store is None):
+        raise ConfigError("explain explains one thing", expected="a day, or the id of a store")
+    day = None if arguments.store is not None else _as_day(arguments.what)
+    if day is None:
+        return _explain_store(arguments, arguments.store or arguments.what)
+    if arguments.release is not None:
+        raise ConfigError("--release beside a day", expected="--release with a store's id")
     settings = settings_of(arguments)
     lake = open_lake(settings)
     with open_engine(settings.cluster.model_copy(update={"kind": "serial"})) as engine:
-        found = explain_day(take_stock(settings, lake, engine), lake, arguments.day)
+        found = explain_day(take_stock(settings, lake, engine), lake, day)
     if arguments.json:
         print_json(found.to_dict())
     else:
-        print(explain_text(found))
+        show(explain_text(found))
+    return 0
+
+
+def _as_day(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def _explain_store(arguments: Namespace, store: str) -> int:
+    settings = settings_of(arguments)
+    lake = open_lake(settings)
+    history = read_history(lake)
+    release = choose(history, settings.environment, release=arguments.release)
+    before = history.preceding(settings.environment, release)
+    found = explain_store(lake, release, before, settings.events.levels, store)
+    if arguments.json:
+        print_json({"stores": [story.to_dict() for story in found]})
+    else:
+        show("\n\n".join(map(store_text, found)))
     return 0
 
 
@@ -136,6 +170,6 @@ def audit(arguments: Namespace) -> int:
         print_json({"run_id": run_id, "failed": failed, "checks": rows})
     else:
         told = ("status", "as_of", "name", "subject", "value", "threshold", "message")
-        print(f"run {run_id}: {failed} of {len(rows)} checks failed")
-        print(text_table([{name: row[name] for name in told} for row in rows]))
+        show(f"run {run_id}: {failed} of {len(rows)} checks failed")
+        show(text_table([{name: row[name] for name in told} for row in rows]))
     return 3 if failed else 0

@@ -10,6 +10,7 @@ from hbpipe.commands.common import WORK, accepts, confirm, print_json, settings_
 from hbpipe.data.lake import Lake
 from hbpipe.observe import observers_of
 from hbpipe.report.console import ConsoleObserver
+from hbpipe.report.terminal import show
 from hbpipe.run import backfill as backfills
 from hbpipe.run import restate as restatements
 from hbpipe.run.audits import AcceptRequest
@@ -82,7 +83,7 @@ def _work(
     if arguments.json:
         print_json(report.to_dict())
     else:
-        print(report.text())
+        show(report.text())
     failure = report.failure()
     return 0 if failure is None else failure.exit_code
 
@@ -91,7 +92,7 @@ def _show(plan: RebuildPlan, as_json: bool) -> None:
     if as_json:
         print_json(plan.to_dict())
     else:
-        print(plan_text(plan))
+        show(plan_text(plan))
 
 
 def plan_text(plan: RebuildPlan) -> str:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Sequence
-from datetime import date, datetime
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hbpipe.commands.common import WORK, print_json, settings_of
-from hbpipe.data.clock import Calendar, to_number
-from hbpipe.data.spelling import nearest
+from hbpipe.commands.common import WORK, moment_of, print_json, require_columns, settings_of
 from hbpipe.errors import ConfigError
 from hbpipe.report.diff import describe_diff, diff_text
 from hbpipe.report.export import write_table
 from hbpipe.report.status import describe_status, status_text
 from hbpipe.report.tables import text_table
+from hbpipe.report.terminal import show
 from hbpipe.run import promotion
 from hbpipe.run.diff import diff as compare
 from hbpipe.run.freshness import freshness as look
@@ -41,7 +38,7 @@ def status(arguments: Namespace) -> int:
     if arguments.json:
         print_json(found)
     else:
-        print(status_text(found))
+        show(status_text(found))
     return 0
 
 
@@ -56,7 +53,7 @@ def read(arguments: Namespace) -> int:
     elif arguments.out:
         print(f"{table.num_rows:,} rows written to {arguments.out}")
     else:
-        print(text_table(table.to_pylist()))
+        show(text_table(table.to_pylist()))
     return 0
 
 
@@ -68,29 +65,14 @@ def _chosen_rows(arguments: Namespace) -> pa.Table:
         environment=settings.environment,
         release=arguments.release,
         as_of=arguments.as_of,
-        published_before=_moment(arguments.published_before, calendar_of(settings)),
+        published_before=moment_of(arguments.published_before, calendar_of(settings)),
     )
     table = _filter(table, arguments.where)
     if arguments.columns:
         columns = arguments.columns.split(",")
-        _require(table, columns)
+        require_columns(table.column_names, columns)
         table = table.select(columns)
     return table if arguments.limit is None else table.slice(0, arguments.limit)
-
-
-def _moment(text: str | None, calendar: Calendar) -> datetime | None:
-    """Understand ``--published-before``: a date is the moment at which its business day begins."""
-    if text is None:
-        return None
-    try:
-        if len(text) == len("2026-01-31"):
-            return calendar.start_of(to_number(date.fromisoformat(text)))
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigError(
-            f"--published-before {text!r}", expected="2026-03-03, or 2026-03-03T14:00"
-        ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(calendar.timezone))
 
 
 def _filter(table: pa.Table, conditions: Sequence[str]) -> pa.Table:
@@ -98,17 +80,11 @@ def _filter(table: pa.Table, conditions: Sequence[str]) -> pa.Table:
         column, found, value = condition.partition("=")
         if not found:
             raise ConfigError(f"--where {condition!r}", expected="COLUMN=VALUE")
-        _require(table, [column])
+        require_columns(table.column_names, [column])
         if pa.types.is_nested(table.schema.field(column).type):
             raise ConfigError(f"--where {condition!r}: {column} holds lists, not single values")
         table = table.filter(pc.equal(table[column].cast(pa.string()), value))
     return table
-
-
-def _require(table: pa.Table, columns: Sequence[str]) -> None:
-    for name in columns:
-        if name not in table.column_names:
-            raise ConfigError(f"no column {name!r}{nearest(name, table.column_names)}")
 
 
 def diff(arguments: Namespace) -> int:
@@ -129,7 +105,7 @@ def diff(arguments: Namespace) -> int:
     if arguments.json:
         print_json(found)
     else:
-        print(diff_text(found))
+        show(diff_text(found))
     return 0
 
 
@@ -169,7 +145,7 @@ def _print_move(move: Move, arguments: Namespace) -> int:
     if arguments.json:
         print_json(move.to_dict())
     else:
-        print(move.text())
+        show(move.text())
     return WORK if arguments.dry_run and move.changes else 0
 
 
@@ -186,5 +162,5 @@ def freshness(arguments: Namespace) -> int:
         print_json({"late": own.late, "environments": [one.to_dict() for one in found]})
     else:
         over = f"the latest business day that should be there is {own.expected}"
-        print(f"{text_table(freshness_rows(found))}\n{over}")
+        show(f"{text_table(freshness_rows(found))}\n{over}")
     return LATE if own.late else 0

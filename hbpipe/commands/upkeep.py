@@ -10,6 +10,7 @@ from hbpipe.commands.common import WORK, confirm, print_findings, print_json, se
 from hbpipe.errors import ConfigError
 from hbpipe.observe import observers_of
 from hbpipe.report.console import ConsoleObserver
+from hbpipe.report.terminal import show
 from hbpipe.report.upkeep import forget_text, upkeep_text
 from hbpipe.run.forget import forget as forget_unit
 from hbpipe.run.night import open_lake
@@ -73,7 +74,7 @@ def vacuum(arguments: Namespace) -> int:
     if arguments.json:
         print_json(found.to_dict())
     else:
-        print(upkeep_text(found, done=not arguments.dry_run))
+        show(upkeep_text(found, done=not arguments.dry_run))
     return WORK if arguments.dry_run and found.work else 0
 
 
@@ -93,7 +94,7 @@ def forget(arguments: Namespace) -> int:
     if arguments.json:
         print_json(found.to_dict())
     else:
-        print(forget_text(found, done=not arguments.dry_run))
+        show(forget_text(found, done=not arguments.dry_run))
     return WORK if arguments.dry_run and found.work else 0
 
 

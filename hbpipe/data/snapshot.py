@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -122,19 +122,35 @@ class Snapshot:
             A column is unknown, a filter does not fit, or a file is missing or damaged; names it.
         """
         names = list(columns) if columns is not None else list(self.schema.names)
+        parts = self.read_files(columns=columns, filters=filters)
+        return pa.concat_tables([self._empty(names), *parts])
+
+    def read_files(
+        self, *, columns: Sequence[str] | None = None, filters: Filters | None = None
+    ) -> Iterator[pa.Table]:
+        """Read rows as ``read`` does, one file in memory at a time.
+
+        Raises
+        ------
+        LakeError
+            As ``read``; a column or a filter is refused before any file is opened.
+        """
+        names = list(columns) if columns is not None else list(self.schema.names)
         self._require_columns(names)
         where = {"lake": self.storage.uri, "table": self.name}
         condition = expression(filters, self.schema, where) if filters else None
-        empty = pa.schema([self.schema.field(name) for name in names]).empty_table()
         dataset = self.dataset()
         # A partition that rules a file out does so without opening it.
         kept = {one.path for one in dataset.get_fragments(filter=condition)}
-        parts = [empty]
-        for file, fragment in zip(self.files, dataset.get_fragments(), strict=True):
-            if fragment.path in kept:
-                self.footer(file, dataset.filesystem)
-                parts.append(self._read_file(file, fragment, names, condition))
-        return pa.concat_tables(parts)
+        return (
+            self._read_checked(file, fragment, names, condition)
+            for file, fragment in zip(self.files, dataset.get_fragments(), strict=True)
+            if fragment.path in kept
+        )
+
+    def _empty(self, names: Sequence[str]) -> pa.Table:
+        self._require_columns(names)
+        return pa.schema([self.schema.field(name) for name in names]).empty_table()
 
     def verify(self) -> list[LakeError]:
         """Read every byte of every file; return an error for each that is missing or damaged.
@@ -157,9 +173,10 @@ class Snapshot:
                 faults.append(self.damaged(file, f"the file's SHA-256 begins {found[:16]}"))
         return faults
 
-    def _read_file(
+    def _read_checked(
         self, file: FileRef, fragment: Any, names: list[str], condition: Any
     ) -> pa.Table:
+        self.footer(file, fragment.filesystem)
         try:
             rows = fragment.to_table(
                 schema=self.schema, columns=names, filter=condition, use_threads=False

@@ -10,6 +10,7 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 
 
@@ -22,24 +23,33 @@ class Bars:
             TextColumn("{task.description:<10}"),
             BarColumn(),
             MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
             TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
             console=self._console,
         )
         self._tasks: dict[str, TaskID] = {}
+        self._rows: dict[str, int | None] = {}
         self._progress.start()
 
     def stop(self) -> None:
         """Leave the bars as they are."""
         self._progress.stop()
 
-    def start(self, stage: str) -> None:
-        """Show a bar."""
-        self._tasks[stage] = self._progress.add_task(stage, total=1)
+    def start(self, stage: str, rows: int | None = None) -> None:
+        """Show a bar; of a stage that reads rows, with how many it reads in a second."""
+        self._tasks[stage] = self._progress.add_task(stage, total=1, rate="")
+        self._rows[stage] = rows
 
     def move(self, stage: str, done: int, total: int) -> None:
         """Move the bar of a stage."""
-        if stage in self._tasks:
-            self._progress.update(self._tasks[stage], completed=done, total=total)
+        if stage not in self._tasks:
+            return
+        place, rows = self._tasks[stage], self._rows[stage]
+        elapsed = self._progress.tasks[place].elapsed
+        rate = f"{rows * done / total / elapsed:,.0f} rows/s" if rows and elapsed and total else ""
+        self._progress.update(place, completed=done, total=total, rate=rate)
 
     def fill(self, stage: str) -> None:
         """Show that a stage is done."""

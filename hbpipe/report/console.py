@@ -22,6 +22,7 @@ class ConsoleObserver(Silent):
     def __init__(self, quiet: bool = False) -> None:
         self._quiet = quiet
         self._bars: Bars | None = None
+        self._rows: int | None = None
 
     def __enter__(self) -> ConsoleObserver:
         if not self._quiet and _on_a_terminal():
@@ -39,6 +40,10 @@ class ConsoleObserver(Silent):
         if self._bars is not None:
             self._bars.stop()
 
+    def run_planned(self, night: Night) -> None:
+        """Keep how many rows are to be read."""
+        self._rows = night.plan.rows
+
     def night_ended(self, night: Night, error: BaseException | None) -> None:
         """Print why a night of many is not published."""
         if error is not None:
@@ -48,7 +53,7 @@ class ConsoleObserver(Silent):
     def stage_started(self, stage: str) -> None:
         """Show a bar."""
         if self._bars is not None:
-            self._bars.start(stage)
+            self._bars.start(stage, self._rows if stage == "aggregate" else None)
 
     def progress(self, stage: str, done: int, total: int) -> None:
         """Move the bar."""

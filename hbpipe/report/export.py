@@ -1,40 +1,42 @@
-"""Tables and values leave as JSON, CSV or Parquet."""
+"""Tables leave as Parquet, CSV or Arrow files."""
 
 from __future__ import annotations
 
-import json
-import math
 import uuid
-from datetime import date, datetime
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
 
 from hbpipe.errors import HbpipeError
+from hbpipe.report.plain import to_json
 
-
-def to_json(value: Any) -> str:
-    """Write values of Python, Arrow and numpy as JSON on one line; NaN and infinity as null."""
-    return json.dumps(_plain(value), allow_nan=False)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(below) for key, below in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(below) for below in value]
-    if isinstance(value, date | datetime):
-        return value.isoformat()
-    if hasattr(value, "item"):
-        return _plain(value.item())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+#: What a table is written as, by the suffix of the file.
+FORMATS = {".parquet": "Parquet", ".csv": "CSV", ".arrow": "Arrow IPC"}
 
 
 def write_table(table: pa.Table, path: Path) -> None:
-    """Write a table as ``.parquet`` or ``.csv``, whole or not at all.
+    """Write a table, whole or not at all; see :func:`write_tables`."""
+    write_tables(table.schema, [table], path)
 
-    In CSV the columns that hold lists, structs or maps are JSON text.
+
+def write_tables(schema: pa.Schema, tables: Iterable[pa.Table], path: Path) -> int:
+    """Write tables of one schema after each other into one file, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        ``.parquet``, ``.csv`` or ``.arrow``. In CSV the columns that hold lists, structs or maps
+        are JSON text.
+
+    Returns
+    -------
+    int
+        Rows that were written.
 
     Raises
     ------
@@ -43,24 +45,51 @@ def write_table(table: pa.Table, path: Path) -> None:
     OSError
         When the disk refuses.
     """
-    import pyarrow.csv as pacsv
-    import pyarrow.parquet as pq
+    require_format(path, FORMATS)
+    rows = 0
+    with _whole_file(path) as spool:
+        try:
+            with _writer(schema, path.suffix, spool) as writer:
+                for table in tables:
+                    writer.write_table(_flat(table) if path.suffix == ".csv" else table)
+                    rows += table.num_rows
+        except pa.ArrowException as error:
+            raise HbpipeError(
+                f"cannot write {path}: {str(error).splitlines()[0]}",
+                remedy="choose other --columns, or write .parquet",
+            ) from None
+    return rows
 
-    writers = {".parquet": pq.write_table, ".csv": pacsv.write_csv}
-    if path.suffix not in writers:
-        raise HbpipeError(f"cannot write {path.name}", expected="a name in .parquet or .csv")
+
+def require_format(path: Path, formats: Iterable[str]) -> None:
+    """Refuse a file whose suffix is none of these.
+
+    Raises
+    ------
+    HbpipeError
+    """
+    if path.suffix not in formats:
+        raise HbpipeError(f"cannot write {path.name}", expected=f"a name in {', '.join(formats)}")
+
+
+@contextmanager
+def _whole_file(path: Path) -> Iterator[Path]:
+    """Give a file beside ``path`` that takes its name when all went well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     spool = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        writers[path.suffix](_flat(table) if path.suffix == ".csv" else table, str(spool))
+        yield spool
         spool.replace(path)
-    except pa.ArrowException as error:
-        raise HbpipeError(
-            f"cannot write {path}: {str(error).splitlines()[0]}",
-            remedy="choose other --columns, or write .parquet",
-        ) from None
     finally:
         spool.unlink(missing_ok=True)
+
+
+def _writer(schema: pa.Schema, suffix: str, path: Path) -> Any:
+    if suffix == ".parquet":
+        return pq.ParquetWriter(str(path), schema)
+    if suffix == ".csv":
+        return pacsv.CSVWriter(str(path), _flat(schema.empty_table()).schema)
+    return pa.ipc.new_file(str(path), schema)
 
 
 def _flat(table: pa.Table) -> pa.Table:

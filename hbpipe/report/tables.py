@@ -7,10 +7,15 @@ from typing import Any
 
 
 def cell(value: Any) -> str:
-    """Show one value; floats with five digits, null as nothing."""
+    """Show one value: floats with five digits, null as nothing, of text what can be printed.
+
+    Ids come from the events: what would move a terminal's cursor or start a new line is escaped.
+    """
     if value is None:
         return ""
-    return f"{value:.5g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(value))
 
 
 def text_table(rows: Sequence[dict[str, Any]]) -> str:

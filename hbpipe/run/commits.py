@@ -8,6 +8,7 @@ The release row comes last.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +20,7 @@ from hbpipe.data import schemas
 from hbpipe.data.aggregate import Account
 from hbpipe.data.audit_tables import ACCEPTANCES, AUDITS, diagnostics_table
 from hbpipe.data.clock import to_date
+from hbpipe.data.definition import prepare_table
 from hbpipe.data.partitioned import upsert_partition
 from hbpipe.data.parts import Receipt
 from hbpipe.errors import LeaseError
@@ -84,10 +86,19 @@ def lake_table(night: Night, name: str) -> schemas.Table:
 
 
 def prepare_lake(night: Night) -> None:
-    """Create missing tables and add missing columns, before anything is computed."""
-    for name, table in tables(night).items():
-        night.lake.create(name, table.schema, table.partition_by)
-        _made(night, name, night.lake.ensure_schema(name, table.schema))
+    """Create missing tables and add missing columns, before anything is computed.
+
+    All at once: each waits for its disk or its store.
+    """
+    found = tables(night)
+
+    def prepare(name: str) -> int:
+        table = found[name]
+        return prepare_table(night.lake.storage, name, table.schema, table.partition_by)
+
+    with ThreadPoolExecutor(len(found)) as threads:
+        for name, version in zip(found, threads.map(prepare, found), strict=True):
+            _made(night, name, version)
 
 
 def _made(night: Night, name: str, version: int | None) -> None:

@@ -144,14 +144,16 @@ class History:
         return target[0] if pointer.pinned else newest([*target, *published])
 
     def previous(self, environment: str) -> Release | None:
-        """Return the release before the current one; None when there is none.
+        """Return the release before the current one; None when there is none."""
+        current = self.current(environment)
+        return None if current is None else self.preceding(environment, current)
+
+    def preceding(self, environment: str, release: Release) -> Release | None:
+        """Return the release before another in an environment; None when there is none.
 
         That is the newest of the releases older than it, as-of day first, that nobody has rolled
         back from: one that was taken from readers once does not come back unasked.
         """
-        current = self.current(environment)
-        if current is None:
-            return None
         left: set[str | None] = set()
         for pointer in self.pointers:
             if pointer.environment == environment:
@@ -160,7 +162,7 @@ class History:
         return newest(
             row
             for row in self.of(environment)
-            if order(row) < order(current) and row["release"] not in left
+            if order(row) < order(release) and row["release"] not in left
         )
 
     def find(self, environment: str, name: str) -> Release:
@@ -288,6 +290,5 @@ def history_of(lake: Lake, rows: Iterable[Release], pointers: tuple[Pointer, ...
 
 def read_releases(lake: Lake) -> tuple[Release, ...]:
     """Read every release of every environment, oldest first, those that have expired too."""
-    if lake.version("releases") is None:
-        return ()
-    return tuple(sorted(lake.read("releases").to_pylist(), key=number_of))
+    found = lake.find("releases")
+    return () if found is None else tuple(sorted(found.read().to_pylist(), key=number_of))

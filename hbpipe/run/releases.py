@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from hbpipe.data.filters import Condition
 from hbpipe.data.lake import Lake
+from hbpipe.data.snapshot import Snapshot
 from hbpipe.errors import ConfigError, LakeError
 from hbpipe.run.history import (
     History,
@@ -159,6 +160,30 @@ def read_of(
     LakeError
         When the release has expired, or names no such table.
     """
+    return snapshot_of(lake, row, table).read(columns=columns, filters=_shown(row, table, filters))
+
+
+def read_files_of(
+    lake: Lake,
+    row: Release,
+    table: str,
+    *,
+    columns: Sequence[str] | None = None,
+    filters: Sequence[Condition] = (),
+) -> Iterator[pa.Table]:
+    """Read as ``read_of`` does, one file in memory at a time."""
+    found = snapshot_of(lake, row, table)
+    return found.read_files(columns=columns, filters=_shown(row, table, filters))
+
+
+def snapshot_of(lake: Lake, row: Release, table: str) -> Snapshot:
+    """Return the version of a table that a release names.
+
+    Raises
+    ------
+    LakeError
+        When the release has expired, or names no such table.
+    """
     require_kept(lake.uri, row)
     versions = dict(row["versions"])
     if table not in versions:
@@ -167,9 +192,13 @@ def read_of(
             where={"lake": lake.uri},
             expected=f"one of {', '.join(sorted(versions))}",
         )
+    return lake.snapshot(table, versions[table])
+
+
+def _shown(row: Release, table: str, filters: Sequence[Condition]) -> list[Condition] | None:
+    """Return the conditions of the rows that a release shows, with those of the reader."""
     own: list[Condition] = [("as_of", "==", row["as_of"])] if table in BY_AS_OF else []
-    conditions = [*own, *filters] or None
-    return lake.read(table, version=versions[table], columns=columns, filters=conditions)
+    return [*own, *filters] or None
 
 
 def choose(

@@ -43,9 +43,15 @@ def _add_audit(verbs: Verbs) -> None:
 
 
 def _add_explain(verbs: Verbs) -> None:
-    purpose = "explain one business day: its files, runs and releases, and why it is due or not"
+    purpose = "explain a business day (files, runs, releases), or a store: its story in words"
     explain = add_verb(verbs, "nights", "explain", purpose)
-    explain.add_argument("day", type=day, metavar="DAY", help="a business day")
+    explain.add_argument(
+        "what", nargs="?", metavar="DAY|STORE", help="a day such as 2026-01-31, or a store's id"
+    )
+    explain.add_argument("--store", metavar="ID", help="a store whose id looks like a day")
+    explain.add_argument(
+        "--release", metavar="NAME", help="of a store: another release than the current one"
+    )
 
 
 def _add_night_options(verb: argparse.ArgumentParser) -> None:

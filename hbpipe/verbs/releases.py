@@ -16,6 +16,7 @@ def add(verbs: Verbs) -> None:
     purpose = "show the current release, which days are done, held or gone, and what is stale"
     add_verb(verbs, "releases", "status", purpose)
     _add_read(verbs)
+    _add_export(verbs)
     _add_diff(verbs)
     _add_promote(verbs)
     _add_rollback(verbs)
@@ -24,25 +25,42 @@ def add(verbs: Verbs) -> None:
 
 def _add_read(verbs: Verbs) -> None:
     read = add_verb(verbs, "releases", "read", "read a table of the current release")
-    read.add_argument("table", nargs="?", default="posteriors")
+    _add_what_to_read(read)
     read.add_argument(
+        "--where", action="append", default=[], metavar="COLUMN=VALUE", help="only these rows"
+    )
+    read.add_argument("--limit", type=at_least(0), metavar="N", help="at most so many rows")
+    read.add_argument("--out", metavar="FILE", help="write .parquet, .csv or .arrow, not print")
+
+
+def _add_export(verbs: Verbs) -> None:
+    purpose = "write a table of the current release into one file, however large it is"
+    export = add_verb(verbs, "exports", "export", purpose)
+    _add_what_to_read(export)
+    export.add_argument("--metric", metavar="NAME", help="this metric alone")
+    export.add_argument(
+        "--out",
+        required=True,
+        metavar="FILE",
+        help=".parquet, .csv, .arrow; .nc for posteriors as arrays of xarray and ArviZ",
+    )
+
+
+def _add_what_to_read(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("table", nargs="?", default="posteriors")
+    verb.add_argument(
         "--release", metavar="NAME", help="another release than the current one; or previous"
     )
-    read.add_argument(
+    verb.add_argument(
         "--as-of", type=day, metavar="DAY", help="the newest release of this as-of day"
     )
-    read.add_argument(
+    verb.add_argument(
         "--published-before",
         metavar="TIME",
         help="what readers saw before this moment; a date means before that business day begins, "
         "a time without offset is in events.timezone",
     )
-    read.add_argument("--columns", metavar="A,B,...", help="only these columns")
-    read.add_argument(
-        "--where", action="append", default=[], metavar="COLUMN=VALUE", help="only these rows"
-    )
-    read.add_argument("--limit", type=at_least(0), metavar="N", help="at most so many rows")
-    read.add_argument("--out", metavar="FILE", help="write .parquet or .csv instead of printing")
+    verb.add_argument("--columns", metavar="A,B,...", help="only these columns")
 
 
 def _add_diff(verbs: Verbs) -> None:

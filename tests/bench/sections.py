@@ -56,6 +56,15 @@ def of_events(nights: Nights, days: list[str]) -> Iterator[Section]:
         ),
         "one",
     )
+    yield Section(
+        f"{rows} events: the aggregation alone, by two workers and by one",
+        (
+            nights.aggregation("aggregation by two"),
+            replace(nights, workers=1).aggregation("aggregation by one"),
+        ),
+        "aggregation by one",
+        same=True,
+    )
 
 
 def of_spark(events: Path) -> Section:

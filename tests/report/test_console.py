@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from types import SimpleNamespace
+
 import pytest
 
 from hbpipe.report.console import ConsoleObserver
@@ -37,3 +40,20 @@ def test_a_terminal_gets_bars(
     assert "━" in shown
     assert "2/2" in shown
     assert "pools 3" not in shown
+
+
+def test_a_terminal_is_told_how_fast_rows_are_read(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    with ConsoleObserver() as console:
+        console.run_planned(SimpleNamespace(plan=SimpleNamespace(rows=4_000_000)))
+        console.stage_started("aggregate")
+        console.progress("aggregate", 1, 2)
+        console.stage_started("fit")
+        console.progress("fit", 1, 2)
+    shown = re.sub(r"\x1b\[[\d;?]*\w", "", capsys.readouterr().err)
+    [aggregate] = re.findall(r"aggregate.*1/2 ([\d,]+) rows/s", shown)[-1:]
+    assert int(aggregate.replace(",", "")) > 0
+    assert not re.findall(r"fit[^\r\n]*rows/s", shown)

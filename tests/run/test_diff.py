@@ -14,7 +14,7 @@ from hbpipe.config import Settings
 from hbpipe.data.lake import Lake
 from hbpipe.errors import ConfigError
 from hbpipe.report.diff import describe_diff, diff_text
-from hbpipe.report.export import to_json
+from hbpipe.report.plain import to_json
 from hbpipe.run import diff as module
 from hbpipe.run.diff import MetricDiff, diff, made_from, totals
 from hbpipe.run.history import Release, read_history
