@@ -178,7 +178,7 @@ class Diagnosis:
         """Stores with data, (G,)."""
         return self.sums.tests.stores
 
-    @property
+    @cached_property
     def heights(self) -> Array:
         """The PIT histograms (G, BINS) as densities: 1 everywhere under the model."""
         return pit.BINS * self.sums.heights / np.maximum(self.stores, 1.0)[:, None]
@@ -188,7 +188,7 @@ class Diagnosis:
         total = self.sums.heights[pools].sum(axis=0)
         return np.asarray(pit.BINS * total / max(float(total.sum()), 1.0))
 
-    @property
+    @cached_property
     def enough(self) -> NDArray[np.bool_]:
         """Whether a pool is tested, (G,)."""
         return np.asarray(self.usable & (self.stores >= FEWEST))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,13 +84,13 @@ class DayScores:
             *(np.sum(getattr(self, f.name)[pools], keepdims=True) for f in fields(self))
         )
 
-    @property
+    @cached_property
     def means(self) -> Array:
         """Mean scores by pool, (G, 3): partial, no and complete pooling."""
         total = np.stack([self.partial, self.none, self.complete], axis=1)
         return total / np.maximum(self.stores, 1.0)[:, None]
 
-    @property
+    @cached_property
     def z(self) -> Array:
         """How far no and complete pooling are ahead, in standard errors, (G, 2)."""
         ahead = np.stack([self.none - self.partial, self.complete - self.partial], axis=1)

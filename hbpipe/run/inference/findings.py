@@ -18,6 +18,7 @@ from hbpipe.run.inference.diagnostics import why_unchecked
 from hbpipe.run.inference.earlier import earlier_fits
 from hbpipe.run.inference.fits import MetricFit
 from hbpipe.run.inference.store_findings import STORE_CHECKS, find_in_stores
+from hbpipe.run.inference.tree import pool_label
 from hbpipe.run.night import Night
 
 
@@ -56,7 +57,7 @@ def _pool_columns(fit: MetricFit, pool: int | None) -> dict[str, object]:
     if pool is None:
         return {}
     levels = dict(zip(fit.tree.levels, fit.pools[pool], strict=False))
-    return {**levels, "pool": fit.labels[pool]}
+    return {**levels, "pool": pool_label(fit.pools[pool])}
 
 
 def find(fit: MetricFit, limits: Audits) -> list[Finding]:
@@ -102,7 +103,7 @@ def _find_overdispersion(fit: MetricFit, limits: Audits) -> Iterator[Finding]:
         return
     limit, low, whole = limits.max_overdispersion, found.lower(), found.together()
     rows: list[tuple[int | None, float, float, float]] = [
-        (g, found.phi[g], low[g], found.df[g]) for g in range(len(fit.pools))
+        (g, *numbers) for g, numbers in enumerate(zip(found.phi, low, found.df, strict=True))
     ]
     rows.append((None, whole.phi[0], whole.lower()[0], whole.df[0]))
     for g, phi, least, df in rows:
