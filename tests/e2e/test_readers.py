@@ -99,7 +99,7 @@ def test_a_failed_audit_is_never_seen(settings: Settings, tmp_path: Path) -> Non
     assert story == [(f"{day(1)}.1", 80), (f"{day(2)}.1", 80)]
 
 
-@pytest.mark.parametrize("table", ["hyperparameters", "fits", "diagnostics", "new_stores"])
+@pytest.mark.parametrize("table", ["hyperparameters", "fits", "new_stores"])
 def test_rows_that_stand_twice_are_never_seen(
     table: str, settings: Settings, tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ from hbpipe.run.audits.fits import TIMES_USUAL, drift_limits
 from hbpipe.run.inference import finding_words as words
 from hbpipe.run.inference.diagnostics import why_unchecked
 from hbpipe.run.inference.earlier import earlier_fits
+from hbpipe.run.inference.fit_tables import repeated_rows
 from hbpipe.run.inference.fits import MetricFit
 from hbpipe.run.inference.store_findings import STORE_CHECKS, find_in_stores
 from hbpipe.run.inference.tree import pool_label
@@ -41,10 +42,12 @@ def stage_diagnostics(night: Night) -> None:
         for name, found in night.findings.items()
         for row in found
     ]
+    table = pa.Table.from_pylist(rows, schema=schema)
+    night.repeated["diagnostics"] = repeated_rows(night, table, definition.key)
     receipt = write_part(
         night.lake.storage,
         "diagnostics",
-        pa.Table.from_pylist(rows, schema=schema),
+        table,
         schema=schema,
         run_id=night.run_id,
         partition={"as_of": to_date(night.plan.as_of).isoformat()},

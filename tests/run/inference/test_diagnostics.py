@@ -16,6 +16,7 @@ from hbpipe.config import Settings
 from hbpipe.errors import ConfigError, GateError
 from hbpipe.run.audits import AcceptRequest, Finding, check_models, read_acceptances
 from hbpipe.run.forget import forget
+from hbpipe.run.inference import findings
 from hbpipe.run.releases import read
 from tests.nights import BASKET, CONVERSION, FIRST, NOW, lake_of, night, settings_for, write_config
 
@@ -162,6 +163,17 @@ def test_an_outlying_store_is_named_and_can_be_forgotten(tmp_path: Path) -> None
     found = forget(settings, "store-042", reason="asked to", now=NOW)
     assert not found.traces
     assert "store-042" not in rows_by(tmp_path, "pool", "check")["even", "outliers"]["message"]
+
+
+def test_rows_that_stand_twice_are_never_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver(tmp_path, np.full(STORES, 0.3), days=1)
+    settings, once = settings_of(tmp_path, CONVERSION), findings.find_drift
+    monkeypatch.setattr(findings, "find_drift", lambda *of: [*once(*of), *once(*of)])
+    with pytest.raises(GateError, match="diagnostics_keys of conversion: 1 rows"):
+        night(settings)
+    assert lake_of(settings).read("releases").num_rows == 0
 
 
 def test_the_worst_row_is_the_audit() -> None:
