@@ -28,7 +28,7 @@ COMMITS = 13
 #: A function in the middle of each stage.
 MIDDLE = {
     "plan": "hbpipe.run.inventory:survey_file",
-    "aggregate": "hbpipe.run.stages:summarise_piece",
+    "aggregate": "hbpipe.data.partials:summarise_piece",
     "merge": "hbpipe.data.day_files:write_part",
     "fit": "hbpipe.run.inference.fitting:fit_metric",
     "update": "hbpipe.run.inference.update:write_part",
@@ -157,11 +157,11 @@ WORKER = """
 import os, signal, sys
 from pathlib import Path
 from hbpipe.cli import main
-from hbpipe.run import stages
+from hbpipe.run import day_tasks
 
-marker, summarise = Path(sys.argv[1]), stages.summarise_piece
+marker, summarise = Path(sys.argv[1]), day_tasks.summarise_readings
 
-def summarise_piece(*args, **options):
+def summarise_readings(*args, **options):
     try:
         marker.touch(exist_ok=False)
     except FileExistsError:
@@ -169,7 +169,7 @@ def summarise_piece(*args, **options):
     os.kill(os.getpid(), signal.SIGKILL)
 
 if __name__ == "__main__":
-    stages.summarise_piece = summarise_piece
+    day_tasks.summarise_readings = summarise_readings
     sys.exit(main(sys.argv[2:]))
 """
 
