@@ -17,6 +17,7 @@ from hbpipe.data.window import fold_window
 from hbpipe.run import audits, commits
 from hbpipe.run.day_tasks import day_tasks
 from hbpipe.run.gates import check_days, check_new_files, check_release, refuse_held
+from hbpipe.run.inference.changes import compare_with_earlier
 from hbpipe.run.inference.comparison import compare_units
 from hbpipe.run.inference.covariates import code_covariates
 from hbpipe.run.inference.diagnostics import diagnose
@@ -118,13 +119,21 @@ def update(night: Night) -> dict[str, Any]:
         table=commits.lake_table(night, "posteriors"),
         label=to_date(night.plan.as_of).isoformat(),
         run_id=night.run_id,
+        last_day=night.plan.as_of not in {entry.day for entry in night.left_out},
     )
     shared = night.engine.share(order, label="nodes of the hyperparameters")
     updated = [
         night.engine.submit(update_shard, shared, folded, label=f"update of shard {shard}")
         for shard, folded in enumerate(night.folded)
     ]
-    compared = compare_units(night.engine, order, shared, updated)
+    compared = [
+        [*of_pools, *of_earlier]
+        for of_pools, of_earlier in zip(
+            compare_units(night.engine, order, shared, updated),
+            compare_with_earlier(night, shared, updated),
+            strict=True,
+        )
+    ]
     tasks = [
         night.engine.submit(
             write_posteriors,

@@ -13,9 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from hbpipe.model.family import Array, Codes
-from hbpipe.model.multiplicity import s_values
+from hbpipe.model.multiplicity import adjusted_p_values, s_values
 from hbpipe.run.engine import Engine, Task
 from hbpipe.run.inference.updated import Columns, MetricColumns, ShardUpdate, UpdateOrder
+
+#: The false discovery rate of the flag ``outlier``.
+OUTLIERS = 0.05
 
 
 def compare_units(
@@ -60,21 +63,33 @@ class Scores:
 
     codes: Codes
     false_sign_rate: Array
+    last_day_p: Array
+    window_p: Array
 
 
 def scores_of(updated: ShardUpdate, metric: str) -> Scores:
     """Take what is compared of a shard."""
     units = updated[metric]
-    rates = units.columns["false_sign_rate"]
-    return Scores(units.codes, rates.reshape(len(units.codes), -1))
+    rates, unknown = units.columns["false_sign_rate"], np.full(len(units.codes), np.nan)
+    return Scores(
+        units.codes,
+        rates.reshape(len(units.codes), -1),
+        units.columns.get("last_day_p", unknown),
+        units.window_p,
+    )
 
 
 def compare_scores(metric: str, parts: Sequence[Scores]) -> list[MetricColumns]:
     """Compare the units of all shards, and return the columns of each shard."""
-    codes = np.concatenate([part.codes for part in parts])
-    rates = np.concatenate([part.false_sign_rate for part in parts])
+    codes, rates, last_day_p, window_p = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("codes", "false_sign_rate", "last_day_p", "window_p")
+    )
+    window_q = adjusted_p_values(window_p, codes)
     columns: Columns = {
         "s_value": np.column_stack([s_values(rate, codes) for rate in rates.T]),
+        "last_day_q": adjusted_p_values(last_day_p, codes),
+        "outlier": np.where(np.isnan(window_q), np.nan, window_q <= OUTLIERS),
     }
     cuts = np.cumsum([len(part.codes) for part in parts])[:-1]
     split = {name: np.split(values, cuts) for name, values in columns.items()}

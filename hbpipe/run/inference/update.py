@@ -24,6 +24,7 @@ from hbpipe.run.inference.posterior_rows import (
     has_posterior,
     tally_posteriors,
 )
+from hbpipe.run.inference.predictions import Units, judge_last_day, judge_window, predict_next
 from hbpipe.run.inference.tree import pool_codes
 from hbpipe.run.inference.updated import Columns, MetricUpdate, ShardUpdate, UpdateOrder
 
@@ -45,17 +46,15 @@ def _update_metric(order: UpdateOrder, folded: Folded, metric: Metric) -> Metric
     statistics, aside = _set_aside(statistics, codes, priors.span)
     posterior = _update(order, metric, statistics, codes)
     posterior.method[aside != ""] = aside[aside != ""]
-    columns = _pooled(order, metric, statistics, codes, has_posterior(posterior))
-    for name in ("complete_pooling", "complete_pooling_sd"):
-        columns[name] = np.where(aside == "", columns[name].T, np.nan).T
+    units = Units(order, metric, folded, codes, statistics, has_posterior(posterior))
+    columns = _pooled(units, aside != "")
     columns["raw"] = metric.model.raw_estimates(own)
     _, columns["n_effective"] = sizes(metric, folded, statistics, codes, priors.divisor)
-    columns |= _below_target(order, metric, statistics, codes)
-    columns |= _predicted(posterior)
-    columns |= _false_signs(order, metric, statistics, codes, has_posterior(posterior))
+    for further in (_below_target, _false_signs, predict_next, judge_last_day, _flags):
+        columns |= further(units)
     between = None if metric.terms else prior_range(priors.nodes, statistics, codes)
     tally = tally_posteriors(metric, folded, posterior, columns["raw"], between)
-    return MetricUpdate(codes, statistics, posterior, columns, tally)
+    return MetricUpdate(codes, statistics, posterior, columns, judge_window(units), tally)
 
 
 def _set_aside(
@@ -88,35 +87,21 @@ def _update(
         statistics,
         codes,
         quantiles=order.quantiles,
-        exposure=_next_exposure(metric),
     )
 
 
-def _next_exposure(metric: Metric) -> float | None:
-    """Return the size of the next observation that the predictive is about: one of each.
-
-    A store's next estimate has a sampling variance, and a next response has predictors, that
-    nobody knows yet, so none is predicted.
-    """
-    return None if metric.terms or metric.family == "normal_known_variance" else 1.0
+def _false_signs(units: Units) -> Columns:
+    priors = units.priors
+    rates = false_sign_rates(priors.family, priors.nodes, units.statistics, units.codes)
+    return {"false_sign_rate": units.shown(rates.T).T}
 
 
-def _false_signs(
-    order: UpdateOrder,
-    metric: Metric,
-    statistics: Statistics,
-    codes: Codes,
-    known: NDArray[np.bool_],
-) -> Columns:
-    priors = order.priors[metric.name]
-    rates = false_sign_rates(priors.family, priors.nodes, statistics, codes)
-    return {"false_sign_rate": np.where(known, rates.T, np.nan).T}
-
-
-def _predicted(posterior: PosteriorColumns) -> Columns:
-    known = has_posterior(posterior)
-    found = {name: getattr(posterior, name) for name in ("predictive_mean", "predictive_sd")}
-    return {n: np.where(known, values, np.nan) for n, values in found.items() if values is not None}
+def _flags(units: Units) -> Columns:
+    """Tell which units are new, and whose pool's fit is on a bound."""
+    assert units.folded.recent is not None
+    is_new = units.folded.recent.is_new
+    found = {"at_boundary": units.priors.at_boundary[units.codes]}
+    return found if is_new is None else {**found, "is_new": is_new}
 
 
 def sizes(
@@ -135,39 +120,39 @@ def sizes(
     return n.astype(np.int64), independent
 
 
-def _pooled(
-    order: UpdateOrder,
-    metric: Metric,
-    statistics: Statistics,
-    codes: Codes,
-    known: NDArray[np.bool_],
-) -> Columns:
-    """Give the store by itself, and the pool as one store, beside the posterior: (U, T) each."""
-    priors = order.priors[metric.name]
+def _pooled(units: Units, aside: NDArray[np.bool_]) -> Columns:
+    """Give the store by itself, and the pool as one store, beside the posterior: (U, T) each.
+
+    Units that are set ``aside`` (U,) are like nobody.
+    """
+    priors, statistics, codes = units.priors, units.statistics, units.codes
     at = {name: values[codes] for name, values in priors.hyperparameters.items()}
     if "sigma" in at:
         # Without an estimate of σ nobody knows how exact a raw mean is.
-        at["sigma"] = np.where(known, at["sigma"], np.nan)
-    _, sd = no_pooling(metric.model, statistics, at)
+        at["sigma"] = np.where(units.known, at["sigma"], np.nan)
+    _, sd = no_pooling(units.metric.model, statistics, at)
     alike, alike_sd = priors.complete.of_stores(priors.family, statistics, codes)
-    return {"raw_sd": sd, "complete_pooling": alike, "complete_pooling_sd": alike_sd}
+    return {
+        "raw_sd": sd,
+        "complete_pooling": np.where(aside, np.nan, alike.T).T,
+        "complete_pooling_sd": np.where(aside, np.nan, alike_sd.T).T,
+    }
 
 
-def _below_target(
-    order: UpdateOrder, metric: Metric, statistics: Statistics, codes: Codes
-) -> Columns:
+def _below_target(units: Units) -> Columns:
     """Return the probability that a term lies below the target, (U, T); NaN for other terms."""
+    metric, priors = units.metric, units.priors
     if metric.target is None:
         return {}
     terms = metric.term_names
-    priors = order.priors[metric.name]
     below = cdf_pools(
         priors.family,
         priors.nodes,
         priors.hyperparameters,
-        statistics,
-        codes,
+        units.statistics,
+        units.codes,
         np.full(len(terms), metric.target),
     )
     meant = np.array([metric.target_term in (None, term) for term in terms])
-    return {"p_below_target": np.where(meant, below.reshape(len(codes), len(terms)), np.nan)}
+    shaped = below.reshape(len(units.codes), len(terms))
+    return {"p_below_target": np.where(meant, units.shown(shaped.T).T, np.nan)}

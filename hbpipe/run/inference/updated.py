@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from hbpipe.data.quantities import Metric
 from hbpipe.data.schemas import Table
-from hbpipe.model.family import Codes, Statistics
+from hbpipe.model.family import Array, Codes, Statistics
 from hbpipe.model.update.pools import PosteriorColumns
 from hbpipe.run.audits import PosteriorTally
 from hbpipe.run.inference.fits import UnitPriors
 
 #: Columns of ``posteriors`` by name: (U,) of each unit, or (U, T) of each unit and term. A number
-#: that is not finite is published as null.
+#: that is not finite is published as null; a flag that may be null is a number, 0 or 1.
 Columns: TypeAlias = dict[str, NDArray[Any]]
 #: The same, metric by metric.
 MetricColumns: TypeAlias = dict[str, Columns]
@@ -36,6 +36,7 @@ class UpdateOrder:
     table: Table
     label: str  # the ISO date, the partition
     run_id: str
+    last_day: bool  # whether the as-of day was counted, or is left out as held
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class MetricUpdate:
         Their posteriors; ``posterior_rows.has_posterior`` tells which may be published.
     columns
         What else is published of them.
+    window_p
+        (U,) the p-value of each unit's window, on which ``outlier`` is decided; NaN without one.
     tally
         What is wrong with them.
     """
@@ -61,6 +64,7 @@ class MetricUpdate:
     statistics: Statistics
     posterior: PosteriorColumns
     columns: Columns
+    window_p: Array
     tally: PosteriorTally
 
 
