@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from hbpipe.model.distributions.laws import STUDENT_T, Law, Parameters
 from hbpipe.model.distributions.mixture import Mixture
@@ -28,6 +30,11 @@ _REACH, _TAIL = 5.0, 1e-5
 _PER_SD, _LEAST, _MOST = 2.5, 8, 512
 #: Where a cdf is as near to 0 or 1, its row ends.
 _NOTHING = 1e-7
+#: A component whose sd has so many steps of a grid may be summed on it.
+_RESOLVED = 2.0
+#: Normal scores beyond which a law has no weight to speak of, however rough they are; and the
+#: shape from which on they are within 1e-4 of the cdf.
+_CERTAIN, _LARGE = 6.0, 60.0
 #: A point mass is given a width of so much of its distance from 0, which no output shows.
 _POINT = 1e-11
 #: Numbers that one array may hold.
@@ -115,8 +122,8 @@ def curves(mixture: Mixture) -> Curves:
             parts.append((rows, cdf, density * width[:, None]))
         left = np.flatnonzero(points == 0)
     if len(left):
-        low[left], step[left], points[left] = _range(mixture.take(left))
-        parts += _pointwise(mixture, left, low, step, points)
+        low[left], step[left], points[left], widths = _range(mixture.take(left))
+        parts += _pointwise(mixture, left, widths, low, step, points)
     start = np.cumsum(points) - points
     flat, slope = np.empty(int(points.sum())), np.empty(int(points.sum()))
     for rows, cdf, steps in parts:
@@ -141,22 +148,23 @@ def _moments(points: Index, start: Index, slope: Array) -> tuple[Array, Array]:
     return mean, np.sqrt(np.add.reduceat(slope * square, start) / mass)
 
 
-def _range(mixture: Mixture) -> tuple[Array, Array, Index]:
-    """Return where the grid of each row begins, its step and its length."""
+def _range(mixture: Mixture) -> tuple[Array, Array, Index, Array]:
+    """Return where the grid of each row begins, its step and length, and widths of components."""
     law, present = mixture.law, mixture.weight > 0
     ends = [_ends(law, mixture.parameters, side) for side in (-1.0, 1.0)]
     low = np.min(np.where(present, ends[0], np.inf), axis=1)
     high = np.max(np.where(present, ends[1], -np.inf), axis=1)
     point = _POINT * np.maximum(np.abs(low), np.abs(high)) + 1e-250
     low, high = low - point, high + point
-    width = np.min(np.where(present, ends[1] - ends[0], np.inf), axis=1) / (2.0 * _REACH)
+    widths = (ends[1] - ends[0]) / (2.0 * _REACH)
     if law.kernel is not None:
-        # What comes here has a shape far below one: a tail of any length, and a bend as wide as 1.
-        width = np.minimum(width, 1.0)
+        # A shape far below one has a tail of any length, and a bend as wide as 1.
+        widths = np.minimum(widths, 1.0)
+    width = np.min(np.where(present, widths, np.inf), axis=1)
     wanted = _PER_SD * (high - low) / np.maximum(width, (high - low) / _MOST)
     points = np.minimum(8 * (1 + wanted.astype(np.int64) // 8), _MOST)
     points[width == 0] = _LEAST
-    return low, (high - low) / (points - 1), points
+    return low, (high - low) / (points - 1), points, widths
 
 
 def _ends(law: Law, parameters: Parameters, side: float) -> Array:
@@ -170,37 +178,71 @@ def _ends(law: Law, parameters: Parameters, side: float) -> Array:
 def _pointwise(
     mixture: Mixture,
     rows: Index,
+    widths: Array,
     low: Array,
     step: Array,
     points: Index,
 ) -> Iterator[tuple[Index, Array, Array]]:
     """Yield rows with grids of equal length, their cdfs and slopes, from the law's own functions.
 
-    The density is summed where the grid resolves it, which is several times faster than the cdf.
+    Parameters
+    ----------
+    rows
+        Which of the mixture's rows are wanted; ``widths`` (rows, K) are of their components.
+    low, step, points
+        The grids of all rows.
     """
     for length in np.unique(points[rows]).tolist():
-        same = rows[points[rows] == length]
+        same = np.flatnonzero(points[rows] == length)
         some = max(1, _LENGTH // (length * mixture.weight.shape[1]))
         for begin in range(0, len(same), some):
             block = same[begin : begin + some]
-            u = low[block, None] + step[block, None] * np.arange(length)
-            part, smooth = mixture.take(block), np.zeros(len(block), bool)
-            cdf, slope = np.empty(u.shape), np.empty(u.shape)
-            if _LEAST < length < _MOST:
-                slope = step[block, None] * _mixed(part, mixture.law.density, u)
-                cdf = _summed(slope)
-                smooth = np.abs(cdf[:, -1] - 1.0) < 2.0 * _TAIL
-            if not smooth.all():
-                x = mixture.law.from_line(u[~smooth])
-                cdf[~smooth] = _mixed(part.take(np.flatnonzero(~smooth)), mixture.law.cdf, x)
-                slope[~smooth] = _slopes(cdf[~smooth])
-            yield block, np.clip(cdf, 0.0, 1.0), slope
+            at = rows[block]
+            u = low[at, None] + step[at, None] * np.arange(length)
+            wide = widths[block] >= _RESOLVED * step[at, None]
+            cdf, slope = _cdf_on_grid(mixture.take(at), wide, u, step[at, None])
+            yield at, np.clip(cdf, 0.0, 1.0), slope
+
+
+def _cdf_on_grid(
+    mixture: Mixture, wide: NDArray[np.bool_], u: Array, step: Array
+) -> tuple[Array, Array]:
+    """Give cdf and slope of rows at points ``u`` (R, N) of uniform grids.
+
+    The density of components that are ``wide`` (R, K) beside the step is summed, which is many
+    times faster than their cdf; what is narrow has its cdf at the few points that lie within.
+    """
+    law, weight = mixture.law, np.where(wide, mixture.weight, 0.0)
+    near = partial(_near_cdf, law)
+    slope = step * _mixed(replace(mixture, weight=weight), law.density, u)
+    cdf = _summed(slope)
+    lost = np.abs(cdf[:, -1] - weight.sum(axis=1)) >= 2.0 * _TAIL
+    narrow = np.where(lost[:, None], mixture.weight, mixture.weight - weight)
+    some = np.flatnonzero(narrow.any(axis=1))
+    if len(some):
+        part = replace(mixture.take(some), weight=narrow[some])
+        sharp = _mixed(part, near, law.from_line(u[some]))
+        cdf[some] = sharp + np.where(lost[some, None], 0.0, cdf[some])
+        slope[some] = _slopes(cdf[some])
+    return cdf, slope
 
 
 def _mixed(mixture: Mixture, function: Callable[..., Array], at: Array) -> Array:
     """Average a function of the law over the components of each row, at points (R, N)."""
     values = function(*(p[:, None, :] for p in mixture.parameters), at[:, :, None])
     return np.asarray(np.einsum("rnk,rk->rn", values, mixture.weight))
+
+
+def _near_cdf(law: Law, *arguments: Array) -> Array:
+    """Evaluate a law's cdf by its normal score where that will do: a narrow law's nearly always."""
+    with np.errstate(divide="ignore", invalid="ignore"):  # of a point mass
+        score, *given = np.broadcast_arrays(law.score(*arguments), *arguments)
+        cdf = special.ndtr(score)
+    rough = ~(np.abs(score) >= _CERTAIN)
+    if law.shape is not None:
+        rough &= law.shape(given[0], given[1]) < _LARGE
+    cdf[rough] = law.cdf(*(values[rough] for values in given))
+    return np.asarray(cdf)
 
 
 def _summed(mass: Array) -> Array:

@@ -17,6 +17,8 @@ from hbpipe.model.family import Array
 #: Laws of at least this sd, whose α and β are at least this: their probabilities are smooth also at
 #: the ends.
 _SD, _SHAPE = 60.0, 3.0
+#: So many sds from an end where probabilities have a pole, a panel resolves them.
+_STEEP = 0.3
 #: Panels outward, and nodes of each.
 _PANELS, _NODES = 12, 6
 _BLOCK = 2**17
@@ -62,7 +64,9 @@ def _smooth(points: Array, trials: Array, alpha: Array, beta: Array, weight: Arr
     variance = parts * (beta / size) * ((size + trials[:, None]) / (size + 1.0))
     mean = np.sum(weight * parts, axis=1)
     sd = np.sqrt(np.sum(weight * (variance + (parts - mean[:, None]) ** 2), axis=1))
-    smooth = np.min(np.minimum(alpha, beta), axis=1) >= _SHAPE
+    no_pole = np.min(alpha, axis=1) >= _SHAPE
+    # With a small α the lower end is steep, and the upper tail is taken, from far enough on.
+    smooth = (np.min(beta, axis=1) >= _SHAPE) & (no_pole | (points >= _STEEP * sd))
     smooth &= np.min(variance, axis=1) >= _SD**2
     # A panel is no wider than the narrowest component can bear.
     smooth &= sd**2 <= 4.0 * np.min(variance, axis=1)
@@ -70,7 +74,7 @@ def _smooth(points: Array, trials: Array, alpha: Array, beta: Array, weight: Arr
     length = max(1, _BLOCK // (alpha.shape[1] * _PANELS * _NODES))
     for first in range(0, len(rows), length):
         some = rows[first : first + length]
-        down = points[some] < mean[some]
+        down = (points[some] < mean[some]) & no_pole[some]
         tail = _tail(
             points[some],
             np.where(down, -sd[some], sd[some]),
