@@ -105,7 +105,8 @@ def test_ranks_are_those_of_brute_force(
     missed = np.abs(found.r_value - wanted.r_value)
     # Where V runs along λ the first crossing hangs on the last digits.
     alike = uncertainty == "integrated" or family == "normal_inverse_gamma"
-    assert np.median(missed) < 0.01 if alike else np.max(missed) < 0.01
+    if np.ptp(wanted.expected_percentile) > 1e-3:  # else all stores are the same, to rounding
+        assert np.median(missed) < 0.01 if alike else np.max(missed) < 0.01
 
 
 @pytest.mark.parametrize("family", ["beta_binomial", "gamma_poisson", "normal"])
