@@ -1,4 +1,4 @@
-"""What units are expected to do next, and how surprising their last day and their window are.
+"""What units are expected to do next, and how surprising their last day is.
 
 An observation is the total of some trials or of an exposure, or the mean of some values; its size
 is the number of trials, the exposure, or the number of values.
@@ -131,30 +131,6 @@ def judge_last_day(units: Units) -> Columns:
         "last_day_raw": np.where(there, units.metric.model.raw_estimates(apart.day), np.nan),
         "last_day_p": units.shown(p, exposure > 0),
     }
-
-
-def judge_window(units: Units) -> Array:
-    """Return the p-value of each unit's window under its pool's prior alone, (U,).
-
-    The mixed predictive p-value of Marshall and Spiegelhalter (2007, "Identifying outliers in
-    Bayesian hierarchical models", Bayesian Analysis 2): the hyperparameters know the unit, but its
-    θ is drawn anew. NaN where the unit has no data, or nothing is predicted.
-    """
-    if not is_predicted(units.metric):
-        return np.full(units.folded.n, np.nan)
-    exposure, outcome = observed(units.metric, _rounded(units.metric, units.statistics))
-    absent = {
-        kind.name: np.full((units.folded.n, *kind.shape), kind.absent, kind.dtype)
-        for kind in units.metric.model.statistics
-    }
-    p = two_sided_p_values(
-        units.pools,
-        units.like(absent),
-        units.codes,
-        np.where(exposure > 0, exposure, 1.0),
-        np.where(exposure > 0, outcome, 0.0),
-    )
-    return units.shown(p, exposure > 0)
 
 
 def observed(metric: Metric, statistics: Statistics) -> tuple[Array, Array]:
