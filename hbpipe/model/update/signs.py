@@ -22,6 +22,8 @@ from hbpipe.model.update.shrink import mixture_table
 
 #: Numbers that one array of a block may hold.
 _BLOCK = 2**19
+#: Nodes that together weigh less are left out: a rate moves by no more.
+_NEGLIGIBLE = 1e-4
 
 
 def false_sign_rates(
@@ -61,7 +63,7 @@ def _rates(family: Family, nodes: AnyNodes, statistics: Statistics, pools: Codes
     geometry = geometry_of(family)
     size, raw = geometry.sizes(statistics)
     below = np.empty(len(pools))
-    for rows, part in mixture_table(nodes).blocks(pools, _BLOCK):
+    for rows, part in mixture_table(nodes, _NEGLIGIBLE).blocks(pools, _BLOCK):
         parameters, at = deviation(geometry, part, size[rows], raw[rows])
         below[rows] = np.sum(part.weight * geometry.law.cdf(*parameters, at), axis=1)
     return np.asarray(np.minimum(below, 1.0 - below))

@@ -18,6 +18,7 @@ from hbpipe.run.engine import Engine, Task
 from hbpipe.run.inference.ranks import rank_units
 from hbpipe.run.inference.updated import Columns, MetricColumns, ShardUpdate, UpdateOrder
 
+
 def compare_units(
     engine: Engine, order: UpdateOrder, shared: Task, updated: Sequence[Task]
 ) -> list[list[Task]]:

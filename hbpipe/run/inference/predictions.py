@@ -119,17 +119,19 @@ def judge_last_day(units: Units) -> Columns:
     there = size > 0
     thinned = _rounded(units.metric, units.like(apart.day))
     exposure, outcome = observed(units.metric, thinned)
-    p = two_sided_p_values(
+    rows, rest = np.flatnonzero(units.known & (exposure > 0)), units.like(apart.rest)
+    p = np.full(len(exposure), np.nan)
+    p[rows] = two_sided_p_values(
         units.pools,
-        units.like(apart.rest),
-        units.codes,
-        np.where(exposure > 0, exposure, 1.0),
-        np.where(exposure > 0, outcome, 0.0),
+        {name: np.asarray(values)[rows] for name, values in rest.items()},
+        units.codes[rows],
+        exposure[rows],
+        outcome[rows],
     )
     return {
         "last_day_n": np.where(there, size if whole else size * per, np.nan),
         "last_day_raw": np.where(there, units.metric.model.raw_estimates(apart.day), np.nan),
-        "last_day_p": units.shown(p, exposure > 0),
+        "last_day_p": p,
     }
 
 
