@@ -110,11 +110,16 @@ def node_table(nodes: Nodes, geometry: Geometry) -> NodeTable:
     Prior means of counts, which are not Gaussian at a node, are integrated out within it, and
     ``_FEW`` spreads stand for all: a tail of a count is not as cheap as that of a normal.
     """
-    large = nodes.is_large[:, None, None]
-    one = merged(nodes.collapse(), 1)
-    few = thinned(nodes, geometry)
-    if not geometry.location_is_analytic:
-        few = merged(nodes.collapse(), _FEW)
+    if "leave-one-out" not in nodes.derived:
+        nodes.derived["leave-one-out"] = _node_table(nodes, geometry)
+    found: NodeTable = nodes.derived["leave-one-out"]
+    return found
+
+
+def _node_table(nodes: Nodes, geometry: Geometry) -> NodeTable:
+    large, outer = nodes.is_large[:, None, None], nodes.collapse()
+    one = merged(outer, 1)
+    few = thinned(nodes, geometry) if geometry.location_is_analytic else merged(outer, _FEW)
     place = np.zeros(few.weight.shape[1:])
     place[0, 0] = 1.0
     first = {name: getattr(one, name) for name in AVERAGED} | {"weight": one.weight * place}

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from hbpipe.model.distributions.laws import BETA
+from hbpipe.model.distributions.normal_score import quick_beta_cdf
 from hbpipe.model.family import Array, Codes, Family, Statistics
 from hbpipe.model.geometry import geometry_of
 from hbpipe.model.integration.sampled_nodes import AnyNodes, SampledNodes
@@ -65,7 +67,8 @@ def _rates(family: Family, nodes: AnyNodes, statistics: Statistics, pools: Codes
     below = np.empty(len(pools))
     for rows, part in mixture_table(nodes, _NEGLIGIBLE).blocks(pools, _BLOCK):
         parameters, at = deviation(geometry, part, size[rows], raw[rows])
-        below[rows] = np.sum(part.weight * geometry.law.cdf(*parameters, at), axis=1)
+        cdf = quick_beta_cdf if geometry.law is BETA else geometry.law.cdf
+        below[rows] = np.sum(part.weight * cdf(*parameters, at), axis=1)
     return np.asarray(np.minimum(below, 1.0 - below))
 
 
