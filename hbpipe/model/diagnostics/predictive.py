@@ -44,8 +44,8 @@ from hbpipe.model.integration.sampled_nodes import AnyNodes
 from hbpipe.model.integration.thinning import thinned
 from hbpipe.model.update.shrink import NodeRows, NodeTable
 
-#: Numbers that one array of a block may hold.
-_BLOCK = 2**18
+#: Numbers that one array of a block may hold: half a megabyte, which a core's cache does.
+_BLOCK = 2**16
 #: Nodes that stand for the spread of counts.
 _FEW = 8
 #: Nodes that together weigh less are left out; a store that its pool does not expect raises some.

@@ -26,8 +26,8 @@ from hbpipe.model.update.sampled_stores import StorePosterior
 from hbpipe.model.update.sampled_update import PLAIN, blocks_of_pools
 from hbpipe.model.update.shrink import moment_table, predictive_table, store_mixture, store_moments
 
-#: Numbers that one array of a block may hold.
-_BLOCK = 2**19
+#: Numbers that one array of a block may hold: half a megabyte, which a core's cache does.
+_BLOCK = 2**16
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from hbpipe.model.update.sampled_stores import StorePosterior
 from hbpipe.model.update.sampled_update import blocks_of_pools, n_terms, term_axis
 from hbpipe.model.update.shrink import mixture_table
 
-#: Numbers that one array of a block may hold.
-_BLOCK = 2**19
+#: Numbers that one array of a block may hold: half a megabyte, which a core's cache does.
+_BLOCK = 2**16
 #: Nodes that together weigh less are left out: a rate moves by no more.
 _NEGLIGIBLE = 1e-4
 
@@ -67,8 +67,12 @@ def _rates(family: Family, nodes: AnyNodes, statistics: Statistics, pools: Codes
     below = np.empty(len(pools))
     for rows, part in mixture_table(nodes, _NEGLIGIBLE).blocks(pools, _BLOCK):
         parameters, at = deviation(geometry, part, size[rows], raw[rows])
-        cdf = quick_beta_cdf if geometry.law is BETA else geometry.law.cdf
-        below[rows] = np.sum(part.weight * cdf(*parameters, at), axis=1)
+        if geometry.law is BETA:
+            a, b = parameters
+            each = quick_beta_cdf(a, b, at)
+        else:
+            each = geometry.law.cdf(*parameters, at)
+        below[rows] = np.sum(part.weight * each, axis=1)
     return np.asarray(np.minimum(below, 1.0 - below))
 
 
