@@ -1,35 +1,50 @@
-"""The cdf of round Beta laws by a normal score, five times faster than the incomplete beta ratio.
+"""Cdfs of Beta and Student's laws that are round, by a normal score: five to ten times faster.
 
-With p = x, q = 1 − x, n = a + b − 1, S = a − ½ and T = b − ½ the cdf is Φ(−z),
+Of a Beta law, with p = x, q = 1 − x, n = a + b − 1, S = a − ½ and T = b − ½, the cdf is Φ(−z),
 
     z = d/|S − np| · √(2 [S log(S/(np)) + T log(T/(nq))] / (1 + 1/(6n)))
     d = a − ⅓ − (n + ⅓) p + 0.02 [q/a − p/b + (q − ½)/(n + 1)]
 
-(Peizer and Pratt 1968, *Journal of the American Statistical Association* 63).
+(Peizer and Pratt 1968, *Journal of the American Statistical Association* 63); of Student's Φ of the
+law's ``score`` (Wallace 1959).
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy import special
 
+from hbpipe.model.distributions.laws import BETA, STUDENT_T, Law, Parameters
 from hbpipe.model.family import Array
 
-#: Shapes of at least this: the cdf is within 4e-5, and tails down to 1e-6 within 3 % of themselves.
+#: Both shapes, or degrees of freedom, of at least this are round: a cdf is within 1e-4, and tails
+#: down to 1e-6 are within an eighth of themselves; of Beta laws 4e-5, and 3 %.
 _ROUND = 10.0
 #: So near the centre, in sds, the root over |S − np| is its limit.
 _CENTRE = 1e-4
 
 
-def quick_beta_cdf(a: Array, b: Array, x: Array) -> Array:
-    """I_x(a, b), broadcast: by the score where both shapes are at least ten, exact elsewhere."""
-    a, b, x = np.broadcast_arrays(a, b, x)
-    found = special.ndtr(-_score(np.maximum(a, _ROUND), np.maximum(b, _ROUND), x))
-    exact = np.minimum(a, b) < _ROUND
-    return np.asarray(special.betainc(a, b, np.clip(x, 0.0, 1.0), where=exact, out=found))
+def quick_cdf(law: Law, parameters: Parameters, x: Array) -> Array:
+    """Cdf of a law, broadcast: by the score where it is round, exact elsewhere."""
+    if law is BETA:
+        a, b, x = np.broadcast_arrays(*parameters, np.clip(x, 0.0, 1.0))
+        found = special.ndtr(-_beta_score(np.maximum(a, _ROUND), np.maximum(b, _ROUND), x))
+        return _exact_where(np.minimum(a, b) < _ROUND, special.betainc, found, a, b, x)
+    if law is STUDENT_T:
+        freedom, location, scale, x = np.broadcast_arrays(*parameters, x)
+        found = special.ndtr(law.score(np.maximum(freedom, _ROUND), location, scale, x))
+        t = (x - location) / scale
+        return _exact_where(freedom < _ROUND, special.stdtr, found, freedom, t)
+    return np.asarray(law.cdf(*parameters, x))
 
 
-def _score(a: Array, b: Array, x: Array) -> Array:
+def _exact_where(rows: Any, cdf: Any, found: Array, *arguments: Array) -> Array:
+    return np.asarray(cdf(*arguments, where=rows, out=found))
+
+
+def _beta_score(a: Array, b: Array, x: Array) -> Array:
     p = np.clip(x, 1e-300, 1.0 - 1e-16)
     q, n = 1.0 - p, a + b - 1.0
     successes, failures = n * p, n * q
