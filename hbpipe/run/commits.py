@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from hbpipe import __version__
-from hbpipe.data import schemas
+from hbpipe.data import posterior_schemas, schemas
 from hbpipe.data.aggregate import Account
 from hbpipe.data.audit_tables import ACCEPTANCES, AUDITS
 from hbpipe.data.clock import to_date
@@ -71,8 +71,8 @@ def tables(night: Night) -> dict[str, schemas.Table]:
         "months": schemas.months_table(levels, families, clusters=clusters),
         "hyperparameters": schemas.hyperparameters_table(groups),
         "fits": schemas.fits_table(pools),
-        "posteriors": schemas.posteriors_table(levels, quantiles),
-        "new_stores": schemas.new_stores_table(groups, quantiles),
+        "posteriors": posterior_schemas.posteriors_table(levels, quantiles),
+        "new_stores": posterior_schemas.new_stores_table(groups, quantiles),
     }
 
 

@@ -32,6 +32,11 @@ def makings(form: EventFormat, metrics: Iterable[Metric]) -> dict[str, Making]:
     }
 
 
+def definition(metric: Metric) -> str:
+    """Hash what a number of a metric means: what is measured, and in which unit."""
+    return digest([metric.measured_by(), metric.per, metric.term_names])
+
+
 def statistics_digest(form: EventFormat, metrics: Iterable[Metric]) -> str:
     """Hash every setting that decides the daily statistics."""
     return digest({name: made.settings for name, made in makings(form, metrics).items()})

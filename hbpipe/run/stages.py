@@ -17,13 +17,17 @@ from hbpipe.data.window import fold_window
 from hbpipe.run import audits, commits
 from hbpipe.run.day_tasks import day_tasks
 from hbpipe.run.gates import check_days, check_new_files, check_release, refuse_held
+from hbpipe.run.inference.changes import compare_with_earlier
+from hbpipe.run.inference.comparison import compare_units
 from hbpipe.run.inference.covariates import code_covariates
 from hbpipe.run.inference.fit_tables import stage_fits
 from hbpipe.run.inference.fitting import find_trees, fit_on_sketches
 from hbpipe.run.inference.group_rows import stage_groups
 from hbpipe.run.inference.overdispersion import divisors, measure
+from hbpipe.run.inference.posterior_table import write_posteriors
 from hbpipe.run.inference.size_dependence import measure_size_dependence
-from hbpipe.run.inference.update import UpdateOrder, update_shard
+from hbpipe.run.inference.update import update_shard
+from hbpipe.run.inference.updated import UpdateOrder
 from hbpipe.run.months import with_months
 from hbpipe.run.night import Night
 from hbpipe.run.windows import find_sources, presence_of, window_orders
@@ -112,14 +116,32 @@ def update(night: Night) -> dict[str, Any]:
         table=commits.lake_table(night, "posteriors"),
         label=to_date(night.plan.as_of).isoformat(),
         run_id=night.run_id,
+        last_day=night.plan.as_of not in {entry.day for entry in night.left_out},
     )
     shared = night.engine.share(order, label="nodes of the hyperparameters")
-    tasks = [
-        night.engine.submit(
-            update_shard, night.lake.storage, shared, folded, label=f"posteriors of shard {shard}"
-        )
+    updated = [
+        night.engine.submit(update_shard, shared, folded, label=f"update of shard {shard}")
         for shard, folded in enumerate(night.folded)
     ]
+    compared = [
+        [*of_pools, *of_earlier]
+        for of_pools, of_earlier in zip(
+            compare_units(night.engine, order, shared, updated),
+            compare_with_earlier(night, shared, updated),
+            strict=True,
+        )
+    ]
+    tasks = [
+        night.engine.submit(
+            write_posteriors,
+            night.lake.storage,
+            shared,
+            *of_shard,
+            label=f"posteriors of shard {shard}",
+        )
+        for shard, of_shard in enumerate(zip(night.folded, updated, compared, strict=True))
+    ]
+    del updated, compared
     written = night.engine.gather(tasks, night.progress("update"))
     night.staged["posteriors"] = [receipt for receipt, _ in written]
     night.tallies = [tally for _, tallies in written for tally in tallies] + stage_groups(night)

@@ -30,7 +30,7 @@ MIDDLE = {
     "aggregate": "hbpipe.data.partials:summarise_piece",
     "merge": "hbpipe.data.day_files:write_part",
     "fit": "hbpipe.run.inference.fitting:fit_metric",
-    "update": "hbpipe.run.inference.update:write_part",
+    "update": "hbpipe.run.inference.posterior_table:write_part",
     "audit": "hbpipe.run.audits:check_posteriors",
 }
 SECTIONS: dict[str, Any] = {"metrics": BOTH, "inference": {"uncertainty": "auto"}}

@@ -103,10 +103,12 @@ def test_files_delivered_night_after_night(serial: Path, tmp_path: Path) -> None
         shutil.copy2(path, tmp_path / "events")
         night(settings)
     found, expected = lake_of(settings), Lake(str(serial / "lake"))
-    for name in (*RESULTS, "quarantine", "files"):
+    for name in ("statistics", "hyperparameters", "new_stores", "quarantine", "files"):
         assert rows_of(read(found, name)) == rows_of(read(expected, name)), name
-    # What tells of earlier nights differs by right: why a day was done, how far a fit moved.
-    for name, story in (("days", ["reason"]), ("fits", ["drift"])):
+    # What tells of earlier nights differs by right: why a day was done, how far a fit or a store
+    # moved.
+    stories = {"days": ["reason"], "fits": ["drift"], "posteriors": ["change", "change_sd"]}
+    for name, story in stories.items():
         one, other = (rows_of(read(lake, name), without=story) for lake in (found, expected))
         assert one == other, name
 

@@ -23,7 +23,8 @@ from hbpipe.model.integration.drawing import Drawn
 from hbpipe.model.integration.sampled_nodes import AnyNodes, PoolNodes, SampledNodes
 from hbpipe.model.update.pools import update_pools
 from hbpipe.run import commits
-from hbpipe.run.history import newest
+from hbpipe.run.fingerprints import definition
+from hbpipe.run.history import Release, newest
 from hbpipe.run.inference.covariates import told
 from hbpipe.run.inference.fits import MetricFit
 from hbpipe.run.inference.parameters import places
@@ -41,10 +42,7 @@ def last_hyperparameters(
     Never those of the same day: a rerun would then measure its drift from itself. Coefficients of
     covariates that were coded otherwise are about other columns, and are left out.
     """
-    as_of = to_date(night.plan.as_of)
-    every = releases(night.lake, night.settings.environment)
-    earlier = [row for row in every if row["as_of"] < as_of]
-    last = newest(earlier)
+    last = earlier_release(night)
     if last is None:
         return {}
     if design is not None:
@@ -63,6 +61,13 @@ def last_hyperparameters(
         if same and of_pool and row["value"] is not None:
             found.setdefault(row["pool"], {})[row["parameter"]] = row["value"]
     return found
+
+
+def earlier_release(night: Night) -> Release | None:
+    """Return the newest release of the latest earlier as-of day; None without one."""
+    as_of = to_date(night.plan.as_of)
+    every = releases(night.lake, night.settings.environment)
+    return newest(row for row in every if row["as_of"] < as_of)
 
 
 def stage_fits(night: Night) -> None:
@@ -183,6 +188,7 @@ def _fit_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
             "method": str(found.nodes.method[g]),
             **_sampling_columns(found, g),
             "drift": found.drift[g],
+            "definition": definition(found.metric),
             "covariates": told(found.design),
             **_overdispersion(found, g),
         }

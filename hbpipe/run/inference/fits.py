@@ -50,6 +50,8 @@ class UnitPriors:
         All units of a pool as one; of nested groups all units of their root.
     divisor
         What the sizes of each pool's units were divided by, (G,); None where nothing was.
+    at_boundary
+        Which pools' fits are on a bound, (G,); of nested groups those of their pools.
     span
         What of the coefficients the units of a pool determine; None where it is all.
     """
@@ -61,6 +63,7 @@ class UnitPriors:
     hyperparameters: dict[str, Array]
     complete: CompletePooling
     divisor: Array | None
+    at_boundary: NDArray[np.bool_]
     span: Span | None = None
 
 
@@ -110,6 +113,7 @@ class MetricFit:
             self.fits.hyperparameters,
             self.complete,
             self.divisor,
+            self.fits.boundary,
             self.span,
         )
 
