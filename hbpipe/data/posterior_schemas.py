@@ -25,6 +25,7 @@ _DECISIONS = (
     *("next_exposure", "predictive_mean", "predictive_sd", "predictive_low", "predictive_high"),
     *("p_below_target", "false_sign_rate", "s_value"),
     *("last_day_n", "last_day_raw", "last_day_p", "last_day_q", "change", "change_sd"),
+    *("reconciled", "reconciled_rmse"),
 )
 _FLAGS = ("silent", "is_new", "outlier", "at_boundary")
 
