@@ -65,9 +65,12 @@ class TotalsTables:
 
     def _rows(self, asked: Reconcile, as_of: int) -> list[str]:
         try:
-            return sorted(map(repr, of_night(self._read(asked), as_of).to_pylist()))
+            table = of_night(self._read(asked), as_of)
         except EventsError:
             return []
+        read = [*self._settings.events.levels, asked.column]
+        named = [name for name in read if name in table.column_names]
+        return sorted(map(repr, table.select(named).to_pylist()))
 
     def read(self, metric: Metric, levels: Mapping[str, str], as_of: int) -> Totals:
         """Read the totals of a metric for one night.
@@ -90,7 +93,8 @@ class TotalsTables:
             _check_columns(table, asked, levels)
             table = of_night(table, as_of)
             chosen = tuple(name for name in levels if name in table.column_names)
-            groups = [tuple(row[name] for name in chosen) for row in table.to_pylist()]
+            keys = [table.column(name).to_pylist() for name in chosen]
+            groups = list(zip(*keys, strict=True)) if keys else [()] * table.num_rows
             _check_groups(table, groups, chosen)
             return Totals(chosen, groups, _values(table, metric, asked, groups))
         except EventsError as error:
@@ -99,15 +103,13 @@ class TotalsTables:
     def _read(self, asked: Reconcile) -> pa.Table:
         if asked.totals not in self._tables:
             try:
-                table = pq.read_table(asked.totals, partitioning=None)
+                self._tables[asked.totals] = pq.read_table(asked.totals, partitioning=None)
             except (OSError, pa.ArrowException) as error:
                 raise EventsError(
                     f"the table of totals is not readable: {str(error).splitlines()[0]}",
                     where={"totals": asked.totals},
                     expected="a Parquet file with one row per group of stores",
                 ) from None
-            _check_names(table.column_names)
-            self._tables[asked.totals] = table
         return self._tables[asked.totals]
 
 
@@ -127,12 +129,6 @@ def of_night(table: pa.Table, as_of: int) -> pa.Table:
         )
     days = table.column(_DAY).cast(pa.date32())
     return table.filter(pc.equal(days, pa.scalar(to_date(as_of), pa.date32())))
-
-
-def _check_names(names: Sequence[str]) -> None:
-    for name, count in Counter(names).items():
-        if count > 1:
-            raise EventsError(f"the table of totals has {count} columns {name!r}")
 
 
 def _check_columns(table: pa.Table, asked: Reconcile, levels: Mapping[str, str]) -> None:
