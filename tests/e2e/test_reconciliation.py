@@ -113,6 +113,9 @@ def test_one_total_over_pools_of_orders_a_week(tmp_path: Path) -> None:
 def test_shards_and_files_give_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """At given hyperparameters: in a fit, sums follow the shards."""
+    rate = {**CONVERSION["conversion"], "fixed": {"alpha": 2.0, "beta": 3.0}}
+    orders = {**ORDERS, "fixed": {"shape": 2.0, "rate": 0.1}}
     found = []
     for name, shard_rows in (("whole", 10**6), ("cut", 60)):
         folder = tmp_path / name
@@ -120,9 +123,9 @@ def test_shards_and_files_give_the_same_bits(
         for k in range(3):
             write(folder / "events" / f"{k}.parquet", visits(k, rows=300, stores=40))
         known = {"totals": of_chains(folder, **RATES), "total": "rate"}
-        both = {"conversion": CONVERSION["conversion"], "orders": ORDERS}
+        both = {"conversion": rate, "orders": orders}
         metrics = {metric: {**raw, "reconcile": known} for metric, raw in both.items()}
-        settings = settings_for(folder, metrics=metrics, inference={"uncertainty": "auto"})
+        settings = settings_for(folder, metrics=metrics)
         night(settings)
         found.append(rows_of(read(lake_of(settings), "posteriors")))
         shards = read(lake_of(settings), "days").column("shards").to_pylist()
