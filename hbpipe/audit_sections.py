@@ -32,6 +32,11 @@ OPTIONAL = (
     "hyperparameter_drift",
     "overdispersion",
     "size_dependence",
+    "pit",
+    "prior_shape",
+    "calibration",
+    "outliers",
+    "next_day",
     "spline_columns",
     "covariates_known",
     "prior_means_estimable",
@@ -44,6 +49,17 @@ OPTIONAL = (
     "window_filled",
 )
 
+#: Checks of the model: they warn, or stop a release where ``stop_on`` says so.
+OF_THE_MODEL = (
+    "pit",
+    "prior_shape",
+    "calibration",
+    "outliers",
+    "next_day",
+    "size_dependence",
+    "overdispersion",
+)
+
 
 class Audits(Section):
     """The limits of both gates; a share is of the rows of a day or the pools of a metric."""
@@ -54,6 +70,11 @@ class Audits(Section):
         "release; leave_out, a release without the day, and a warning",
     )
     off: Names = Field((), description="checks that are not done, by name")
+    stop_on: Names = Field(
+        (),
+        description="checks of the model that stop a release instead of warning of it, of pit, "
+        "prior_shape, calibration, outliers, next_day, size_dependence, overdispersion",
+    )
     history: Days = Field(56, description="how many days before it a day is compared with")
     max_rejected_share: float = Field(
         0.05, ge=0, le=1, description="a day with a larger share of rejected rows is held"
@@ -148,6 +169,18 @@ class Audits(Section):
                     f"{name!r} is no check that can be left out{nearest(name, OPTIONAL)}"
                 )
         return value
+
+    @field_validator("stop_on")
+    @classmethod
+    def _of_the_model(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in OF_THE_MODEL:
+                raise ValueError(f"{name!r} is no check of the model{nearest(name, OF_THE_MODEL)}")
+        return value
+
+    def severity(self, check: str) -> str:
+        """Return what a check of the model comes to that finds something: warn, or fail."""
+        return "fail" if check in self.stop_on else "warn"
 
     @model_validator(mode="after")
     def _ordered(self) -> Audits:

@@ -24,6 +24,7 @@ def _posterior_columns(quantiles: Sequence[float]) -> dict[str, pa.DataType]:
 _DECISIONS = (
     *("next_exposure", "predictive_mean", "predictive_sd", "predictive_low", "predictive_high"),
     *("p_below_target", "false_sign_rate", "s_value"),
+    *("expected_percentile", "p_top_10", "p_bottom_10", "r_value"),
     *("last_day_n", "last_day_raw", "last_day_p", "last_day_q", "change", "change_sd"),
     *("reconciled", "reconciled_rmse"),
 )

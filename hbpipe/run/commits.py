@@ -18,7 +18,7 @@ import pyarrow as pa
 from hbpipe import __version__
 from hbpipe.data import posterior_schemas, schemas
 from hbpipe.data.aggregate import Account
-from hbpipe.data.audit_tables import ACCEPTANCES, AUDITS
+from hbpipe.data.audit_tables import ACCEPTANCES, AUDITS, diagnostics_table
 from hbpipe.data.clock import to_date
 from hbpipe.data.definition import prepare_table
 from hbpipe.data.partitioned import upsert_partition
@@ -31,7 +31,7 @@ from hbpipe.run.ledger import DayEntry, FileEntry, read_days, write_days, write_
 from hbpipe.run.night import Night
 from hbpipe.run.quarantine import examples
 from hbpipe.run.release_table import RELEASES
-from hbpipe.run.releases import RELEASED, publish_release
+from hbpipe.run.releases import BY_AS_OF, RELEASED, publish_release
 from hbpipe.run.totals import TotalsTables
 
 _TYPES = {"int64": pa.int64(), "string": pa.string()}
@@ -71,6 +71,7 @@ def tables(night: Night) -> dict[str, schemas.Table]:
         "months": schemas.months_table(levels, families, clusters=clusters),
         "hyperparameters": schemas.hyperparameters_table(groups),
         "fits": schemas.fits_table(pools),
+        "diagnostics": diagnostics_table(pools),
         "posteriors": posterior_schemas.posteriors_table(levels, quantiles),
         "new_stores": posterior_schemas.new_stores_table(groups, quantiles),
     }
@@ -286,9 +287,9 @@ def commit_checks(night: Night) -> None:
 
 
 def commit_results(night: Night) -> None:
-    """Commit hyperparameters, fits, posteriors and new stores of the as-of day."""
+    """Commit hyperparameters, fits, diagnostics, posteriors and new stores of the as-of day."""
     label = to_date(night.plan.as_of).isoformat()
-    for name in ("hyperparameters", "fits", "posteriors", "new_stores"):
+    for name in BY_AS_OF:
         version = night.lake.publish(
             name,
             night.staged[name],

@@ -12,7 +12,7 @@ from hbpipe.run.ledger import DayEntry, Making
 from hbpipe.run.totals import TotalsTables
 
 #: Bumped by hand when hyperparameters or posteriors would come out otherwise.
-MODEL_VERSION = 4
+MODEL_VERSION = 5
 
 
 def format_digest(form: EventFormat) -> str:

@@ -19,7 +19,7 @@ from hbpipe.data.parts import Receipt
 from hbpipe.data.presence import Presence
 from hbpipe.data.quantities import Metric
 from hbpipe.run.attempt import Attempt, open_run
-from hbpipe.run.audits import AcceptRequest, Check, PosteriorTally
+from hbpipe.run.audits import AcceptRequest, Check, Finding, PosteriorTally
 from hbpipe.run.describe import describe_plan
 from hbpipe.run.documents import PlanDocument, planned_by
 from hbpipe.run.engine import Engine, Task, open_engine
@@ -60,6 +60,7 @@ class Night:
     fits: dict[str, MetricFit] = field(default_factory=dict)  # fit
     staged: dict[str, list[Receipt]] = field(default_factory=dict)  # fit, update
     repeated: dict[str, dict[str, int]] = field(default_factory=dict)  # fit: table, metric, rows
+    findings: dict[str, list[Finding]] = field(default_factory=dict)  # audit: by metric
     tallies: list[PosteriorTally] = field(default_factory=list)  # update
     reconciled: dict[str, Outcome] = field(default_factory=dict)  # update: by metric
     checks: list[Check] = field(default_factory=list)  # aggregate, audit

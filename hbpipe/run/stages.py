@@ -20,6 +20,8 @@ from hbpipe.run.gates import check_days, check_new_files, check_release, refuse_
 from hbpipe.run.inference.changes import compare_with_earlier
 from hbpipe.run.inference.comparison import compare_units
 from hbpipe.run.inference.covariates import code_covariates
+from hbpipe.run.inference.diagnostics import diagnose
+from hbpipe.run.inference.findings import stage_diagnostics
 from hbpipe.run.inference.fit_tables import stage_fits
 from hbpipe.run.inference.fitting import find_trees, fit_on_sketches
 from hbpipe.run.inference.group_rows import stage_groups
@@ -100,6 +102,7 @@ def fit(night: Night) -> dict[str, Any]:
         )
         night.observer.progress("fit", done, len(night.metrics))
     measure_size_dependence(night, pools)
+    diagnose(night)
     stage_fits(night)
     return {
         "pools": len(pools),
@@ -161,6 +164,7 @@ def audit(night: Night) -> dict[str, Any]:
     GateError
         When a check fails; the old release stays, the staged files are kept for inspection.
     """
+    stage_diagnostics(night)
     check_release(night)
     warned = [check for check in night.checks if check.status == "warn"]
     return {"checks": len(night.checks), "warnings": len(warned)}

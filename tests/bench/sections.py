@@ -25,10 +25,15 @@ class Section:
     same: bool = False
 
 
-def of_events(nights: Nights, days: list[str]) -> Iterator[Section]:
+#: Who holds all events in memory at once, and so takes part below some hundred million of them.
+_IN_MEMORY = ("arrow",)
+
+
+def of_events(nights: Nights, days: list[str], *, fit_in_memory: bool = True) -> Iterator[Section]:
     """Whole nights over a folder of events, of ``days``."""
     events, rows = nights.events, nights.rows
-    peers = ("scan", "duckdb", "polars", "arrow", "dask")
+    every = ("scan", "duckdb", "polars", "arrow", "dask")
+    peers = [name for name in every if fit_in_memory or name not in _IN_MEMORY]
     yield Section(
         f"{rows} events: a first night beside a GROUP BY",
         (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hbpipe.data import posterior_schemas, schemas
+from hbpipe.data.audit_tables import diagnostics_table
 from hbpipe.data.quantities import RESERVED, parse_metric
 from hbpipe.data.spelling import nearest
 from hbpipe.data.terms import (
@@ -184,6 +185,7 @@ def test_the_names_that_no_level_may_have_are_those_of_the_tables():
         schemas.fits_table({}),
         posterior_schemas.posteriors_table({}, ()),
         posterior_schemas.new_stores_table({}, ()),
+        diagnostics_table({}),
     ]
     assert {name for table in tables for name in table.schema.names} == RESERVED
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -20,7 +21,7 @@ METRICS = {
     "basket": {"family": "normal", "value": "amount", "transform": "log"},
     "orders": {"family": "gamma_poisson", "count": "converted", "exposure": "days"},
 }
-RESULTS = ("statistics", "hyperparameters", "posteriors", "new_stores")
+RESULTS = ("statistics", "hyperparameters", "diagnostics", "posteriors", "new_stores")
 RELEASED = (*RESULTS, "fits", "files", "days", "quarantine", "audits")
 OPTIONS: dict[str, Any] = {"metrics": METRICS, "inference": {"uncertainty": "auto"}}
 
@@ -111,6 +112,11 @@ def test_files_delivered_night_after_night(serial: Path, tmp_path: Path) -> None
     for name, story in stories.items():
         one, other = (rows_of(read(lake, name), without=story) for lake in (found, expected))
         assert one == other, name
+    one, other = (
+        rows_of(read(lake, "diagnostics").filter(pc.field("check") != "drift"))
+        for lake in (found, expected)
+    )
+    assert one == other
 
 
 def compare(found: pa.Table, expected: pa.Table, key: list[str]) -> int:

@@ -23,9 +23,10 @@ _LEAST = 1e-290
 #: Up to so many trials their product is taken: exact to the last digits. Beyond, differences of
 #: log Γ are within 1e-8 as long as prior size and trials add to less.
 PRODUCT, _GAMMA = 256, 1e7
-#: Outwards up to so many trials and prior size, where log Γ is within 1e-9, and until a count adds
-#: less than this share.
-_OUTWARD, _NOTHING = 1e6, 1e-16
+#: Outwards until a count adds less than this share.
+_NOTHING = 1e-16
+#: From here on three terms of Stirling's series are exact.
+_STIRLING_FROM = 1e3
 
 Rows = NDArray[np.int64]
 
@@ -105,50 +106,62 @@ def beta_binomial_counts(trials: Array, alpha: Array, beta: Array, weight: Array
 
 
 def beta_binomial_tails(
-    points: Array, trials: Array, alpha: Array, beta: Array, weight: Array
+    points: Array, trials: Array, alpha: Array, beta: Array, weight: Array, *, half: bool = False
 ) -> Array:
     """P(Y ≤ point) of mixtures of Beta-Binomial counts of many trials, (J,), NaN where left open.
 
-    Summed from the point outwards, away from the mean, until nothing is added: some sds of steps,
-    however many trials there are.
+    Summed from the point outwards, away from the mean, until nothing is added beyond the means of
+    all components: some sds of steps, however many trials there are. With ``half`` the probability
+    of the point counts by half.
     """
-    n, size = trials[:, None], alpha + beta
-    last = np.floor(points)
+    n, last = trials[:, None], np.floor(points)
     weight = np.broadcast_to(weight, alpha.shape)
-    down = last < np.sum(weight * n * (alpha / size), axis=1)
-    inside = (last >= 0) & (last < trials)
-    found = np.where(inside, np.nan, np.where(last < 0, 0.0, 1.0))
-    rows = np.flatnonzero(inside & (np.max(size, axis=1) + trials < _OUTWARD))
-    k = np.where(down, last, last + 1.0)[rows, None]
-    total = np.zeros(len(points))
-    mass = _mass(k, n[rows], alpha[rows], beta[rows])
+    up = last >= np.sum(weight * n * (alpha / (alpha + beta)), axis=1)
+    # Of the upper tail failures are counted.
+    a, b = (np.where(up[:, None], *pair) for pair in ((beta, alpha), (alpha, beta)))
+    first = np.where(up, trials - last - (0.0 if half else 1.0), last)
+    inside = (first >= 0) & (first <= trials)
+    lowest = np.min(n * (a / (a + b)), axis=1)
+    total, done = np.zeros(len(points)), ~inside
+    rows = np.flatnonzero(inside)
+    k, mass = first[rows, None], beta_binomial_mass(first[rows, None], n[rows], a[rows], b[rows])
+    if half:
+        total[rows] = -0.5 * np.sum(weight[rows] * mass, axis=1)
     for _ in range(_MOST):
         each = np.sum(weight[rows] * mass, axis=1)
         total[rows] += each
-        going = each > _NOTHING * total[rows]
-        ended = rows[~going]
-        found[ended] = np.where(down[ended], total[ended], 1.0 - total[ended])
+        going = (k[:, 0] > lowest[rows]) | (each > _NOTHING * total[rows])
+        done[rows[~going]] = True
         rows, k, mass = rows[going], k[going], mass[going]
         if not len(rows):
             break
-        a, b, left, lower = alpha[rows], beta[rows], n[rows] - k, down[rows, None]
-        above = np.where(lower, k, left) * (np.where(lower, b, a) + np.where(lower, left, k))
-        below = (np.where(lower, left, k) + 1.0) * (
-            np.where(lower, a, b) + np.where(lower, k, left) - 1.0
-        )
-        # Beyond the ends there is nothing, and the numerator is 0.
-        mass = mass * np.where(above > 0, above / np.where(above > 0, below, 1.0), 0.0)
-        k = k + np.where(lower, -1.0, 1.0)
-    return found
+        left = n[rows] - k
+        # Below zero there is nothing; the denominator then need only be positive.
+        below = (left + 1.0) * np.where(k > 0, (k - 1.0) + a[rows], 1.0)
+        mass, k = mass * (k * (b[rows] + left) / below), k - 1.0
+    whole = np.where(first < 0, 0.0, 1.0)
+    found = np.where(inside, total, whole)
+    return np.where(done, np.where(up, 1.0 - found, found), np.nan)
 
 
-def _mass(k: Array, n: Array, alpha: Array, beta: Array) -> Array:
-    """Return P(Y = k) by log Γ."""
+def beta_binomial_mass(k: Array, n: Array, alpha: Array, beta: Array) -> Array:
+    """Return P(Y = k) = C(n, k) (α)_k (β)_(n−k) / (α + β)_n, whatever the prior size."""
     choose = special.gammaln(n + 1.0) - special.gammaln(k + 1.0) - special.gammaln(n - k + 1.0)
-    updated = special.gammaln(k + alpha) + special.gammaln(n - k + beta)
-    before = special.gammaln(alpha) + special.gammaln(beta)
-    sizes = special.gammaln(alpha + beta) - special.gammaln(n + alpha + beta)
-    return np.asarray(np.exp(choose + updated - before + sizes))
+    rising = _log_rising(alpha, k) + _log_rising(beta, n - k) - _log_rising(alpha + beta, n)
+    return np.asarray(np.exp(choose + rising))
+
+
+def _log_rising(x: Array, k: Array) -> Array:
+    """Log of (x)_k = Γ(x + k)/Γ(x) by Stirling's formula: large logarithms do not cancel."""
+    return np.asarray(x * np.log1p(k / x) + k * (np.log(x + k) - 1.0) + _rest(x + k) - _rest(x))
+
+
+def _rest(x: Array) -> Array:
+    """Log Γ(x) − x log x + x, which is −½ log(x/2π) + 1/(12 x) − … for large x."""
+    large, small = np.maximum(x, _STIRLING_FROM), np.minimum(x, _STIRLING_FROM)
+    series = -0.5 * np.log(large / (2.0 * np.pi)) + (1 / 12 - 1 / (360 * large**2)) / large
+    direct = special.gammaln(small) - special.xlogy(small, small) + small
+    return np.where(x < _STIRLING_FROM, direct, series)
 
 
 def negative_binomial_counts(shape: Array, rate: Array, exposure: Array, weight: Array) -> Counts:

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hbpipe.model.distributions.laws import BETA
+from hbpipe.model.distributions.mixture import Mixture
+from hbpipe.model.distributions.smooth_tails import mid_cdf
 from hbpipe.model.family import Array, Codes, Description, Family, Hyperparameters, Statistics
 from hbpipe.model.geometry import geometry_of
 from hbpipe.model.integration.nodes import Nodes
@@ -96,11 +99,16 @@ def two_sided_p_values(
     stores, kind = _kinds(statistics, codes, exposure=exposure, observed=observed)
     some = {name: np.asarray(values)[stores] for name, values in statistics.items()}
     below, whole = np.empty(len(stores)), pools.family.empty_exposure
-    at = observed[stores]
-    for rows, found in _described(pools, some, codes[stores], exposure[stores], np.empty(0)):
-        below[rows] = found.cdf(at[rows])
-        if whole:
-            below[rows] = 0.5 * (below[rows] + found.cdf(at[rows] - 1.0))
+    at, size = observed[stores], exposure[stores]
+    if isinstance(pools.nodes, Nodes) and geometry_of(pools.family).law is BETA:
+        for rows, mixture, _ in _mixtures(pools.family, pools.nodes, some, codes[stores]):
+            alpha, beta = mixture.parameters
+            below[rows] = mid_cdf(at[rows], size[rows], alpha, beta, mixture.weight)
+    else:
+        for rows, found in _described(pools, some, codes[stores], size, np.empty(0)):
+            below[rows] = found.cdf(at[rows])
+            if whole:
+                below[rows] = 0.5 * (below[rows] + found.cdf(at[rows] - 1.0))
     return np.asarray(2.0 * np.minimum(below, np.maximum(1.0 - below, 0.0)))[kind]
 
 
@@ -131,16 +139,22 @@ def _of_nodes(
     exposure: Array,
     levels: Array,
 ) -> Iterator[tuple[NDArray[np.int64], Description]]:
+    for rows, mixture, noise in _mixtures(family, nodes, statistics, codes):
+        # A posterior has the names of the first hyperparameters, in the order of its law.
+        laws = dict(zip(family.hyperparameters, mixture.parameters, strict=False))
+        known = {"sigma": np.sqrt(noise)}
+        yield rows, mix_predictive(family, laws, mixture.weight, exposure[rows], known, levels)
+
+
+def _mixtures(
+    family: Family, nodes: Nodes, statistics: Statistics, codes: Codes
+) -> Iterator[tuple[NDArray[np.int64], Mixture, Array]]:
+    """Yield rows, their posteriors, and the noise variances at the nodes."""
     geometry = geometry_of(family)
     size, raw = geometry.sizes(statistics)
     for rows, part in mixture_table(nodes).blocks(codes, _BLOCK):
         moments = store_moments(geometry, part, size[rows], raw[rows])
-        mixture = store_mixture(geometry, part, moments)
-        # A posterior has the names of the first hyperparameters, in the order of its law.
-        laws = dict(zip(family.hyperparameters, mixture.parameters, strict=False))
-        known = {"sigma": np.sqrt(part.noise)}
-        weight = mixture.weight
-        yield rows, mix_predictive(family, laws, weight, exposure[rows], known, levels)
+        yield rows, store_mixture(geometry, part, moments), part.noise
 
 
 def _of_sampled(

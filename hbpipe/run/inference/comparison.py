@@ -15,6 +15,7 @@ import numpy as np
 from hbpipe.model.family import Array, Codes
 from hbpipe.model.multiplicity import adjusted_p_values, s_values
 from hbpipe.run.engine import Engine, Task
+from hbpipe.run.inference.ranks import rank_units
 from hbpipe.run.inference.updated import Columns, MetricColumns, ShardUpdate, UpdateOrder
 
 #: The false discovery rate of the flag ``outlier``.
@@ -37,7 +38,7 @@ def compare_units(
     -------
     For each shard promises of ``MetricColumns``, which ``write_posteriors`` puts together.
     """
-    found: list[list[Task]] = [[] for _ in updated]
+    found = rank_units(engine, order, shared, updated)
     for metric in order.metrics:
         # One metric after the other, so that numbers of all units are there of few at a time.
         scores = [

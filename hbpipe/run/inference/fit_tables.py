@@ -81,7 +81,7 @@ def stage_fits(night: Night) -> None:
         definition = commits.lake_table(night, name)
         schema = definition.data_schema
         table = pa.Table.from_pylist(records, schema=schema)
-        night.repeated[name] = _repeated(night, table, definition.key)
+        night.repeated[name] = repeated_rows(night, table, definition.key)
         receipt = write_part(
             night.lake.storage,
             name,
@@ -93,7 +93,7 @@ def stage_fits(night: Night) -> None:
         night.staged[name] = [receipt]
 
 
-def _repeated(night: Night, table: pa.Table, key: Sequence[str]) -> dict[str, int]:
+def repeated_rows(night: Night, table: pa.Table, key: Sequence[str]) -> dict[str, int]:
     """Count the rows of one as-of day whose key stands in another row already, by metric."""
     within = [name for name in key if name in table.column_names]
     of_metric = {

@@ -25,6 +25,7 @@ from hbpipe.model.pooling import CompletePooling, complete_pooling, log_likeliho
 from hbpipe.run.engine import Engine
 from hbpipe.run.inference import parameters
 from hbpipe.run.inference.coding import COVARIATES, known_units
+from hbpipe.run.inference.diagnosed import Diagnosed
 from hbpipe.run.inference.integration import integrate_on
 from hbpipe.run.inference.tree import Pool, Tree, pool_codes, pool_label
 from hbpipe.run.inference.typical import Coded, NewStores
@@ -93,6 +94,8 @@ class MetricFit:
     #: What of the coefficients each pool's units determine; None where that is all of them.
     span: Span | None = None
     size_dependence: PrecisionDependence | None = None
+    #: None where the units have no predictive distribution in closed form.
+    diagnosed: Diagnosed | None = None
     groups: Groups | None = None
 
     @property

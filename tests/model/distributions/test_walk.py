@@ -52,6 +52,29 @@ def test_tails_from_the_point_outwards(most: int) -> None:
         np.testing.assert_allclose(found[known], expected[known], rtol=1e-7, atol=1e-11)
 
 
+def test_a_prior_of_any_size_and_half_of_the_point() -> None:
+    trials, at = np.full(3, 2000.0), np.array([80.0, 100.0, 130.0])
+    one, size = np.ones((3, 1)), 10.0 ** np.array([[3.0], [9.0], [15.0]])
+    laws = (trials, 0.05 * size, 0.95 * size, one)
+    found = beta_binomial_tails(at, *laws)
+    binomial = stats.binom(2000, 0.05)
+    expected = [stats.betabinom.cdf(80, 2000, 50, 950), *binomial.cdf(at[1:])]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    half = beta_binomial_tails(at, *laws, half=True)
+    np.testing.assert_allclose(half, 0.5 * (found + beta_binomial_tails(at - 1, *laws)), rtol=1e-9)
+
+
+def test_a_point_between_two_components() -> None:
+    size, weight = np.array([[1e4, 1e4]]), np.array([[0.7, 0.3]])
+    mean = np.array([[0.1, 0.6]])
+    for point in (100.0, 250.0, 400.0, 500.0, 700.0):
+        found = beta_binomial_tails(
+            np.array([point]), np.array([1000.0]), mean * size, (1 - mean) * size, weight
+        )
+        law = stats.betabinom(1000, (mean * size)[0], ((1 - mean) * size)[0])
+        assert found[0] == pytest.approx(np.sum(weight[0] * law.cdf(point)), rel=1e-8)
+
+
 def test_mixtures_of_negative_binomials() -> None:
     rng = np.random.default_rng(3)
     shape, rate = rng.gamma(3.0, 5.0, (80, 4)), rng.gamma(2.0, 10.0, (80, 4))
