@@ -46,8 +46,8 @@ class Reconciled:
     total
         (G,) what the posterior means gave: Σ w m, or their weighted mean.
     done
-        (G,) whether the group was reconciled. Not where a store with a weight has no posterior, no
-        store has a weight, or none is uncertain.
+        (G,) whether the group was reconciled. Not where a weight is not known, a store with a
+        weight has no posterior, no store has a weight, or none is uncertain.
     """
 
     estimate: Array
@@ -67,7 +67,7 @@ def reconcile(
     means, sds
         (J,) of the posteriors, NaN where a store has none.
     weights
-        (J,) not negative.
+        (J,) not negative; NaN where one is not known.
     groups
         (J,) the number of each store's group; -1 where no total is known.
     totals
@@ -104,7 +104,7 @@ def _reconcile_group(
     known = np.isfinite(m) & np.isfinite(sd)
     # A store without weight may lack a posterior: the total says nothing of it.
     weight = math.fsum(w[counted])
-    if not known[counted].all() or weight <= 0:
+    if np.isnan(w).any() or not known[counted].all() or weight <= 0:
         return
     # Weights as shares of the greatest, so that their squares neither overflow nor vanish.
     w = w / w.max()

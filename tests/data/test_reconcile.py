@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hbpipe.data.quantities import parse_metric
-from hbpipe.data.reconcile import Reconcile
+from hbpipe.data.reconcile import Reconcile, needed_columns, weight_columns
 
 RATE = {"family": "beta_binomial", "successes": "converted", "trials": "rows"}
 
@@ -24,6 +24,15 @@ def test_a_mean_and_a_total() -> None:
     assert parse_metric("conversion", RATE).reconcile is None
 
 
+def test_a_weight_may_be_a_column_of_the_table_of_stores() -> None:
+    covariates = ["format", "size"]
+    raw = {"totals": "t", "mean": "rate", "weight": "size"}
+    metric = parse_metric("conversion", {**RATE, "reconcile": raw, "covariates": covariates})
+    assert weight_columns([metric]) == ("size",)
+    assert needed_columns([metric]) == ("format", "size")
+    assert needed_columns([parse_metric("conversion", RATE)]) == ()
+
+
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
@@ -38,8 +47,8 @@ def test_a_mean_and_a_total() -> None:
             {"totals": "t", "mean": "a", "wieght": "n"},
             "'wieght'; did you mean 'weight'",
         ),
-        ({"totals": "t", "mean": "a", "weight": "visits"}, "one of n, equal, found 'visits'"),
-        ({"totals": "t", "mean": "a", "weight": ["n"]}, r"one of n, equal, found \['n'\]"),
+        ({"totals": "t", "mean": "a", "weight": ["n"]}, r"weight is a text, found \['n'\]"),
+        ({"totals": "t", "mean": "a", "weight": None}, "weight is a text, found None"),
     ],
 )
 def test_what_is_no_reconciliation(raw: Any, message: str) -> None:

@@ -175,25 +175,77 @@ def test_totals_far_off_are_told_and_nothing_is_capped(tmp_path: Path) -> None:
     assert settings.audits.max_reconciled_shift == checks(settings)["totals_near"]["threshold"]
 
 
+def write_stores(folder: Path, sizes: dict[str, Any]) -> dict[str, str]:
+    """Write the table of stores with a size of each but s0, and of those that differ."""
+    stores = {row["store_id"]: row["chain_id"] for k in range(3) for row in visits(k)}
+    size = [sizes.get(store, None if store == "s0" else float(ord(store[1]))) for store in stores]
+    listed = {"store_id": list(stores), "chain_id": list(stores.values()), "size": size}
+    pq.write_table(pa.table(listed), folder / "stores.parquet")
+    return {"path": str(folder / "stores.parquet")}
+
+
 def test_a_chain_with_a_store_that_has_no_posterior_is_not_reconciled(tmp_path: Path) -> None:
     """Nobody knows which part of the total is that store's."""
     write_days(tmp_path, 3)
-    stores = {row["store_id"]: row["chain_id"] for k in range(3) for row in visits(k)}
-    listed = {"store_id": list(stores), "chain_id": list(stores.values())}
-    size = [None if store == "s0" else float(ord(store[1])) for store in stores]
-    pq.write_table(pa.table({**listed, "size": size}), tmp_path / "stores.parquet")
     known = {"totals": of_chains(tmp_path, **RATES), "mean": "rate"}
     metric = {**CONVERSION["conversion"], "covariates": ["size"], "reconcile": known}
     settings = settings_for(
         tmp_path,
         metrics={"conversion": metric},
-        stores={"path": str(tmp_path / "stores.parquet")},
-        inference={"pool_by": [], "uncertainty": "plug_in"},
+        stores=write_stores(tmp_path, {}),
+        inference={"pool_by": []},
         audits={"max_unknown_covariates": 0.5},
     )
     report = night(settings)
     (note,) = [note for note in report.notes if note.startswith("totals_met")]
     assert "1 groups have a total that no estimates were moved to (near)" in note
+    for row in posteriors(settings):
+        assert (row["reconciled"] is None) == (row["chain_id"] == "near")
+
+
+@pytest.mark.parametrize("covariates", [[], ["size"]])
+def test_weights_of_the_table_of_stores(tmp_path: Path, covariates: list[str]) -> None:
+    write_days(tmp_path, 3)
+    known = {"totals": of_chains(tmp_path, **RATES), "mean": "rate", "weight": "size"}
+    metric = {**CONVERSION["conversion"], "reconcile": known}
+    settings = settings_for(
+        tmp_path,
+        metrics={"conversion": {**metric, "covariates": covariates} if covariates else metric},
+        stores=write_stores(tmp_path, {"s0": 0.0}),
+        inference={"pool_by": []},
+    )
+    night(settings)
+    rows = posteriors(settings)
+    for chain, rate in RATES.items():
+        of_chain = [row for row in rows if row["chain_id"] == chain]
+        weights = [0.0 if r["store_id"] == "s0" else ord(r["store_id"][1]) for r in of_chain]
+        found = np.average([row["reconciled"] for row in of_chain], weights=weights)
+        assert found == pytest.approx(rate, rel=1e-14)
+    (still,) = [row for row in rows if row["store_id"] == "s0"]
+    assert (still["reconciled"], still["reconciled_rmse"]) == (still["mean"], still["sd"])
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [(-1.0, "'size' of the table of stores is -1 in a row"), (float("inf"), "is inf in a row")],
+)
+def test_what_is_no_weight(tmp_path: Path, size: float, message: str) -> None:
+    write_days(tmp_path, 1)
+    known = {"totals": of_chains(tmp_path, **RATES), "mean": "rate", "weight": "size"}
+    metrics = {"conversion": {**CONVERSION["conversion"], "reconcile": known}}
+    stores = write_stores(tmp_path, {"s3": size})
+    with pytest.raises(EventsError, match=message):
+        night(settings_for(tmp_path, metrics=metrics, stores=stores))
+    with pytest.raises(ValueError, match=r"weights of conversion \(size\) are columns of"):
+        settings_for(tmp_path, metrics=metrics)
+
+
+def test_a_weight_that_nobody_knows_leaves_its_chain(tmp_path: Path) -> None:
+    write_days(tmp_path, 3)
+    known = {"totals": of_chains(tmp_path, **RATES), "mean": "rate", "weight": "size"}
+    metrics = {"conversion": {**CONVERSION["conversion"], "reconcile": known}}
+    settings = settings_for(tmp_path, metrics=metrics, stores=write_stores(tmp_path, {}))
+    assert any("(near): a weight is not known" in note for note in night(settings).notes)
     for row in posteriors(settings):
         assert (row["reconciled"] is None) == (row["chain_id"] == "near")
 

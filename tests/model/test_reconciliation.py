@@ -116,6 +116,7 @@ def test_a_total_that_is_met_already_moves_nothing() -> None:
         ([0.1, np.nan], [1.0, 1.0], "a store with a weight has no posterior"),
         ([0.1, 0.1], [0.0, 0.0], "no store has a weight"),
         ([0.0, 0.0], [1.0, 1.0], "no store is uncertain"),
+        ([0.1, 0.1], [1.0, np.nan], "a weight is not known"),
     ],
 )
 def test_a_group_that_cannot_be_reconciled(sds: list, weights: list, why: str) -> None:

@@ -106,8 +106,8 @@ def _check_met(metric: str, outcome: Outcome) -> Check:
     message = f"{len(outcome.unmet)} groups have a total that no estimates were moved to"
     if outcome.unmet:
         message += (
-            f"{_names(outcome.unmet)}: a store with a weight has no posterior, or no store has a "
-            "weight, or none is uncertain"
+            f"{_names(outcome.unmet)}: a weight is not known, a store with a weight has no "
+            "posterior, no store has a weight, or none is uncertain"
         )
     return at_most("release", "totals_met", metric, len(outcome.unmet), 0, message, "warn")
 

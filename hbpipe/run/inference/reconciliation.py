@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hbpipe.data.attributes import to_values
 from hbpipe.data.quantities import Metric
+from hbpipe.data.reconcile import EQUAL, SIZE, Reconcile
 from hbpipe.data.window import Folded
 from hbpipe.model.family import Array, Codes
 from hbpipe.model.reconciliation import limits, reconcile
@@ -95,10 +97,6 @@ def known_of(
     assert metric.reconcile is not None
     posterior = updated[metric.name].posterior
     known = has_posterior(posterior)
-    weights = np.ones(folded.n)
-    if metric.reconcile.weight == "n":
-        sizes = store_sizes(metric, folded.statistics[metric.name])
-        weights = np.asarray(sizes, np.float64)
     present = find_pools(folded, levels, totals.levels)
     groups = np.full(folded.n, -1)  # where no total is known of this night
     if totals.groups:
@@ -108,8 +106,18 @@ def known_of(
         sorted(set(present).difference(totals.groups)),
         np.where(known, posterior.mean, np.nan),
         np.where(known, posterior.sd, np.nan),
-        weights,
+        weights_of(metric, metric.reconcile, folded),
     )
+
+
+def weights_of(metric: Metric, asked: Reconcile, folded: Folded) -> Array:
+    """Return the weights of the units of a shard, (U,); NaN where nobody knows it."""
+    if asked.weight == EQUAL:
+        return np.ones(folded.n)
+    if asked.weight == SIZE:
+        return np.asarray(store_sizes(metric, folded.statistics[metric.name]), np.float64)
+    assert folded.attributes is not None
+    return to_values(folded.attributes.column(asked.weight), categorical=False)
 
 
 def reconcile_shards(
