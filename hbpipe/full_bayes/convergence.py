@@ -6,12 +6,14 @@ Carpenter and Bürkner (2021, *Bayesian Analysis* 16). Draws are (C chains, N dr
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 
 #: The levels of the tails.
 _TAILS = (0.05, 0.95)

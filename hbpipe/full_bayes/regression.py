@@ -23,7 +23,7 @@ from hbpipe.model.families import get_family
 from hbpipe.model.regression.separation import Separation, compile_separation
 
 Array = NDArray[np.float64]
-#: ``n`` (J,), ``x`` and ``y`` means (J, P) and (J,), and the centred products ``xx``, ``xy``, ``yy``.
+#: ``n`` (J,), means ``x`` (J, P) and ``y`` (J,), and centred products ``xx``, ``xy``, ``yy``.
 Products = Mapping[str, Array]
 
 
@@ -186,7 +186,7 @@ def _products(statistics: Mapping[str, NDArray[Any]], inverse: Array) -> dict[st
 
 def _guess(products: Products) -> tuple[Array, Array, float]:
     """Least squares of all rows as one store, its sds for an average store, and σ."""
-    xx, xy, yy = _raw(products, np.zeros(products["x"].shape[1]))
+    xx, xy, _ = _raw(products, np.zeros(products["x"].shape[1]))
     total, stores = xx.sum(axis=0), max(int((products["n"] > 0).sum()), 1)
     guess = np.linalg.solve(total, xy.sum(axis=0))
     left = float(np.sum(_squares(products, guess)))

@@ -1,8 +1,9 @@
 """Full Bayes by NUTS: several chains, run until their draws are worth enough, or given up.
 
 The sampler is numpyro's (Phan, Pradhan and Jankowiak 2019), with a dense mass matrix of the
-hyperparameters. Both parametrisations make one block of draws; the one that diverged less, and if
-neither did the one whose draws are worth more, goes on block by block.
+hyperparameters. The centred parametrisation makes a block of draws. Where it diverges, or its draws
+are worth little, the non-centred one does so too; the one that diverged less, and if neither did
+the one whose draws are worth more, goes on block by block.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ Array = NDArray[np.float64]
 MOST_R_HAT = 1.01
 #: More divergent draws than this share say that some region is not reached.
 MOST_DIVERGENT = 1e-3
+#: A parametrisation whose draws are worth this share of their number needs no other one.
+WORTH_KEEPING = 0.1
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,10 @@ def sample(
 
     numpyro.enable_x64()  # likelihoods of large pools are differences of large numbers
     effort = effort or Effort()
-    tried = [_begin(target, centred, seed, effort) for centred in (True, False)]
-    chains = min(tried, key=lambda one: (one.divergences, -one.worth))
+    chains = _begin(target, True, seed, effort)
+    if chains.divergences or chains.worth < WORTH_KEEPING * effort.chains * effort.block:
+        other = _begin(target, False, seed, effort)
+        chains = min(chains, other, key=lambda one: (one.divergences, -one.worth))
     done = 1
     while done < effort.blocks and not _enough(chains, effort):
         _extend(target, chains)
@@ -181,7 +186,9 @@ def _answer(chains: _Chains, levels: tuple[float, float], seed: int, effort: Eff
         sd=draws.std(axis=(0, 1)),
         low=low,
         high=high,
-        error={name: values.reshape(shape) for name, values in errors.items()},
+        error={
+            name: np.asarray(values, np.float64).reshape(shape) for name, values in errors.items()
+        },
         method="nuts",
         told=told,
         trouble=_trouble(told, effort),

@@ -173,11 +173,12 @@ def input_fingerprint(day: int, files: Iterable[FileEntry]) -> str:
 # --- to and from the tables ---------------------------------------------------------------------
 
 
-def read_files(lake: Lake) -> dict[str, FileEntry]:
-    """Read the table ``files``; empty when there is none yet."""
+def read_files(lake: Lake, version: int | None = None) -> dict[str, FileEntry]:
+    """Read the table ``files``, the newest version by default; empty when there is none yet."""
     if lake.version("files") is None:
         return {}
-    return {row["path"]: _file_entry(row) for row in lake.read("files").to_pylist()}
+    rows = lake.read("files", version=version).to_pylist()
+    return {row["path"]: _file_entry(row) for row in rows}
 
 
 def read_days(lake: Lake, version: int | None = None) -> dict[int, DayEntry]:

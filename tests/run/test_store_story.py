@@ -64,9 +64,7 @@ def test_the_story_is_told_in_words(tmp_path: Path) -> None:
     assert f"Its own events say {row['raw']:.5g}, from n = {row['n']}." in text
     assert "Its pool near, learnt from 4 stores, expects" in text
     assert f"Weighed: {100 * row['weight']:.3g} % its own events" in text
-    assert (
-        f"Both together say {row['mean']:.5g}: {row['q0.05']:.5g} to {row['q0.95']:.5g}" in text
-    )
+    assert f"Both together say {row['mean']:.5g}: {row['q0.05']:.5g} to {row['q0.95']:.5g}" in text
     assert f"Since release {day(2)}.1 it went from" in text
 
 
