@@ -26,6 +26,8 @@ SD_RATIO = 1.1
 INTERVAL_OVERLAP = 0.9
 #: Of each standard error: beyond four lies one store in 16,000 by chance.
 ALLOWED_ERRORS = 4.0
+#: A ratio of sds is shown as this where it is larger, or infinite.
+_LARGEST_RATIO = 1e6
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,9 @@ class Comparison:
 def compare(published: Published, answer: Answer) -> list[Comparison]:
     """Compare mean, sd and interval of every store with full Bayes."""
     moved = np.abs(published.mean - answer.mean) / answer.sd
-    spread = np.exp(np.abs(np.log(published.sd / answer.sd)))
+    least = np.minimum(published.sd, answer.sd)
+    # A posterior without width, as of a plug-in at no spread, is off by any factor.
+    spread = np.maximum(published.sd, answer.sd) / np.maximum(least, answer.sd / _LARGEST_RATIO)
     width = answer.high - answer.low
     overlap = _overlap(published, answer)
     error = answer.error

@@ -61,6 +61,20 @@ class Likelihood:
     law: Callable[[Named, Rows], tuple[str, Array, Array]] | None = None
 
 
+def _log_rising(library: Library, a: Any, y: Any) -> Any:
+    """Log Γ(a + y) − log Γ(a), from a = 50 on as the difference of Stirling's series.
+
+    Differences of log Γ itself have no digits left where a is 1e15.
+    """
+    xp, gammaln = library.np, library.special.gammaln
+
+    def tail(x: Any) -> Any:
+        return 1.0 / (12.0 * x) - 1.0 / (360.0 * x**3)
+
+    large = (a + y - 0.5) * xp.log1p(y / a) + y * (xp.log(a) - 1.0) + tail(a + y) - tail(a)
+    return xp.where(a < 50.0, gammaln(a + y) - gammaln(a), large)
+
+
 # --- successes out of trials ----------------------------------------------------------------------
 
 
@@ -81,9 +95,9 @@ def _guess_beta(rows: Rows) -> tuple[dict[str, float], float]:
 
 
 def _marginal_beta(library: Library, h: Named, rows: Rows) -> Any:
-    y, failures, betaln = rows["successes"], rows["trials"] - rows["successes"], library.special
-    after = betaln.betaln(h["alpha"] + y, h["beta"] + failures)
-    return after - betaln.betaln(h["alpha"], h["beta"])
+    y, n = rows["successes"], rows["trials"]
+    parts = [_log_rising(library, h["alpha"], y), _log_rising(library, h["beta"], n - y)]
+    return sum(parts) - _log_rising(library, h["alpha"] + h["beta"], n)
 
 
 def _line_beta(library: Library, h: Named) -> tuple[Any, Any]:
@@ -136,10 +150,13 @@ def _guess_gamma(rows: Rows) -> tuple[dict[str, float], float]:
 
 
 def _marginal_gamma(library: Library, h: Named, rows: Rows) -> Any:
-    xp, gammaln = library.np, library.special.gammaln
-    y, exposure, shape, rate = rows["count"], rows["exposure"], h["shape"], h["rate"]
-    rising = gammaln(shape + y) - gammaln(shape)
-    return rising - shape * xp.log1p(exposure / rate) - y * xp.log(rate + exposure)
+    xp, y, exposure = library.np, rows["count"], rows["exposure"]
+    shape, rate = h["shape"], h["rate"]
+    return (
+        _log_rising(library, shape, y)
+        - shape * xp.log1p(exposure / rate)
+        - y * xp.log(rate + exposure)
+    )
 
 
 def _joint_gamma(library: Library, h: Named, eta: Any, rows: Rows) -> Any:
@@ -266,8 +283,8 @@ def _guess_variances(rows: Rows) -> tuple[dict[str, float], float]:
 
 def _log_t(library: Library, h: Named, size: Any, squares: Any) -> Any:
     """Integrate σ_j² out of ``size`` values whose squares around their means are ``squares``."""
-    xp, gammaln, half = library.np, library.special.gammaln, 0.5 * h["d0"]
-    rising = gammaln(half + 0.5 * size) - gammaln(half) - 0.5 * size * xp.log(half)
+    xp, half = library.np, 0.5 * h["d0"]
+    rising = _log_rising(library, half, 0.5 * size) - 0.5 * size * xp.log(half)
     odds = squares / (h["d0"] * h["s0_squared"])
     return rising - 0.5 * size * xp.log(h["s0_squared"]) - (half + 0.5 * size) * xp.log1p(odds)
 
