@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import product
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,8 @@ _NEGLIGIBLE = 1e-10
 _AT_ONCE, MOST_EVALUATIONS = 2_000_000, 600_000_000
 #: Moments from half the points differ by no more than this, in sds.
 _AGREEMENT = 1e-3
+#: e to this power is beyond any scale.
+_FARTHEST = 200.0
 #: How often a face is moved out.
 _MOST_MOVES = 60
 
@@ -114,10 +117,11 @@ def _grid(problem: Problem) -> tuple[Array, Array, Array]:
     """Return the points (S, D) that matter, their weights, and which are on the grid of half."""
     size, density = len(problem.axes), partial(_log_density, problem)
     mode, turn = _mode(density, size)
-    box = _box(density, mode, turn)
+    bounded = np.array([axis.support != "real" for axis in problem.axes], np.bool_)
+    box = _box(density, mode, turn, bounded)
     whole = [np.rint(np.arcsinh(np.array(ends)) / _STEPS[size]).astype(np.int64) for ends in box]
     steps = [np.arange(first, last + 1) for first, last in whole]
-    numbers = np.array(list(product(*steps)), np.int64).reshape(-1, size)
+    numbers = np.array(list(product(*steps)), np.int64).reshape(prod(map(len, steps)), size)
     u = _STEPS[size] * numbers
     points = mode + np.sinh(u) @ turn.T
     values = density(points) + np.log(np.cosh(u)).sum(axis=1)
@@ -185,8 +189,13 @@ def _curvature(loss: Callable[[Array], float], mode: Array, steps: Array) -> Arr
     return 0.5 * (found + found.T)
 
 
-def _box(density: Callable[[Array], Array], mode: Array, turn: Array) -> list[tuple[float, float]]:
-    """Grow a box in turned axes until the density has fallen on all its faces."""
+def _box(
+    density: Callable[[Array], Array], mode: Array, turn: Array, bounded: NDArray[np.bool_]
+) -> list[tuple[float, float]]:
+    """Grow a box in turned axes until the density has fallen on all its faces.
+
+    ``bounded`` axes are logarithms or logits: nothing is so far out that they are beyond _FARTHEST.
+    """
     size = len(mode)
     box = [[-7.0, 7.0] for _ in range(size)]
     peak = density(mode[None])[0]
@@ -201,6 +210,9 @@ def _box(density: Callable[[Array], Array], mode: Array, turn: Array) -> list[tu
                 grown = True
         if not grown:
             return [(low, high) for low, high in box]
+        reach = np.abs(turn) @ np.max(np.abs(box), axis=1)
+        if np.any(reach[bounded] > _FARTHEST):
+            break
     raise FitError(
         "the posterior of the hyperparameters does not fall off",
         expected="a density that vanishes at both ends of every hyperparameter",

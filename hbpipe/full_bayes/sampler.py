@@ -8,6 +8,7 @@ the one whose draws are worth more, goes on block by block.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from hbpipe.full_bayes import convergence
 from hbpipe.full_bayes.answer import Answer
 from hbpipe.full_bayes.library import require_sampler
-from hbpipe.full_bayes.target import Position, Target
+from hbpipe.full_bayes.target import Target
 
 Array = NDArray[np.float64]
 
@@ -36,30 +37,32 @@ class Effort:
 
     Parameters
     ----------
-    chains, warmup
-        Chains, and the draws that each of them adapts in.
-    block, blocks
-        Draws of each chain in a block, and the most blocks.
+    chains, block
+        Chains, and the draws of each that are made at once.
+    warmup, blocks
+        Blocks that it adapts in, and the most that are kept.
     worth
         Effective size, of bulk and of tails, after which it stops; also the least to be compared.
     """
 
     chains: int = 4
-    warmup: int = 500
-    block: int = 500
-    blocks: int = 8
+    block: int = 250
+    warmup: int = 2
+    blocks: int = 16
     worth: float = 400.0
 
 
 @dataclass
 class _Chains:
-    """Chains of one parametrisation, and the draws that they have made so far."""
+    """Chains of one parametrisation, where they are, and the draws that they have made so far."""
 
     centred: bool
-    sampler: Any
+    state: Any
+    #: State → the state after a block, and what it drew.
+    draw: Callable[[Any], Any]
     theta: Array  # (C, N, J, T)
     h: Array  # (C, N, D)
-    divergences: int
+    divergences: int = 0
 
     @property
     def flat(self) -> Array:
@@ -105,60 +108,52 @@ def sample(
         chains = min(chains, other, key=lambda one: (one.divergences, -one.worth))
     done = 1
     while done < effort.blocks and not _enough(chains, effort):
-        _extend(target, chains)
+        _extend(chains)
         done += 1
     return _answer(chains, levels, seed, effort)
 
 
 def _begin(target: Target, centred: bool, seed: int, effort: Effort) -> _Chains:
-    """Adapt, and draw the first block."""
-    import jax
-    from numpyro.infer import MCMC, NUTS
+    """Adapt, and draw the first block.
 
-    def potential(position: Position) -> Any:
-        return -target.log_density(position, centred=centred)
+    Adapting and drawing are the same compiled function of a block: it takes longer to compile it
+    than to run it.
+    """
+    import jax
+    from numpyro.infer import NUTS
 
     start = target.start(np.random.default_rng(seed), effort.chains)
     kernel = NUTS(
-        potential_fn=potential,
+        potential_fn=lambda position: -target.log_density(position, centred=centred),
         dense_mass=[("h",)] if start["h"].shape[1] else False,
         target_accept_prob=0.9,
     )
-    sampler = MCMC(
-        kernel,
-        num_warmup=effort.warmup,
-        num_samples=effort.block,
-        num_chains=effort.chains,
-        chain_method="vectorized",
-        progress_bar=False,
-    )
-    sampler.run(
-        jax.random.PRNGKey(seed),
-        init_params={name: jax.numpy.asarray(values) for name, values in start.items()},
-        extra_fields=("diverging",),
-    )
-    return _Chains(centred, sampler, *_drawn(target, sampler, centred))
+    keys = jax.random.split(jax.random.PRNGKey(seed), effort.chains)
+    places = {name: jax.numpy.asarray(values) for name, values in start.items()}
+    state = kernel.init(keys, effort.warmup * effort.block, places, (), {})
+    theta = jax.vmap(partial(target.theta, centred=centred))
+
+    def step(state: Any, _: None) -> Any:
+        after = kernel.sample(state, (), {})
+        return after, (theta(after.z), after.z["h"], after.diverging)
+
+    draw = jax.jit(lambda state: jax.lax.scan(step, state, None, length=effort.block))
+    for _ in range(effort.warmup):
+        state, _ = draw(state)
+    stores, free = start["stores"].shape[1], start["h"].shape[1]
+    terms = int(np.prod(start["stores"].shape[2:], initial=1))
+    none = np.empty((effort.chains, 0, stores, terms)), np.empty((effort.chains, 0, free))
+    chains = _Chains(centred, state, draw, *none)
+    _extend(chains)
+    return chains
 
 
-def _extend(target: Target, chains: _Chains) -> None:
+def _extend(chains: _Chains) -> None:
     """Draw another block from where the chains are."""
-    sampler = chains.sampler
-    sampler.post_warmup_state = sampler.last_state
-    sampler.run(sampler.post_warmup_state.rng_key, extra_fields=("diverging",))
-    theta, h, divergences = _drawn(target, sampler, chains.centred)
-    chains.theta = np.concatenate([chains.theta, theta], axis=1)
-    chains.h = np.concatenate([chains.h, h], axis=1)
-    chains.divergences += divergences
-
-
-def _drawn(target: Target, sampler: Any, centred: bool) -> tuple[Array, Array, int]:
-    """Return the draws of a block: terms of the stores, hyperparameters, divergences."""
-    import jax
-
-    positions = sampler.get_samples(group_by_chain=True)
-    every = jax.jit(jax.vmap(jax.vmap(partial(target.theta, centred=centred))))
-    divergent = int(np.sum(sampler.get_extra_fields(group_by_chain=True)["diverging"]))
-    return np.asarray(every(positions)), np.asarray(positions["h"]), divergent
+    chains.state, (theta, h, diverging) = chains.draw(chains.state)
+    chains.theta = np.concatenate([chains.theta, np.swapaxes(theta, 0, 1)], axis=1)
+    chains.h = np.concatenate([chains.h, np.swapaxes(h, 0, 1)], axis=1)
+    chains.divergences += int(np.sum(diverging))
 
 
 def _enough(chains: _Chains, effort: Effort) -> bool:
