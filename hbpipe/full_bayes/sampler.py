@@ -186,11 +186,11 @@ def _answer(chains: _Chains, levels: tuple[float, float], seed: int, effort: Eff
         },
         method="nuts",
         told=told,
-        trouble=_trouble(told, effort),
+        trouble=trouble_of(told, effort),
     )
 
 
-def _trouble(told: dict[str, Any], effort: Effort) -> str | None:
+def trouble_of(told: dict[str, Any], effort: Effort) -> str | None:
     """Say why chains cannot be relied on; None where they can."""
     faults = []
     if not told["R-hat"] <= MOST_R_HAT:

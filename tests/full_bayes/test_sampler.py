@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
+import pytest
 
 import hbpipe
+from hbpipe.full_bayes.audit import audit_pool
+from hbpipe.full_bayes.comparison import Published, compare
 from hbpipe.full_bayes.problem import pose
 from hbpipe.full_bayes.quadrature import integrate
-from hbpipe.full_bayes.regression import pose_regression
-from hbpipe.full_bayes.sampler import Effort, sample
+from hbpipe.full_bayes.sampler import Effort, sample, trouble_of
 from hbpipe.full_bayes.target import OneTheta
 from tests.full_bayes.cases import STORES
 from tests.golden_cases import COEFFICIENTS, HYPERPRIORS, pumps, regression, truth
 
 LEVELS = (0.025, 0.975)
-BRIEF = Effort(warmup=200, block=200, blocks=4)
+BRIEF = Effort(block=200, warmup=1)
 
 
 def test_chains_agree_with_the_grid_whoever_is_chosen() -> None:
@@ -29,19 +34,34 @@ def test_chains_agree_with_the_grid_whoever_is_chosen() -> None:
     assert {"bulk ESS", "tail ESS", "divergences", "draws", "seed"} <= drawn.told.keys()
 
 
-def test_a_regression_has_the_known_answers() -> None:
-    """A few retailers of cheese; the other stores enter by their marginal likelihood."""
-    chosen = np.array([0, 20, 87])
-    target = pose_regression(regression("cheese"), chosen, hyperprior=HYPERPRIORS["cheese"])
-    found = sample(
-        target, LEVELS, seed=1, effort=Effort(warmup=200, block=150, blocks=1, worth=100)
+def test_cheese_has_the_known_answers_and_agrees_with_what_the_library_says() -> None:
+    """A few retailers; the others enter by their marginal likelihood."""
+    statistics, chosen = regression("cheese"), np.array([0, 20, 87])
+    spec = HYPERPRIORS["cheese"]
+    fit = hbpipe.fit("normal_regression", statistics, hyperprior=spec)
+    said = hbpipe.posterior(fit, statistics, uncertainty="integrated", quantiles=LEVELS)
+    columns = ("mean", "sd", "q0.025", "q0.975")
+    found = audit_pool(
+        "normal_regression",
+        statistics,
+        chosen,
+        Published(*(said[name][chosen] for name in columns)),
+        levels=LEVELS,
+        hyperprior=spec,
+        effort=Effort(block=150, warmup=1, worth=200),
     )
-    groups = truth("cheese")["full_bayes"][0]["groups"]
+    assert found.trouble is None
+    assert all(one.agrees for one in found.comparisons), found.comparisons
+    drawn, groups = found.answer, truth("cheese")["full_bayes"][0]["groups"]
+    assert drawn is not None
     for k, name in enumerate(COEFFICIENTS["cheese"]):
         for column, known in (("mean", "mean"), ("sd", "sd"), ("low", "q025"), ("high", "q975")):
             answer = np.array(groups[name][known])[chosen]
-            away = np.abs(getattr(found, column)[:, k] - answer) / found.error[column][:, k]
+            away = np.abs(getattr(drawn, column)[:, k] - answer) / drawn.error[column][:, k]
             assert away.max() < 4.5, (name, column)
+    wide = Published(*(said[name][chosen] for name in columns))
+    wide = replace(wide, sd=1.5 * wide.sd)
+    assert [one.agrees for one in compare(wide, drawn)] == [True, False, True]
 
 
 def test_a_variance_for_each_store_is_sampled() -> None:
@@ -54,9 +74,16 @@ def test_a_variance_for_each_store_is_sampled() -> None:
     assert away.max() < 5.0
 
 
-def test_chains_that_have_drawn_too_little_are_not_believed() -> None:
-    problem = pose("gamma_poisson", pumps(), np.array([0]))
-    tiny = Effort(chains=2, warmup=5, block=20, blocks=1)
-    trouble = sample(OneTheta(problem), LEVELS, seed=1, effort=tiny).trouble
-    assert trouble is not None
-    assert "draws are worth" in trouble
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ({"R-hat": 1.05}, "chains disagree, R-hat 1.05 above 1.01"),
+        ({"R-hat": np.inf}, "chains disagree"),
+        ({"divergences": 30}, "30 of 2000 draws diverged"),
+        ({"tail ESS": 90.0}, "draws are worth 90, less than 400"),
+    ],
+)
+def test_chains_that_did_not_converge_are_not_believed(fault: dict[str, Any], words: str) -> None:
+    told = {"draws": 2000, "R-hat": 1.002, "bulk ESS": 900.0, "tail ESS": 700.0, "divergences": 1}
+    assert trouble_of(told, Effort()) is None
+    assert words in str(trouble_of(told | fault, Effort()))
