@@ -91,7 +91,7 @@ class Coefficients:
         places, stores = position["stores"], len(self.chosen["n"])
         if centred:
             coefficients = self.guess + self.step * places
-            distances = _solve(factor, coefficients - mu)
+            distances = _solve(xp, factor, coefficients - mu)
             total = total - stores * xp.sum(xp.log(xp.diagonal(factor)))
         else:
             coefficients, distances = mu + places @ factor.T, places
@@ -223,20 +223,39 @@ def _log_marginal(xp: Any, products: Products, mu: Any, factor: Any, sigma: Any)
     xx, xr, rr = _raw(products, mu)
     relative = factor / sigma
     matrix = xp.eye(len(relative)) + relative.T @ xx @ relative
-    lower = xp.linalg.cholesky(matrix)
-    shrunk = _solve(lower, xr @ relative)
+    lower = _cholesky(xp, matrix)
+    shrunk = _solve(xp, lower, xr @ relative)
     logs = xp.log(xp.diagonal(lower, axis1=-2, axis2=-1)).sum(axis=-1)
     squares = (rr - (shrunk**2).sum(axis=-1)) / sigma**2
     return xp.sum(-products["n"] * xp.log(sigma) - logs - 0.5 * squares)
 
 
-def _solve(lower: Any, right: Any) -> Any:
-    """Solve lower triangular systems (..., P, P) for rows (..., P)."""
-    from jax.numpy import broadcast_to
-    from jax.scipy.linalg import solve_triangular
+def _solve(xp: Any, lower: Any, right: Any) -> Any:
+    """Solve lower triangular systems (..., P, P) for rows (..., P), by forward substitution.
 
-    matrix = broadcast_to(lower, (*right.shape, right.shape[-1]))
-    return solve_triangular(matrix, right[..., None], lower=True)[..., 0]
+    Written out, as is Cholesky's factor: P is small, and LAPACK is called matrix by matrix.
+    """
+    found: list[Any] = []
+    for i in range(right.shape[-1]):
+        known = sum((lower[..., i, k] * x for k, x in enumerate(found)), 0.0)
+        found.append((right[..., i] - known) / lower[..., i, i])
+    return xp.stack(found, axis=-1)
+
+
+def _cholesky(xp: Any, matrix: Any) -> Any:
+    """Return Cholesky's factors of positive definite matrices (..., P, P)."""
+    size = matrix.shape[-1]
+    rows: list[list[Any]] = []
+    for i in range(size):
+        row: list[Any] = []
+        for k in range(i):
+            known = sum((a * b for a, b in zip(row, rows[k], strict=False)), 0.0)
+            row.append((matrix[..., i, k] - known) / rows[k][k])
+        row.append(xp.sqrt(matrix[..., i, i] - sum((a * a for a in row), 0.0)))
+        rows.append(row)
+    zero = xp.zeros_like(rows[0][0])
+    full = [xp.stack([*row, *[zero] * (size - len(row))], axis=-1) for row in rows]
+    return xp.stack(full, axis=-2)
 
 
 def _correlation(free: Any, size: int, eta: float) -> tuple[Any, Any]:
