@@ -124,7 +124,8 @@ def _begin(target: Target, centred: bool, seed: int, effort: Effort) -> _Chains:
 
     start = target.start(np.random.default_rng(seed), effort.chains)
     kernel = NUTS(
-        potential_fn=lambda position: -target.log_density(position, centred=centred),
+        # Compiled by itself too: the sampler first calls it operation by operation.
+        potential_fn=jax.jit(lambda position: -target.log_density(position, centred=centred)),
         dense_mass=[("h",)] if start["h"].shape[1] else False,
         target_accept_prob=0.9,
     )

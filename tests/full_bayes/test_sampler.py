@@ -48,7 +48,7 @@ def test_cheese_has_the_known_answers_and_agrees_with_what_the_library_says() ->
         Published(*(said[name][chosen] for name in columns)),
         levels=LEVELS,
         hyperprior=spec,
-        effort=Effort(block=150, warmup=1, worth=200),
+        effort=Effort(block=100, warmup=2, worth=200),
     )
     assert found.trouble is None
     assert all(one.agrees for one in found.comparisons), found.comparisons
