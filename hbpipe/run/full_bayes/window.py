@@ -159,32 +159,8 @@ def _night_of(
     observer: Observer,
     run_id: str,
 ) -> Night:
-    """Plan the night of a release as it was, from the ledger that it names."""
-    versions = {name: snapshot_of(lake, release, name).version for name in ("files", "days")}
-    files, ledger = read_files(lake, versions["files"]), read_days(lake, versions["days"])
-    as_of = to_number(release["as_of"])
-    stock = Stock(
-        settings=settings,
-        form=replace(event_format(settings), forgotten=read_forgotten(lake)),
-        files=files,
-        known=files,
-        surveyed=(),
-        undated=(),
-        level_types=next(iter(files.values())).level_types,
-        ledger=ledger,
-        now=datetime.now(UTC),
-    )
-    plan = Plan(
-        stock=stock,
-        as_of=as_of,
-        window=window_of(settings, files, as_of),
-        days=(),
-        release_reason=f"audit of {release['release']}",
-        release_due=False,
-        notes=(),
-        settings_digest=settings.digest(),
-        kernel_digest=release_kernel_digest(settings.parsed_metrics),
-    )
+    """Return the night of a release as it was planned."""
+    plan = _plan_of(settings, lake, release)
     return Night(
         settings=settings,
         lake=lake,
@@ -194,7 +170,35 @@ def _night_of(
         attempt=0,  # nothing is written by it
         plan=plan,
         versions=dict(release["versions"]),
-        days=ledger,
+        days=dict(plan.stock.ledger),
+    )
+
+
+def _plan_of(settings: Settings, lake: Lake, release: Release) -> Plan:
+    """Plan a release again, from the ledger that it names."""
+    versions = {name: snapshot_of(lake, release, name).version for name in ("files", "days")}
+    files, as_of = read_files(lake, versions["files"]), to_number(release["as_of"])
+    stock = Stock(
+        settings=settings,
+        form=replace(event_format(settings), forgotten=read_forgotten(lake)),
+        files=files,
+        known=files,
+        surveyed=(),
+        undated=(),
+        level_types=next(iter(files.values())).level_types,
+        ledger=read_days(lake, versions["days"]),
+        now=datetime.now(UTC),
+    )
+    return Plan(
+        stock=stock,
+        as_of=as_of,
+        window=window_of(settings, files, as_of),
+        days=(),
+        release_reason=f"audit of {release['release']}",
+        release_due=False,
+        notes=(),
+        settings_digest=settings.digest(),
+        kernel_digest=release_kernel_digest(settings.parsed_metrics),
     )
 
 
