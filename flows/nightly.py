@@ -86,6 +86,7 @@ def nightly(
         report = finish(night)
     prefect.report(report.markdown())
     prefect.table("hyperparameters", report.hyperparameters())
+    prefect.page(settings, report.release)
     return report
 
 

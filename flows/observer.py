@@ -11,6 +11,7 @@ from typing import Any, cast
 from uuid import UUID
 
 from prefect.artifacts import (
+    create_link_artifact,
     create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
@@ -23,6 +24,7 @@ from hbpipe.config import Settings
 from hbpipe.data.clock import to_date
 from hbpipe.observe import observers_of
 from hbpipe.observe.lineage import ParentRun
+from hbpipe.report.html.write import write_nightly
 from hbpipe.run.due import DayPlan
 from hbpipe.run.night import Night
 from hbpipe.run.observe import Observer, Observers, Silent
@@ -106,6 +108,20 @@ class PrefectObserver(Silent):
         """Keep a report as an artifact."""
         with self._best_effort("the report"):
             create_markdown_artifact(markdown, key=f"{self._prefix}-report")
+
+    def page(self, settings: Settings, release: str) -> None:
+        """Write the report of a release where the settings ask for one, and link to it."""
+        with self._best_effort("the page of the release"):
+            written = write_nightly(settings, release)
+            if written is None:
+                return
+            base, path = settings.observe.report.url, written.path
+            create_link_artifact(
+                f"{base.rstrip('/')}/{path.name}" if base else path.absolute().as_uri(),
+                f"Report of {release}",
+                key=f"{self._prefix}-page",
+                description=written.sentence,
+            )
 
     def days(self, days: Sequence[DayPlan]) -> None:
         """Keep the days of a plan: why each is due, from how many files and rows."""

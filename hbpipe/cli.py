@@ -10,26 +10,20 @@ dry runs) there is work.
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from hbpipe.errors import HbpipeError
+from hbpipe.start import load, prepare
 from hbpipe.verbs import inputs, nights, releases, upkeep
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: sums are single-threaded
-    # Before pyarrow: its own allocator gives memory back so soon that a scan waits for it again.
-    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     arguments = _parser().parse_args(argv)
-    with _without_pandas():
-        commands = importlib.import_module(f"hbpipe.commands.{arguments.group}")
+    prepare()
+    commands = load(f"hbpipe.commands.{arguments.group}")
     verb: Callable[[argparse.Namespace], int] = getattr(commands, arguments.verb)
     try:
         return verb(arguments)
@@ -43,23 +37,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         return _complain(_of_the_system(error), as_json=arguments.json)
-
-
-class _NoPandas:
-    def find_spec(self, name: str, *_: Any) -> None:
-        if name == "pandas":
-            raise ModuleNotFoundError("hbpipe works without pandas", name=name)
-
-
-@contextmanager
-def _without_pandas() -> Iterator[None]:
-    """Hide pandas from Arrow, which asks for it once, and takes half a second to import it."""
-    finder = _NoPandas()
-    sys.meta_path.insert(0, finder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)
 
 
 def _of_the_system(error: OSError) -> HbpipeError:

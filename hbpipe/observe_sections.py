@@ -69,6 +69,30 @@ class OpenLineageSettings(Section):
     )
 
 
+class ReportSettings(Section):
+    """The page that each night leaves for people."""
+
+    folder: Name | None = Field(
+        None,
+        description="a local folder that gets the report of each release, PIPELINE-RELEASE.html; "
+        "null: none but those that `hbpipe report` writes. A report names stores, and is out of "
+        "the lake: forget does not reach it",
+    )
+    url: Url | None = Field(
+        None,
+        description="where that folder is served, such as https://reports.example.com/hbpipe; the "
+        "nightly flow then links to it and not to the file",
+    )
+
+    @model_validator(mode="after")
+    def _local(self) -> ReportSettings:
+        if self.folder is not None and "://" in self.folder:
+            raise ValueError(f"folder is on this machine's disk, found {self.folder!r}")
+        if self.url is not None and self.folder is None:
+            raise ValueError("url is where folder is served: give folder too")
+        return self
+
+
 class Observe(Section):
     """Who watches the runs; no watcher can fail or delay one."""
 
@@ -80,6 +104,7 @@ class Observe(Section):
         description="whether a run and its stages become spans; the standard variables OTEL_* say "
         "where they go. Needs the extra otel",
     )
+    report: ReportSettings = ReportSettings()
 
 
 class Smtp(Section):

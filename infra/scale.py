@@ -8,14 +8,21 @@ and 60 million events on one machine, see scale.md; everything else is arithmeti
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hbpipe.data.events import PIECE_BYTES, PIECE_ROWS
+from hbpipe.data.partials import merges
+from hbpipe.data.readings import pieces_together
+from hbpipe.data.units import count_shards
+from hbpipe.run.day_tasks import MOST_TASKS
 
 #: CPU seconds of one core, for a million of each.
 READ_AND_SUM = 0.042  # rows of events: decoded, checked, added up
 HASH = 0.0006  # bytes of events, as SHA-256
+ADD_CELL = 0.11  # statistics of a metric, unit and piece: added to those of other pieces
+SET_ASIDE_CELL = 0.23  # statistics of a metric, unit and reading of a large day: set aside
 WRITE_CELL = 0.33  # statistics of a metric, unit and day: merged, written
 FOLD_CELL = 0.33  # the same, read again and folded into the window
 FIT_POOL = 1100.0  # a metric of a pool: fitted, integrated where needed
@@ -25,8 +32,10 @@ TASK = 1350.0  # a task, in the one process of client and scheduler
 FIXED_S = 4.0
 #: What one core reads from an object store, in bytes a second.
 STORE_BANDWIDTH = 60e6
-#: What the statistics of a metric, unit and day take in memory while a day is merged, in bytes.
+#: What the statistics of a metric, unit and day take while a day is merged, in bytes: in memory,
+#: and where they are set aside.
 CELL_BYTES = 40
+ASIDE_BYTES = 17
 
 
 @dataclass(frozen=True)
@@ -55,22 +64,48 @@ class Load:
 
     @property
     def pieces(self) -> float:
-        """Tasks that read, by the constants of today."""
+        """Pieces of the files."""
         return max(self.rows / PIECE_ROWS, self.rows * self.bytes_per_row / PIECE_BYTES, self.days)
 
     @property
+    def readings(self) -> float:
+        """Readings: pieces of a day that are added up together."""
+        return self.pieces / pieces_together(math.ceil(self.pieces / self.days))
+
+    @property
+    def merges(self) -> int:
+        """Merges of a day: one, or one for each shard."""
+        return merges(math.ceil(self.rows / self.days))
+
+    def found(self, parts: float) -> float:
+        """Statistics that so many parts of the rows have, each of its own units."""
+        return parts * self.metrics * min(self.units, self.rows / parts)
+
+    @property
+    def tasks(self) -> int:
+        """Tasks of the aggregation: readings and merges, several to a task where they are many."""
+        if self.merges == 1:
+            return _tasks(self.readings) + self.days
+        return _tasks(self.readings) + _tasks(self.days * self.merges) + 2 * self.days
+
+    @property
+    def aside(self) -> float:
+        """Statistics that are set aside for the merges of shards."""
+        return self.found(self.readings) if self.merges > 1 else 0.0
+
+    @property
     def merged_bytes(self) -> float:
-        """What the merge of one day holds: the units of each of its pieces."""
-        pieces = self.pieces / self.days
-        units = min(self.units, self.rows / self.pieces)
-        return pieces * units * self.metrics * CELL_BYTES
+        """What one merge holds: the units of its day, or shard, as each reading found them."""
+        return self.found(self.readings) * CELL_BYTES / self.days / self.merges
 
     def stages(self) -> dict[str, float]:
         """CPU seconds by stage, of all cores together."""
         million = 1e-6
-        read = READ_AND_SUM + HASH * self.bytes_per_row
+        read = self.rows * (READ_AND_SUM + HASH * self.bytes_per_row)
+        added = self.found(self.pieces) * ADD_CELL if self.pieces > self.days else 0.0
+        aside = self.aside * (SET_ASIDE_CELL + ADD_CELL)
         return {
-            "aggregate": million * (self.rows * read + self.cells * WRITE_CELL),
+            "aggregate": million * (read + added + aside + self.cells * WRITE_CELL),
             "fit": million * (self.cells * FOLD_CELL + self.pools * self.metrics * FIT_POOL),
             "update": million * self.units * self.metrics * UPDATE_CELL,
         }
@@ -78,10 +113,16 @@ class Load:
     def minutes(self) -> dict[str, float]:
         """Minutes by stage; the scheduler and the object store may be slower than the cores."""
         spread = {stage: seconds / self.cores for stage, seconds in self.stages().items()}
-        transfer = self.rows * self.bytes_per_row / (self.cores * STORE_BANDWIDTH)
-        tasks = self.pieces * TASK * 1e-6
+        moved = self.rows * self.bytes_per_row + 2 * self.aside * ASIDE_BYTES
+        transfer = moved / (self.cores * STORE_BANDWIDTH)
+        tasks = self.tasks * TASK * 1e-6
         spread["aggregate"] = max(spread["aggregate"], transfer, tasks)
         return {stage: seconds / 60 for stage, seconds in spread.items()}
+
+
+def _tasks(parts: float) -> int:
+    """Return the tasks of a kind where each takes as many parts as keeps them few."""
+    return math.ceil(parts / math.ceil(parts / MOST_TASKS))
 
 
 #: What scale.md tells of. Chains have 250 units.
@@ -116,7 +157,7 @@ def nights() -> str:
             [
                 load.name,
                 f"{load.workers} × {load.cores_per_worker}",
-                f"{sum(load.stages().values()) / 3600:.2g}",
+                f"{sum(load.stages().values()) / 3600:,.2f}",
                 *map(duration, minutes.values()),
                 duration(total),
             ]
@@ -126,15 +167,17 @@ def nights() -> str:
 
 def limits() -> str:
     """Tell, for each load, what grows towards a limit."""
-    heads = ["night", "input", "reading tasks", "scheduler", "merge of a day", "files a day"]
+    heads = ["night", "input", "pieces", "tasks", "scheduler", "set aside", "merge", "files a day"]
     rows = [
         [
             load.name,
             f"{load.rows * load.bytes_per_row / 1e12:.2g} TB",
             f"{load.pieces:,.0f}",
-            duration(load.pieces * TASK * 1e-6 / 60),
-            f"{load.merged_bytes / 2**30:,.1f} GiB",
-            f"{max(1.0, load.rows / load.days / 8e6):,.0f}",
+            f"{load.tasks:,}",
+            duration(load.tasks * TASK * 1e-6 / 60),
+            f"{load.aside * ASIDE_BYTES / 1e12:.2g} TB",
+            f"{load.merged_bytes / 2**20:,.0f} MiB",
+            f"{count_shards(math.ceil(load.rows / load.days)):,}",
         ]
         for load in LOADS
     ]

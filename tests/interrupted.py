@@ -26,21 +26,42 @@ class Moment:
     after: bool = False
 
 
+def unchanged() -> None:
+    """Leave the process as it is."""
+
+
 def command(
-    *arguments: str, at: Moment | None = None, do: Callable[[], None] = die
+    *arguments: str,
+    at: Moment | None = None,
+    do: Callable[[], None] = die,
+    prepare: Callable[[], None] = unchanged,
 ) -> AbstractContextManager[Forked]:
-    """Run ``hbpipe`` in a process of its own; at a moment it does something else first."""
-    return forked(_run, arguments, at, do)
+    """Run ``hbpipe`` in a process of its own; at a moment it does something else first.
+
+    ``prepare`` is called there before anything, for instance to lower a constant.
+    """
+    return forked(_run, arguments, at, do, prepare)
 
 
-def killed(at: Moment, *arguments: str, timeout_s: float = TIMEOUT_S) -> None:
+def killed(
+    at: Moment,
+    *arguments: str,
+    timeout_s: float = TIMEOUT_S,
+    prepare: Callable[[], None] = unchanged,
+) -> None:
     """Run ``hbpipe`` until it is killed at a moment, which must come."""
-    with command(*arguments, at=at) as found:
+    with command(*arguments, at=at, prepare=prepare) as found:
         assert found.wait(timeout_s) == -signal.SIGKILL, found.said()
 
 
-def _run(arguments: tuple[str, ...], at: Moment | None, do: Callable[[], None]) -> None:
+def _run(
+    arguments: tuple[str, ...],
+    at: Moment | None,
+    do: Callable[[], None],
+    prepare: Callable[[], None],
+) -> None:
     os.fsync = lambda _: None  # as in conftest.py
+    prepare()
     if at is not None:
         _arm(at, do)
     sys.exit(main(list(arguments)))

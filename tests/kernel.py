@@ -13,17 +13,26 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hbpipe.data.aggregate import Account, summarise_piece
+from hbpipe.data.aggregate import Account
 from hbpipe.data.clock import Calendar, to_date, to_number
-from hbpipe.data.daily import DayResult, finish_day
+from hbpipe.data.copies import find_copies, without_copies
+from hbpipe.data.daily import DayResult, close_day, finish_day, merge_shards
 from hbpipe.data.day_files import DayOrder
 from hbpipe.data.durable import Storage
 from hbpipe.data.events import EventFormat, find_files, full_path
+from hbpipe.data.partials import (
+    Partial,
+    ReadingOrder,
+    collect,
+    merges,
+    summarise_readings,
+)
 from hbpipe.data.quantities import Metric, parse_metric
+from hbpipe.data.readings import Source, plan_readings
 from hbpipe.data.recount import Recount, RecountMetric, RecountSpec
 from hbpipe.data.schemas import Table, statistics_table
 from hbpipe.data.snapshot import FileRef, Snapshot
-from hbpipe.data.survey import Survey, cut_pieces, survey_file
+from hbpipe.data.survey import Survey, survey_file
 from hbpipe.model.families import get_family
 
 NOON = datetime(2026, 3, 2, 12)
@@ -111,21 +120,43 @@ def run_kernel(
         counted.reject(survey.undated)
     found = sorted({day for survey in counted.surveys for day in survey.days})
     wanted = found if days is None else [to_number(day) for day in days]
-    parts = [
-        summarise_piece(form, piece, metrics, tuple(wanted), bool(form.event_id))
-        for survey in counted.surveys
-        for piece in cut_pieces(survey.file, survey.row_groups, wanted)
+    order = _reading_order(form, metrics, lake, counted.surveys)
+    sources = [
+        Source(s.file, s.row_groups, tuple(s.days), tuple(day for day in wanted if day in s.days))
+        for s in counted.surveys
     ]
+    read = summarise_readings(order, plan_readings(form, sources))
     for day in wanted:
-        feeding = [part for part in parts if day in part.accounts]
-        order = _order(form, metrics, day, counted.surveys)
-        result = finish_day(Storage(str(lake)), order, feeding)
+        result = _finish(order, _order(form, metrics, day, counted.surveys), read)
         counted.results[to_date(day)] = result
         counted.reject(result.rejections)
         for path, account in result.accounts.items():
             counted.accounts[path, to_date(day)] = account
         _take_statistics(counted, form, metrics, to_date(day), lake, result)
     return counted
+
+
+def _reading_order(
+    form: EventFormat, metrics: Any, lake: Path, surveys: Sequence[Survey]
+) -> ReadingOrder:
+    rows = Counter[int]()
+    for survey in surveys:
+        rows.update(survey.days)
+    compared = frozenset(rows if form.event_id else ())
+    return ReadingOrder(Storage(str(lake)), "test", form, metrics, rows, compared)
+
+
+def _finish(reading: ReadingOrder, order: DayOrder, read: Sequence[Partial]) -> DayResult:
+    """Finish a day in one task, or shard by shard where it is large, as the tasks of a night do."""
+    shards = range(merges(order.rows))
+    if len(shards) == 1:
+        return finish_day(reading, order, [read])
+    partials = collect(order.day, [read])
+    if order.day in reading.compared:
+        copies = find_copies(reading, order.day, partials, shards)
+        everyone = range(len(partials))
+        partials = without_copies(reading, order.day, partials, copies, everyone)
+    return close_day(order, partials, [merge_shards(reading, order, partials, shards)])
 
 
 def _order(form: EventFormat, metrics: Any, day: int, surveys: Sequence[Survey]) -> DayOrder:

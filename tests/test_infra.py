@@ -414,10 +414,17 @@ def test_the_tables_of_scale_are_those_of_its_model() -> None:
 
 
 def test_the_model_of_scale_is_in_proportion() -> None:
-    one = scale.Load("one", 1e9, 1e5, 400, 4)
-    ten = scale.Load("ten", 1e10, 1e6, 4000, 40)
+    # Where every row of a piece is of another unit; else each piece has every unit once more.
+    one = scale.Load("one", 1e9, 1e8, 400, 4)
+    ten = scale.Load("ten", 1e10, 1e9, 4000, 40)
     assert sum(ten.stages().values()) == pytest.approx(10 * sum(one.stages().values()))
     assert ten.minutes() == pytest.approx(one.minutes())
-    # Twice the cores bring nothing where the scheduler is what takes the time.
-    crowded = scale.Load("crowded", 1e13, 1e5, 1, 10_000)
-    assert crowded.minutes()["aggregate"] == pytest.approx(crowded.pieces * scale.TASK * 1e-6 / 60)
+
+
+@pytest.mark.parametrize("rows", [1e6, 1e9, 1e10, 1e11, 1e12, 1e13])
+@pytest.mark.parametrize("days", [1, 28, 365])
+def test_a_stage_has_at_most_ten_thousand_tasks(rows: float, days: int) -> None:
+    load = scale.Load("any", rows, 1e6, 1, 4, days)
+    assert load.tasks <= 10_000
+    assert load.readings <= 128 * days
+    assert load.merged_bytes <= 1 << 30

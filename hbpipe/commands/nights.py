@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 from argparse import Namespace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from hbpipe.commands.common import WORK, accepts, print_json, settings_of
-from hbpipe.errors import ConfigError
+from hbpipe.config import Settings
+from hbpipe.errors import ConfigError, HbpipeError
 from hbpipe.observe import observers_of
 from hbpipe.observe.log import STDERR
 from hbpipe.report.console import ConsoleObserver
 from hbpipe.report.explain import explain_text
+from hbpipe.report.night import NightReport
 from hbpipe.report.store_story import store_text
 from hbpipe.report.terminal import show
 from hbpipe.run.describe import describe_plan
@@ -89,11 +92,28 @@ def run(arguments: Namespace) -> int:
         observer = Observers(console, observers_of(settings))
         what = _what_to_run(arguments)
         report = run_night(settings, observer=observer, accept=accepts(arguments), **what)
+        _leave_page(settings, report, console)
     if arguments.json:
         print_json(report.to_dict())
     else:
         show(report.text())
     return 0
+
+
+def _leave_page(settings: Settings, report: NightReport, console: ConsoleObserver) -> None:
+    """Write the night's page where one is asked for; the release is out, whether or not it is."""
+    if settings.observe.report.folder is None:
+        return
+    from hbpipe.report.html.write import write_nightly  # other nights start sooner
+
+    try:
+        written = write_nightly(settings, report.release)
+    except (HbpipeError, OSError) as error:
+        told = f"hbpipe: the release is published, its report is not written: {error}"
+        print(told, file=sys.stderr)
+        return
+    if written is not None:
+        console.message(f"Report: {written.path}")
 
 
 def _what_to_run(arguments: Namespace) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from hbpipe.commands.common import WORK, moment_of, print_json, require_columns,
 from hbpipe.errors import ConfigError
 from hbpipe.report.diff import describe_diff, diff_text
 from hbpipe.report.export import write_table
+from hbpipe.report.html.write import report_path, write_report
 from hbpipe.report.status import describe_status, status_text
 from hbpipe.report.tables import text_table
 from hbpipe.report.terminal import show
@@ -23,6 +24,7 @@ from hbpipe.run.freshness import freshness_rows
 from hbpipe.run.history import read_history
 from hbpipe.run.night import open_lake
 from hbpipe.run.promotion import Move
+from hbpipe.run.releases import choose
 from hbpipe.run.releases import read as read_release
 from hbpipe.run.stock import calendar_of
 from hbpipe.typed import parse_duration
@@ -106,6 +108,21 @@ def diff(arguments: Namespace) -> int:
         print_json(found)
     else:
         show(diff_text(found))
+    return 0
+
+
+def report(arguments: Namespace) -> int:
+    """Write a release as one HTML file."""
+    settings = settings_of(arguments)
+    lake = open_lake(settings)
+    row = choose(read_history(lake), settings.environment, release=arguments.release)
+    path = Path(arguments.out) if arguments.out else report_path(settings, row)
+    written = write_report(settings, lake, row, path, metrics=arguments.metrics)
+    if arguments.json:
+        print_json({"release": row["release"], "as_of": row["as_of"], **written.to_dict()})
+    else:
+        size = f"{written.bytes / 2**20:.1f} MiB"
+        print(f"Release {row['release']}: {written.sentence}\nReport: {path} ({size})")
     return 0
 
 

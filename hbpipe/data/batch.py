@@ -39,9 +39,8 @@ class Batch:
     def __init__(self, table: pa.Table) -> None:
         self.table = table
         self.n = table.num_rows
-        #: Mark every row, and none.
+        #: Marks every row.
         self.everything: Mask = np.ones(self.n, np.bool_)
-        self.nothing: Mask = np.zeros(self.n, np.bool_)
         self._numbers: dict[str, tuple[NDArray[Any], Mask | None]] = {}
         self._conditions: dict[Condition, Mask] = {}
 

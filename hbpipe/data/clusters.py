@@ -104,6 +104,8 @@ def _hash(values: pa.Array) -> Hashes:
             whole = (numbers == np.rint(numbers)) & (np.abs(numbers) <= _LARGEST_WHOLE_FLOAT)
         as_integers = np.where(whole, numbers, 0.0).astype(np.int64)
         return _mix(np.where(whole, as_integers, numbers.view(np.int64)).view(np.uint64))
+    if pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        return _hash_text(values.cast(pa.large_binary()))
     return _hash_text(values.cast(pa.large_string()))
 
 

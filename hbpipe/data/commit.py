@@ -24,7 +24,7 @@ from typing import Any
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from hbpipe.data.durable import Storage, sync
+from hbpipe.data.durable import Storage
 from hbpipe.errors import LakeError, LeaseError
 
 #: The transaction that carries the number of the run.
@@ -94,6 +94,7 @@ def compare_and_swap(
     *,
     metadata: Mapping[str, Any] | None = None,
     app_id: str | None = None,
+    opened: DeltaTable | None = None,
 ) -> int:
     """Decide on the newest version and commit against exactly that, until one attempt lands.
 
@@ -107,6 +108,8 @@ def compare_and_swap(
         Recorded with the commit: run id, fingerprints, counts. JSON values.
     app_id
         The transaction's name; its number rises by one with every commit.
+    opened
+        The table as it was opened a moment ago, for the first attempt.
 
     Returns
     -------
@@ -122,7 +125,7 @@ def compare_and_swap(
     """
     commit_id = uuid.uuid4().hex
     for attempt in range(_ATTEMPTS):
-        table = require_table(storage, name)
+        table, opened = opened or require_table(storage, name), None
         base = table.version()
         # Another process may have created this entry and not yet synced it: what we build on
         # must not be lost before what we build.
@@ -227,10 +230,8 @@ def sync_version(storage: Storage, name: str, version: int) -> None:
     """
     if not storage.local:
         return
-    log = Path(storage.path(name, "_delta_log"))
     try:
-        sync(log / f"{version:020d}.json")
-        storage.sync_folders(log)
+        storage.sync_file(Path(storage.path(name, "_delta_log", f"{version:020d}.json")))
     except OSError as error:
         raise LakeError(
             f"a commit could not be forced to the disk: {error}",

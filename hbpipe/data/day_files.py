@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from hbpipe.data.arrays import to_arrow
-from hbpipe.data.clusters import Clusters, one_in, sampled, to_columns
+from hbpipe.data.clusters import one_in, sampled, to_columns
+from hbpipe.data.day_statistics import DayStatistics
 from hbpipe.data.durable import Storage
 from hbpipe.data.events import EventFormat
 from hbpipe.data.parts import Receipt, write_part
 from hbpipe.data.quantities import Metric
 from hbpipe.data.schemas import Table
 from hbpipe.data.snapshot import Snapshot
-from hbpipe.data.units import count_shards, shard_of
+from hbpipe.data.units import shard_of
 from hbpipe.errors import LakeError
 
 
@@ -41,72 +40,62 @@ class DayOrder:
     keeps: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class DayStatistics:
-    """Statistics of one day: ``keys`` one array (U,) per level, the rest (U, ...)."""
+def split(merged: DayStatistics, shards: int) -> Iterator[tuple[int, DayStatistics]]:
+    """Give the units of each shard that has any, in the order of the shards."""
+    if not merged.n:
+        return
+    if shards == 1:
+        yield 0, merged
+        return
+    places = shard_of(merged.keys[-1], shards)
+    ordered = np.argsort(places, kind="stable")
+    present, begins = np.unique(places[ordered], return_index=True)
+    for shard, units in zip(present, np.split(ordered, begins[1:]), strict=True):
+        yield int(shard), merged.take(units)
 
-    keys: tuple[pa.Array, ...]
-    n_events: NDArray[np.int64]
-    statistics: dict[str, dict[str, NDArray[Any]]]
-    clusters: dict[str, Clusters]
 
-
-def write_day(storage: Storage, order: DayOrder, merged: DayStatistics) -> tuple[Receipt, ...]:
-    """Write the files of a day; the metrics that it keeps come first.
+def write_shard(storage: Storage, order: DayOrder, shard: int, found: DayStatistics) -> Receipt:
+    """Write the file of one shard of a day; the metrics that it keeps come first.
 
     Raises
     ------
     LakeError
         When the lake cannot be written, or what is kept is not of the same units.
     """
-    shards = shard_of(merged.keys[-1], count_shards(order.rows))
-    return tuple(
-        write_part(
-            storage,
-            "statistics",
-            _metric_tables(order, merged, shards, int(shard)),
-            schema=order.table.data_schema,
-            run_id=order.run_id,
-            partition={"day": order.label},
-            dictionary=["metric", "shard", *order.form.levels[:-1]],
-            statistics=["metric", "shard"],
-            compression="snappy",  # written every night, and read by the window of every night
-        )
-        for shard in np.unique(shards)
+    return write_part(
+        storage,
+        "statistics",
+        _metric_tables(order, shard, found),
+        schema=order.table.data_schema,
+        run_id=order.run_id,
+        partition={"day": order.label},
+        dictionary=["metric", "shard", *order.form.levels[:-1]],
+        statistics=["metric", "shard"],
+        compression="snappy",  # written every night, and read by the window of every night
     )
 
 
-def _metric_tables(
-    order: DayOrder, merged: DayStatistics, shards: NDArray[np.int32], shard: int
-) -> Iterator[pa.Table]:
+def _metric_tables(order: DayOrder, shard: int, found: DayStatistics) -> Iterator[pa.Table]:
     """Give one table per metric, each a row group, so that a reader of one decodes no other."""
-    rows = np.flatnonzero(shards == shard)
-    yield from _kept_tables(order, shard, len(rows))
-    chosen: Any = slice(None) if len(rows) == len(shards) else rows
+    yield from _kept_tables(order, shard, found.n)
     schema = order.table.data_schema
-    shared = dict(zip(order.form.levels, (_some(key, chosen) for key in merged.keys), strict=True))
-    shared["shard"] = pa.repeat(pa.scalar(shard, pa.int32()), len(rows))
-    shared["n_events"] = pa.array(merged.n_events[chosen])
+    shared = dict(zip(order.form.levels, found.keys, strict=True))
+    shared["shard"] = pa.repeat(pa.scalar(shard, pa.int32()), found.n)
+    shared["n_events"] = pa.array(found.n_events)
     for metric in order.metrics:
-        found = merged.statistics[metric.name]
         columns = {
-            "metric": pa.repeat(metric.name, len(rows)).dictionary_encode(),
+            "metric": pa.repeat(metric.name, found.n).dictionary_encode(),
             **shared,
-            **{name: to_arrow(values[chosen]) for name, values in found.items()},
+            **{name: to_arrow(one) for name, one in found.statistics[metric.name].items()},
         }
-        if metric.name in merged.clusters:
-            kept = sampled(merged.clusters[metric.name], one_in(order.rows))
-            lists = to_columns(kept, len(merged.n_events))
-            columns |= {name: _some(values, chosen) for name, values in lists.items()}
+        if metric.name in found.clusters:
+            kept = sampled(found.clusters[metric.name], one_in(order.rows))
+            columns |= to_columns(kept, found.n)
         arrays = [
-            columns[field.name] if field.name in columns else pa.nulls(len(rows), field.type)
+            columns[field.name] if field.name in columns else pa.nulls(found.n, field.type)
             for field in schema
         ]
         yield pa.table(arrays, names=schema.names)
-
-
-def _some(values: pa.Array, chosen: Any) -> pa.Array:
-    return values if isinstance(chosen, slice) else values.take(pa.array(chosen))
 
 
 def _kept_tables(order: DayOrder, shard: int, units: int) -> Iterator[pa.Table]:

@@ -27,10 +27,11 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 def create_table(
     storage: Storage, name: str, schema: pa.Schema, partition_by: Sequence[str]
-) -> None:
-    """Create a table unless it exists; see ``Lake.create``."""
+) -> DeltaTable:
+    """Create a table unless it exists, and return it opened; see ``Lake.create``."""
     _check_definition(storage.uri, name, schema, partition_by)
-    if open_table(storage, name) is None:
+    table = open_table(storage, name)
+    if table is None:
         if storage.local:
             make_folder(Path(storage.path(name)))
         require_create_if_absent(storage)
@@ -41,7 +42,7 @@ def create_table(
             partition_by=list(partition_by),
             configuration=_CONFIGURATION,
         )
-    table = require_table(storage, name)
+        table = require_table(storage, name)
     found = table.metadata().partition_columns
     if found != list(partition_by):
         raise LakeError(
@@ -52,14 +53,25 @@ def create_table(
             "run and `hbpipe backfill` into a new lake.path; this lake stays readable as it is",
         )
     _new_columns(storage.uri, name, table, schema)
+    return table
+
+
+def prepare_table(
+    storage: Storage, name: str, schema: pa.Schema, partition_by: Sequence[str]
+) -> int:
+    """Create a table or add the columns that it lacks; as ``Lake.create``, ``ensure_schema``."""
+    opened = create_table(storage, name, schema, partition_by)
+    return ensure_columns(storage, name, schema, opened)
 
 
 def _partitions(columns: Sequence[str]) -> str:
     return f"is partitioned by {', '.join(columns)}" if columns else "has no partitions"
 
 
-def ensure_columns(storage: Storage, name: str, schema: pa.Schema) -> int:
-    """Add the columns that a table lacks; see ``Lake.ensure_schema``."""
+def ensure_columns(
+    storage: Storage, name: str, schema: pa.Schema, opened: DeltaTable | None = None
+) -> int:
+    """Add the columns that a table lacks; see ``Lake.ensure_schema``, and ``compare_and_swap``."""
 
     def decide(table: DeltaTable) -> Callable[[CommitProperties], None] | None:
         missing = _new_columns(storage.uri, name, table, schema)
@@ -69,7 +81,7 @@ def ensure_columns(storage: Storage, name: str, schema: pa.Schema) -> int:
         fields = Schema.from_arrow(pa.schema(missing)).fields
         return lambda properties: add_columns(table, fields, properties)
 
-    return compare_and_swap(storage, name, decide)
+    return compare_and_swap(storage, name, decide, opened=opened)
 
 
 def check_receipts(

@@ -27,6 +27,10 @@ from hbpipe.errors import LakeError
 #: Inside the lake; vacuum leaves alone what begins with an underscore.
 PRIVATE = "_hbpipe"
 
+#: What this process has forced to the disk, by path and inode: files that never change, and names
+#: of folders. A disk takes milliseconds to say that there is nothing left to write.
+_FORCED: set[tuple[str, int]] = set()
+
 _UNSAFE = {"allow_unsafe_rename", "mount_allow_unsafe_rename", "aws_s3_allow_unsafe_rename"}
 #: pyarrow's name for each S3 option of deltalake that both understand.
 _S3_OPTIONS = {
@@ -138,16 +142,33 @@ class Storage:
             with spool.open("rb") as source, self.filesystem().open_output_stream(path) as sink:
                 shutil.copyfileobj(source, sink, 1 << 20)
 
-    def sync_folders(self, folder: Path) -> None:
-        """Sync a folder and those above it up to the root.
+    def sync_file(self, file: Path) -> None:
+        """Sync a file that never changes, and the folders that lead to it; no more than once."""
+        mark = _mark(file)
+        if mark not in _FORCED:
+            sync(file)
+            self.sync_folders(file.parent)
+            _FORCED.add(mark)
 
-        Others may have made them a moment ago, and not yet synced what they made.
+    def sync_folders(self, folder: Path) -> None:
+        """Sync a folder and, for its own name, those above it up to the root.
+
+        Others may have made them a moment ago, and not yet synced what they made. What is new in
+        the folder is forced to the disk every time, its own name once.
         """
         root = Path(self.uri)
+        sync(folder)
         for one in (folder, *folder.parents):
-            sync(one)
             if one == root:
                 break
+            mark = _mark(one)
+            if mark not in _FORCED:
+                sync(one.parent)
+                _FORCED.add(mark)
+
+
+def _mark(path: Path) -> tuple[str, int]:
+    return str(path), path.stat().st_ino
 
 
 def sync(path: Path) -> None:
@@ -177,6 +198,7 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(exist_ok=True)
         sync(path.parent)
+        _FORCED.add(_mark(path))
     except OSError as error:
         raise LakeError(
             f"cannot make a folder: {error.strerror or error}",

@@ -52,9 +52,10 @@ class Forgotten:
 
 def read_forgotten(lake: Lake) -> tuple[Forgotten, ...]:
     """Read who was forgotten; empty when there is no such table yet."""
-    if lake.version("forgotten") is None:
+    found = lake.find("forgotten")
+    if found is None:
         return ()
-    rows = lake.read("forgotten", columns=["levels", "key", "digest"]).to_pylist()
+    rows = found.read(columns=["levels", "key", "digest"]).to_pylist()
     return tuple(Forgotten(tuple(row["levels"]), row["key"], row["digest"]) for row in rows)
 
 

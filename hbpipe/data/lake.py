@@ -119,17 +119,18 @@ class Lake:
     def history(self, name: str, limit: int | None = None) -> list[dict[str, Any]]:
         """List commits, newest first: version, timestamp (ms), operation and our metadata."""
         entries = require_table(self.storage, name).history(limit)
+        told = ("version", "timestamp", "operation")
         return [
-            {
-                "version": entry["version"],
-                "timestamp": entry.get("timestamp"),
-                "operation": entry.get("operation"),
-                "metadata": entry.get(METADATA, {}),
-            }
+            {name: entry.get(name) for name in told} | {"metadata": entry.get(METADATA, {})}
             for entry in entries
         ]
 
     # Reading
+
+    def find(self, name: str) -> Snapshot | None:
+        """Return the newest version of a table, or None when there is none."""
+        table = open_table(self.storage, name)
+        return None if table is None else take_snapshot(self.storage, name, table)
 
     def snapshot(self, name: str, version: int | None = None) -> Snapshot:
         """Return one version of a table, the newest by default.

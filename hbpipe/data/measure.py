@@ -33,27 +33,29 @@ class Refusal:
 class Measured:
     """One metric on one batch.
 
-    ``rows`` (U,) index the batch, ``chosen`` too, or is None where all rows count; ``values`` hold
-    one array (U,) per role that is measured row by row, (U, P) where a role takes several
-    quantities. ``skipped`` and ``excluded`` (E,) mark what was left out and why.
+    ``rows`` (U,) index the batch of ``size`` rows, ``chosen`` too, or is None where all rows
+    count; ``values`` hold one array (U,) per role that is measured row by row, (U, P) where a role
+    takes several quantities. ``excluded`` and ``skipped`` are the rows that were left out and why,
+    marked (E,), or by number.
     """
 
+    size: int
     chosen: NDArray[np.int64] | None
     values: dict[str, NDArray[Any]]
-    excluded: Mask
-    skipped: Mask
+    excluded: Mask | NDArray[np.int64]
+    skipped: Mask | NDArray[np.int64]
     refusals: tuple[Refusal, ...]
 
     @property
     def rows(self) -> NDArray[np.int64]:
         """The rows that count."""
-        return np.arange(len(self.excluded)) if self.chosen is None else self.chosen
+        return np.arange(self.size) if self.chosen is None else self.chosen
 
     @property
     def used(self) -> Mask | NDArray[np.int64]:
         """The rows that count, by number or, where it is all, marked."""
         if self.chosen is None:
-            return np.broadcast_to(np.True_, len(self.excluded))
+            return np.ones(self.size, np.bool_)
         return self.chosen
 
 
@@ -65,18 +67,14 @@ def measure(batch: Batch, metric: Metric, family: Family, accepted: Mask) -> Mea
     StatisticsError
         When a count does not fit 64 bits.
     """
-    usable, excluded = accepted, batch.nothing
-    if metric.where:
-        kept = batch.holds(metric.where)
-        usable, excluded = accepted & kept, accepted & ~kept
-    used, skipped = usable, batch.nothing
-    parts = _parts(metric, family)
+    usable = accepted & batch.holds(metric.where) if metric.where else accepted
+    used, parts = usable, _parts(metric, family)
     values = []
     for part in parts:
         array, null = _evaluate(batch, part.quantity)
         values.append(array)
         if null is not None:
-            skipped, used = skipped | (usable & null), used & ~null
+            used = used & ~null
     chosen = None if used.all() else np.flatnonzero(used)
     measured = values if chosen is None else [array[chosen] for array in values]
     checked = _validate(metric, parts, measured, batch.n if chosen is None else len(chosen))
@@ -86,7 +84,14 @@ def measure(batch: Batch, metric: Metric, family: Family, accepted: Mask) -> Mea
         refusals = tuple(Refusal(column, why, rows[at]) for column, why, at in checked.refused)
         chosen = rows[checked.fine]
         checked.values = [array[checked.fine] for array in checked.values]
-    return Measured(chosen, _by_role(parts, checked.values), excluded, skipped, refusals)
+    excluded, skipped = _left_out(accepted, usable), _left_out(usable, used)
+    found = _by_role(parts, checked.values)
+    return Measured(batch.n, chosen, found, excluded, skipped, refusals)
+
+
+def _left_out(before: Mask, after: Mask) -> Mask | NDArray[np.int64]:
+    """Return the rows that no longer stand; none where no condition was asked."""
+    return np.empty(0, np.int64) if after is before else before & ~after
 
 
 @dataclass(frozen=True)

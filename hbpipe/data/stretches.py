@@ -7,7 +7,7 @@ proves that a row group lies within one day, its times are not decoded at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -96,15 +96,16 @@ def read_stretches(
     """
     at_once = bool(form.event_id or form.forgotten)
     columns = form.columns(metrics)
+    others = tuple(name for name in columns if name != form.time)
     with open_parquet(form, piece.file) as parquet:
+        proven = {} if _asked_for(form, metrics) else _proven_days(parquet, form, piece)
         for part in [piece] if at_once else cut_stretches(piece):
-            days = None if _asked_for(form, metrics) else _proven_days(parquet, form, part)
+            days = _days_of(part, proven)
             if days is None:
                 table = read_groups(parquet, form, part, columns)
                 numbers, faults = business_days(table.column(form.time), form.calendar)
                 days = RowDays(numbers, faults == 0)
             else:
-                others = tuple(name for name in columns if name != form.time)
                 table = read_groups(parquet, form, part, others)
             yield Stretch(part, table, days)
     require_same(form, piece.file)
@@ -136,12 +137,18 @@ def _asked_for(form: EventFormat, metrics: tuple[Metric, ...]) -> bool:
     return bool(form.event_id) or form.time in named
 
 
-def _proven_days(parquet: pq.ParquetFile, form: EventFormat, piece: Piece) -> RowDays | None:
-    """Return the rows' days where the footer proves the day of every row group."""
+def _proven_days(parquet: pq.ParquetFile, form: EventFormat, piece: Piece) -> dict[int, int]:
+    """Return the day of each row group of a piece of which the footer proves it."""
     found = proven_days(parquet.metadata, parquet.schema_arrow, piece.row_groups, form)
-    days = [day for day in found if day is not None]
-    if len(days) < len(found):
+    pairs = zip(piece.row_groups, found, strict=True)
+    return {group: day for group, day in pairs if day is not None}
+
+
+def _days_of(piece: Piece, proven: Mapping[int, int]) -> RowDays | None:
+    """Return the rows' days where the day of every row group is proven."""
+    if not proven.keys() >= set(piece.row_groups):
         return None
+    days = [proven[group] for group in piece.row_groups]
     if len(set(days)) == 1:
         return RowDays.all_on(days[0], piece.rows)
     numbers = np.repeat(np.array(days, np.int32), piece.lengths)

@@ -75,9 +75,9 @@ def find_cells(levels: Sequence[Encoded], days: RowDays, accepted: Mask) -> Cell
     if len(present_days) > 1:
         joint = days.places(present_days) * units.n + units.codes
     codes, present, counts = tally(joint, len(present_days) * units.n, accepted)
-    unit = present % units.n
+    day, unit = np.divmod(present, units.n)
     found = tuple(Encoded(level.codes[unit], level.values) for level in units.levels)
-    return Cells(codes, present_days[present // units.n], found, counts)
+    return Cells(codes, present_days[day], found, counts)
 
 
 def merge_cells(parts: Sequence[Cells]) -> Cells:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from hbpipe.data.events import SHARD_ROWS, level_type
 
 Codes = NDArray[np.int64]
-#: Rows that are looked at together, so that what is found of them stays in the processor's cache.
-_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -76,8 +74,8 @@ def encode_any(column: pa.ChunkedArray | pa.Array) -> Encoded:
     if chunked.num_chunks == 0:
         return Encoded(np.empty(0, np.int64), pa.array([], chunked.type.value_type))
     # All chunks have one dictionary now; Arrow, asked to combine them, would compare them all.
-    values = chunked.chunk(0).dictionary
-    indices = pa.concat_arrays([chunk.indices for chunk in chunked.chunks])
+    values, parts = chunked.chunk(0).dictionary, [chunk.indices for chunk in chunked.chunks]
+    indices = parts[0] if len(parts) == 1 else pa.concat_arrays(parts)
     if indices.type not in (pa.int32(), pa.int64()):  # others have no -1, or no room for it
         indices = indices.cast(pa.int64())
     complete = indices.null_count == 0
@@ -114,36 +112,25 @@ def code_units(levels: Sequence[Encoded], valid: NDArray[np.bool_]) -> CodedUnit
     is checked on every row, and where it does not hold the tuples themselves are coded.
     Rows that are not valid get a code that means nothing.
     """
-    finest = levels[-1]
-    every = bool(valid.all())
-    parents = [_parents(finest, level, None if every else valid) for level in levels[:-1]]
+    finest, rows = levels[-1], slice(None) if valid.all() else valid
+    # Of the machine's own width, or each pass that looks up by them would convert them again.
+    units = finest.codes.astype(np.intp, copy=False)
+    parents = [
+        _parents(units[rows], level.codes[rows], len(finest.values)) for level in levels[:-1]
+    ]
     known = [parent for parent in parents if parent is not None]
     if len(known) < len(parents):
         return _tuples(levels, valid)
-    codes = finest.codes if every else np.maximum(finest.codes, 0)
+    codes = units if finest.complete else np.maximum(units, 0)
     above = [Encoded(codes, level.values) for codes, level in zip(known, levels, strict=False)]
     return CodedUnits(codes, (*above, Encoded(np.arange(len(finest.values)), finest.values)))
 
 
-def _parents(
-    finest: Encoded, level: Encoded, valid: NDArray[np.bool_] | None
-) -> NDArray[Any] | None:
-    """Return the parent's code of each finest value, or None where one has several."""
-    units, above = finest.codes, level.codes
-    if valid is not None:
-        units, above = units[valid], above[valid]
-    parents = np.full(len(finest.values), -1, above.dtype)
-    # numpy looks up faster by numbers of the machine's own width.
-    for block in _blocks(len(units)):
-        parents[units[block].astype(np.intp)] = above[block]
-    for block in _blocks(len(units)):
-        if not np.array_equal(parents.take(units[block].astype(np.intp)), above[block]):
-            return None
-    return parents
-
-
-def _blocks(rows: int) -> Iterator[slice]:
-    return (slice(begin, begin + _BLOCK) for begin in range(0, rows, _BLOCK))
+def _parents(units: Codes, above: NDArray[Any], n_units: int) -> NDArray[Any] | None:
+    """Return the parent's code of each of the units, or None where one has several."""
+    parents = np.full(n_units, -1, above.dtype)
+    parents[units] = above
+    return parents if np.array_equal(parents.take(units), above) else None
 
 
 def _tuples(levels: Sequence[Encoded], valid: NDArray[np.bool_]) -> CodedUnits:
@@ -180,9 +167,9 @@ def tally(
     counted = codes if every else codes[valid]
     if size <= 4 * len(codes) + (1 << 16):
         counts = np.bincount(counted, minlength=size)
+        if counts.all():
+            return codes, np.arange(size), counts
         present = np.flatnonzero(counts)
-        if len(present) == size:
-            return codes, present, counts
         renumber = np.zeros(size, np.int64)
         renumber[present] = np.arange(len(present))
         return renumber[codes], present, counts[present]

@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from hbpipe.model.densities import Term
 from hbpipe.model.distributions.laws import NORMAL
 from hbpipe.model.family import Array, Degeneracy, Hyperparameters, Prior, Statistics
-from hbpipe.model.geometry import LOCATION, NOISE, SPREAD, Geometry, Named, Point, any_store
+from hbpipe.model.geometry import (
+    LOCATION,
+    NOISE,
+    SPREAD,
+    Geometry,
+    GivenSpread,
+    Named,
+    Point,
+    any_store,
+)
 from hbpipe.model.numerics.jets import Jet, exp, log
 
 #: τ² on its bound is taken as this, so that log τ and its derivatives are numbers.
@@ -72,6 +81,7 @@ def normal_geometry(
     median_size: Callable[[Any], Array],
     coordinates: Callable[[Point], Point],
     log_spread: Callable[[Array, Point], Jet],
+    given_spread: Callable[[Any, Array], GivenSpread],
     integrable: Callable[[Any], NDArray[np.bool_]] = any_store,
 ) -> Geometry:
     """Return the geometry of a normal family: ``mu``, ``tau`` and, with noise, ``sigma``."""
@@ -85,6 +95,7 @@ def normal_geometry(
         median_size=median_size,
         coordinates=coordinates,
         log_spread=log_spread,
+        given_spread=given_spread,
         named=_named,
         named_at=_named_at,
         log_jacobian={

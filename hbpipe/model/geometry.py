@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from hbpipe.errors import FitError
 from hbpipe.model.densities import Term
 from hbpipe.model.distributions.laws import NORMAL, Law
-from hbpipe.model.family import Array, Family, Statistics
+from hbpipe.model.family import Array, Codes, Derivatives, Family, Statistics
 from hbpipe.model.numerics.grouped import Rows
 from hbpipe.model.numerics.jets import Jet, variables
 
@@ -56,6 +56,23 @@ _INSIDE = 1e-14
 def any_store(sketch: Any) -> NDArray[np.bool_]:
     """Whether a pool has a store with data, (G,)."""
     return np.asarray(sketch.n_groups > 0)
+
+
+class GivenSpread(Protocol):
+    """The likelihoods of ``G`` pools at given spreads, as functions of the other variables."""
+
+    @property
+    def n_rows(self) -> int:
+        """Rows that sums are taken over."""
+
+    def select(self, pools: Codes) -> Self:
+        """Return the likelihoods of some pools, any of them several times."""
+
+    def value(self, point: Array) -> Array:
+        """Evaluate the log likelihood at working points (G, V), (G,); their spread is ignored."""
+
+    def derivatives(self, point: Array) -> Derivatives:
+        """Evaluate it with gradient (G, V) and Hessian (G, V, V), zero along the spread."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +98,8 @@ class Geometry:
         Coordinates → named hyperparameters, just inside where a coordinate is on its bound.
     log_spread
         (held spread coordinate (G,), working variables) → log spread.
+    given_spread
+        (sketch, log spreads (G,)) → the likelihoods there, as functions of the other variables.
     log_jacobian
         Name → its part of log |∂ named / ∂ working|: the parts of any one of the
         ``parametrisations`` add up, because each is triangular.
@@ -105,6 +124,7 @@ class Geometry:
     median_size: Callable[[Any], Array]
     coordinates: Callable[[Point], Point]
     log_spread: Callable[[Array, Point], Jet]
+    given_spread: Callable[[Any, Array], GivenSpread]
     named: Callable[[Point], Named]
     named_at: Callable[[Point], Named]
     log_jacobian: Mapping[str, Callable[[Point], Jet]]

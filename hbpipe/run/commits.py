@@ -8,6 +8,7 @@ The release row comes last.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -15,10 +16,11 @@ from typing import Any
 import pyarrow as pa
 
 from hbpipe import __version__
-from hbpipe.data import schemas
+from hbpipe.data import posterior_schemas, schemas
 from hbpipe.data.aggregate import Account
-from hbpipe.data.audit_tables import ACCEPTANCES, AUDITS
+from hbpipe.data.audit_tables import ACCEPTANCES, AUDITS, diagnostics_table
 from hbpipe.data.clock import to_date
+from hbpipe.data.definition import prepare_table
 from hbpipe.data.partitioned import upsert_partition
 from hbpipe.data.parts import Receipt
 from hbpipe.errors import LeaseError
@@ -29,8 +31,8 @@ from hbpipe.run.ledger import DayEntry, FileEntry, read_days, write_days, write_
 from hbpipe.run.night import Night
 from hbpipe.run.quarantine import examples
 from hbpipe.run.release_table import RELEASES
-from hbpipe.run.releases import RELEASED, publish_release
-from hbpipe.run.universe import stores_digest
+from hbpipe.run.releases import BY_AS_OF, RELEASED, publish_release
+from hbpipe.run.totals import TotalsTables
 
 _TYPES = {"int64": pa.int64(), "string": pa.string()}
 
@@ -69,8 +71,9 @@ def tables(night: Night) -> dict[str, schemas.Table]:
         "months": schemas.months_table(levels, families, clusters=clusters),
         "hyperparameters": schemas.hyperparameters_table(groups),
         "fits": schemas.fits_table(pools),
-        "posteriors": schemas.posteriors_table(levels, quantiles),
-        "new_stores": schemas.new_stores_table(groups, quantiles),
+        "diagnostics": diagnostics_table(pools),
+        "posteriors": posterior_schemas.posteriors_table(levels, quantiles),
+        "new_stores": posterior_schemas.new_stores_table(groups, quantiles),
     }
 
 
@@ -83,10 +86,19 @@ def lake_table(night: Night, name: str) -> schemas.Table:
 
 
 def prepare_lake(night: Night) -> None:
-    """Create missing tables and add missing columns, before anything is computed."""
-    for name, table in tables(night).items():
-        night.lake.create(name, table.schema, table.partition_by)
-        _made(night, name, night.lake.ensure_schema(name, table.schema))
+    """Create missing tables and add missing columns, before anything is computed.
+
+    All at once: each waits for its disk or its store.
+    """
+    found = tables(night)
+
+    def prepare(name: str) -> int:
+        table = found[name]
+        return prepare_table(night.lake.storage, name, table.schema, table.partition_by)
+
+    with ThreadPoolExecutor(len(found)) as threads:
+        for name, version in zip(found, threads.map(prepare, found), strict=True):
+            _made(night, name, version)
 
 
 def _made(night: Night, name: str, version: int | None) -> None:
@@ -275,9 +287,9 @@ def commit_checks(night: Night) -> None:
 
 
 def commit_results(night: Night) -> None:
-    """Commit hyperparameters, fits, posteriors and new stores of the as-of day."""
+    """Commit hyperparameters, fits, diagnostics, posteriors and new stores of the as-of day."""
     label = to_date(night.plan.as_of).isoformat()
-    for name in ("hyperparameters", "fits", "posteriors", "new_stores"):
+    for name in BY_AS_OF:
         version = night.lake.publish(
             name,
             night.staged[name],
@@ -307,7 +319,7 @@ def commit_release(night: Night) -> dict[str, Any]:
         "input": release_input(plan.as_of, night.days, night.settings),
         "settings": plan.settings_digest,
         "kernel": plan.kernel_digest,
-        "stores": stores_digest(night.settings.stores),
+        "stores": TotalsTables(night.settings).digest(plan.as_of),
         "days": len(plan.window),
         **totals,
         "units": sum(t.units for t in night.tallies if t.metric == night.metrics[0].name),

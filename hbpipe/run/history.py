@@ -290,6 +290,5 @@ def history_of(lake: Lake, rows: Iterable[Release], pointers: tuple[Pointer, ...
 
 def read_releases(lake: Lake) -> tuple[Release, ...]:
     """Read every release of every environment, oldest first, those that have expired too."""
-    if lake.version("releases") is None:
-        return ()
-    return tuple(sorted(lake.read("releases").to_pylist(), key=number_of))
+    found = lake.find("releases")
+    return () if found is None else tuple(sorted(found.read().to_pylist(), key=number_of))

@@ -175,17 +175,15 @@ def input_fingerprint(day: int, files: Iterable[FileEntry]) -> str:
 
 def read_files(lake: Lake, version: int | None = None) -> dict[str, FileEntry]:
     """Read the table ``files``, the newest version by default; empty when there is none yet."""
-    if lake.version("files") is None:
-        return {}
-    rows = lake.read("files", version=version).to_pylist()
+    found = lake.find("files") if version is None else lake.snapshot("files", version)
+    rows = [] if found is None else found.read().to_pylist()
     return {row["path"]: _file_entry(row) for row in rows}
 
 
 def read_days(lake: Lake, version: int | None = None) -> dict[int, DayEntry]:
     """Read the table ``days``, the newest version by default; empty when there is none yet."""
-    if lake.version("days") is None:
-        return {}
-    rows = lake.read("days", version=version).to_pylist()
+    found = lake.find("days") if version is None else lake.snapshot("days", version)
+    rows = [] if found is None else found.read().to_pylist()
     return {to_number(row["day"]): _day_entry(row) for row in rows}
 
 

@@ -97,7 +97,8 @@ class RunEntry:
 
 def read_runs(lake: Lake) -> list[RunEntry]:
     """List the runs, the first attempt first; none before the first run."""
-    return [] if lake.version("runs") is None else entries_of(lake.read("runs"))
+    found = lake.find("runs")
+    return [] if found is None else entries_of(found.read())
 
 
 def find_run(lake: Lake, run_id: str) -> RunEntry | None:

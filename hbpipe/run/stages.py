@@ -7,32 +7,30 @@ writes is seen by readers before ``release`` appends its one row.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from hbpipe.data.aggregate import summarise_piece
 from hbpipe.data.clock import to_date
-from hbpipe.data.clusters import one_in
-from hbpipe.data.daily import finish_day
-from hbpipe.data.day_files import DayOrder
-from hbpipe.data.events import EventFormat, Piece
-from hbpipe.data.quantities import Metric
-from hbpipe.data.snapshot import Snapshot
-from hbpipe.data.survey import cut_pieces
+from hbpipe.data.spill import drop_spilled
 from hbpipe.data.window import fold_window
 from hbpipe.run import audits, commits
-from hbpipe.run.due import DayPlan
-from hbpipe.run.engine import Task
+from hbpipe.run.day_tasks import day_tasks
 from hbpipe.run.gates import check_days, check_new_files, check_release, refuse_held
+from hbpipe.run.inference.changes import compare_with_earlier
+from hbpipe.run.inference.comparison import compare_units
 from hbpipe.run.inference.covariates import code_covariates
+from hbpipe.run.inference.diagnostics import diagnose
+from hbpipe.run.inference.findings import stage_diagnostics
 from hbpipe.run.inference.fit_tables import stage_fits
 from hbpipe.run.inference.fitting import find_trees, fit_on_sketches
 from hbpipe.run.inference.group_rows import stage_groups
 from hbpipe.run.inference.overdispersion import divisors, measure
+from hbpipe.run.inference.posterior_table import write_posteriors
+from hbpipe.run.inference.reconciliation import read_totals, reconcile_units
 from hbpipe.run.inference.size_dependence import measure_size_dependence
-from hbpipe.run.inference.update import UpdateOrder, update_shard
+from hbpipe.run.inference.update import update_shard
+from hbpipe.run.inference.updated import UpdateOrder
 from hbpipe.run.months import with_months
 from hbpipe.run.night import Night
 from hbpipe.run.windows import find_sources, presence_of, window_orders
@@ -68,109 +66,19 @@ def measure_days(night: Night) -> set[int]:
     """
     commits.prepare_lake(night)
     check_new_files(night)
-    results = night.engine.gather(_day_tasks(night), night.progress("aggregate"))
+    try:
+        results = night.engine.gather(day_tasks(night), night.progress("aggregate"))
+    finally:
+        drop_spilled(night.lake.storage, night.run_id)
     night.results = {result.day: result for result in results}
     held = check_days(night)
     commits.commit_days(night, held)
     return held
 
 
-def _day_tasks(night: Night) -> list[Task]:
-    """Submit the work of all due days; those that need the same metrics share their pieces."""
-    alike: dict[tuple[str, ...], list[DayPlan]] = {}
-    for day in night.plan.days:
-        alike.setdefault(day.metrics, []).append(day)
-    return [
-        task
-        for names, days in alike.items()
-        for task in _tasks_of(night, tuple(m for m in night.metrics if m.name in names), days)
-    ]
-
-
-def _tasks_of(night: Night, metrics: tuple[Metric, ...], due: list[DayPlan]) -> list[Task]:
-    """Submit every piece once, and one merge per day that waits for the day's pieces."""
-    form, pieces = _reading(night, metrics), _pieces(night, due)
-    feeding: dict[int, list[int]] = {}
-    for index, (_, days) in enumerate(pieces):
-        for day in days:
-            feeding.setdefault(day, []).append(index)
-    rows = {day.day: day.rows for day in due}
-    crowded = {day for day, indices in feeding.items() if len(indices) > 1}
-    parts = [
-        night.engine.submit(
-            summarise_piece,
-            form,
-            piece,
-            metrics,
-            days,
-            bool(night.form.event_id) and not crowded.isdisjoint(days),
-            min((one_in(rows[day]) for day in days), default=1),
-            label=f"aggregation of {piece.file.path}, row groups {piece.row_groups}",
-        )
-        for piece, days in pieces
-    ]
-    snapshot = night.lake.snapshot("statistics")
-    return [
-        night.engine.submit(
-            finish_day,
-            night.lake.storage,
-            _day_order(night, form, metrics, day, snapshot),
-            [parts[index] for index in feeding[day.day]],
-            label=f"merge of {to_date(day.day)}",
-            priority=10,
-        )
-        for day in sorted(due, key=lambda day: day.day)
-        if day.day in feeding
-    ]
-
-
-def _pieces(night: Night, due: list[DayPlan]) -> list[tuple[Piece, tuple[int, ...]]]:
-    """Cut the files that feed due days; each piece comes with the due days it may hold."""
-    fed: dict[str, list[int]] = {}
-    for day in due:
-        for path in day.files:
-            fed.setdefault(path, []).append(day.day)
-    found = []
-    for path, days in sorted(fed.items()):
-        entry = night.stock.files[path]
-        groups = {group.index: group for group in entry.row_groups}
-        for piece in cut_pieces(entry.file, entry.row_groups, days):
-            spans = [groups[index] for index in piece.row_groups]
-            held = [d for d in days if any(s.first_day <= d <= s.last_day for s in spans)]
-            found.append((piece, tuple(held)))
-    return found
-
-
-def _reading(night: Night, metrics: tuple[Metric, ...]) -> EventFormat:
-    """Compare repeated events by what all metrics need, also where some alone are measured."""
-    if not night.form.event_id or metrics == night.metrics:
-        return night.form
-    return replace(night.form, compared=night.form.columns(night.metrics))
-
-
-def _day_order(
-    night: Night,
-    form: EventFormat,
-    metrics: tuple[Metric, ...],
-    day: DayPlan,
-    statistics: Snapshot,
-) -> DayOrder:
-    label = to_date(day.day).isoformat()
-    return DayOrder(
-        form=form,
-        metrics=metrics,
-        day=day.day,
-        label=label,
-        rows=day.rows,
-        table=replace(commits.tables(night)["statistics"], schema=statistics.schema),
-        run_id=night.run_id,
-        kept=statistics.in_partitions([{"day": label}]) if day.keeps else None,
-        keeps=day.keeps,
-    )
-
-
 def fit(night: Night) -> dict[str, Any]:
     """Fold the window and fit every pool's hyperparameters from sketches."""
+    night.totals = read_totals(night)
     orders = window_orders(night, with_months(night, find_sources(night)))
     night.folded = [
         night.engine.submit(fold_window, order, label=f"window fold of shard {shard}")
@@ -194,6 +102,7 @@ def fit(night: Night) -> dict[str, Any]:
         )
         night.observer.progress("fit", done, len(night.metrics))
     measure_size_dependence(night, pools)
+    diagnose(night)
     stage_fits(night)
     return {
         "pools": len(pools),
@@ -212,14 +121,33 @@ def update(night: Night) -> dict[str, Any]:
         table=commits.lake_table(night, "posteriors"),
         label=to_date(night.plan.as_of).isoformat(),
         run_id=night.run_id,
+        last_day=night.plan.as_of not in {entry.day for entry in night.left_out},
     )
     shared = night.engine.share(order, label="nodes of the hyperparameters")
-    tasks = [
-        night.engine.submit(
-            update_shard, night.lake.storage, shared, folded, label=f"posteriors of shard {shard}"
-        )
+    updated = [
+        night.engine.submit(update_shard, shared, folded, label=f"update of shard {shard}")
         for shard, folded in enumerate(night.folded)
     ]
+    compared = [
+        [promise for columns in of_shard for promise in columns]
+        for of_shard in zip(
+            compare_units(night.engine, order, shared, updated),
+            compare_with_earlier(night, shared, updated),
+            reconcile_units(night, updated),
+            strict=True,
+        )
+    ]
+    tasks = [
+        night.engine.submit(
+            write_posteriors,
+            night.lake.storage,
+            shared,
+            *of_shard,
+            label=f"posteriors of shard {shard}",
+        )
+        for shard, of_shard in enumerate(zip(night.folded, updated, compared, strict=True))
+    ]
+    del updated, compared
     written = night.engine.gather(tasks, night.progress("update"))
     night.staged["posteriors"] = [receipt for receipt, _ in written]
     night.tallies = [tally for _, tallies in written for tally in tallies] + stage_groups(night)
@@ -236,6 +164,7 @@ def audit(night: Night) -> dict[str, Any]:
     GateError
         When a check fails; the old release stays, the staged files are kept for inspection.
     """
+    stage_diagnostics(night)
     check_release(night)
     warned = [check for check in night.checks if check.status == "warn"]
     return {"checks": len(night.checks), "warnings": len(warned)}

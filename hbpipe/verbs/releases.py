@@ -18,6 +18,7 @@ def add(verbs: Verbs) -> None:
     _add_read(verbs)
     _add_export(verbs)
     _add_diff(verbs)
+    _add_report(verbs)
     _add_promote(verbs)
     _add_rollback(verbs)
     _add_freshness(verbs)
@@ -78,6 +79,30 @@ def _add_diff(verbs: Verbs) -> None:
     )
     diff.add_argument(
         "--limit", type=at_least(0), default=20, metavar="N", help="the longest list (default 20)"
+    )
+
+
+def _add_report(verbs: Verbs) -> None:
+    purpose = "write a release as one HTML file: its stores, priors, checks and audits"
+    report = add_verb(verbs, "releases", "report", purpose)
+    report.add_argument(
+        "release",
+        nargs="?",
+        metavar="RELEASE",
+        help="its name, or previous; by default the current one",
+    )
+    report.add_argument(
+        "--out",
+        metavar="FILE",
+        help="the file; by default PIPELINE-RELEASE.html in observe.report.folder, or here",
+    )
+    report.add_argument(
+        "--metric",
+        action="append",
+        default=[],
+        dest="metrics",
+        metavar="NAME",
+        help="this metric alone; may be repeated",
     )
 
 

@@ -25,6 +25,8 @@ from tests.bench.table import print_rows
 
 FIRST_DAY = date(2026, 1, 1)
 DAYS = 30
+#: From so many million events on, not everybody can hold them in memory.
+LARGE = 100.0
 
 
 def main() -> None:
@@ -65,7 +67,7 @@ def _sections(options: argparse.Namespace) -> Iterator[Section]:
         lakes.mkdir(exist_ok=True)
         nights = Nights(lakes, events, f"{size} million", options.uncertainty)
         days = [(FIRST_DAY + timedelta(days=day)).isoformat() for day in range(DAYS)]
-        yield from of_events(nights, days)
+        yield from of_events(nights, days, fit_in_memory=float(size) < LARGE)
         if options.spark:
             yield of_spark(events)
     if options.stores:

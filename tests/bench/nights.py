@@ -46,12 +46,18 @@ class Nights:
 
     def with_workers_up(self, name: str) -> Contender:
         """Run a first night, counted from the moment its workers are up."""
+        return Contender(name, self._by_its_own_clock(name, "workers_up"))
 
+    def aggregation(self, name: str) -> Contender:
+        """Run the first stage of a first night, alone and with its workers up."""
+        return Contender(name, self._by_its_own_clock(name, "aggregation"))
+
+    def _by_its_own_clock(self, name: str, module: str) -> Callable[[], Cost]:
         def run() -> Cost:
             config = self._configure(name, fresh=True)
-            return inner_cost_of([sys.executable, "-m", "tests.bench.workers_up", str(config)])
+            return inner_cost_of([sys.executable, "-m", f"tests.bench.{module}", str(config)])
 
-        return Contender(name, run)
+        return run
 
     def _of(self, name: str, options: list[str], *, fresh: bool) -> Callable[[], Cost]:
         hbpipe = str(Path(sys.executable).parent / "hbpipe")

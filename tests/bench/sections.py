@@ -25,10 +25,15 @@ class Section:
     same: bool = False
 
 
-def of_events(nights: Nights, days: list[str]) -> Iterator[Section]:
+#: Who holds all events in memory at once, and so takes part below some hundred million of them.
+_IN_MEMORY = ("arrow",)
+
+
+def of_events(nights: Nights, days: list[str], *, fit_in_memory: bool = True) -> Iterator[Section]:
     """Whole nights over a folder of events, of ``days``."""
     events, rows = nights.events, nights.rows
-    peers = ("scan", "duckdb", "polars", "arrow", "dask")
+    every = ("scan", "duckdb", "polars", "arrow", "dask")
+    peers = [name for name in every if fit_in_memory or name not in _IN_MEMORY]
     yield Section(
         f"{rows} events: a first night beside a GROUP BY",
         (
@@ -55,6 +60,15 @@ def of_events(nights: Nights, days: list[str]) -> Iterator[Section]:
             replace(nights, kind="serial").first("serial"),
         ),
         "one",
+    )
+    yield Section(
+        f"{rows} events: the aggregation alone, by two workers and by one",
+        (
+            nights.aggregation("aggregation by two"),
+            replace(nights, workers=1).aggregation("aggregation by one"),
+        ),
+        "aggregation by one",
+        same=True,
     )
 
 

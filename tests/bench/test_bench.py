@@ -26,7 +26,8 @@ def test_nights_and_their_peers_run_and_agree(tmp_path: Path) -> None:
     subprocess.run(command, check=True, stdout=subprocess.PIPE)
     report = json.loads(out.read_text(encoding="utf-8"))
     names = {row["name"] for row in report["rows"]}
-    assert {"night", "from workers up", "next", "serial", *PEERS} - {"spark"} <= names
+    nights = {"night", "from workers up", "next", "serial", "aggregation by two"}
+    assert {*nights, *PEERS} - {"spark"} <= names
     for row in report["rows"]:
         assert row["cpu"] > 0, row["name"]
         assert row["peak"] > 10, row["name"]

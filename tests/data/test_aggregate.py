@@ -26,7 +26,7 @@ from kernel import (
     write,
 )
 
-from hbpipe.data import stretches, survey
+from hbpipe.data import readings, stretches, survey, units
 from hbpipe.data.aggregate import summarise_piece
 from hbpipe.data.clock import Calendar
 from hbpipe.data.recount import recount
@@ -193,11 +193,14 @@ TYPES = {
     piece_rows=st.sampled_from([1, 5, 1000]),
     stretch_rows=st.sampled_from([1, 4, 1000]),
     ids=st.booleans(),
+    shard_rows=st.sampled_from([1, 3, 1000]),
 )
-def test_any_table_in_any_cut(rows, cuts, piece_rows, stretch_rows, ids):
+def test_any_table_in_any_cut(rows, cuts, piece_rows, stretch_rows, ids, shard_rows):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(survey, "PIECE_ROWS", piece_rows)
         patch.setattr(stretches, "STRETCH_ROWS", stretch_rows)
+        patch.setattr(units, "SHARD_ROWS", shard_rows)
+        patch.setattr(readings, "MOST_READINGS", 2)
         root = Path(folder) / "events"
         for number, size in enumerate(cuts):
             write(root / f"{number}.parquet", rows[number::3] or rows[:1], size, **TYPES)

@@ -13,7 +13,7 @@ from kernel import DAY, NOON, assert_same, event_format, parse, recount_spec, ru
 from hbpipe.data import survey, units
 from hbpipe.data.aggregate import Account, add_accounts, summarise_piece
 from hbpipe.data.clock import to_number
-from hbpipe.data.daily import merge_day
+from hbpipe.data.day_statistics import DayStatistics, add_up, day_of
 from hbpipe.data.events import find_files
 from hbpipe.data.recount import recount
 from hbpipe.data.survey import cut_pieces, survey_file
@@ -52,6 +52,10 @@ def parts_of(root: Path, monkeypatch, piece_rows: int):
     ]
 
 
+def merge(parts, day: int) -> DayStatistics:
+    return add_up(parse(METRICS), day, [day_of(part, day) for part in parts])
+
+
 @pytest.mark.parametrize("piece_rows", [1, 40, 1000])
 @pytest.mark.parametrize("group", [7, 1000])
 def test_any_cut_merges_to_the_recount(tmp_path, monkeypatch, piece_rows, group):
@@ -85,11 +89,11 @@ def test_days_are_merged_apart(tmp_path, monkeypatch):
     write(tmp_path / "a.parquet", rows_of(200, seed=3), 25)
     parts = parts_of(tmp_path, monkeypatch, 50)
     assert len(parts) == 4
-    first, second = (merge_day(parse(METRICS), to_number(DAY) + n, parts) for n in (0, 1))
+    first, second = (merge(parts, to_number(DAY) + n) for n in (0, 1))
     assert first.n_events.sum() + second.n_events.sum() == 200
     assert first.statistics["share"]["trials"].tolist() == first.n_events.tolist()
     (whole,) = parts_of(tmp_path, monkeypatch, 1000)
-    single = merge_day(parse(METRICS), to_number(DAY), [whole])
+    single = merge([whole], to_number(DAY))
     names = list(zip(*(key.to_pylist() for key in single.keys), strict=True))
     events = dict(zip(names, single.n_events.tolist(), strict=True))
     names = list(zip(*(key.to_pylist() for key in first.keys), strict=True))
@@ -99,7 +103,7 @@ def test_days_are_merged_apart(tmp_path, monkeypatch):
 def test_active_days_are_capped_when_parts_meet(tmp_path, monkeypatch):
     write(tmp_path / "a.parquet", rows_of(100, seed=4), 10)
     parts = parts_of(tmp_path, monkeypatch, 10)
-    merged = merge_day(parse(METRICS), to_number(DAY), parts)
+    merged = merge(parts, to_number(DAY))
     assert set(merged.statistics["rate"]["exposure"].tolist()) == {1.0}
 
 

@@ -198,3 +198,14 @@ def test_counts_are_exact_and_examples_bounded():
     assert one.rows == 1801
     assert len(one.examples) == MAX_EXAMPLES
     assert one.examples[:900] == many.examples
+
+
+def test_rows_are_left_out_once_and_only_where_something_was_asked():
+    table = pa.table({"a": [1, None, None, 1], "b": [2, None, 2, 2], "c": [1, 1, 1, 0]})
+    found = measured(table, {**SHARE, "where": [["c", "==", 1]]}, [True, True, True, True])
+    assert found.excluded.tolist() == [False, False, False, True]
+    assert found.skipped.tolist() == [False, True, True, False]
+    assert found.rows.tolist() == [0]
+    whole = measured(table.slice(3), SHARE)
+    assert len(whole.excluded) == len(whole.skipped) == 0
+    assert whole.used.tolist() == [True]

@@ -22,15 +22,16 @@ from tests.interrupted import Moment, killed
 from tests.nights import BOTH, first_night, lake_of, night, settings_for, write_config, write_days
 
 #: Commits of the second night until its release is there: the run begun, days begun, statistics,
-#: quarantine, files, days, audits, hyperparameters, fits, posteriors, new_stores, releases.
-COMMITS = 12
+#: quarantine, files, days, audits, hyperparameters, fits, diagnostics, posteriors, new_stores,
+#: releases.
+COMMITS = 13
 #: A function in the middle of each stage.
 MIDDLE = {
     "plan": "hbpipe.run.inventory:survey_file",
-    "aggregate": "hbpipe.run.stages:summarise_piece",
+    "aggregate": "hbpipe.data.partials:summarise_piece",
     "merge": "hbpipe.data.day_files:write_part",
     "fit": "hbpipe.run.inference.fitting:fit_metric",
-    "update": "hbpipe.run.inference.update:write_part",
+    "update": "hbpipe.run.inference.posterior_table:write_part",
     "audit": "hbpipe.run.audits:check_posteriors",
 }
 SECTIONS: dict[str, Any] = {"metrics": BOTH, "inference": {"uncertainty": "auto"}}
@@ -156,11 +157,11 @@ WORKER = """
 import os, signal, sys
 from pathlib import Path
 from hbpipe.cli import main
-from hbpipe.run import stages
+from hbpipe.run import day_tasks
 
-marker, summarise = Path(sys.argv[1]), stages.summarise_piece
+marker, summarise = Path(sys.argv[1]), day_tasks.summarise_readings
 
-def summarise_piece(*args, **options):
+def summarise_readings(*args, **options):
     try:
         marker.touch(exist_ok=False)
     except FileExistsError:
@@ -168,7 +169,7 @@ def summarise_piece(*args, **options):
     os.kill(os.getpid(), signal.SIGKILL)
 
 if __name__ == "__main__":
-    stages.summarise_piece = summarise_piece
+    day_tasks.summarise_readings = summarise_readings
     sys.exit(main(sys.argv[2:]))
 """
 

@@ -38,7 +38,16 @@ from hbpipe.run.observe import Silent
 from hbpipe.run.runs import read_runs
 from hbpipe.run.stages import STAGES
 from tests.flows.prefect_runs import artifacts, published, rows, the_run
-from tests.nights import day, lake_of, settings_for, visits, write, write_config, write_days
+from tests.nights import (
+    day,
+    first_night,
+    lake_of,
+    settings_for,
+    visits,
+    write,
+    write_config,
+    write_days,
+)
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -68,6 +77,7 @@ class FakeNight:
 
     def report(self) -> Any:
         return SimpleNamespace(
+            release="2026-03-01.1",
             calls=list(self.calls),
             markdown=lambda: f"# {' '.join(self.calls)}",
             hyperparameters=lambda: [{"chain_id": "north", "alpha": 5.0}],
@@ -189,6 +199,30 @@ def test_prefects_own_troubles_do_not_end_a_night(
     opened = fake("unwatched")
     nightly("any.yaml")
     assert opened[0].calls == ["aggregate", "release"]
+
+
+@pytest.mark.parametrize("url", [None, "https://reports.example.com/hbpipe/"])
+def test_a_night_links_to_its_page(tmp_path: Path, url: str | None) -> None:
+    name = "page" if url is None else "served-page"
+    folder = tmp_path / "reports"
+    shown = {"report": {"folder": str(folder), "url": url}}
+    first_night(tmp_path, 3, pipeline=name)
+    nightly(str(write_config(tmp_path, pipeline=name, observe=shown)))
+    (page,) = folder.iterdir()
+    assert page.name == f"{name}-{day(2)}.1.html"
+    (found,) = artifacts(f"{name}-page")
+    base = folder.as_uri() if url is None else url.rstrip("/")
+    assert f"({base}/{page.name})" in found.data
+    assert found.description.startswith("Good to use")
+
+
+def test_a_page_that_cannot_be_written_does_not_end_a_night(tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    first_night(tmp_path, 3, pipeline="no-page")
+    shown = {"report": {"folder": str(tmp_path / "taken")}}
+    nightly(str(write_config(tmp_path, pipeline="no-page", observe=shown)))
+    assert artifacts("no-page-page") == []
+    assert the_run(f"no-page {day(2)}").state_name == "Completed"
 
 
 def test_a_scheduled_run_works_for_the_day_before_it_was_due(fake: Any) -> None:

@@ -13,7 +13,7 @@ from hbpipe.model import families
 from hbpipe.model.families import FAMILIES
 from hbpipe.model.family import Family
 from hbpipe.model.fit import fit_pools
-from hbpipe.model.geometry import geometry_of
+from hbpipe.model.geometry import SPREAD, geometry_of
 from hbpipe.model.hyperpriors import compile_hyperprior
 from hbpipe.model.integrate import integrate_pools
 from hbpipe.model.numerics import jets
@@ -166,6 +166,29 @@ def test_coordinates_and_names_agree_with_the_familys_own(family: Family) -> Non
     held = coordinates[:, spread_axis]
     spread = geometry_of(family).log_spread(held, working)
     np.testing.assert_allclose(spread.value, inner_working(family)[:, 1], rtol=1e-10)
+
+
+@every_integrable
+@pytest.mark.parametrize("shift", [-30.0, -3.0, 0.0, 4.0])
+def test_a_likelihood_at_a_given_spread_is_the_likelihood_there(
+    family: Family, shift: float
+) -> None:
+    geometry, sketch = geometry_of(family), family.compress(simulated(family), POOLS, 3)
+    point = np.repeat(inner_working(family), 3, axis=0) + np.array([[0.0], [0.1], [-0.2]])
+    point[:, SPREAD] += shift
+    coordinates = geometry.coordinates(jets.variables(point))
+    at = np.stack([jet.value for jet in coordinates], axis=1)
+    expected = jets.chain(*family.log_marginal(sketch, at), coordinates)
+    order = np.array([2, 0, 1, 1])
+    given = geometry.given_spread(sketch, point[:, SPREAD]).select(order)
+    value, gradient, hessian = given.derivatives(point[order])
+    np.testing.assert_allclose(value, expected.value[order], rtol=1e-10)
+    np.testing.assert_allclose(given.value(point[order]), expected.value[order], rtol=1e-10)
+    others = [place for place in range(geometry.n_working) if place != SPREAD]
+    slope, curvature = expected.gradient[order], expected.hessian[order]
+    np.testing.assert_allclose(gradient[:, others], slope[:, others], rtol=1e-8, atol=1e-8)
+    both = np.ix_(range(4), others, others)
+    np.testing.assert_allclose(hessian[both], curvature[both], rtol=1e-8, atol=1e-8)
 
 
 @every_integrable

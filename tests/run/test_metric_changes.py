@@ -12,7 +12,7 @@ import pytest
 from hbpipe.config import Settings
 from hbpipe.data.lake import Lake
 from hbpipe.model.families import FAMILIES
-from hbpipe.run import stages
+from hbpipe.run import day_tasks
 from hbpipe.run.engine import SerialEngine
 from hbpipe.run.plan import Plan, make_plan
 from hbpipe.run.releases import current_release, read
@@ -84,13 +84,13 @@ def test_a_new_metric_is_measured_alone_and_changes_no_other(
     assert due(after) == {str(day(k)): expected for k in range(DAYS)}
 
     measured = []
-    summarise = stages.summarise_piece
+    summarise = day_tasks.summarise_readings
 
-    def watch(form: Any, piece: Any, metrics: Any, *rest: Any) -> Any:
-        measured.append([metric.name for metric in metrics])
-        return summarise(form, piece, metrics, *rest)
+    def watch(order: Any, readings: Any) -> Any:
+        measured.append([metric.name for metric in order.metrics])
+        return summarise(order, readings)
 
-    monkeypatch.setattr(stages, "summarise_piece", watch)
+    monkeypatch.setattr(day_tasks, "summarise_readings", watch)
     night(after)
     assert measured == [["basket"]] * DAYS
     assert of(lake, "statistics", "conversion") == conversion

@@ -14,7 +14,7 @@ import pytest
 from hbpipe.config import Settings
 from hbpipe.data import units
 from hbpipe.errors import EngineError, EventsError, GateError
-from hbpipe.run import audits, stages
+from hbpipe.run import audits, day_tasks
 from hbpipe.run.night import Night, open_night
 from hbpipe.run.nightly import finish, run_stage
 from hbpipe.run.observe import Silent
@@ -107,14 +107,14 @@ def test_a_stage_that_lost_its_worker_can_be_run_again(
     """A shell such as Prefect tries a stage again; checks are then recorded once."""
     write_days(tmp_path, 2)
     settings = settings_for(tmp_path)
-    finish_day, left = stages.finish_day, [1]
+    finish_day, left = day_tasks.finish_day, [1]
 
     def flaky(*arguments: Any) -> Any:
         if left.pop() if left else 0:
             raise EngineError("the worker is lost")
         return finish_day(*arguments)
 
-    monkeypatch.setattr(stages, "finish_day", flaky)
+    monkeypatch.setattr(day_tasks, "finish_day", flaky)
     with opened(settings) as one:
         with pytest.raises(EngineError, match="lost"):
             run_stage(aggregate, one)

@@ -174,7 +174,7 @@ def test_a_night_is_few_task_runs(stack: Stack, night: FlowRun) -> None:
 def test_the_workers_of_the_cluster_did_it(stack: Stack, night: FlowRun) -> None:
     with urllib.request.urlopen(f"http://{stack.scheduler}/metrics", timeout=60) as answer:
         told = answer.read().decode()
-    assert 'task_prefix_name="summarise_piece"' in told
+    assert 'task_prefix_name="summarise_readings"' in told
 
 
 def test_its_artifacts_are_read_back(stack: Stack, night: FlowRun) -> None:

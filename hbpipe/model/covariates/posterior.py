@@ -25,7 +25,7 @@ from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Family
 from hbpipe.model.geometry import LOCATION, NOISE, SPREAD
 from hbpipe.model.integrate import start_point
-from hbpipe.model.integration.peak import Peak, find_peak
+from hbpipe.model.integration.peak import Peak, find_peak, scan_spread
 from hbpipe.model.integration.proper import check_proper
 from hbpipe.model.integration.quadrature import quadrature
 from hbpipe.model.integration.sampled_nodes import PoolNodes, SampledNodes
@@ -154,6 +154,7 @@ def _integrate(target: RegressionTarget, peak: Peak) -> list[PoolNodes]:
     if not target.geometry.location_is_analytic:
         return draw_counts(target, peak)
     own = target.geometry.n_working
-    alone = Peak(peak.point[:, :own], peak.covariance[:, :own, :own], peak.regular)
-    single = integrated_out(target)
+    single, point = integrated_out(target), peak.point[:, :own]
+    scan = scan_spread(single, point)
+    alone = Peak(point, peak.covariance[:, :own, :own], peak.regular, scan)
     return with_coefficients(single, quadrature(single, locate(single, alone)))

@@ -70,6 +70,10 @@ class RegressionTarget(Target):
         likelihood = log_probability(self.family, self.sketch, at)
         return likelihood + self.prior.in_working(bare).value
 
+    def given_spread(self, log_spread: Array) -> Target:
+        """Return itself: with covariates nothing is shorter at a given spread."""
+        return self
+
     def in_user_units(self, points: Array) -> tuple[Array, Array]:
         """Working points (G, ..., V) -> the user's coefficients (G, ..., P), log A at location 0.
 
@@ -120,6 +124,10 @@ class IntegratedTarget(Target):
         return jets.chain(value, gradient, hessian, coordinates) + self.prior.base.in_working(
             working
         )
+
+    def given_spread(self, log_spread: Array) -> Target:
+        """Return itself: with covariates nothing is shorter at a given spread."""
+        return self
 
     def coefficients(self, others: Array) -> tuple[Array, Array]:
         """Posterior mean (G, P) and covariance (G, P, P) of the coefficients given the rest.

@@ -254,8 +254,7 @@ def _named_at(coordinates: Point) -> Named:
 
 def _log_slope(working: Point) -> Jet:
     """Log |∂μ/∂ℓ| = log μ(1 − μ)."""
-    line = working[LOCATION]
-    return -log1p_exp(line) - log1p_exp(-line)
+    return -log1p_exp(working[LOCATION]) - log1p_exp(-working[LOCATION])
 
 
 GEOMETRY = Geometry(
@@ -267,6 +266,7 @@ GEOMETRY = Geometry(
     median_size=lambda sketch: lower_median(sketch.trials.counts, "value", "count"),
     coordinates=_coordinates,
     log_spread=lambda held, w: w[LOCATION] * 0.0 + (log_of_spread(held) - np.log1p(-held)),
+    given_spread=BinomialSketch.given_spread,
     named=_named,
     named_at=_named_at,
     log_jacobian={

@@ -238,6 +238,7 @@ GEOMETRY = Geometry(
     median_size=lambda sketch: lower_median(sketch.exposures, "exposure", "stores"),
     coordinates=lambda w: [w[LOCATION], exp(w[SPREAD] - w[LOCATION])],
     log_spread=lambda held, w: w[LOCATION] + log_of_spread(held),
+    given_spread=PoissonSketch.given_spread,
     named=_named,
     named_at=_named_at,
     log_jacobian={

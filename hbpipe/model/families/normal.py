@@ -290,6 +290,7 @@ FAMILY = Family(
         median_size=lambda sketch: lower_median(sketch.rows, "size", "n"),
         coordinates=lambda w: [w[LOCATION], exp(w[SPREAD] + 2.0 * w[NOISE]), w[NOISE]],
         log_spread=lambda held, w: w[NOISE] * -2.0 + log_of_spread(held),
+        given_spread=NormalSketch.given_spread,
         integrable=integrable,
     ),
 )

@@ -43,6 +43,7 @@ from hbpipe.model.gaussian import (
     update_normal,
 )
 from hbpipe.model.geometry import LOCATION, SPREAD, log_of_spread, lower_median
+from hbpipe.model.marginal.given_spread import NormalGivenSpread
 from hbpipe.model.marginal.means import (
     LOG_2PI,
     RowVariance,
@@ -68,6 +69,13 @@ class EstimateSketch(RowSketch):
     def select(self, pools: Codes) -> EstimateSketch:
         """Return the sketch of some pools."""
         return EstimateSketch(self.rows.select(pools))
+
+    def given_spread(self, log_spread: Array) -> NormalGivenSpread:
+        """Return the likelihood at given A = τ²: V = v + A."""
+        rows, none = self.rows, np.zeros(self.n_pools)
+        variance = rows["size"] + np.exp(log_spread)[rows.pool]
+        stores = self.n_groups.astype(np.float64)
+        return NormalGivenSpread.of(rows, 1.0, variance, none, stores)
 
     def regroup(self, parents: Codes, n_parents: int) -> EstimateSketch:
         """Return the sketch of larger pools: pool ``g`` is a part of ``parents[g]``."""
@@ -279,5 +287,6 @@ FAMILY = Family(
         median_size=lambda sketch: 1.0 / lower_median(sketch.rows, "size", "n"),
         coordinates=lambda w: [w[LOCATION], exp(w[SPREAD])],
         log_spread=lambda held, w: w[LOCATION] * 0.0 + log_of_spread(held),
+        given_spread=EstimateSketch.given_spread,
     ),
 )

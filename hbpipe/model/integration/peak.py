@@ -12,7 +12,35 @@ from hbpipe.model.geometry import SPREAD
 from hbpipe.model.integration.target import PRECISE, ROUGH, Target, climb
 from hbpipe.model.numerics.jets import Jet
 
-_SCAN = np.linspace(-7.0, 7.0, 8)
+#: Where a second summit may be: log A from that of the first.
+_SCAN = np.linspace(-14.0, 14.0, 15)
+#: A summit is another one if it is higher by more than this.
+_HIGHER = 1e-6
+#: No posterior has more summits above each other.
+_SUMMITS = 8
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The log posterior along equally spaced log spreads around its mode.
+
+    ``log_spread`` (G, N), ``points`` (G, N, V) the conditional modes there, ``value`` (G, N) the
+    log density at these and ``marginal`` (G, N) that of the log spread by Laplace's method.
+    """
+
+    log_spread: Array
+    points: Array
+    value: Array
+    marginal: Array
+
+    def select(self, pools: Codes) -> Scan:
+        """Return the scans of some pools."""
+        return Scan(**{name: values[pools] for name, values in vars(self).items()})
+
+    def put(self, pools: Codes, part: Scan) -> None:
+        """Put the scans of some pools in place of those that are there."""
+        for name, values in vars(part).items():
+            vars(self)[name][pools] = values
 
 
 @dataclass(frozen=True)
@@ -21,16 +49,18 @@ class Peak:
 
     ``point`` (G, V) is the joint mode in the working variables; ``covariance`` (G, V, V) the
     inverse of the negative Hessian over the free ones, zero elsewhere; ``regular`` (G,) whether
-    that Hessian is negative definite.
+    that Hessian is negative definite. ``scan`` is None where the spread is held.
     """
 
     point: Array
     covariance: Array
     regular: NDArray[np.bool_]
+    scan: Scan | None
 
     def select(self, pools: Codes) -> Peak:
         """Return the peaks of some pools."""
-        return Peak(self.point[pools], self.covariance[pools], self.regular[pools])
+        scan = None if self.scan is None else self.scan.select(pools)
+        return Peak(self.point[pools], self.covariance[pools], self.regular[pools], scan)
 
     @property
     def curvature(self) -> Array:
@@ -41,9 +71,11 @@ class Peak:
 
 
 def find_peak(target: Target, start: Array) -> Peak:
-    """Find the joint mode, from the better of ``start`` (G, V) and a scan over the spread."""
-    point = _best_of_scan(target, start) if SPREAD in target.free else start
-    point, jet = climb(target, point, target.free)
+    """Find the joint mode: climb from ``start`` (G, V), and from what a scan finds above that."""
+    point, jet = climb(target, start, target.free)
+    scan = scan_spread(target, point)
+    if scan is not None:
+        _climb_higher(target, point, jet, scan)
     places = list(target.free)
     negative = -jet.hessian[:, places][:, :, places]
     eigenvalues = np.linalg.eigvalsh(negative)
@@ -51,17 +83,37 @@ def find_peak(target: Target, start: Array) -> Peak:
     safe = np.where(regular[:, None, None], negative, np.eye(len(places)))
     covariance = np.zeros_like(jet.hessian)
     covariance[np.ix_(range(len(point)), places, places)] = np.linalg.inv(safe)
-    return Peak(point, covariance, regular)
+    return Peak(point, covariance, regular, scan)
 
 
-def _best_of_scan(target: Target, start: Array) -> Array:
-    """Return the best point of a coarse scan in log A, other variables at conditional modes."""
-    centre = -np.log(target.geometry.median_size(target.sketch))
-    candidates = np.column_stack([start[:, SPREAD], centre[:, None] + 2.0 * _SCAN[None, :]])
-    points, jet = conditional_at(target, start, candidates)
-    value = jet.value.reshape(candidates.shape)
-    best = np.argmax(value, axis=1)
-    return np.asarray(points.reshape(*candidates.shape, -1)[np.arange(len(best)), best])
+def scan_spread(target: Target, point: Array) -> Scan | None:
+    """Look along log A from a point (G, V), other variables at conditional modes; None if held."""
+    if SPREAD not in target.free:
+        return None
+    places = point[:, SPREAD, None] + _SCAN
+    points, jet = conditional_at(target, point, places)
+    return Scan(
+        places,
+        points.reshape(*places.shape, -1),
+        jet.value.reshape(places.shape),
+        laplace(target, jet).reshape(places.shape),
+    )
+
+
+def _climb_higher(target: Target, point: Array, jet: Jet, scan: Scan) -> None:
+    """Climb on where a scan found something above the summit, in place, and scan there again."""
+    for _ in range(_SUMMITS):
+        best = np.argmax(scan.value, axis=1)
+        every = np.arange(len(best))
+        pools = np.flatnonzero(scan.value[every, best] > jet.value + _HIGHER)
+        if not len(pools):
+            return
+        some = target.select(pools)
+        point[pools], found = climb(some, scan.points[pools, best[pools]], target.free)
+        jet.put(pools, found)
+        again = scan_spread(some, point[pools])
+        assert again is not None
+        scan.put(pools, again)
 
 
 def conditional(
@@ -72,7 +124,8 @@ def conditional(
     if SPREAD in target.free:
         point[:, SPREAD] = log_spread
     others = tuple(place for place in target.free if place != SPREAD)
-    return climb(target, point, others, PRECISE if precise else ROUGH)
+    given = target.given_spread(point[:, SPREAD])
+    return climb(given, point, others, PRECISE if precise else ROUGH)
 
 
 def conditional_at(target: Target, guide: Array, log_spreads: Array) -> tuple[Array, Jet]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from hbpipe.errors import FitError
-from hbpipe.model.family import Array
+from hbpipe.model.family import Array, Codes
 from hbpipe.model.geometry import LOCATION, NOISE, SPREAD, Geometry
 from hbpipe.model.integration.nodes import Nodes, combine_pools, single_nodes
 from hbpipe.model.integration.peak import conditional
@@ -199,6 +199,7 @@ def _inner_rule(target: Target, start: Array, x: Array, log_measure: Array, *, i
 
     ``start`` (G, V) is where conditional modes are sought from, ``x`` (G,) the log spread.
     """
+    target = target.given_spread(x)
     point, jet = conditional(target, start, x)
     place = inner_place(target)
     if place is None:
@@ -213,18 +214,19 @@ def _inner_rule(target: Target, start: Array, x: Array, log_measure: Array, *, i
         return _node(many, many.complete(moved), None, measure)
 
     # Both sides together, those below first.
-    both, side = target.select(np.tile(np.arange(len(x)), 2)), np.repeat([-1.0, 1.0], len(x))
-    twice = [np.concatenate([values, values]) for values in (mode, point, log_measure, top, sd)]
+    both, side = np.tile(np.arange(len(x)), 2), np.repeat([-1.0, 1.0], len(x))
 
-    def drop(distance: Array) -> Array:
-        return twice[3] - at(both, twice[0] + side * distance, *twice[1:3])[0]
+    def drop(distance: Array, sides: Codes) -> Array:
+        own = both[sides]
+        t = mode[own] + side[sides] * distance
+        return top[own] - at(target.select(own), t, point[own], log_measure[own])[0]
 
-    reached = reach(drop, 5.0 * twice[4], DROP)
+    reached = reach(drop, 5.0 * sd[both], DROP)
     below, above = reached.reshape(2, -1)
     step = (below + above) / (inner + 1)
     fallen = np.full(len(x), np.inf)
     if np.any(reached >= FARTHEST):
-        fallen = np.min(drop(reached).reshape(2, -1), axis=0)
+        fallen = np.min(drop(reached, np.arange(len(both))).reshape(2, -1), axis=0)
     t = (mode - below)[:, None] + step[:, None] * np.arange(1, inner + 1)
     guides = np.repeat(point[:, None], inner, axis=1)
     measures = np.repeat((log_measure + np.log(step))[:, None], inner, axis=1)

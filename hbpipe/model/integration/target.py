@@ -134,6 +134,17 @@ class Target:
         likelihood = regression.log_probability(self.sketch, at)
         return np.asarray(likelihood + self.prior.in_working(bare).value)
 
+    def given_spread(self, log_spread: Array) -> Target:
+        """Return the target at given log spreads (G,), whose sums are shorter.
+
+        Where the user holds the spread's coordinate, the log spread may move with the location or
+        the noise, and there is nothing to gain.
+        """
+        if SPREAD not in self.free:
+            return self
+        likelihood = self.geometry.given_spread(self.sketch, log_spread)
+        return TargetGivenSpread(self.family, self.geometry, likelihood, self.prior, self.held)
+
     def complete(self, point: Array) -> Array:
         """Return the point with held variables at their values."""
         if len(self.free) == point.shape[1]:
@@ -150,6 +161,31 @@ class Target:
         return working
 
 
+@dataclass(frozen=True)
+class TargetGivenSpread(Target):
+    """The same at given spreads, as a function of the other variables.
+
+    ``sketch`` is the family's likelihood there. Points have the given log spreads; derivatives
+    along these are without meaning.
+    """
+
+    def evaluate(self, point: Array) -> Jet:
+        """Log posterior density at a point, with derivatives in the other variables."""
+        complete = self.complete(point)
+        prior = self.prior.in_working(jets.variables(complete))
+        return Jet(*self.sketch.derivatives(complete)) + prior
+
+    def log_density(self, point: Array) -> Array:
+        """Evaluate the same without derivatives, (G,)."""
+        complete = self.complete(point)
+        prior = self.prior.in_working([jets.constant(values) for values in complete.T])
+        return np.asarray(self.sketch.value(complete) + prior.value)
+
+    def given_spread(self, log_spread: Array) -> Target:
+        """Return itself: the spreads are those that it was made for."""
+        return self
+
+
 def climb(
     target: Target, point: Array, over: tuple[int, ...], enough: float = PRECISE
 ) -> tuple[Array, Jet]:
@@ -163,7 +199,7 @@ def climb(
     -------
     The point (G, V) and the jet there.
     """
-    point = target.complete(point)
+    point = target.complete(point).copy()
     jet = target.evaluate(point)
     moving, some = np.arange(target.n_pools if over else 0), target
     for _ in range(_ITERATIONS):

@@ -18,8 +18,9 @@ from scipy import special
 
 from hbpipe.model.estimation.rates import RateSums, merge_rate_sums, rate_sums, squares_about
 from hbpipe.model.family import Array, Codes, Derivatives, Pearson, Statistics
+from hbpipe.model.geometry import LOCATION
+from hbpipe.model.marginal.given_spread import in_location
 from hbpipe.model.marginal.rising import RisingCounts, RisingSums
-from hbpipe.model.numerics.grouped import float_sums
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,11 @@ class BinomialSketch:
         seen = np.asarray(statistics["trials"]) > 0
         pool = np.asarray(pools)[seen]
         y, n = np.asarray(statistics["successes"])[seen], np.asarray(statistics["trials"])[seen]
-        return cls(
-            RisingCounts.of(pool, y, n_pools),
-            RisingCounts.of(pool, n - y, n_pools),
-            RisingCounts.of(pool, n, n_pools),
-            rate_sums(pool, y.astype(np.float64), n.astype(np.float64), n_pools),
-            float_sums(log_choose(n, y), pool, n_pools),
-        )
+        successes, failures, trials = (RisingCounts.of(pool, m, n_pools) for m in (y, n - y, n))
+        factorials = successes.total_log_factorial() + failures.total_log_factorial()
+        rates = rate_sums(pool, y.astype(np.float64), n.astype(np.float64), n_pools)
+        log_choose = trials.total_log_factorial() - factorials
+        return cls(successes, failures, trials, rates, log_choose)
 
     @classmethod
     def merged(cls, sketches: Sequence[BinomialSketch]) -> BinomialSketch:
@@ -84,6 +83,12 @@ class BinomialSketch:
             self.rates.select(pools),
             self.log_choose[pools],
         )
+
+    def given_spread(self, log_spread: Array) -> BinomialGivenSpread:
+        """Return the likelihood at given A = 1/(α + β); what depends on it alone is summed up."""
+        spread = np.exp(log_spread)
+        constant = self.log_choose - self.trials.value(np.ones_like(spread), spread)
+        return BinomialGivenSpread(self.successes, self.failures, spread, constant)
 
 
 def log_choose(n: NDArray[Any], y: NDArray[Any]) -> Array:
@@ -130,6 +135,49 @@ def log_probability(sketch: BinomialSketch, coordinates: Array) -> Array:
     rising = sketch.successes.value(special.expit(logit) * rest, phi)
     rising = rising + sketch.failures.value(special.expit(-logit) * rest, phi)
     return np.asarray(sketch.log_choose + rising - sketch.trials.value(rest, phi))
+
+
+@dataclass(frozen=True)
+class BinomialGivenSpread:
+    """The likelihood at given A = 1/(α + β) as a function of logit μ, (G,) each.
+
+    R(ca, cφ; m) = m log c + R(a, φ; m), so without the common factor 1 − φ a store has
+
+        log C(n, y) + R(μ, A; y) + R(1 − μ, A; n − y) − R(1, A; n),
+
+    of which the last term is one number for a pool.
+    """
+
+    successes: RisingCounts
+    failures: RisingCounts
+    spread: Array
+    constant: Array
+
+    @property
+    def n_rows(self) -> int:
+        """Rows that sums are taken over."""
+        return self.successes.n_rows + self.failures.n_rows
+
+    def select(self, pools: Codes) -> BinomialGivenSpread:
+        """Return the likelihoods of some pools."""
+        tables = self.successes.select(pools), self.failures.select(pools)
+        return BinomialGivenSpread(*tables, self.spread[pools], self.constant[pools])
+
+    def value(self, point: Array) -> Array:
+        """Evaluate the log likelihood at working points (G, 2), (G,)."""
+        mean, rest = special.expit(point[:, LOCATION]), special.expit(-point[:, LOCATION])
+        successes = self.successes.value(mean, self.spread)
+        return np.asarray(self.constant + (successes + self.failures.value(rest, self.spread)))
+
+    def derivatives(self, point: Array) -> Derivatives:
+        """Evaluate the same with its derivatives in the location."""
+        mean, rest = special.expit(point[:, LOCATION]), special.expit(-point[:, LOCATION])
+        successes = self.successes.along(mean, self.spread)
+        failures = self.failures.along(rest, self.spread)
+        slope, by_mean = mean * rest, successes[1] - failures[1]
+        curvature = slope**2 * (successes[2] + failures[2]) + slope * (rest - mean) * by_mean
+        value = self.constant + (successes[0] + failures[0])
+        return in_location(value, slope * by_mean, curvature)
 
 
 def _by_coordinates(sums: RisingSums, mean: Array, rest: Array, phi: Array) -> tuple[Array, Array]:

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from hbpipe.model.estimation.rates import RateSums, merge_rate_sums, rate_sums, squares_about
 from hbpipe.model.family import Array, Codes, Derivatives, Pearson, Statistics
+from hbpipe.model.geometry import LOCATION
+from hbpipe.model.marginal.given_spread import in_location
 from hbpipe.model.marginal.log1p import log1p_ratio
 from hbpipe.model.marginal.rising import RisingCounts
 from hbpipe.model.numerics.grouped import Rows, float_sums, group, stack
@@ -101,6 +103,16 @@ class PoissonSketch:
         vars(cut)["nodes"] = self.nodes.select(pools)
         return cut
 
+    def given_spread(self, log_spread: Array) -> PoissonGivenSpread:
+        """Return the likelihood at given A = 1/rate; what depends on it alone is summed up."""
+        rows, spread = self.nodes, np.exp(log_spread)
+        exposure, at = rows["exposure"], spread[rows.pool]
+        grown = np.log1p(at * exposure)
+        # log(1 + AE)/A has the limit E at A = 0.
+        per = np.divide(grown, at, out=exposure.astype(np.float64), where=at > 0)
+        constant = rows.sum(rows["count"] * (np.log(exposure) - grown)) - self.log_factorial
+        return PoissonGivenSpread(self.counts, spread, constant, rows.sum(rows["stores"] * per))
+
 
 def log_marginal(sketch: PoissonSketch, coordinates: Array) -> Derivatives:
     """Log probability of the counts in (log m, κ), Σ (y log E − log y!) included.
@@ -158,6 +170,44 @@ def log_probability(sketch: PoissonSketch, coordinates: Array) -> Array:
     rising = sketch.counts.value(np.ones(sketch.n_pools), kappa)
     by_exposure = rows.sum(y * (log_z - u * per) - rows["stores"] * z * per)
     return np.asarray(rising - sketch.log_factorial + by_exposure)
+
+
+@dataclass(frozen=True)
+class PoissonGivenSpread:
+    """The likelihood at given A = 1/rate as a function of log m, (G,) each.
+
+    With κ = A/m a store has R(m, A; y) + y log E − (y + m/A) log(1 + AE) − log y!, in which the
+    exposures make one number and one factor of m for a pool.
+    """
+
+    counts: RisingCounts
+    spread: Array
+    constant: Array
+    per_mean: Array
+
+    @property
+    def n_rows(self) -> int:
+        """Rows that sums are taken over."""
+        return self.counts.n_rows
+
+    def select(self, pools: Codes) -> PoissonGivenSpread:
+        """Return the likelihoods of some pools."""
+        sums = (values[pools] for values in (self.spread, self.constant, self.per_mean))
+        return PoissonGivenSpread(self.counts.select(pools), *sums)
+
+    def value(self, point: Array) -> Array:
+        """Evaluate the log likelihood at working points (G, 2), (G,)."""
+        mean = np.exp(point[:, LOCATION])
+        rising = self.counts.value(mean, self.spread)
+        return np.asarray(self.constant + rising - mean * self.per_mean)
+
+    def derivatives(self, point: Array) -> Derivatives:
+        """Evaluate the same with its derivatives in the location."""
+        mean = np.exp(point[:, LOCATION])
+        value, by_mean, by_mean_mean = self.counts.along(mean, self.spread)
+        slope = mean * (by_mean - self.per_mean)
+        value = self.constant + value - mean * self.per_mean
+        return in_location(value, slope, slope + mean**2 * by_mean_mean)
 
 
 def pearson(sketch: PoissonSketch, coordinates: Array) -> Pearson:

@@ -40,14 +40,14 @@ def log1p_integral(u: Array) -> tuple[Array, Array, Array]:
     return _with_series(closed, _INTEGRAL_SERIES, u, small)
 
 
-def log1p_integral_value(u: Array) -> Array:
-    """Evaluate the same h(u) alone."""
-    small, y = _split(u)
-    log = np.log1p(y)
-    value = log + log / y - 1.0
+def log1p_integral_value(u: Array) -> tuple[Array, Array]:
+    """Evaluate log(1 + u), and the same h(u) without derivatives."""
+    log = np.log1p(u)
+    small = u < _SMALL
+    value = log + np.divide(log, u, out=np.ones_like(u), where=~small) - 1.0
     if small.any():
         value[small] = horner(u[small], _INTEGRAL_SERIES[0])
-    return np.asarray(value)
+    return log, value
 
 
 def log1p_ratio(u: Array) -> tuple[Array, Array, Array]:

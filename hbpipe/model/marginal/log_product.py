@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from hbpipe.model.family import Array
-from hbpipe.model.marginal.log1p import log1p_integral
+from hbpipe.model.marginal.log1p import log1p_integral, log1p_integral_value
 from hbpipe.model.numerics.horner import horner
 
 #: B_2r / (2r (2r − 1)), the coefficients s_r of Stirling's series Σ s_r x^(2r−1), and those of
@@ -58,6 +58,43 @@ def ending_at(w: Array, length: Array) -> tuple[Array, Array, Array]:
     p_w += s_x * x_w
     p_ww += s_x_x * x_w**2 + s_x * x_ww
     return p, p_w, p_ww
+
+
+def ending_value(w: Array, length: Array) -> Array:
+    """Evaluate the first of ``ending_at`` alone."""
+    u = length * w
+    log, h = log1p_integral_value(u)
+    return np.asarray(length * h - 0.5 * log + stirling_value(w / (1.0 + u)))
+
+
+def ending_of_sums(w: Array, length: Array) -> tuple[Array, Array, Array]:
+    """Evaluate p, Σ 1/(1 + jw) and Σ 1/(1 + jw)² over j < L, without what depends on w alone.
+
+    The sums are differences of digamma and trigamma functions of 1/w + L and 1/w, by Stirling's
+    series S: with u = Lw and x = w/(1 + u),
+
+        log(1 + u)/w + ½ u/(1 + u) − x S'(x)/(1 + u)   and
+        L/(1 + u) + ½ (1 − 1/(1 + u)²) − x (2 S'(x) + x S''(x))/(1 + u)².
+
+    What is left out is that of :func:`beginning_of_sums`.
+    """
+    u = length * w
+    log, h = log1p_integral_value(u)
+    inverse = 1.0 / (1.0 + u)
+    x = w * inverse
+    s, s_x, s_x_x = stirling(x)
+    first = np.divide(log, w, out=length + 0.0 * w, where=w > 0)
+    return (
+        length * h - 0.5 * log + s,
+        first + inverse * (0.5 * u - x * s_x),
+        length * inverse + 0.5 - inverse**2 * (0.5 + x * (2.0 * s_x + x * s_x_x)),
+    )
+
+
+def beginning_of_sums(w: Array) -> tuple[Array, Array, Array]:
+    """Evaluate what ``ending_of_sums`` leaves out, with its sign: −S, w S' and w (2 S' + w S'')."""
+    s, s_w, s_w_w = stirling(w)
+    return -s, w * s_w, w * (2.0 * s_w + w * s_w_w)
 
 
 def stirling(x: Array) -> tuple[Array, Array, Array]:

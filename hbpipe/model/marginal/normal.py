@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hbpipe.model.family import Array, Codes, Derivatives, Pearson, Statistics
+from hbpipe.model.marginal.given_spread import NormalGivenSpread
 from hbpipe.model.marginal.means import (
     LOG_2PI,
     RowVariance,
@@ -68,6 +69,12 @@ class NormalSketch(RowSketch):
     def select(self, pools: Codes) -> NormalSketch:
         """Return the sketch of some pools."""
         return NormalSketch(self.rows.select(pools), self.within[pools])
+
+    def given_spread(self, log_spread: Array) -> NormalGivenSpread:
+        """Return the likelihood at given A = τ²/σ²: V = σ² (1 + nA)."""
+        rows = self.rows
+        variance = 1.0 + rows["size"] * np.exp(log_spread)[rows.pool]
+        return NormalGivenSpread.of(rows, rows["size"], variance, self.within, self.n_values)
 
     def regroup(self, parents: Codes, n_parents: int) -> NormalSketch:
         """Return the sketch of larger pools: pool ``g`` is a part of ``parents[g]``."""

@@ -29,8 +29,15 @@ from numpy.typing import NDArray
 from scipy import special
 
 from hbpipe.model.family import Array, Codes
-from hbpipe.model.marginal.log1p import log1p_integral_value
-from hbpipe.model.marginal.log_product import ending_at, log_product, stirling, stirling_value
+from hbpipe.model.marginal.log_product import (
+    beginning_of_sums,
+    ending_at,
+    ending_of_sums,
+    ending_value,
+    log_product,
+    stirling,
+    stirling_value,
+)
 from hbpipe.model.numerics.grouped import Rows, count_values, merge_counts, sum_in_blocks
 from hbpipe.model.numerics.panels import condense
 
@@ -202,21 +209,50 @@ class RisingCounts:
     def value(self, a: Array, phi: Array) -> Array:
         """Evaluate Σ R(a, φ; m) by pool without derivatives, (G,), at a third of the cost."""
         rows, beyond = self.tails, self.beyond
-        x = a[rows.pool] + rows["k"] * phi[rows.pool]
-        near = rows.sum(rows["stores"] * np.log(x))
-        if len(beyond) == 0:
-            return near
+        total = rows.sum(rows["stores"] * np.log(a[rows.pool] + rows["k"] * phi[rows.pool]))
+        if len(beyond):
+            (stores, length), c = self._beyond_totals, a + EXACT_TERMS * phi
+            (p,) = self._beyond_sums(phi / c, lambda w, m: (ending_value(w, m),))
+            total += p + length * np.log(c) - stores * stirling_value(phi / c)
         if len(self.between):
-            near = near + self._shift(a, phi).value
-        stores, length = self._beyond_totals
-        c = a + EXACT_TERMS * phi
-        w = phi / c
-        u = beyond["length"] * w[beyond.pool]
-        x = w[beyond.pool] / (1.0 + u)
-        p = beyond["length"] * log1p_integral_value(u) - 0.5 * np.log1p(u)
-        p += stirling_value(x)
-        far = beyond.sum(beyond["stores"] * p) + length * np.log(c)
-        return near + far - stores * stirling_value(w)
+            total += self._shift(a, phi).value
+        return total
+
+    def along(self, a: Array, phi: Array) -> tuple[Array, Array, Array]:
+        """Evaluate Σ R(a, φ; m) with its two derivatives in ``a``, (G,) each.
+
+        The terms beyond are L log c + Σ log(1 + jw), and Σ 1/(1 + jw)/c and −Σ 1/(1 + jw)²/c².
+        """
+        rows, beyond = self.tails, self.beyond
+        x = a[rows.pool] + rows["k"] * phi[rows.pool]
+        slope = rows["stores"] / x
+        value, d_a = rows.sum(rows["stores"] * np.log(x)), rows.sum(slope)
+        d_a_a = rows.sum(-slope / x)
+        if len(beyond):
+            (stores, length), c = self._beyond_totals, a + EXACT_TERMS * phi
+            ends, begins = self._beyond_sums(phi / c, ending_of_sums), beginning_of_sums(phi / c)
+            p, first, second = (x + stores * y for x, y in zip(ends, begins, strict=True))
+            value += length * np.log(c) + p
+            d_a += first / c
+            d_a_a -= second / c**2
+        if len(self.between):
+            shift = self._shift(a, phi)
+            value += shift.value
+            d_a += shift.d_a
+            d_a_a += shift.d_a_a
+        return value, d_a, d_a_a
+
+    def _beyond_sums(
+        self, w: Array, ending: Callable[[Array, Array], tuple[Array, ...]]
+    ) -> list[Array]:
+        """Sum terms of w (G,) and the length over the stores of ``beyond``, (G,) each."""
+        rows = self.beyond
+
+        def terms(block: slice) -> list[Array]:
+            parts = ending(w[rows.pool[block]], rows["length"][block])
+            return [rows["stores"][block] * part for part in parts]
+
+        return sum_in_blocks(rows, terms, _BLOCK)
 
     def _near(self, a: Array, phi: Array) -> RisingSums:
         rows, k = self.tails, self.tails["k"]
@@ -234,17 +270,12 @@ class RisingCounts:
 
     def _far(self, a: Array, phi: Array) -> RisingSums:
         """Σ [L log c + p(φ/c; L)] with c = a + Kφ, by the chain rule."""
-        rows, (stores, length) = self.beyond, self._beyond_totals
+        stores, length = self._beyond_totals
         c = a + EXACT_TERMS * phi
         w = phi / c
-
-        def terms(block: slice) -> list[Array]:
-            parts = ending_at(w[rows.pool[block]], rows["length"][block])
-            return [rows["stores"][block] * part for part in parts]
-
         p, p_w, p_ww = (
             summed - stores * begin
-            for summed, begin in zip(sum_in_blocks(rows, terms, _BLOCK), stirling(w), strict=True)
+            for summed, begin in zip(self._beyond_sums(w, ending_at), stirling(w), strict=True)
         )
         d_c = (length - w * p_w) / c
         d_phi = p_w / c

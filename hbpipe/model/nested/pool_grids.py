@@ -179,22 +179,23 @@ def _along_location(
 ) -> tuple[Array, Array]:
     """Nodes over the location at some log spreads (G, T): places and log values, (G, T, N) each."""
     pools, times = x.shape
-    many = target.repeat(times)
+    many = target.repeat(times).given_spread(x.ravel())
     point, jet = conditional(many, np.repeat(guide, times, axis=0), x.ravel())
     mode = point[:, LOCATION]
 
-    def value(at: Array) -> Array:
-        moved = point.copy()
+    def value(at: Array, places: Codes) -> Array:
+        moved = point[places]
         moved[:, LOCATION] = at
-        # Far out, where derivatives are no numbers, the value is all that is asked for.
+        # Far out a mean or its distance to the law may be beyond the range of floats.
         with np.errstate(over="ignore", invalid="ignore"):
-            return many.evaluate(moved).value
+            return many.select(places).log_density(moved)
 
     width = 5.0 / np.sqrt(np.maximum(-jet.hessian[:, LOCATION, LOCATION], 1e-6))
-    low = mode - reach(lambda d: jet.value - value(mode - d), width, DROP)
-    high = mode + reach(lambda d: jet.value - value(mode + d), width, DROP)
+    low = mode - reach(lambda d, on: jet.value[on] - value(mode[on] - d, on), width, DROP)
+    high = mode + reach(lambda d, on: jet.value[on] - value(mode[on] + d, on), width, DROP)
     line, log_length = _stretched(mode, low, high, scale, nodes)
-    found = np.stack([value(at) for at in line.T], axis=1) + log_length
+    every = np.arange(len(mode))
+    found = np.stack([value(at, every) for at in line.T], axis=1) + log_length
     return line.reshape(pools, times, nodes), found.reshape(pools, times, nodes)
 
 
@@ -202,9 +203,10 @@ def _range(target: Target, peak: Peak) -> tuple[Array, Array]:
     """Where the density of the log spread is above exp(−DROP) of its maximum, (G,) each."""
     mode = peak.point[:, SPREAD]
 
-    def density(x: Array) -> Array:
-        _, jet = conditional(target, peak.point, x)
-        return laplace(target, jet)
+    def drop(x: Array, pools: Codes) -> Array:
+        some = target.select(pools)
+        _, jet = conditional(some, peak.point[pools], x)
+        return np.asarray(top[pools] - laplace(some, jet))
 
     scale = np.sqrt(np.maximum(peak.covariance[:, SPREAD, SPREAD], 1e-12))
     scale = np.where(peak.regular, scale, 1.0)
@@ -214,7 +216,7 @@ def _range(target: Target, peak: Peak) -> tuple[Array, Array]:
     top = np.max(scan, axis=1)
     near = scan > (top - DROP)[:, None]
     width = 5.5 * scale
-    low = mode - reach(lambda d: top - density(mode - d), width, DROP)
-    high = mode + reach(lambda d: top - density(mode + d), width, DROP)
+    low = mode - reach(lambda d, on: drop(mode[on] - d, on), width, DROP)
+    high = mode + reach(lambda d, on: drop(mode[on] + d, on), width, DROP)
     low = np.minimum(low, np.min(np.where(near, places, np.inf), axis=1))
     return low, np.maximum(high, np.max(np.where(near, places, -np.inf), axis=1))

@@ -18,6 +18,8 @@ from hbpipe.model.family import Array, Codes, Statistics
 
 _EXACT_IN_FLOAT = 2**53
 _INT64_MAX = 2**63 - 1
+#: A table of all numbers that may occur has at most this many times as many as there are values.
+_TABLE = 4
 
 
 def integer_sums(values: NDArray[Any], codes: Codes, n_groups: int) -> NDArray[np.int64]:
@@ -226,11 +228,29 @@ def group(pool: Codes, key: NDArray[Any], n_pools: int) -> tuple[Rows, NDArray[n
     Rows with the one column ``key``, sorted by pool and key, and (R,) the row that each input
     belongs to.
     """
-    distinct, rank = np.unique(key, return_inverse=True)
+    distinct, rank = _ranked(key)
     width = max(len(distinct), 1)
-    pairs, inverse = np.unique(pool.astype(np.int64) * width + rank, return_inverse=True)
+    pairs, inverse = _ranked(pool.astype(np.int64) * width + rank)
     rows = Rows(n_pools, pairs // width, {"key": distinct[pairs % width]})
-    return rows, inverse.astype(np.int64, copy=False)
+    return rows, inverse
+
+
+def _ranked(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return the distinct values, ascending, and which of them each value is.
+
+    Whole numbers that are not large are looked up in a table of all that may occur, which is
+    several times faster than sorting.
+    """
+    largest = values.max(initial=0)
+    if values.min(initial=0) >= 0 and largest < max(_TABLE * len(values), 1):
+        whole = values.astype(np.int64)
+        if np.array_equal(whole, values):
+            present = np.zeros(int(largest) + 1, np.bool_)
+            present[whole] = True
+            place = np.cumsum(present) - 1
+            return np.flatnonzero(present).astype(values.dtype), place[whole]
+    distinct, rank = np.unique(values, return_inverse=True)
+    return distinct, rank.astype(np.int64, copy=False)
 
 
 def distinct(
@@ -292,7 +312,7 @@ def count_values(pool: Codes, values: NDArray[Any], n_pools: int) -> Rows:
         counts = np.bincount(inverse, minlength=len(rows.pool))
         return Rows(n_pools, rows.pool, {"value": rows["key"], "count": counts})
     code = pool.astype(np.int64) * width + values
-    if n_pools * width <= 4 * len(code):
+    if n_pools * width <= _TABLE * len(code):
         # A dense histogram is several times faster than sorting; it is never larger than data.
         histogram = np.bincount(code, minlength=1)
         pairs = np.flatnonzero(histogram)

@@ -55,7 +55,7 @@ def update_sampled(
     out["quantiles"] = np.empty((len(pools), terms, len(levels)))
     if exposure is not None:
         out |= {name: np.empty(len(pools)) for name in ("predictive_mean", "predictive_sd")}
-    for rows, pool, some in _blocks(nodes, statistics, pools, terms):
+    for rows, pool, some in blocks_of_pools(nodes, statistics, pools, terms):
         posterior = StorePosterior.of(sampling, nodes.pools[pool], some)
         out["weight"][rows] = posterior.average(posterior.conditional.weight)
         out["prior_mean"][rows] = posterior.average(posterior.conditional.prior_mean)
@@ -98,7 +98,7 @@ def cdf_sampled(
     terms = n_terms(family, statistics)
     at = points.reshape(len(pools), terms)
     out = np.empty(at.shape)
-    for rows, pool, some in _blocks(nodes, statistics, pools, terms):
+    for rows, pool, some in blocks_of_pools(nodes, statistics, pools, terms):
         if nodes.pools[pool].method in PLAIN:
             posterior = _plain_posterior(family, hyperparameters, some, pools[rows])
             shaped = at[rows, 0] if term_axis(family, statistics) is None else at[rows]
@@ -118,7 +118,7 @@ def covariance_sampled(
     """Posterior covariance of the terms of each store, (J, T, T)."""
     terms = n_terms(family, statistics)
     out = np.empty((len(pools), terms, terms))
-    for rows, pool, some in _blocks(nodes, statistics, pools, terms):
+    for rows, pool, some in blocks_of_pools(nodes, statistics, pools, terms):
         own = None
         if nodes.pools[pool].method in PLAIN:
             known = _plain_posterior(family, hyperparameters, some, pools[rows])
@@ -138,7 +138,7 @@ def predict_sampled(
     return posterior.predict(sampling, exposure, levels)
 
 
-def _blocks(
+def blocks_of_pools(
     nodes: SampledNodes, statistics: Statistics, pools: Codes, terms: int
 ) -> Iterator[tuple[NDArray[np.int64], int, dict[str, NDArray[Any]]]]:
     """Yield rows of one pool, its number, and their statistics."""

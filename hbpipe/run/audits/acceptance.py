@@ -133,10 +133,9 @@ def accepted(check: Check, by: Acceptance) -> Check:
 
 def read_acceptances(lake: Lake) -> dict[Key, Acceptance]:
     """Read the table ``acceptances``; empty when there is none yet."""
-    if lake.version("acceptances") is None:
-        return {}
-    found = [Acceptance(**row) for row in lake.read("acceptances").to_pylist()]
-    return {one.key: one for one in found}
+    found = lake.find("acceptances")
+    rows = [] if found is None else found.read().to_pylist()
+    return {one.key: one for one in (Acceptance(**row) for row in rows)}
 
 
 def write_acceptances(lake: Lake, granted: Iterable[Acceptance], run_id: str) -> None:

@@ -247,6 +247,28 @@ def test_huge_values_make_no_huge_tables():
     assert len(counts.beyond.pool) == 2
 
 
+@pytest.mark.parametrize("m", [1, 3, 8, 9, 20.5, 500, 10**5])
+@pytest.mark.parametrize("phi", [0.0, 1e-15, 1e-6, 1e-2, 1.0, 50.0, 1e8])
+def test_derivatives_along_a(m, phi):
+    counts = RisingCounts.of(np.zeros(1, int), np.array([m]), 1)
+    for a in (1e-6, 0.1, 1.0, 30.0):
+        found = counts.along(np.array([a]), np.array([phi]))
+        x, y = mpmath.mpf(a), mpmath.mpf(phi)
+        if phi == 0.0:
+            exact = m * mpmath.log(x), m / x, -m / x**2
+        else:
+            z = x / y
+            exact = (
+                mpmath.loggamma(z + m) - mpmath.loggamma(z) + m * mpmath.log(y),
+                (mpmath.digamma(z + m) - mpmath.digamma(z)) / y,
+                (mpmath.psi(1, z + m) - mpmath.psi(1, z)) / y**2,
+            )
+        for (number,), truth in zip(found, exact, strict=True):
+            assert abs(number - truth) <= 1e-11 * max(1, abs(truth))
+        (value,) = counts.value(np.array([a]), np.array([phi]))
+        assert value == pytest.approx(found[0][0], rel=1e-13, abs=1e-13)
+
+
 def test_merged_counts_are_the_counts_of_all():
     rng = np.random.default_rng(3)
     pool, values = rng.integers(0, 4, 200), rng.poisson(30, 200)
@@ -277,3 +299,14 @@ def test_many_stores_lose_no_digits_of_their_likelihood():
     each = special.gammaln(count + 3.0) - special.gammaln(3.0) - special.gammaln(count + 1.0)
     each += 3.0 * np.log(0.5) + count * np.log(exposure) - (count + 3.0) * np.log(0.5 + exposure)
     assert fit.log_marginal_likelihood == pytest.approx(math.fsum(each), rel=1e-12)
+
+
+def test_binomial_coefficients_of_many_stores_lose_no_digits():
+    rng = np.random.default_rng(3)
+    trials = np.maximum(1, rng.lognormal(np.log(200.0), 1.5, 300_000)).astype(np.int64)
+    successes = rng.binomial(trials, rng.beta(4.0, 36.0, 300_000))
+    data = {"successes": successes, "trials": trials}
+    sketch = get_family("beta_binomial").compress(data, np.zeros(300_000, np.int64), 1)
+    each = special.gammaln(trials + 1.0) - special.gammaln(successes + 1.0)
+    each -= special.gammaln(trials - successes + 1.0)
+    assert sketch.log_choose[0] == pytest.approx(math.fsum(each), rel=1e-12)

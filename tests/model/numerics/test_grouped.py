@@ -138,3 +138,24 @@ def test_pairs_are_found_and_select_renumbers():
     assert cut.n_pools == 1
     np.testing.assert_array_equal(cut.pool, [0])
     np.testing.assert_array_equal(Rows(2, np.array([1]), {}).sum(np.array([3.0])), [0.0, 3.0])
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        [3.0, 1.0, 0.0, 3.0, 1.0],
+        [3, 1, 7, 3, 1],
+        [1e12, 1.0, 1e12, 2.0, 1.0],
+        [-1.0, 2.0, -1.0, 0.5, 2.0],
+        [],
+    ],
+)
+def test_groups_are_the_distinct_pairs_however_they_are_found(key):
+    pool, key = np.array([1, 0, 1, 1, 0])[: len(key)], np.array(key)
+    rows, inverse = group(pool, key, 2)
+    assert rows["key"].dtype == key.dtype
+    assert list(zip(rows.pool, rows["key"], strict=True)) == sorted(
+        set(zip(pool, key, strict=True))
+    )
+    np.testing.assert_array_equal(rows["key"][inverse], key)
+    np.testing.assert_array_equal(rows.pool[inverse], pool)

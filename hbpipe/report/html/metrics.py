@@ -1,0 +1,50 @@
+"""What each metric of a release is, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hbpipe.config import Settings
+from hbpipe.data.quantities import Metric
+from hbpipe.data.terms import Condition, Quantity
+from hbpipe.run.history import Release
+
+
+def describe_metrics(
+    settings: Settings, row: Release, metrics: Sequence[str], fits: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Describe metrics; from the settings only where the release was made with the same."""
+    families = {fit["metric"]: fit["family"] for fit in fits}
+    known = {}
+    if settings.digest() == row["settings"]:
+        known = {metric.name: _definition(metric) for metric in settings.parsed_metrics}
+    return [{"name": name, "family": families[name], **known.get(name, {})} for name in metrics]
+
+
+def _definition(metric: Metric) -> dict[str, Any]:
+    roles = [f"{role}: {_quantity(quantity)}" for role, quantity in metric.roles.items()]
+    roles += [f"{term}: {_quantity(quantity)}" for term, quantity in metric.terms.items()]
+    if metric.where:
+        roles.append(f"where {_conditions(metric.where)}")
+    value = metric.roles.get("value")
+    return {
+        "made_of": "; ".join(roles),
+        "transform": None if value is None else value.transform,
+        "per": metric.per,
+        "target": metric.target,
+    }
+
+
+def _quantity(quantity: Quantity) -> str:
+    if quantity.kind == "column":
+        name = str(quantity.column)
+        return f"{quantity.transform}({name})" if quantity.transform else name
+    return f"rows where {_conditions(quantity.where)}" if quantity.where else quantity.kind
+
+
+def _conditions(conditions: Sequence[Condition]) -> str:
+    return " and ".join(
+        " ".join(str(part) for part in (one.column, one.operator, one.value) if part is not None)
+        for one in conditions
+    )
