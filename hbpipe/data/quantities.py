@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hbpipe.data.cells import CellRule, parse_cells
+from hbpipe.data.classes import Classes, read_classes
 from hbpipe.data.covariates import Covariate, parse_covariates
 from hbpipe.data.spelling import nearest
 from hbpipe.data.terms import (
@@ -44,8 +45,8 @@ _OF_LEVELS = ("tau_", "correlation_")
 #: Columns that the lake's tables have of their own, so no level may be called so.
 _RESERVED = """
 as_of at_bound boundary cluster_id cluster_size cluster_total complete_pooling complete_pooling_sd
-converged count covariates cross day days_seen drift ess estimate estimator expected expected_new
-exposure family first_day gradient_norm iterations largest_eigenvalue last_day level
+converged count counts covariates cross day days_seen drift ess estimate estimator expected
+expected_new exposure family first_day gradient_norm iterations largest_eigenvalue last_day level
 log_likelihood_complete_pooling log_likelihood_no_pooling log_marginal_likelihood m2 made_from
 made_with mean means method metric month n n_effective n_events n_groups noise noise_new
 overdispersion overdispersion_by overdispersion_df p_below_target parameter pareto_k pool
@@ -79,6 +80,8 @@ class Metric:
     nest: tuple[str, ...] | None = None
     #: What the prior mean depends on beside the intercept.
     covariates: tuple[Covariate, ...] = ()
+    #: The column that names each row's class, where the terms are its values.
+    classes: Classes | None = None
 
     @property
     def model(self) -> Family:
@@ -101,7 +104,9 @@ class Metric:
         return tuple(self.terms) or ("theta",)
 
     def quantities(self, role: Role) -> tuple[Quantity, ...]:
-        """Return what fills a role, one quantity or several."""
+        """Return what fills a role: one quantity, several, or the number of a row's class."""
+        if role.several and self.classes is not None:
+            return (Quantity("class", column=self.classes.column),)
         return tuple(self.terms.values()) if role.several else (self.roles[role.name],)
 
     @property
@@ -147,6 +152,9 @@ def parse_metric(name: str, raw: Any) -> Metric:
         raise ValueError(f"unknown family {raw['family']!r}{nearest(str(raw['family']), FAMILIES)}")
     family = FAMILIES[raw["family"]]
     faults = _Faults()
+    written = faults.collect(_written_out, family, raw)
+    faults.throw()  # without its classes little can be said of the metric
+    raw, classes = written
     roles = [role.name for role in family.roles]
     for key in raw:
         if key not in (*roles, *_METRIC_KEYS):
@@ -175,6 +183,7 @@ def parse_metric(name: str, raw: Any) -> Metric:
         covariates=faults.collect(parse_covariates, raw["covariates"], family)
         if "covariates" in raw
         else (),
+        classes=classes,
     )
     faults.throw()
     return metric
@@ -199,6 +208,14 @@ class _Faults:
     def throw(self) -> None:
         if self.found:
             raise ValueError("\n".join(self.found))
+
+
+def _written_out(
+    family: Family, raw: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], Classes | None]:
+    """Write out classes that are given by a column, of a family that counts them."""
+    first = family.roles[0]
+    return read_classes(first.name, raw) if first.several else (raw, None)
 
 
 def _role(role: Role, raw: Mapping[str, Any]) -> Quantity:

@@ -24,7 +24,6 @@ from hbpipe.model.family import (
     Array,
     Codes,
     Coordinate,
-    Degeneracy,
     Description,
     Family,
     Hyperparameters,
@@ -44,7 +43,8 @@ from hbpipe.model.marginal.dirichlet_multinomial import (
 from hbpipe.model.numerics.grouped import fold_sums, integer_sums
 from hbpipe.model.shares.degeneracies import LOG_RATIO_BOUND, contrasts, degeneracies
 from hbpipe.model.shares.hyperprior import compile_shares
-from hbpipe.model.shares.stores import conditional, predict as predict_at_nodes, terms
+from hbpipe.model.shares.stores import conditional, terms
+from hbpipe.model.shares.stores import predict as predict_at_nodes
 from hbpipe.model.shares.target import share_target
 from hbpipe.model.statistics import check_statistics
 
@@ -202,7 +202,9 @@ def raw_sd(statistics: Statistics, hyperparameters: Hyperparameters) -> Array:
 
 def admit(statistics: Mapping[str, Any]) -> tuple[Family, dict[str, NDArray[Any]]]:
     """Take ``counts`` (J, K) of any K."""
-    shape = np.shape(statistics.get("counts", ()))
+    if "counts" not in statistics:
+        return FAMILY, check_statistics(FAMILY, statistics)
+    shape = np.shape(statistics["counts"])
     if len(shape) != 2:
         raise StatisticsError(
             f"the counts have the shape {shape}",

@@ -40,17 +40,18 @@ def line_nodes(density: LogDensity, mode: Mode) -> tuple[Array, Array]:
 def _outward(density: LogDensity, mode: Mode, step: float) -> tuple[Array, Array]:
     """Places from the mode outward until the density has fallen off: x and log density (S,)."""
     centre = float(mode.point[0])
-    numbers, values = [np.zeros(1)], [density(mode.point[None])]
+    numbers: list[Array] = [np.zeros(1)]
+    values: list[Array] = [density(mode.point[None])]
     for side in (-1.0, 1.0):
         for first in range(1, _FARTHEST, _AT_ONCE):
-            some = side * np.arange(first, first + _AT_ONCE)
+            some: Array = side * np.arange(first, first + _AT_ONCE, dtype=np.float64)
             numbers.append(some)
             values.append(density(centre + step * some[:, None]))
-            if values[-1][-1] < max(map(np.max, values)) - _DEPTH:
+            if values[-1][-1] < np.max(np.concatenate(values)) - _DEPTH:
                 break
     number = np.concatenate(numbers)
     order = np.argsort(number)
-    return centre + step * number[order], np.concatenate(values)[order]
+    return np.asarray(centre + step * number[order]), np.concatenate(values)[order]
 
 
 def _resolved(x: Array, mass: Array) -> bool:

@@ -155,8 +155,10 @@ def log_marginal(sketch: ShareSketch, coordinates: Array) -> Derivatives:
 def in_contrasts(mean: Array, first: Array, second: Array, mixed: Array) -> tuple[Array, Array]:
     """Turn derivatives in log μ_k into those in the log ratios; the last row is left for φ.
 
-    With ℓ_k = log μ_k, ∂ℓ_k/∂η_i = δ_ki − μ_i. A sum of functions of one ℓ_k each, with slopes s and
-    curvatures h, has the Hessian diag(h − S μ) − h μ' − μ h' + (Σ h + S) μ μ', S = Σ s.
+    With ℓ_k = log μ_k, ∂ℓ_k/∂η_i = δ_ki − μ_i. A sum of functions of one ℓ_k each, with slopes s
+    that add to S, and curvatures h, has the Hessian
+
+        diag(h − S μ) − h μ' − μ h' + (Σ h + S) μ μ'
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hbpipe.model.family import Array
+from hbpipe.model.family import Array, Codes
 from hbpipe.model.marginal.rising import RisingCounts
 
 #: Steps of Newton's method, and the largest relative step at which a spread is done.
@@ -51,7 +51,7 @@ class MeanShares:
     @property
     def log_integral(self) -> Array:
         """Log of the integral over the mean by Laplace's method, (S,), but for (2π)^((K−1)/2)."""
-        free = np.isfinite(self.information).all(axis=1)
+        free = np.isfinite(self.information[:, 0])
         w = np.where(free[:, None], self.information, 1.0)
         width = np.sum(np.log(w), axis=1) + np.log(np.sum(self.mean**2 / w, axis=1))
         return np.asarray(self.log_value - 0.5 * np.where(free, width, 0.0))
@@ -97,7 +97,8 @@ def mean_shares(classes: RisingCounts, spread: Array, weight: float, start: Arra
         _, slope, information = table.at(mean[moving], moving)
         step = _newton(mean[moving], slope, information)
         longest = np.max(np.abs(step), axis=1)
-        moved = mean[moving] * np.exp(step * np.minimum(1.0, _LONGEST / (longest + 1e-300))[:, None])
+        short = np.minimum(1.0, _LONGEST / np.maximum(longest, _LONGEST))
+        moved = mean[moving] * np.exp(step * short[:, None])
         mean[moving] = moved / np.sum(moved, axis=1, keepdims=True)
         moving = moving[longest > _SETTLED * np.sqrt(size)]
         if len(moving) == 0:
@@ -127,7 +128,7 @@ class _Table:
     spread: Array
     weight: float
 
-    def at(self, mean: Array, points: Array) -> tuple[Array, Array, Array]:
+    def at(self, mean: Array, points: Codes) -> tuple[Array, Array, Array]:
         """Value (S',), slopes s and information W (S', K) at the spreads with these numbers."""
         count, size = mean.shape
         some = self.classes.select(np.tile(np.arange(size), count))

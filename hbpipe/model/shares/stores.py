@@ -71,7 +71,7 @@ def terms(statistics: Statistics) -> tuple[str, ...]:
 
 
 def predict(posterior: Conditional, nodes: NodeValues, exposure: Array) -> Predictive:
-    """Counts of each class among ``exposure`` (J,) further events: Beta-Binomial at each node."""
+    """Predict each class among ``exposure`` (J,) further events: Beta-Binomial at each node."""
     alpha, beta = posterior.parameters
     n = np.asarray(exposure, np.float64)[:, None, None]
     whole = alpha + beta
@@ -80,9 +80,9 @@ def predict(posterior: Conditional, nodes: NodeValues, exposure: Array) -> Predi
     stores, _, size = mean.shape
 
     def mixed(weight: Array, levels: Array) -> Description:
-        rows = [np.moveaxis(part, 1, 2).reshape(stores * size, -1) for part in (alpha, beta)]
+        each, rest = (np.moveaxis(x, 1, 2).reshape(stores * size, -1) for x in (alpha, beta))
         trials = np.repeat(np.asarray(exposure, np.float64), size)
-        flat = describe_beta_binomial_mixture(trials, *rows, weight[None], levels)
+        flat = describe_beta_binomial_mixture(trials, each, rest, weight[None], levels)
 
         def cdf(points: Array | float) -> Array:
             at = np.broadcast_to(np.asarray(points, np.float64), (stores, size))

@@ -71,7 +71,7 @@ class ShareTarget:
             likelihood = self._mean(spread).log_integral - whole.value(np.ones(len(near)), spread)
             log_sd = 0.5 * np.log(spread)
             found[near] = self.sketch.log_choose[0] + likelihood + self.prior.of_log_sd(log_sd)
-        return found
+        return np.asarray(found)
 
     def nodes(self, points: Array) -> dict[str, Array]:
         """Spread 1/M (S,); mean shares, W of their log, and their variances, (S, K) each."""
@@ -86,9 +86,9 @@ class ShareTarget:
 
     def _spread(self, points: Array) -> Array:
         if self.names:
-            return np.exp(2.0 * points[:, 0])
+            return np.asarray(np.exp(2.0 * points[:, 0]))
         phi = self.held[-1]
-        return np.full(len(points), phi / (1.0 - phi))
+        return np.full(len(points), float(phi / (1.0 - phi)))
 
     def _mean(self, spread: Array) -> MeanShares:
         if not np.isnan(self.held[0]):
@@ -97,7 +97,7 @@ class ShareTarget:
 
     @cached_property
     def _begin(self) -> Array:
-        return self.sketch.class_totals[0] + _ADDED
+        return np.asarray(self.sketch.class_totals[0] + _ADDED)
 
 
 def share_target(

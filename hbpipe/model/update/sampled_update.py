@@ -144,7 +144,10 @@ def predict_sampled(
 def _blocks(
     nodes: SampledNodes, statistics: Statistics, pools: Codes, width: int
 ) -> Iterator[tuple[NDArray[np.int64], int, dict[str, NDArray[Any]]]]:
-    """Yield rows of one pool, its number, and their statistics; ``width`` numbers a row and node."""
+    """Yield rows of one pool, its number, and their statistics.
+
+    ``width`` is how many numbers a row has for each node.
+    """
     order = np.argsort(pools, kind="stable")
     present, begins = np.unique(pools[order], return_index=True)
     ends = np.append(begins[1:], len(order))
