@@ -226,6 +226,15 @@ SAMPLING = Sampling(
 )
 
 
+def axes(size: int) -> tuple[Coordinate, ...]:
+    """Log ratios to the last class, and φ."""
+    bound = LOG_RATIO_BOUND
+    return (
+        *(Coordinate(f"log_ratio[{k}]", -bound, bound, "mean") for k in range(size - 1)),
+        Coordinate("phi", 0.0, _PHI_BOUND, "concentration", spread=True),
+    )
+
+
 @lru_cache
 def sized(size: int) -> Family:
     """Return the family with ``size`` classes.
@@ -242,18 +251,13 @@ def sized(size: int) -> Family:
             expected="two classes or more: the share of a single one is 1",
             remedy="declare the other classes, or one for all others",
         )
-    bound = LOG_RATIO_BOUND
-    ratios = (Coordinate(f"log_ratio[{k}]", -bound, bound, "mean") for k in range(size - 1))
     return Family(
         name="dirichlet_multinomial",
         kernel_version=1,
         roles=(Role("counts", whole=True, lowest=0.0, several=True),),
         statistics=(Statistic("counts", "int64", "sum", (size,), lowest=0.0),),
         hyperparameters=("alpha", "mean", "concentration"),
-        coordinates=(
-            *ratios,
-            Coordinate("phi", 0.0, _PHI_BOUND, "concentration", spread=True),
-        ),
+        coordinates=axes(size),
         summarise=partial(summarise, size=size),
         fold=fold,
         compress=ShareSketch.of,

@@ -31,18 +31,7 @@ def contrasts(mean: Array) -> Array:
 def degeneracies(sketch: ShareSketch) -> tuple[Degeneracy, ...]:
     """No event; events of one class; a single store; one event per store; classes never seen."""
     totals, stores = sketch.class_totals, sketch.n_groups
-    events = totals.sum(axis=1)
-    share = ratio(totals, events[:, None])
-    zero = np.zeros((sketch.n_pools, 1))
-    at_the_edge = partial(
-        Degeneracy,
-        limit=np.concatenate([contrasts(share), zero], axis=1),
-        identified=True,
-        remedy="pool these stores with others, or give proper hyperpriors for mean and "
-        "concentration and estimator='map'",
-        unless=("mean",),
-    )
-    pinned = _of_classes_never_seen(totals)
+    zero, pinned = np.zeros((sketch.n_pools, 1)), _of_classes_never_seen(totals)
     return (
         Degeneracy(
             "no_data",
@@ -52,19 +41,10 @@ def degeneracies(sketch: ShareSketch) -> tuple[Degeneracy, ...]:
             found="no store has an event",
             remedy="leave this pool out, or fix mean and concentration",
         ),
-        at_the_edge(
-            status="one_class",
-            pools=np.sum(totals > 0, axis=1) == 1,
-            found="all events are of one class, so its mean share is estimated as 1",
-        ),
-        at_the_edge(
-            status="one_store",
-            pools=stores == 1,
-            found="a single store has events, so the spread between stores is unknown",
-        ),
+        *_at_the_edge(sketch, totals),
         Degeneracy(
             "one_trial_each",
-            events == stores,
+            totals.sum(axis=1) == stores,
             limit=np.concatenate([pinned, zero], axis=1),
             identified=False,
             found="no store has more than one event, so the spread of shares is not identified",
@@ -78,6 +58,31 @@ def degeneracies(sketch: ShareSketch) -> tuple[Degeneracy, ...]:
             found="a class has no event in any store, so its mean share is estimated as 0",
             remedy="leave the class out, or give a hyperprior of the mean and estimator='map'",
             unless=("mean",),
+        ),
+    )
+
+
+def _at_the_edge(sketch: ShareSketch, totals: Array) -> tuple[Degeneracy, ...]:
+    """Shapes of the data that leave the spread at none, with the pooled shares as the mean."""
+    share = ratio(totals, totals.sum(axis=1, keepdims=True))
+    case = partial(
+        Degeneracy,
+        limit=np.concatenate([contrasts(share), np.zeros((sketch.n_pools, 1))], axis=1),
+        identified=True,
+        remedy="pool these stores with others, or give proper hyperpriors for mean and "
+        "concentration and estimator='map'",
+        unless=("mean",),
+    )
+    return (
+        case(
+            status="one_class",
+            pools=np.sum(totals > 0, axis=1) == 1,
+            found="all events are of one class, so its mean share is estimated as 1",
+        ),
+        case(
+            status="one_store",
+            pools=sketch.n_groups == 1,
+            found="a single store has events, so the spread between stores is unknown",
         ),
     )
 
