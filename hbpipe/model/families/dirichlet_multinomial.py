@@ -9,6 +9,7 @@ multinomial limit, is an ordinary point. Two classes are ``beta_binomial``. The 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -109,7 +110,17 @@ def _marginals(posterior: Prior) -> tuple[Array, Array]:
 
 def describe(posterior: Prior, quantiles: Any) -> Description:
     """Mean, sd, quantiles and cdf of each share: Beta."""
-    return BETA.describe(*_marginals(posterior), quantiles)
+    alpha, rest = _marginals(posterior)
+    found = BETA.describe(alpha, rest, quantiles)
+    return replace(found, covariance=lambda: _covariance(alpha))
+
+
+def _covariance(alpha: Array) -> Array:
+    """Covariance of the shares, (..., K, K)."""
+    whole = alpha.sum(axis=-1)[..., None, None]
+    mean = alpha[..., None] / whole
+    diagonal = np.eye(alpha.shape[-1]) * mean
+    return np.asarray((diagonal - mean * np.swapaxes(mean, -1, -2)) / (whole + 1.0))
 
 
 def predict(

@@ -12,7 +12,7 @@ from hbpipe.model.family import Array
 from hbpipe.model.numerics.modes import LogDensity, Mode
 
 #: The first step in sds at the mode, and how often it may be halved.
-_STEP, _HALVINGS = 0.75, 5
+_STEP, _HALVINGS = 1.0, 5
 #: The density is followed to e^−14 of its mode, and over so many steps at most on each side.
 _DEPTH, _FARTHEST = 14.0, 512
 #: Nodes that are looked at together on the way out.
@@ -20,7 +20,7 @@ _AT_ONCE = 8
 #: Share of the probability, and part of an sd, in which both rules may differ.
 _AGREE = 1e-4
 #: Nodes that together have less weight than this are left out.
-_NEGLIGIBLE = 1e-6
+_NEGLIGIBLE = 1e-5
 
 
 def line_nodes(density: LogDensity, mode: Mode) -> tuple[Array, Array]:

@@ -59,8 +59,10 @@ def sample_pools(
         one = sketch.select(np.array([pool]))
         try:
             if known or not usable[pool]:
-                # Of data that determine nothing the estimate is all that there is.
-                given = held[pool] if usable[pool] else estimate[pool]
+                # Of data that determine nothing the estimate is all that there is; on a line the
+                # location has been integrated over its own hyperprior, so it is held too.
+                free = usable[pool] and not sampling.on_a_line
+                given = held[pool] if free else estimate[pool]
                 target = sampling.target(one, None, given, estimate[pool])
                 method = "plug_in" if known else "unidentified"
                 pools.append(_single(target, target.start, one, method))

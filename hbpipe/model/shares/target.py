@@ -19,6 +19,8 @@ from hbpipe.model.shares.mean import MeanShares, known_shares, mean_shares, vari
 
 #: Spread times the largest n of a start that stands for an estimate of none.
 _NEXT_TO_NONE = 1e-6
+#: φ of a held concentration at its cap.
+_LEAST_PHI = 1e-15
 #: x beyond this is out of the range of floats when squared.
 _FARTHEST = 150.0
 #: Counts added to each class where the search for the mean begins.
@@ -87,8 +89,8 @@ class ShareTarget:
     def _spread(self, points: Array) -> Array:
         if self.names:
             return np.asarray(np.exp(2.0 * points[:, 0]))
-        phi = self.held[-1]
-        return np.full(len(points), float(phi / (1.0 - phi)))
+        phi = max(float(self.held[-1]), _LEAST_PHI)
+        return np.full(len(points), phi / (1.0 - phi))
 
     def _mean(self, spread: Array) -> MeanShares:
         if not np.isnan(self.held[0]):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hbpipe.model.declarations import given
 from hbpipe.model.distributions.condense import mixture_quantiles, with_moments
 from hbpipe.model.distributions.laws import BETA
 from hbpipe.model.distributions.mixture import Mixture
@@ -66,7 +67,7 @@ class StorePosterior:
     @property
     def covariance(self) -> Array:
         """(J, T, T)."""
-        own = _given(self.conditional.covariance)
+        own = given(self.conditional.covariance)
         if own is None:
             return self.variance[:, :, None]
         offset = self.conditional.mean - self.mean[:, None, :]
@@ -157,7 +158,3 @@ def _first_order_covariance(
 def _wider(covariance: Array, slope: Array) -> Array:
     between = np.sum(slope[:, :, :, None] * slope[:, :, None, :], axis=1, keepdims=True)
     return np.asarray(covariance[:, :1] + between)
-
-
-def _given(covariance: Array | Callable[[], Array] | None) -> Array | None:
-    return covariance() if callable(covariance) else covariance

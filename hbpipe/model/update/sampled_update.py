@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hbpipe.model.declarations import given
 from hbpipe.model.family import (
     Array,
     Codes,
@@ -125,7 +126,7 @@ def covariance_sampled(
         own = None
         if nodes.pools[pool].method in PLAIN:
             known = _plain_posterior(family, hyperparameters, some, pools[rows])
-            own = family.describe(known, np.empty(0)).covariance
+            own = given(family.describe(known, np.empty(0)).covariance)
         if own is None:
             own = StorePosterior.of(store_update(family), nodes.pools[pool], some).covariance
         out[rows] = own
