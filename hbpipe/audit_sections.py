@@ -32,12 +32,32 @@ OPTIONAL = (
     "hyperparameter_drift",
     "overdispersion",
     "size_dependence",
+    "pit",
+    "prior_shape",
+    "calibration",
+    "outliers",
+    "next_day",
     "spline_columns",
     "covariates_known",
     "prior_means_estimable",
     "pools_identified",
     "statistics_possible",
+    "totals_known",
+    "totals_met",
+    "totals_near",
+    "reconciled_possible",
     "window_filled",
+)
+
+#: Checks of the model: they warn, or stop a release where ``stop_on`` says so.
+OF_THE_MODEL = (
+    "pit",
+    "prior_shape",
+    "calibration",
+    "outliers",
+    "next_day",
+    "size_dependence",
+    "overdispersion",
 )
 
 
@@ -50,6 +70,11 @@ class Audits(Section):
         "release; leave_out, a release without the day, and a warning",
     )
     off: Names = Field((), description="checks that are not done, by name")
+    stop_on: Names = Field(
+        (),
+        description="checks of the model that stop a release instead of warning of it, of pit, "
+        "prior_shape, calibration, outliers, next_day, size_dependence, overdispersion",
+    )
     history: Days = Field(56, description="how many days before it a day is compared with")
     max_rejected_share: float = Field(
         0.05, ge=0, le=1, description="a day with a larger share of rejected rows is held"
@@ -128,6 +153,13 @@ class Audits(Section):
         "release",
     )
 
+    max_reconciled_shift: float = Field(
+        3.0,
+        gt=0,
+        description="a metric is warned of when a known total moves the mean of a store by more "
+        "than so many of its posterior sds",
+    )
+
     @field_validator("off")
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -137,6 +169,18 @@ class Audits(Section):
                     f"{name!r} is no check that can be left out{nearest(name, OPTIONAL)}"
                 )
         return value
+
+    @field_validator("stop_on")
+    @classmethod
+    def _of_the_model(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in OF_THE_MODEL:
+                raise ValueError(f"{name!r} is no check of the model{nearest(name, OF_THE_MODEL)}")
+        return value
+
+    def severity(self, check: str) -> str:
+        """Return what a check of the model comes to that finds something: warn, or fail."""
+        return "fail" if check in self.stop_on else "warn"
 
     @model_validator(mode="after")
     def _ordered(self) -> Audits:

@@ -47,7 +47,9 @@ class Retention(Section):
     hyperparameters: Days | None = Field(
         None, description="how long the hyperparameters of an as-of day are kept"
     )
-    fits: Days | None = Field(None, description="how long the fits of an as-of day are kept")
+    fits: Days | None = Field(
+        None, description="how long the fits and diagnostics of an as-of day are kept"
+    )
     posteriors: Days | None = Field(
         None,
         description="how long posteriors and new_stores of an as-of day are kept; their files go "

@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "hbpipe/audit_sections.py": "pydantic hbpipe.data.spelling hbpipe.sections hbpipe.typed",
     "hbpipe/observe_sections.py": "pydantic hbpipe.sections hbpipe.typed",
     "hbpipe/retention_sections.py": "pydantic hbpipe.sections hbpipe.typed",
-    "hbpipe/setting_checks.py": "hbpipe.data.covariates hbpipe.data.quantities "
+    "hbpipe/setting_checks.py": "hbpipe.data.quantities hbpipe.data.reconcile "
     "hbpipe.data.spelling hbpipe.model.family hbpipe.model.nested.names hbpipe.sections",
     "hbpipe/layers.py": "yaml hbpipe.errors hbpipe.data.spelling",
     "hbpipe/config.py": "pydantic hbpipe.audit_sections hbpipe.errors hbpipe.data.quantities "

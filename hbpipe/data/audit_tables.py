@@ -1,6 +1,8 @@
-"""The tables of the gates: what the checks found, and what a person has accepted."""
+"""The tables of the gates: what checks and models found, and what a person has accepted."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import pyarrow as pa
 
@@ -8,7 +10,7 @@ from hbpipe.data.schemas import Table
 
 _DAY = pa.date32()
 _TIME = pa.timestamp("us", tz="UTC")
-_TEXT, _FLOAT = pa.string(), pa.float64()
+_TEXT, _INT, _FLOAT = pa.string(), pa.int64(), pa.float64()
 
 #: One row per run, as-of day and check; a run writes the partition of its own day alone.
 AUDITS = Table(
@@ -50,3 +52,27 @@ ACCEPTANCES = Table(
     partition_by=(),
     key=("gate", "check", "subject", "fingerprint"),
 )
+
+
+def diagnostics_table(pool_levels: Mapping[str, pa.DataType]) -> Table:
+    """One row per as-of day, metric, pool and check of the model; ``pool`` null: of all pools."""
+    return Table(
+        pa.schema(
+            {
+                "as_of": _DAY,
+                "metric": _TEXT,
+                **pool_levels,
+                "pool": _TEXT,
+                "check": _TEXT,
+                "status": _TEXT,  # ok, warn, fail, not_applicable
+                "value": _FLOAT,
+                "threshold": _FLOAT,
+                "n_groups": _INT,
+                "values": pa.list_(_FLOAT),
+                "message": _TEXT,
+                "run_id": _TEXT,
+            }
+        ),
+        partition_by=("as_of",),
+        key=("as_of", "metric", *pool_levels, "pool", "check"),
+    )

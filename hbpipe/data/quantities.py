@@ -15,6 +15,7 @@ from hbpipe.data.cells import CellRule, parse_cells
 from hbpipe.data.classes import CLASS_KEYS, Classes, read_classes
 from hbpipe.data.covariates import Covariate, parse_covariates
 from hbpipe.data.held import holdable, parse_fixed, parse_number
+from hbpipe.data.reconcile import Reconcile, parse_reconcile
 from hbpipe.data.spelling import nearest
 from hbpipe.data.terms import (
     CALENDAR,
@@ -40,18 +41,22 @@ _METRIC_KEYS = (
     "overdispersion",
     "nest",
     "covariates",
+    "reconcile",
 )
 #: Columns that the lake's tables have of their own, so no level may be called so.
 _RESERVED = """
-as_of at_bound boundary cluster_id cluster_size cluster_total complete_pooling complete_pooling_sd
-converged count counts covariates cross day days_seen drift ess estimate estimator expected
-expected_new exposure family first_day gradient_norm iterations largest_eigenvalue last_day level
-log_likelihood_complete_pooling log_likelihood_no_pooling log_marginal_likelihood m2 made_from
-made_with mean means method metric month n n_effective n_events n_groups noise noise_new
-overdispersion overdispersion_by overdispersion_df p_below_target parameter pareto_k pool
-predictive_mean predictive_sd prior_mean r_hat raw raw_sd run_id sampler sd sd_plug_in shard
-silent smallest_eigenvalue squares squares_new start_log_marginal_likelihood start_values starts
-starts_agree status successes term trials unit_ids value variance weight
+as_of at_bound at_boundary boundary change change_sd check cluster_id cluster_size cluster_total
+complete_pooling complete_pooling_sd converged count counts covariates cross day days_seen
+definition drift ess estimate estimator expected expected_new expected_percentile exposure
+false_sign_rate family first_day gradient_norm is_new iterations largest_eigenvalue last_day
+last_day_n last_day_p last_day_q last_day_raw level log_likelihood_complete_pooling
+log_likelihood_no_pooling log_marginal_likelihood m2 made_from made_with mean means message method
+metric month n n_effective n_events n_groups next_exposure noise noise_new outlier overdispersion
+overdispersion_by overdispersion_df p_below_target p_bottom_10 p_top_10 parameter pareto_k pool
+predictive_high predictive_low predictive_mean predictive_sd prior_mean r_hat r_value raw raw_sd
+reconciled reconciled_rmse run_id s_value sampler sd sd_plug_in shard silent smallest_eigenvalue
+squares squares_new start_log_marginal_likelihood start_values starts starts_agree status successes
+term threshold trials unit_ids value values variance weight
 """
 RESERVED = frozenset(_RESERVED.split())
 
@@ -81,6 +86,8 @@ class Metric:
     covariates: tuple[Covariate, ...] = ()
     #: The column that names each row's class, where the terms are its values.
     classes: Classes | None = None
+    #: The known totals that its estimates are to add up to.
+    reconcile: Reconcile | None = None
 
     @property
     def model(self) -> Family:
@@ -176,6 +183,9 @@ def parse_metric(name: str, raw: Any) -> Metric:
         if "covariates" in raw
         else (),
         classes=classes,
+        reconcile=faults.collect(parse_reconcile, raw["reconcile"], family)
+        if "reconcile" in raw
+        else None,
     )
     faults.throw()
     return metric

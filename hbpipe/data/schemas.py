@@ -245,6 +245,7 @@ def fits_table(pool_levels: Mapping[str, pa.DataType]) -> Table:
             "pareto_k": _FLOAT,
             "r_hat": _FLOAT,
             "drift": _FLOAT,
+            "definition": _TEXT,  # digest of what the metric means
             "covariates": _TEXT,  # how they are coded, as JSON
             "overdispersion": _FLOAT,
             "overdispersion_by": _TEXT,
@@ -252,75 +253,5 @@ def fits_table(pool_levels: Mapping[str, pa.DataType]) -> Table:
             "run_id": _TEXT,
         },
         key=["as_of", "metric", *pool_levels, "pool"],
-        partition_by=["as_of"],
-    )
-
-
-def _posterior_columns(quantiles: Sequence[float]) -> dict[str, pa.DataType]:
-    return {
-        "mean": _FLOAT,
-        "sd": _FLOAT,
-        "sd_plug_in": _FLOAT,
-        **{quantile_name(level): _FLOAT for level in quantiles},
-    }
-
-
-def posteriors_table(levels: Mapping[str, pa.DataType], quantiles: Sequence[float]) -> Table:
-    """One row per as-of day, metric, unit and term; and one for each nested group.
-
-    A group has null in the levels below its own, which ``level`` names.
-    """
-    return _table(
-        {
-            "as_of": _DAY,
-            "metric": _TEXT,
-            **levels,
-            "level": _TEXT,
-            "term": _TEXT,
-            "pool": _TEXT,
-            "n_events": _INT,
-            "n": _INT,
-            "n_effective": _FLOAT,
-            "raw": _FLOAT,
-            "raw_sd": _FLOAT,
-            "complete_pooling": _FLOAT,
-            "complete_pooling_sd": _FLOAT,
-            **_posterior_columns(quantiles),
-            "weight": _FLOAT,
-            "prior_mean": _FLOAT,
-            "method": _TEXT,
-            "predictive_mean": _FLOAT,
-            "predictive_sd": _FLOAT,
-            "p_below_target": _FLOAT,
-            "silent": _FLAG,
-            "run_id": _TEXT,
-        },
-        key=["as_of", "metric", *levels, "term"],
-        partition_by=["as_of"],
-    )
-
-
-def new_stores_table(pool_levels: Mapping[str, pa.DataType], quantiles: Sequence[float]) -> Table:
-    """One row per as-of day, metric, pool and term: what to expect of a store never seen.
-
-    ``level`` says what of it is new: the store alone, or a nested group that it belongs to. With
-    covariates one for each kind of store that a pool has, named by ``covariates``.
-    """
-    return _table(
-        {
-            "as_of": _DAY,
-            "metric": _TEXT,
-            **pool_levels,
-            "pool": _TEXT,
-            "level": _TEXT,
-            "covariates": _TEXT,
-            "term": _TEXT,
-            "mean": _FLOAT,
-            "sd": _FLOAT,
-            **{quantile_name(level): _FLOAT for level in quantiles},
-            "method": _TEXT,
-            "run_id": _TEXT,
-        },
-        key=["as_of", "metric", *pool_levels, "pool", "covariates", "term"],
         partition_by=["as_of"],
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import calendar
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from itertools import pairwise
 from typing import Any
@@ -23,6 +23,7 @@ from hbpipe.data.clock import to_date, to_number
 from hbpipe.data.clusters import NO_CLUSTERS, Clusters, fold_clusters
 from hbpipe.data.dispersion import FOUR_WEEKS, MONTH, Cells, Days, disperse_by_day
 from hbpipe.data.quantities import Metric
+from hbpipe.data.recent import Apart, fold_apart
 from hbpipe.data.row_groups import RowGroups
 from hbpipe.data.schemas import CLUSTERS
 from hbpipe.data.snapshot import Snapshot
@@ -40,7 +41,8 @@ class SpanOrder:
     """Which days to fold, and how.
 
     ``days`` are the files of the days; ``block`` as of ``dispersion.Days``; ``one_in`` says how
-    many clusters there may be for one that is folded. Without ``metrics`` units alone are found.
+    many clusters there may be for one that is folded; ``apart`` whether the last day is wanted by
+    itself too. Without ``metrics`` units alone are found.
     """
 
     metrics: tuple[Metric, ...]
@@ -51,6 +53,7 @@ class SpanOrder:
     last_day: int
     block: int | None
     one_in: int = 1
+    apart: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Span:
     ``keys`` are one array per level: the parents are those of the unit's last day. Bit k of
     ``days_seen`` says that the unit has events on day ``first_day + k``. ``cells`` are, by metric,
     the ``Cells`` of its days or its ``Clusters``, None where there are none. ``moved`` says that
-    some unit has stood under another parent too.
+    some unit has stood under another parent too. ``apart`` has the last day by itself, by metric.
     """
 
     first_day: int
@@ -73,6 +76,7 @@ class Span:
     statistics: dict[str, Statistics]
     cells: dict[str, Cells | Clusters | None]
     moved: bool = False
+    apart: dict[str, Apart] = field(default_factory=dict)
 
     @property
     def n(self) -> int:
@@ -137,10 +141,14 @@ def fold_days(order: SpanOrder) -> Span:
     rows = Days(days, units.codes, units.n, first, order.first_day, order.last_day, order.block)
     statistics: dict[str, Statistics] = {}
     cells: dict[str, Cells | Clusters | None] = {}
+    apart: dict[str, Apart] = {}
     for metric in order.metrics:
         try:
             daily = _read_daily(order, source, metric, len(days))
-            statistics[metric.name] = _fold_months(metric, daily, rows, months)
+            statistics[metric.name], head = _fold_months(metric, daily, rows, months)
+            if order.apart and not metric.terms:
+                whole = statistics[metric.name]
+                apart[metric.name] = fold_apart(metric, daily, rows, months, whole, head)
             if metric.cells.clusters:
                 cells[metric.name] = _fold_clusters(metric, order, rows, months)
             else:
@@ -158,6 +166,7 @@ def fold_days(order: SpanOrder) -> Span:
         statistics,
         cells,
         moved,
+        apart,
     )
 
 
@@ -200,17 +209,23 @@ def _seen(
 
 def _fold_months(
     metric: Metric, daily: Statistics, rows: Days, months: Sequence[slice]
-) -> Statistics:
-    """Fold each calendar month's days, then the months, in order."""
+) -> tuple[Statistics, Statistics | None]:
+    """Fold each calendar month's days, then the months, in order.
+
+    Returns
+    -------
+    All months, and all but the last, None without any.
+    """
     family = metric.model
-    total = None
+    total, head = None, None
     for month in months:
+        head = total
         part = {name: values[month] for name, values in daily.items()}
         folded = family.fold(part, rows.units[month], rows.n_units)
         total = folded if total is None else family.combine(total, folded)
     if total is None:
-        return family.fold(daily, rows.units, rows.n_units)
-    return dict(total)
+        return family.fold(daily, rows.units, rows.n_units), None
+    return dict(total), head
 
 
 def _fold_clusters(

@@ -8,7 +8,7 @@ its latest parent from the day it moves.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from hbpipe.data.clusters import NO_CLUSTERS, Clusters, merge_clusters, sampled
 from hbpipe.data.dispersion import Cells, disperse_by_cluster
 from hbpipe.data.presence import Presence, count_presence, earliest_day
 from hbpipe.data.quantities import Metric
+from hbpipe.data.recent import NEW_FOR, Apart, Recent
 from hbpipe.data.rollup import read_month, read_seen
 from hbpipe.data.snapshot import Snapshot
 from hbpipe.data.span import Span, SpanOrder, Statistics, cut, fold_days
@@ -64,7 +65,7 @@ class Folded:
     but no exposure) and were set aside. ``dispersion`` holds, per metric, the ``CellSums`` (U,)
     of each unit's days or clusters, None where the family has none. ``attributes`` are those of
     each unit (U,), null where the dimension table does not know it; None where none are needed.
-    ``presence`` tells how many units each day has.
+    ``presence`` tells how many units each day has, ``recent`` what the last days tell of the units.
     """
 
     keys: tuple[pa.Array, ...]
@@ -74,6 +75,7 @@ class Folded:
     dispersion: dict[str, Any] = field(default_factory=dict)
     attributes: pa.Table | None = None
     presence: Presence | None = None
+    recent: Recent | None = None
 
     @property
     def n(self) -> int:
@@ -112,17 +114,20 @@ def fold_window(order: WindowOrder) -> Folded:
     for span, at in zip(spans, codes, strict=True):
         n_events[at] += span.n_events
     since = np.maximum(first_seen, order.first_day)
-    statistics, unusable, dispersion = {}, {}, {}
+    statistics, unusable, dispersion, apart = {}, {}, {}, {}
     for metric in order.metrics:
         try:
             folded = _combine(metric, placed)
             dispersion[metric.name] = _disperse(metric, order, placed, folded)
+            if not metric.terms:
+                apart[metric.name] = _apart(metric, order, placed, since)
         except StatisticsError as error:
             raise error.at(metric=metric.name) from None
         statistics[metric.name], unusable[metric.name] = _expose(metric, folded, order, since)
     known = _attributes(order, units)
     presence = _presence(order, placed)
-    return Folded(units.keys, n_events, statistics, unusable, dispersion, known, presence)
+    recent = Recent(np.maximum(order.as_of - since + 1, 0), _is_new(order, first_seen), apart)
+    return Folded(units.keys, n_events, statistics, unusable, dispersion, known, presence, recent)
 
 
 def _spans(order: WindowOrder) -> list[Span]:
@@ -146,6 +151,7 @@ def _spans(order: WindowOrder) -> list[Span]:
                         last_day=last,
                         block=block,
                         one_in=order.one_in,
+                        apart=last == order.as_of,
                     )
                 )
             )
@@ -255,6 +261,29 @@ def _disperse(metric: Metric, order: WindowOrder, placed: _Placed, folded: Stati
         for name, column in vars(total).items():
             column[at] += sums[name]
     return total
+
+
+def _apart(metric: Metric, order: WindowOrder, placed: _Placed, since: NDArray[np.int64]) -> Apart:
+    """Return the as-of day by itself, and the window without it; the last span tells them apart."""
+    rest, day = placed, _spread(metric, {}, np.empty(0, np.int64), placed.n)
+    if placed.spans and placed.spans[-1].last_day == order.as_of:
+        *spans, last = placed.spans
+        found = last.apart[metric.name]
+        day = _spread(metric, found.day, placed.codes[-1], placed.n)
+        before = replace(last, statistics={metric.name: found.rest})
+        rest = replace(placed, spans=[*spans, before])
+    folded = _combine(metric, rest)
+    day, _ = _expose(metric, day, order, np.maximum(since, order.as_of))
+    folded, _ = _expose(metric, folded, replace(order, as_of=order.as_of - 1), since)
+    return Apart(day, folded)
+
+
+def _is_new(order: WindowOrder, first_seen: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+    """Tell which units had their first events in the last days; None where no days are older."""
+    new_since = order.as_of - NEW_FOR + 1
+    if order.first_day >= new_since and order.history is None:
+        return None
+    return np.asarray((first_seen >= new_since) & (first_seen <= order.as_of))
 
 
 def _presence(order: WindowOrder, placed: _Placed) -> Presence:

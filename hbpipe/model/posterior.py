@@ -29,6 +29,7 @@ from hbpipe.model.integration.sampled_nodes import AnyNodes, SampledNodes
 from hbpipe.model.names import unknown
 from hbpipe.model.numerics.chains import disagreement
 from hbpipe.model.pooling import CompletePooling, complete_pooling, no_pooling
+from hbpipe.model.ranking import no_law, rank_pools
 from hbpipe.model.remembered import remembered
 from hbpipe.model.statistics import admitted, check_covariates
 from hbpipe.model.update.pools import PosteriorColumns, cdf_pools, update_pools
@@ -284,6 +285,12 @@ class Posterior(Mapping[str, Array]):
         return predict_pool(
             self._family, self.nodes, self._of_stores(), self._statistics, amount, levels
         )
+
+    def rank(self) -> dict[str, Array]:
+        """Rank the stores in their pool: columns of :class:`hbpipe.model.ranking.RankColumns`."""
+        if self.closed is not None:
+            raise no_law(self.method)
+        return dict(vars(rank_pools(self._family, self.nodes, self._statistics, self._codes)))
 
     def _of_stores(self) -> dict[str, Array]:
         """Point estimates of each store's pool, name -> (J, ...)."""

@@ -72,7 +72,7 @@ def _standing(one: MetricStory) -> Iterator[str]:
         )
     if row.get("last_day_p") is not None:
         yield (
-            f"Its last day, {cell(row['last_day_raw'])} from n = {row['last_day_n']:,}, has the "
+            f"Its last day, {cell(row['last_day_raw'])} from n = {row['last_day_n']:,.5g}, has the "
             f"p-value {cell(row['last_day_p'])} ({cell(row['last_day_q'])} among its pool's)."
         )
 

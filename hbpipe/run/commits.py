@@ -16,9 +16,9 @@ from typing import Any
 import pyarrow as pa
 
 from hbpipe import __version__
-from hbpipe.data import schemas
+from hbpipe.data import posterior_schemas, schemas
 from hbpipe.data.aggregate import Account
-from hbpipe.data.audit_tables import ACCEPTANCES, AUDITS
+from hbpipe.data.audit_tables import ACCEPTANCES, AUDITS, diagnostics_table
 from hbpipe.data.clock import to_date
 from hbpipe.data.definition import prepare_table
 from hbpipe.data.partitioned import upsert_partition
@@ -31,8 +31,8 @@ from hbpipe.run.ledger import DayEntry, FileEntry, read_days, write_days, write_
 from hbpipe.run.night import Night
 from hbpipe.run.quarantine import examples
 from hbpipe.run.release_table import RELEASES
-from hbpipe.run.releases import RELEASED, publish_release
-from hbpipe.run.universe import stores_digest
+from hbpipe.run.releases import BY_AS_OF, RELEASED, publish_release
+from hbpipe.run.totals import TotalsTables
 
 _TYPES = {"int64": pa.int64(), "string": pa.string()}
 
@@ -71,8 +71,9 @@ def tables(night: Night) -> dict[str, schemas.Table]:
         "months": schemas.months_table(levels, families, clusters=clusters),
         "hyperparameters": schemas.hyperparameters_table(groups),
         "fits": schemas.fits_table(pools),
-        "posteriors": schemas.posteriors_table(levels, quantiles),
-        "new_stores": schemas.new_stores_table(groups, quantiles),
+        "diagnostics": diagnostics_table(pools),
+        "posteriors": posterior_schemas.posteriors_table(levels, quantiles),
+        "new_stores": posterior_schemas.new_stores_table(groups, quantiles),
     }
 
 
@@ -286,9 +287,9 @@ def commit_checks(night: Night) -> None:
 
 
 def commit_results(night: Night) -> None:
-    """Commit hyperparameters, fits, posteriors and new stores of the as-of day."""
+    """Commit hyperparameters, fits, diagnostics, posteriors and new stores of the as-of day."""
     label = to_date(night.plan.as_of).isoformat()
-    for name in ("hyperparameters", "fits", "posteriors", "new_stores"):
+    for name in BY_AS_OF:
         version = night.lake.publish(
             name,
             night.staged[name],
@@ -318,7 +319,7 @@ def commit_release(night: Night) -> dict[str, Any]:
         "input": release_input(plan.as_of, night.days, night.settings),
         "settings": plan.settings_digest,
         "kernel": plan.kernel_digest,
-        "stores": stores_digest(night.settings.stores),
+        "stores": TotalsTables(night.settings).digest(plan.as_of),
         "days": len(plan.window),
         **totals,
         "units": sum(t.units for t in night.tallies if t.metric == night.metrics[0].name),

@@ -24,6 +24,7 @@ _PARTITIONED = {
     "months": ("statistics", "month"),
     "hyperparameters": ("hyperparameters", "as_of"),
     "fits": ("fits", "as_of"),
+    "diagnostics": ("fits", "as_of"),
     "posteriors": ("posteriors", "as_of"),
     "new_stores": ("posteriors", "as_of"),
 }

@@ -45,6 +45,7 @@ _EXAMPLES = ("quarantine",)
 #: Columns of prose in which the id is struck out: the outcome of a check stays.
 _PROSE = {
     "audits": ("subject", "message"),
+    "diagnostics": ("message",),
     "acceptances": ("subject", "message", "reason"),
     "runs": ("plan", "error"),
     "pointers": ("reason",),

@@ -15,6 +15,7 @@ from hbpipe.run.fingerprints import makings, release_input
 from hbpipe.run.inference.covariates import check_covariates, check_curves
 from hbpipe.run.inference.earlier import earlier_fits
 from hbpipe.run.inference.overdispersion import check_overdispersion
+from hbpipe.run.inference.reconciled import check_totals
 from hbpipe.run.inference.size_dependence import check_size_dependence
 from hbpipe.run.ledger import FileEntry
 from hbpipe.run.night import Night
@@ -112,11 +113,13 @@ def check_release(night: Night) -> list[audits.Check]:
     found += audits.check_bounds(night.fits, earlier, limits)
     found += audits.check_drift(night.fits, earlier, limits)
     found += check_overdispersion(night.fits, limits)
-    found += check_size_dependence(night.fits)
+    found += check_size_dependence(night.fits, limits)
+    found += audits.check_models(night.findings)
     found += audits.check_posteriors(night.tallies, events)
     found += audits.check_keys(night.repeated)
     found += check_covariates(night.tallies, night.metrics, limits)
     found += check_curves({name: fit.design for name, fit in night.fits.items()})
+    found += check_totals(night.reconciled, limits)
     found += audits.check_coverage(night.presence, night.plan.as_of, limits)
     found += audits.check_window(window, makings(night.form, night.metrics))
     found += audits.check_left_out(night.left_out)

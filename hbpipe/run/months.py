@@ -120,13 +120,16 @@ def with_months(night: Night, sources: Sources) -> Sources:
 
 
 def whole_months(sources: Sources, window: Sequence[int]) -> list[Month]:
-    """List the months that lie wholly in the window, or wholly before it, and have statistics."""
+    """List the months that lie wholly in the window, or wholly before it, and have statistics.
+
+    The month that ends with the window is read by day: its last day is wanted by itself.
+    """
     before = [] if sources.history is None else by_month(sources.history)
     past = [replace(month, in_window=False) for month in before if month.last < window[0]]
     inside = [
         month
         for month in by_month(sources.window)
-        if window[0] <= month.first and month.last <= window[-1]
+        if window[0] <= month.first and month.last < window[-1]
     ]
     return past + inside
 

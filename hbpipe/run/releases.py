@@ -34,12 +34,13 @@ RELEASED = (
     "quarantine",
     "hyperparameters",
     "fits",
+    "diagnostics",
     "posteriors",
     "new_stores",
     "audits",
 )
 #: Of these a release shows its own as-of day only; the others are shown whole.
-BY_AS_OF = ("hyperparameters", "fits", "posteriors", "new_stores")
+BY_AS_OF = ("hyperparameters", "fits", "diagnostics", "posteriors", "new_stores")
 
 
 def releases(lake: Lake, environment: str) -> list[Release]:

@@ -20,7 +20,7 @@ from hbpipe.run.releases import RELEASED
 from hbpipe.run.traces import Unit
 
 #: Tables that count the unit's rows, or may mention it.
-_LEDGER = ("files", "days", "quarantine", "audits")
+_LEDGER = ("files", "days", "quarantine", "audits", "diagnostics")
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,20 @@ from hbpipe.data.window import fold_window
 from hbpipe.run import audits, commits
 from hbpipe.run.day_tasks import day_tasks
 from hbpipe.run.gates import check_days, check_new_files, check_release, refuse_held
+from hbpipe.run.inference.changes import compare_with_earlier
+from hbpipe.run.inference.comparison import compare_units
 from hbpipe.run.inference.covariates import code_covariates
+from hbpipe.run.inference.diagnostics import diagnose
+from hbpipe.run.inference.findings import stage_diagnostics
 from hbpipe.run.inference.fit_tables import stage_fits
 from hbpipe.run.inference.fitting import find_trees, fit_on_sketches
 from hbpipe.run.inference.group_rows import stage_groups
 from hbpipe.run.inference.overdispersion import divisors, measure
+from hbpipe.run.inference.posterior_table import write_posteriors
+from hbpipe.run.inference.reconciliation import read_totals, reconcile_units
 from hbpipe.run.inference.size_dependence import measure_size_dependence
-from hbpipe.run.inference.update import UpdateOrder, update_shard
+from hbpipe.run.inference.update import update_shard
+from hbpipe.run.inference.updated import UpdateOrder
 from hbpipe.run.months import with_months
 from hbpipe.run.night import Night
 from hbpipe.run.windows import find_sources, presence_of, window_orders
@@ -71,6 +78,7 @@ def measure_days(night: Night) -> set[int]:
 
 def fit(night: Night) -> dict[str, Any]:
     """Fold the window and fit every pool's hyperparameters from sketches."""
+    night.totals = read_totals(night)
     orders = window_orders(night, with_months(night, find_sources(night)))
     night.folded = [
         night.engine.submit(fold_window, order, label=f"window fold of shard {shard}")
@@ -94,6 +102,7 @@ def fit(night: Night) -> dict[str, Any]:
         )
         night.observer.progress("fit", done, len(night.metrics))
     measure_size_dependence(night, pools)
+    diagnose(night)
     stage_fits(night)
     return {
         "pools": len(pools),
@@ -112,14 +121,33 @@ def update(night: Night) -> dict[str, Any]:
         table=commits.lake_table(night, "posteriors"),
         label=to_date(night.plan.as_of).isoformat(),
         run_id=night.run_id,
+        last_day=night.plan.as_of not in {entry.day for entry in night.left_out},
     )
     shared = night.engine.share(order, label="nodes of the hyperparameters")
-    tasks = [
-        night.engine.submit(
-            update_shard, night.lake.storage, shared, folded, label=f"posteriors of shard {shard}"
-        )
+    updated = [
+        night.engine.submit(update_shard, shared, folded, label=f"update of shard {shard}")
         for shard, folded in enumerate(night.folded)
     ]
+    compared = [
+        [promise for columns in of_shard for promise in columns]
+        for of_shard in zip(
+            compare_units(night.engine, order, shared, updated),
+            compare_with_earlier(night, shared, updated),
+            reconcile_units(night, updated),
+            strict=True,
+        )
+    ]
+    tasks = [
+        night.engine.submit(
+            write_posteriors,
+            night.lake.storage,
+            shared,
+            *of_shard,
+            label=f"posteriors of shard {shard}",
+        )
+        for shard, of_shard in enumerate(zip(night.folded, updated, compared, strict=True))
+    ]
+    del updated, compared
     written = night.engine.gather(tasks, night.progress("update"))
     night.staged["posteriors"] = [receipt for receipt, _ in written]
     night.tallies = [tally for _, tallies in written for tally in tallies] + stage_groups(night)
@@ -136,6 +164,7 @@ def audit(night: Night) -> dict[str, Any]:
     GateError
         When a check fails; the old release stays, the staged files are kept for inspection.
     """
+    stage_diagnostics(night)
     check_release(night)
     warned = [check for check in night.checks if check.status == "warn"]
     return {"checks": len(night.checks), "warnings": len(warned)}

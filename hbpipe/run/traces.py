@@ -24,8 +24,9 @@ from hbpipe.data.snapshot import Snapshot
 
 #: Shorter ids turn up in compressed bytes by accident, shorter numbers in any text.
 _NO_ACCIDENT = 6
-#: Columns that never hold an id, whatever text they share with one; ``value`` of quarantine may.
-_NEVER_IDS = RESERVED - {"value"}
+#: Columns that never hold an id, whatever text they share with one; ``value`` of quarantine and the
+#: ``message`` of a check may.
+_NEVER_IDS = RESERVED - {"value", "message"}
 
 
 @dataclass(frozen=True)

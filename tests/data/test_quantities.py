@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hbpipe.data import schemas
+from hbpipe.data import posterior_schemas, schemas
+from hbpipe.data.audit_tables import diagnostics_table
 from hbpipe.data.quantities import RESERVED, parse_metric
 from hbpipe.data.spelling import nearest
 from hbpipe.data.terms import (
@@ -182,8 +183,9 @@ def test_the_names_that_no_level_may_have_are_those_of_the_tables():
         schemas.months_table({}, FAMILIES, clusters=True),
         schemas.hyperparameters_table({}),
         schemas.fits_table({}),
-        schemas.posteriors_table({}, ()),
-        schemas.new_stores_table({}, ()),
+        posterior_schemas.posteriors_table({}, ()),
+        posterior_schemas.new_stores_table({}, ()),
+        diagnostics_table({}),
     ]
     assert {name for table in tables for name in table.schema.names} == RESERVED
 

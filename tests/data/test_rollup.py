@@ -127,7 +127,7 @@ class Kept:
         found = set()
         for label in chosen:
             first, last = month_of(to_number(date.fromisoformat(label)))
-            if last < order.first_day or (order.first_day <= first and last <= order.as_of):
+            if last < order.first_day or (order.first_day <= first and last < order.as_of):
                 found.add(label)
         left = {label[:7] for label in found}
         assert order.history is not None

@@ -304,3 +304,53 @@ def test_days_computed_for_other_terms_are_refused(tmp_path):
         night.fold(metrics=parse(longer))
     assert caught.value.where == {"metric": "line"}
     assert caught.value.expected == "3, as the metric has terms"
+
+
+@pytest.mark.parametrize("last", [49, 39])  # 28 February, 39 days after the first, ends a month
+def test_the_last_day_apart_is_the_window_of_one_day_and_that_before(busy, last):
+    folded = busy.fold(0, last)
+    before, alone = busy.fold(0, last - 1), busy.fold(last, last, history=None)
+    for name, apart in folded.recent.apart.items():
+        for found, expected in ((apart.rest, before), (apart.day, alone)):
+            places = {key: k for k, key in enumerate(zip(*keys_of(expected), strict=True))}
+            at = [
+                (k, places[key])
+                for k, key in enumerate(zip(*keys_of(folded), strict=True))
+                if key in places
+            ]
+            assert len(at) == expected.n > 0
+            mine, theirs = (np.array(side) for side in zip(*at, strict=True))
+            for statistic, values in expected.statistics[name].items():
+                np.testing.assert_allclose(
+                    found[statistic][mine], values[theirs], rtol=1e-12, atol=1e-12
+                )
+                others = np.setdiff1d(np.arange(folded.n), mine)
+                absent = found[statistic][others]
+                assert np.all(absent == 0) or (name == "weekly" and statistic == "exposure")
+
+
+def keys_of(folded):
+    return [key.to_pylist() for key in folded.keys]
+
+
+def test_a_unit_is_new_for_a_week(tmp_path):
+    table = [(0, "a", "old", 1.0), (30, "a", "old", 1.0), (25, "a", "new", 1.0)]
+    table += [(24, "a", "known", 1.0), (20, "a", "silent", 1.0)]
+    night = Night(tmp_path, table)
+    folded = night.fold(15, 31)
+    units = {
+        row[1]: row[2:]
+        for row in zip(
+            *keys_of(folded),
+            folded.recent.is_new.tolist(),
+            folded.recent.days.tolist(),
+            strict=True,
+        )
+    }
+    assert units == {
+        "old": (False, 17),
+        "new": (True, 7),
+        "known": (False, 8),
+        "silent": (False, 12),
+    }
+    assert night.fold(26, 31, history=None).recent.is_new is None, "nothing older is known"

@@ -22,15 +22,16 @@ from tests.interrupted import Moment, killed
 from tests.nights import BOTH, first_night, lake_of, night, settings_for, write_config, write_days
 
 #: Commits of the second night until its release is there: the run begun, days begun, statistics,
-#: quarantine, files, days, audits, hyperparameters, fits, posteriors, new_stores, releases.
-COMMITS = 12
+#: quarantine, files, days, audits, hyperparameters, fits, diagnostics, posteriors, new_stores,
+#: releases.
+COMMITS = 13
 #: A function in the middle of each stage.
 MIDDLE = {
     "plan": "hbpipe.run.inventory:survey_file",
     "aggregate": "hbpipe.data.partials:summarise_piece",
     "merge": "hbpipe.data.day_files:write_part",
     "fit": "hbpipe.run.inference.fitting:fit_metric",
-    "update": "hbpipe.run.inference.update:write_part",
+    "update": "hbpipe.run.inference.posterior_table:write_part",
     "audit": "hbpipe.run.audits:check_posteriors",
 }
 SECTIONS: dict[str, Any] = {"metrics": BOTH, "inference": {"uncertainty": "auto"}}

@@ -239,6 +239,14 @@ def test_a_metric_without_nesting_has_one_prior(folder: Path) -> None:
     np.testing.assert_allclose([rows[key]["mean"] for key in stores()], p["mean"], rtol=1e-8)
 
 
+def test_units_of_nested_groups_are_not_checked_and_it_is_said(folder: Path) -> None:
+    rows = rows_by(folder, "diagnostics", "basket", "pool", "check")
+    for check in ("pit", "prior_shape", "calibration", "outliers", "next_day", "size_dependence"):
+        assert rows[None, check]["status"] == "not_applicable"
+        assert "groups" in rows[None, check]["message"]
+    assert rows_by(folder, "diagnostics", "flat", "pool", "check")["all", "outliers"]["n_groups"]
+
+
 def test_new_stores_of_known_and_of_new_groups(folder: Path, basket: tuple[Any, Any]) -> None:
     rows = rows_by(folder, "new_stores", "basket", "level", "chain_id", "region")
     regions = {key[:2] for key in stores()}

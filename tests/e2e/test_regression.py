@@ -442,6 +442,13 @@ def failed(folder: Path) -> dict[str, str]:
     return {one.name: one.message for one in found if not one.fine}
 
 
+def test_stores_with_several_coefficients_are_not_checked_and_it_is_said(folder: Path) -> None:
+    rows = rows_by(folder, "diagnostics", "line", "pool", "check")
+    for check in ("pit", "prior_shape", "calibration", "outliers", "next_day"):
+        assert rows[None, check]["status"] == "not_applicable"
+        assert "several coefficients" in rows[None, check]["message"]
+
+
 def test_a_recount_of_the_raw_files_agrees(folder: Path) -> None:
     assert failed(folder) == {}
 

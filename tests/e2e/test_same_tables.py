@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -20,7 +21,7 @@ METRICS = {
     "basket": {"family": "normal", "value": "amount", "transform": "log"},
     "orders": {"family": "gamma_poisson", "count": "converted", "exposure": "days"},
 }
-RESULTS = ("statistics", "hyperparameters", "posteriors", "new_stores")
+RESULTS = ("statistics", "hyperparameters", "diagnostics", "posteriors", "new_stores")
 RELEASED = (*RESULTS, "fits", "files", "days", "quarantine", "audits")
 OPTIONS: dict[str, Any] = {"metrics": METRICS, "inference": {"uncertainty": "auto"}}
 
@@ -103,12 +104,19 @@ def test_files_delivered_night_after_night(serial: Path, tmp_path: Path) -> None
         shutil.copy2(path, tmp_path / "events")
         night(settings)
     found, expected = lake_of(settings), Lake(str(serial / "lake"))
-    for name in (*RESULTS, "quarantine", "files"):
+    for name in ("statistics", "hyperparameters", "new_stores", "quarantine", "files"):
         assert rows_of(read(found, name)) == rows_of(read(expected, name)), name
-    # What tells of earlier nights differs by right: why a day was done, how far a fit moved.
-    for name, story in (("days", ["reason"]), ("fits", ["drift"])):
+    # What tells of earlier nights differs by right: why a day was done, how far a fit or a store
+    # moved.
+    stories = {"days": ["reason"], "fits": ["drift"], "posteriors": ["change", "change_sd"]}
+    for name, story in stories.items():
         one, other = (rows_of(read(lake, name), without=story) for lake in (found, expected))
         assert one == other, name
+    one, other = (
+        rows_of(read(lake, "diagnostics").filter(pc.field("check") != "drift"))
+        for lake in (found, expected)
+    )
+    assert one == other
 
 
 def compare(found: pa.Table, expected: pa.Table, key: list[str]) -> int:

@@ -24,8 +24,8 @@ from tests.processes import stop, wait
 from tests.watching import watching
 
 #: Of the second night: the run begun, days begun, statistics, quarantine, files, days, audits,
-#: hyperparameters, fits, posteriors, new_stores, releases.
-PAUSES = {"runs": 1, "statistics": 3, "posteriors": 10, "releases": 12}
+#: hyperparameters, fits, diagnostics, posteriors, new_stores, releases.
+PAUSES = {"runs": 1, "statistics": 3, "posteriors": 11, "releases": 13}
 TIMED = {"lease": "timed", "lease_s": 0.5}
 
 

@@ -45,7 +45,13 @@ def fit(status: str, label: str = "near") -> dict[str, Any]:
         ([], [diagnosis("warn", "near")], [fit("no_spread")], "look", "Good to use; 2 points"),
         ([check("accepted")], [], [fit("ok")], "bad", "Do not act on it before one point is"),
         ([], [diagnosis("fail", "near")], [fit("ok")], "bad", "Do not act on it before one"),
-        ([check("fail", gate="full_bayes")], [diagnosis("fail", "near")], [], "bad", "Do not act on it "),
+        (
+            [check("fail", gate="full_bayes")],
+            [diagnosis("fail", "near")],
+            [],
+            "bad",
+            "Do not act on it ",
+        ),
     ],
 )
 def test_the_verdict(audits: Any, diagnostics: Any, fits: Any, level: str, sentence: str) -> None:

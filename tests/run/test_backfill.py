@@ -21,7 +21,8 @@ from tests.nights import NOW, day, lake_of, night, rows_of, settings_for, visits
 
 DAYS = 8
 WINDOW = {"window": "3d", "uncertainty": "plug_in"}
-TABLES = ("statistics", "hyperparameters", "fits", "posteriors", "new_stores", "days", "files")
+TABLES = ("statistics", "hyperparameters", "fits", "diagnostics", "posteriors")
+TABLES += ("new_stores", "days", "files")
 
 
 class CutOffError(BaseException):

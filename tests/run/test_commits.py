@@ -44,6 +44,7 @@ def test_the_order_in_which_a_night_becomes_true(
         "audits",
         "hyperparameters",
         "fits",
+        "diagnostics",
         "posteriors",
         "new_stores",
         "releases",

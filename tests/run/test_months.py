@@ -31,7 +31,7 @@ METRICS = {
     **CONVERSION,
     "orders": {"family": "gamma_poisson", "count": "converted", "exposure": "days"},
 }
-RESULTS = ("hyperparameters", "fits", "posteriors", "new_stores")
+RESULTS = ("hyperparameters", "fits", "diagnostics", "posteriors", "new_stores")
 #: The days with events: every third of ten weeks, the first and the last included.
 DAYS = range(0, 70, 3)
 LAST = date(2026, 1, 1) + timedelta(days=DAYS[-1])  # 11 March

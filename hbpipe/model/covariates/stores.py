@@ -21,6 +21,7 @@ from hbpipe.model.distributions.laws import NORMAL
 from hbpipe.model.family import Array, Description, Family, Statistics
 from hbpipe.model.geometry import Geometry, geometry_of
 from hbpipe.model.integration.sampling import Conditional, NodeValues, Predictive, StoreUpdate
+from hbpipe.model.update.deviation import deviation
 from hbpipe.model.update.predictive import mix_predictive, predictive_moments
 from hbpipe.model.update.shrink import NodeRows, node_moments
 
@@ -30,7 +31,11 @@ _MANY = 64
 
 def store_update(base: Family) -> StoreUpdate:
     """Return the slot ``sampling`` of a base family with covariates."""
-    return StoreUpdate(conditional=partial(_of_statistics, base), predict=partial(_predict, base))
+    return StoreUpdate(
+        conditional=partial(_of_statistics, base),
+        deviation=partial(_deviation, base),
+        predict=partial(_predict, base),
+    )
 
 
 def _of_statistics(base: Family, statistics: Statistics, nodes: NodeValues) -> Conditional:
@@ -38,6 +43,22 @@ def _of_statistics(base: Family, statistics: Statistics, nodes: NodeValues) -> C
     size, raw = geometry.sizes(statistics)
     x = np.asarray(statistics["covariates"], np.float64)
     return conditional(geometry, nodes, size, raw, x)
+
+
+def _deviation(base: Family, statistics: Statistics, nodes: NodeValues) -> Conditional:
+    geometry = geometry_of(base)
+    size, raw = geometry.sizes(statistics)
+    rows = _rows(geometry, nodes, np.asarray(statistics["covariates"], np.float64))
+    parameters, at = deviation(geometry, rows, size, raw)
+    mean, sd = geometry.law.mean_sd(*parameters)
+    return Conditional(
+        law=geometry.law,
+        parameters=tuple(values[:, :, None] for values in parameters),
+        mean=mean[:, :, None],
+        variance=np.square(sd)[:, :, None],
+        weight=np.ones_like(at)[:, :, None],
+        prior_mean=at[:, :, None],
+    )
 
 
 def conditional(

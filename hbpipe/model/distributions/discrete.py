@@ -7,6 +7,7 @@ relative 1e-12 so that rounding in the cdf cannot push a quantile one count up.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,12 @@ from scipy import special
 
 from hbpipe.errors import StatisticsError
 from hbpipe.model.distributions.longsum import LongSum
+from hbpipe.model.distributions.walk import (
+    PRODUCT,
+    beta_binomial_counts,
+    beta_binomial_tails,
+    negative_binomial_counts,
+)
 from hbpipe.model.family import Array, Description
 
 _CELLS = 2**21
@@ -103,6 +110,37 @@ def describe_negative_binomial(shape: Any, rate: Any, exposure: Any, quantiles: 
     return Description(mean, sd, count_quantiles(levels, cdf, mean, sd), cdf)
 
 
+def describe_negative_binomial_mixture(
+    shape: Array, rate: Array, exposure: Array, weight: Array, quantiles: Any
+) -> Description:
+    """Describe ``J`` mixtures of ``K`` Poisson counts in an exposure (J,), their rates Gamma.
+
+    ``shape`` and ``rate`` are (J, K), ``weight`` (J, K) or (1, K), adding to one; levels (Q,).
+    """
+    weight, growth = np.broadcast_to(weight, shape.shape), exposure[:, None] / rate
+    parts = shape * growth
+    mean = np.sum(weight * parts, axis=1)
+    within = parts * (1.0 + growth)
+    sd = np.sqrt(np.sum(weight * (within + (parts - mean[:, None]) ** 2), axis=1))
+    levels = np.atleast_1d(np.asarray(quantiles, np.float64))
+
+    def cdf(points: Any) -> Array:
+        at = np.broadcast_to(np.asarray(points, np.float64), mean.shape)
+        return _cdf_of(np.arange(len(mean)), at)
+
+    def _cdf_of(rows: NDArray[np.int64], at: Array) -> Array:
+        probability = rate[rows] / (rate[rows] + exposure[rows, None])
+        each = negative_binomial_cdf(at[:, None], shape[rows], probability)
+        return np.asarray(np.sum(weight[rows] * each, axis=1))
+
+    found = negative_binomial_counts(shape, rate, exposure, weight).quantiles(levels * _SLACK)
+    left = np.flatnonzero(np.isnan(found).any(axis=1))
+    if len(left):
+        some = partial(_cdf_of, left)
+        found[left] = count_quantiles(levels, some, mean[left], sd[left])
+    return Description(mean, sd, found, cdf)
+
+
 def beta_binomial_cdf(
     points: Array, trials: Array, alpha: Array, beta: Array, weight: Array
 ) -> Array:
@@ -113,7 +151,22 @@ def beta_binomial_cdf(
     points, trials : (J,); whole trials.
     alpha, beta, weight : (J, K).
     """
-    last, result = np.floor(points), np.empty(trials.shape)
+    last = np.floor(points)
+    result, few = np.full(trials.shape, np.nan), trials <= PRODUCT
+    for some, count in ((few, _cdf_of_few), (~few, beta_binomial_tails)):
+        rows = np.flatnonzero(some)
+        result[rows] = count(last[rows], *_rows(rows, trials, alpha, beta, weight))
+    left = np.flatnonzero(np.isnan(result))
+    result[left] = _long_cdf(last[left], *_rows(left, trials, alpha, beta, weight))
+    return result
+
+
+def _cdf_of_few(last: Array, trials: Array, alpha: Array, beta: Array, weight: Array) -> Array:
+    return beta_binomial_counts(trials, alpha, beta, weight).cdf(last)
+
+
+def _long_cdf(last: Array, trials: Array, alpha: Array, beta: Array, weight: Array) -> Array:
+    result = np.empty(trials.shape)
     for members, cumulative in _cumulative(trials, alpha, beta, weight):
         column = np.clip(last[members], 0, cumulative.shape[1] - 1).astype(np.int64)
         found = cumulative[np.arange(len(members)), column]
@@ -127,15 +180,28 @@ def beta_binomial_quantiles(
     levels: Array, trials: Array, alpha: Array, beta: Array, weight: Array
 ) -> Array:
     """Smallest k with P(Y ≤ k) ≥ level, (J, Q) for levels (Q,)."""
-    result = np.empty((len(trials), len(levels)))
     if not len(levels):
-        return result
+        return np.empty((len(trials), 0))
+    result = beta_binomial_counts(trials, alpha, beta, weight).quantiles(levels * _SLACK)
+    left = np.flatnonzero(np.isnan(result).any(axis=1))
+    result[left] = _long_quantiles(levels, *_rows(left, trials, alpha, beta, weight))
+    return np.minimum(result, trials[:, None])
+
+
+def _long_quantiles(
+    levels: Array, trials: Array, alpha: Array, beta: Array, weight: Array
+) -> Array:
+    result = np.empty((len(trials), len(levels)))
     for members, cumulative in _cumulative(trials, alpha, beta, weight):
         for q, level in enumerate(levels):
             result[members, q] = np.sum(cumulative < level * _SLACK, axis=1)
     for store, long_sum in _long_sums(trials, alpha, beta, weight):
         result[store] = [long_sum.quantile(level * _SLACK) for level in levels.tolist()]
-    return np.minimum(result, trials[:, None])
+    return result
+
+
+def _rows(rows: NDArray[np.int64], *arrays: Array) -> tuple[Array, ...]:
+    return tuple(values[rows] for values in arrays)
 
 
 def _check_trials(trials: Array) -> None:

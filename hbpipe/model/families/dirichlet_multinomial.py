@@ -44,7 +44,7 @@ from hbpipe.model.marginal.dirichlet_multinomial import (
 from hbpipe.model.numerics.grouped import fold_sums, integer_sums
 from hbpipe.model.shares.degeneracies import LOG_RATIO_BOUND, contrasts, degeneracies
 from hbpipe.model.shares.hyperprior import compile_shares
-from hbpipe.model.shares.stores import conditional, terms
+from hbpipe.model.shares.stores import conditional, deviation, terms
 from hbpipe.model.shares.stores import predict as predict_at_nodes
 from hbpipe.model.shares.target import share_target
 from hbpipe.model.statistics import check_statistics
@@ -232,6 +232,7 @@ SAMPLING = Sampling(
     conditional=conditional,
     predict=predict_at_nodes,
     terms=terms,
+    deviation=deviation,
     many_terms=True,
     on_a_line=True,
 )

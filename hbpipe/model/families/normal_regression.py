@@ -48,7 +48,7 @@ from hbpipe.model.regression.products import (
 )
 from hbpipe.model.regression.relative import coordinates_of, folded, lost_ranks, named, triangle
 from hbpipe.model.regression.separation import compile_separation
-from hbpipe.model.regression.stores import conditional, predict, representatives, terms
+from hbpipe.model.regression.stores import conditional, deviation, predict, representatives, terms
 from hbpipe.model.regression.swamy import LOG_SIGMA_BOUND, scale, swamy
 from hbpipe.model.regression.target import regression_target
 from hbpipe.model.statistics import check_statistics
@@ -110,6 +110,7 @@ def admit(statistics: Mapping[str, Any]) -> tuple[Family, dict[str, NDArray[Any]
 SAMPLING = Sampling(
     target=regression_target,
     conditional=conditional,
+    deviation=deviation,
     predict=predict,
     terms=terms,
     integrable=integrable,

@@ -139,12 +139,17 @@ class StoreUpdate:
         Statistics -> names of the terms of a store.
     many_terms
         Whether terms may be hundreds, so that their covariances are computed only when asked for.
+    deviation
+        As ``conditional``, of each term beside its prior mean m: laws with the variance of θ − m,
+        whose cdf at ``prior_mean`` is P(θ ≤ m) at the node. None where m is known at a node, and
+        ``conditional`` says that as it is.
     """
 
     conditional: Callable[[Statistics, NodeValues], Conditional]
     predict: Callable[[Conditional, NodeValues, Array], Predictive]
     terms: Callable[[Statistics], tuple[str, ...]] = theta
     many_terms: bool = False
+    deviation: Callable[[Statistics, NodeValues], Conditional] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

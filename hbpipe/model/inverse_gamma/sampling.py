@@ -10,7 +10,7 @@ and has no Gaussian factor, so all four are sampled.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -146,6 +146,7 @@ def variance_sampling(family: str) -> Sampling:
     return Sampling(
         target=partial(_target, family),
         conditional=conditional,
+        deviation=deviation,
         predict=predict,
         integrable=lambda sketch, held: integrable(sketch),
         representatives=representatives,
@@ -180,6 +181,20 @@ def conditional(statistics: Statistics, nodes: NodeValues) -> Conditional:
         weight=n / (kappa + n),
         prior_mean=np.broadcast_to(nodes["mu"][None, :, None], location.shape),
         noise=posterior["s0_squared"],
+    )
+
+
+def deviation(statistics: Statistics, nodes: NodeValues) -> Conditional:
+    """Student's t of θ − μ for ``J`` stores at ``S`` nodes; μ is known at a node."""
+    found = conditional(statistics, nodes)
+    freedom, _, scale = found.parameters
+    raw = np.asarray(statistics["mean"], np.float64)[:, None, None]
+    offset = found.weight * (raw - found.prior_mean)
+    return replace(
+        found,
+        parameters=(freedom, offset, np.maximum(scale, 1e-150)),
+        mean=offset,
+        prior_mean=np.zeros_like(offset),
     )
 
 

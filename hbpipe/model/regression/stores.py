@@ -37,6 +37,38 @@ from hbpipe.model.numerics.small import (
 
 def conditional(statistics: Statistics, nodes: NodeValues) -> Conditional:
     """Posteriors of the coefficients of ``J`` stores at ``S`` nodes."""
+    mean, within, own, uncertainty = _updated(statistics, nodes)
+    shrink = _identity_less(own)
+    covariance = within + product(product(shrink, uncertainty), transposed(shrink))
+    at, variance = _terms_last(mean[:, 0]), _variances(covariance)
+    return Conditional(
+        law=NORMAL,
+        parameters=(at, np.sqrt(variance)),
+        mean=at,
+        variance=variance,
+        weight=_terms_last(1.0 - diagonal(shrink)),
+        prior_mean=np.broadcast_to(nodes["mu"], at.shape),
+        covariance=_terms_last(covariance),
+    )
+
+
+def deviation(statistics: Statistics, nodes: NodeValues) -> Conditional:
+    """Return the same of coefficients less μ: I − B_j takes the place of B_j."""
+    mean, within, own, uncertainty = _updated(statistics, nodes)
+    variance = _variances(within + product(product(own, uncertainty), transposed(own)))
+    offset = _terms_last(mean[:, 0]) - nodes["mu"]
+    return Conditional(
+        law=NORMAL,
+        parameters=(offset, np.sqrt(np.maximum(variance, 1e-300))),
+        mean=offset,
+        variance=variance,
+        weight=_terms_last(diagonal(own)),
+        prior_mean=np.zeros_like(offset),
+    )
+
+
+def _updated(statistics: Statistics, nodes: NodeValues) -> tuple[Array, Array, Array, Array]:
+    """Return the mean, the covariance with μ known, I − B_j, and C; rows last."""
     factors = factors_of(statistics)
     factor, response = factors.factor[:, :, :, None], factors.response[:, None, :, None]
     loading, uncertainty = (
@@ -48,22 +80,19 @@ def conditional(statistics: Statistics, nodes: NodeValues) -> Conditional:
     root = transposed(forward(lower, transposed(loading)))
     pull = product(root, forward(lower, transposed(spread)))
     mean = centre + product(pull, response - product(factor, centre))
-    shrink = -product(pull, factor)
-    for k in range(len(shrink)):
-        shrink[k, k] += 1.0
     within = np.square(nodes["sigma"]) * product(root, transposed(root))
-    covariance = within + product(product(shrink, uncertainty), transposed(shrink))
-    variance = _terms_last(np.maximum(diagonal(covariance), 0.0))
-    at = _terms_last(mean[:, 0])
-    return Conditional(
-        law=NORMAL,
-        parameters=(at, np.sqrt(variance)),
-        mean=at,
-        variance=variance,
-        weight=_terms_last(1.0 - diagonal(shrink)),
-        prior_mean=np.broadcast_to(nodes["mu"], at.shape),
-        covariance=_terms_last(covariance),
-    )
+    return mean, within, product(pull, factor), uncertainty
+
+
+def _identity_less(matrix: Array) -> Array:
+    out = -matrix
+    for k in range(len(out)):
+        out[k, k] += 1.0
+    return out
+
+
+def _variances(covariance: Array) -> Array:
+    return _terms_last(np.maximum(diagonal(covariance), 0.0))
 
 
 def _terms_last(values: Array) -> Array:

@@ -10,6 +10,8 @@ of the mean (Kass and Steffey 1989); without it this is the marginal of the Diri
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from hbpipe.model.distributions.condense import with_moments
@@ -18,6 +20,10 @@ from hbpipe.model.distributions.laws import BETA
 from hbpipe.model.family import Array, Description, Statistics
 from hbpipe.model.integration.sampling import Conditional, NodeValues, Predictive
 from hbpipe.model.shares.mean import total_pull
+
+#: A variance is not taken to be less than this share of the squared mean, beside which no float
+#: tells θ from m.
+_LEAST = 1e-15
 
 
 def conditional(statistics: Statistics, nodes: NodeValues) -> Conditional:
@@ -37,6 +43,26 @@ def conditional(statistics: Statistics, nodes: NodeValues) -> Conditional:
         weight=np.broadcast_to(own / (1.0 + own), mean.shape),
         prior_mean=np.broadcast_to(nodes["mean"], mean.shape),
         covariance=lambda: _covariance(mean, variance, own, nodes),
+    )
+
+
+def deviation(statistics: Statistics, nodes: NodeValues) -> Conditional:
+    """Return the same of shares less their mean m, which moves θ − m by −nA/(1 + nA).
+
+    The laws have the means of the shares and the variances of θ − m.
+    """
+    found = conditional(statistics, nodes)
+    spread, unknown = nodes["spread"][:, None], nodes["mean_variance"]
+    share = 1.0 - found.weight  # of the mean, 1/(1 + nA)
+    noise = found.mean * (1.0 - found.mean) - np.square(share) * unknown
+    within = spread * share * noise / (1.0 + spread * share)
+    variance = within + np.square(found.weight) * unknown
+    variance = np.maximum(variance, _LEAST * np.square(found.mean))
+    return replace(
+        found,
+        parameters=with_moments(BETA, found.mean, variance),
+        variance=variance,
+        covariance=None,
     )
 
 

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from hbpipe.model.distributions.discrete import describe_beta_binomial_mixture
-from hbpipe.model.distributions.laws import BETA, NORMAL
+from hbpipe.model.distributions.discrete import (
+    describe_beta_binomial_mixture,
+    describe_negative_binomial_mixture,
+)
+from hbpipe.model.distributions.laws import BETA, GAMMA, NORMAL
+from hbpipe.model.distributions.mixture import Mixture
 from hbpipe.model.family import Array, Description, Family, Prior
 from hbpipe.model.geometry import Geometry, geometry_of
-
-_BISECTIONS = 200
 
 
 def mix_predictive(
@@ -50,23 +52,17 @@ def mix_predictive(
         # No closed form to bisect on: one sum of the mixture's probabilities serves all levels.
         alpha, beta = posterior.values()
         return describe_beta_binomial_mixture(exposure, alpha, beta, weight, levels)
-    parts = family.predict(posterior, exposure[:, None], hyperparameters, levels)
-    mean = np.sum(weight * parts.mean, axis=1)
-    spread = np.square(parts.sd) + (parts.mean - mean[:, None]) ** 2
+    if law is GAMMA:
+        shape, rate = posterior.values()
+        return describe_negative_binomial_mixture(shape, rate, exposure, weight, levels)
+    parts = family.predict(posterior, exposure[:, None], hyperparameters, levels[:0])
+    mixture = Mixture(law, np.broadcast_to(weight, parts.mean.shape), (parts.mean, parts.sd))
+    mean, variance = mixture.moments()
 
     def cdf(points: Any) -> Array:
-        at = np.broadcast_to(np.asarray(points, dtype=float), mean.shape)
-        return np.asarray(np.sum(weight * parts.cdf(at[:, None]), axis=1))
+        return mixture.cdf(np.broadcast_to(np.asarray(points, np.float64), mean.shape))
 
-    low, high = np.min(parts.quantiles, axis=1), np.max(parts.quantiles, axis=1)
-    quantiles = np.stack(
-        [
-            _bisect(cdf, level, low[:, i], high[:, i], whole=law is not NORMAL)
-            for i, level in enumerate(levels.tolist())
-        ],
-        axis=1,
-    )
-    return Description(mean, np.sqrt(np.sum(weight * spread, axis=1)), quantiles, cdf)
+    return Description(mean, np.sqrt(variance), mixture.quantiles(levels), cdf)
 
 
 def predictive_moments(
@@ -83,19 +79,3 @@ def predictive_moments(
         return mean, variance + own
     within = v0 * noise + v1 * mean + v2 * (mean**2 + variance)
     return exposure * mean, exposure * within + exposure**2 * variance
-
-
-def _bisect(cdf: Any, level: float, low: Array, high: Array, *, whole: bool) -> Array:
-    """Find the quantile between the extreme ones of the components."""
-    if whole:
-        low = low - 1.0
-    for _ in range(_BISECTIONS):
-        gap = 1.0 if whole else 1e-14 * np.maximum(np.abs(low), np.abs(high))
-        searching = high - low > gap
-        if not searching.any():
-            break
-        middle = np.floor(0.5 * (low + high)) if whole else 0.5 * (low + high)
-        reached = cdf(middle) >= level
-        high = np.where(searching & reached, middle, high)
-        low = np.where(searching & ~reached, middle, low)
-    return high

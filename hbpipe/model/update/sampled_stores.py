@@ -44,13 +44,17 @@ class StorePosterior:
     values: NodeValues
 
     @staticmethod
-    def of(sampling: StoreUpdate, nodes: PoolNodes, statistics: Statistics) -> StorePosterior:
-        """Update stores with the nodes of their pool."""
-        conditional = sampling.conditional(statistics, nodes.values)
+    def of(
+        sampling: StoreUpdate, nodes: PoolNodes, statistics: Statistics, *, deviation: bool = False
+    ) -> StorePosterior:
+        """Update stores with the nodes of their pool; ``deviation`` as of ``StoreUpdate``."""
+        beside = sampling.deviation if deviation else None
+        conditional = (beside or sampling.conditional)(statistics, nodes.values)
         if nodes.method != "first_order":
             return StorePosterior(conditional, nodes.weight, nodes.values)
         centre = {name: values[:1] for name, values in nodes.values.items()}
-        return StorePosterior(_first_order(conditional), np.ones(1), centre)
+        moving = conditional.mean - conditional.prior_mean if deviation else conditional.mean
+        return StorePosterior(_first_order(conditional, moving), np.ones(1), centre)
 
     @property
     def mean(self) -> Array:
@@ -94,6 +98,11 @@ class StorePosterior:
         found = Mixture(self.conditional.law, weight, parameters).cdf(points.reshape(-1))
         return found.reshape(self._shape)
 
+    def below_prior_mean(self) -> Array:
+        """Probability that each term is at most its prior mean, (J, T), of a deviation."""
+        at = self.conditional
+        return self.average(at.law.cdf(*at.parameters, at.prior_mean))
+
     def predictive_moments(self, sampling: StoreUpdate, exposure: Array) -> tuple[Array, Array]:
         """Mean and sd of the next observation of the given exposure (J,), each (J,) or (J, T)."""
         law = self._predictive(sampling, exposure)
@@ -123,10 +132,10 @@ def _by_term(values: Array) -> Array:
     return np.ascontiguousarray(np.moveaxis(values, 1, 2)).reshape(-1, values.shape[1])
 
 
-def _first_order(nodes: Conditional) -> Conditional:
-    """Posteriors at the centre alone, widened by the delta method."""
-    axes = (nodes.mean.shape[1] - 1) // 2
-    slope = (nodes.mean[:, 1 : axes + 1] - nodes.mean[:, axes + 1 :]) / (2.0 * STEP)
+def _first_order(nodes: Conditional, moving: Array) -> Conditional:
+    """Posteriors at the centre alone, widened by the delta method by what moves, (J, S, T)."""
+    axes = (moving.shape[1] - 1) // 2
+    slope = (moving[:, 1 : axes + 1] - moving[:, axes + 1 :]) / (2.0 * STEP)
     mean = nodes.mean[:, :1]
     variance = nodes.variance[:, :1] + np.sum(slope**2, axis=1, keepdims=True)
     if nodes.law is BETA:

@@ -57,8 +57,8 @@ def update_sampled(
     if exposure is not None:
         shape = (len(pools), terms) if family.predicts_terms else (len(pools),)
         out |= {name: np.empty(shape) for name in ("predictive_mean", "predictive_sd")}
-    width = terms if sampling.many_terms else terms**2
-    for rows, pool, some in _blocks(nodes, statistics, pools, width):
+    width = numbers_of_a_row(family, terms)
+    for rows, pool, some in blocks_of_pools(nodes, statistics, pools, width):
         posterior = StorePosterior.of(sampling, nodes.pools[pool], some)
         out["weight"][rows] = posterior.average(posterior.conditional.weight)
         out["prior_mean"][rows] = posterior.average(posterior.conditional.prior_mean)
@@ -101,8 +101,8 @@ def cdf_sampled(
     terms = n_terms(family, statistics)
     at = points.reshape(len(pools), terms)
     out = np.empty(at.shape)
-    width = terms if sampling.many_terms else terms**2
-    for rows, pool, some in _blocks(nodes, statistics, pools, width):
+    width = numbers_of_a_row(family, terms)
+    for rows, pool, some in blocks_of_pools(nodes, statistics, pools, width):
         if nodes.pools[pool].method in PLAIN:
             posterior = _plain_posterior(family, hyperparameters, some, pools[rows])
             shaped = at[rows, 0] if term_axis(family, statistics) is None else at[rows]
@@ -122,7 +122,7 @@ def covariance_sampled(
     """Posterior covariance of the terms of each store, (J, T, T)."""
     terms = n_terms(family, statistics)
     out = np.empty((len(pools), terms, terms))
-    for rows, pool, some in _blocks(nodes, statistics, pools, terms**2):
+    for rows, pool, some in blocks_of_pools(nodes, statistics, pools, terms**2):
         own = None
         if nodes.pools[pool].method in PLAIN:
             known = _plain_posterior(family, hyperparameters, some, pools[rows])
@@ -142,7 +142,12 @@ def predict_sampled(
     return posterior.predict(sampling, exposure, levels)
 
 
-def _blocks(
+def numbers_of_a_row(family: Family, terms: int) -> int:
+    """How many numbers the posterior of a store has at a node: a matrix, or one for each term."""
+    return terms if store_update(family).many_terms else terms**2
+
+
+def blocks_of_pools(
     nodes: SampledNodes, statistics: Statistics, pools: Codes, width: int
 ) -> Iterator[tuple[NDArray[np.int64], int, dict[str, NDArray[Any]]]]:
     """Yield rows of one pool, its number, and their statistics.

@@ -21,7 +21,7 @@ from hbpipe.model.integration.nodes import Nodes
 from hbpipe.model.integration.thinning import thinned
 
 #: A variance on (0, 1) is below mean (1 − mean); first order can overshoot that.
-_LARGEST_SHARE = 0.98
+LARGEST_SHARE = 0.98
 #: Nodes that together weigh less are left out of moments, and of mixtures: a limit at 2.5 % moves
 #: by 2e-5 sd, a hundredth of what quadrature is good for.
 _NO_WEIGHT, _NEGLIGIBLE = 1e-12, 1e-6
@@ -94,7 +94,7 @@ def node_moments(geometry: Geometry, nodes: NodeRows, size: Array, raw: Array) -
     )
     if v2 < 0:
         largest = mean * (1.0 - mean)
-        variance = np.clip(variance, 1e-15 * largest, _LARGEST_SHARE * largest)
+        variance = np.clip(variance, 1e-15 * largest, LARGEST_SHARE * largest)
     return NodeMoments(mean, variance, own)
 
 

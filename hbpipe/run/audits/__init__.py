@@ -28,6 +28,7 @@ from hbpipe.run.audits.days import (
 )
 from hbpipe.run.audits.fits import EarlierFits, check_bounds, check_drift, check_fits
 from hbpipe.run.audits.keys import check_keys
+from hbpipe.run.audits.models import Finding, check_models
 from hbpipe.run.audits.posteriors import PosteriorTally, check_posteriors
 from hbpipe.run.audits.recorded import recorded_checks
 from hbpipe.run.audits.window import check_left_out, check_window
@@ -38,6 +39,7 @@ __all__ = [
     "Acceptance",
     "Check",
     "EarlierFits",
+    "Finding",
     "Past",
     "PosteriorTally",
     "at_most",
@@ -52,6 +54,7 @@ __all__ = [
     "check_keys",
     "check_left_out",
     "check_measured",
+    "check_models",
     "check_posteriors",
     "check_rows",
     "check_undated",

@@ -18,6 +18,7 @@ INTEGRITY = (
     "hyperparameters_keys",
     "fits_keys",
     "new_stores_keys",
+    "diagnostics_keys",
     "quantiles_ordered",
     "intervals_open",
 )

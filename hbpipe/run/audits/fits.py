@@ -13,7 +13,7 @@ from hbpipe.model.checks import likelihood_ratio_limit
 from hbpipe.run.audits.checks import Check, at_most, banded
 
 #: A drift of so many times the usual one is unusual.
-_TIMES_USUAL = 10.0
+TIMES_USUAL = 10.0
 
 
 def check_fits(fits: dict[str, Any], limits: Audits) -> list[Check]:
@@ -78,19 +78,13 @@ def check_drift(fits: Mapping[str, Any], earlier: EarlierFits, limits: Audits) -
     pool's usual drift where that is more. With many stores a day like any other is beyond chance.
     """
     checks: list[Check] = []
-    levels = limits.drift_warn, limits.drift_fail
     for metric, fit in sorted(fits.items()):
         known = {label: d for label, d in zip(fit.labels, fit.drift, strict=True) if d is not None}
         usual = earlier.drifts.get(metric, {})
-        # A held coordinate is not estimated.
-        free = int(np.isnan(fit.fits.held).sum(axis=1).max(initial=1))
-        bounds = [
-            None if level is None else likelihood_ratio_limit(level, max(free, 1), len(known))
-            for level in levels
-        ]
+        bounds = drift_limits(fit, limits)
         first = next((bound for bound in bounds if bound is not None), 1.0)
         over = {
-            label: drift / max(first, _TIMES_USUAL * usual.get(label, 0.0))
+            label: drift / max(first, TIMES_USUAL * usual.get(label, 0.0))
             for label, drift in known.items()
         }
         most = max(over, key=lambda label: over[label], default=None)
@@ -106,3 +100,14 @@ def check_drift(fits: Mapping[str, Any], earlier: EarlierFits, limits: Audits) -
         warn, fail = relative
         checks += banded("release", "hyperparameter_drift", metric, value, (warn, fail), story)
     return checks
+
+
+def drift_limits(fit: Any, limits: Audits) -> list[float | None]:
+    """Return what chance gives of likelihood ratios, to warn at and to fail at; None for off."""
+    # A held coordinate is not estimated.
+    free = int(np.isnan(fit.fits.held).sum(axis=1).max(initial=1))
+    known = sum(drift is not None for drift in fit.drift)
+    return [
+        None if level is None else likelihood_ratio_limit(level, max(free, 1), known)
+        for level in (limits.drift_warn, limits.drift_fail)
+    ]

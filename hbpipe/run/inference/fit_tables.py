@@ -23,7 +23,8 @@ from hbpipe.model.integration.drawing import Drawn
 from hbpipe.model.integration.sampled_nodes import AnyNodes, PoolNodes, SampledNodes
 from hbpipe.model.update.pools import update_pools
 from hbpipe.run import commits
-from hbpipe.run.history import newest
+from hbpipe.run.fingerprints import definition
+from hbpipe.run.history import Release, newest
 from hbpipe.run.inference.covariates import told
 from hbpipe.run.inference.fits import MetricFit
 from hbpipe.run.inference.parameters import places
@@ -41,10 +42,7 @@ def last_hyperparameters(
     Never those of the same day: a rerun would then measure its drift from itself. Coefficients of
     covariates that were coded otherwise are about other columns, and are left out.
     """
-    as_of = to_date(night.plan.as_of)
-    every = releases(night.lake, night.settings.environment)
-    earlier = [row for row in every if row["as_of"] < as_of]
-    last = newest(earlier)
+    last = earlier_release(night)
     if last is None:
         return {}
     if design is not None:
@@ -65,6 +63,13 @@ def last_hyperparameters(
     return found
 
 
+def earlier_release(night: Night) -> Release | None:
+    """Return the newest release of the latest earlier as-of day; None without one."""
+    as_of = to_date(night.plan.as_of)
+    every = releases(night.lake, night.settings.environment)
+    return newest(row for row in every if row["as_of"] < as_of)
+
+
 def stage_fits(night: Night) -> None:
     """Write hyperparameters, fits and new stores of the as-of day, for the release to commit."""
     rows: dict[str, list[dict[str, Any]]] = {"hyperparameters": [], "fits": [], "new_stores": []}
@@ -76,7 +81,7 @@ def stage_fits(night: Night) -> None:
         definition = commits.lake_table(night, name)
         schema = definition.data_schema
         table = pa.Table.from_pylist(records, schema=schema)
-        night.repeated[name] = _repeated(night, table, definition.key)
+        night.repeated[name] = repeated_rows(night, table, definition.key)
         receipt = write_part(
             night.lake.storage,
             name,
@@ -88,7 +93,7 @@ def stage_fits(night: Night) -> None:
         night.staged[name] = [receipt]
 
 
-def _repeated(night: Night, table: pa.Table, key: Sequence[str]) -> dict[str, int]:
+def repeated_rows(night: Night, table: pa.Table, key: Sequence[str]) -> dict[str, int]:
     """Count the rows of one as-of day whose key stands in another row already, by metric."""
     within = [name for name in key if name in table.column_names]
     of_metric = {
@@ -183,6 +188,7 @@ def _fit_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
             "method": str(found.nodes.method[g]),
             **_sampling_columns(found, g),
             "drift": found.drift[g],
+            "definition": definition(found.metric),
             "covariates": told(found.design),
             **_overdispersion(found, g),
         }

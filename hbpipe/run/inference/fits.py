@@ -25,6 +25,7 @@ from hbpipe.model.pooling import CompletePooling, complete_pooling, log_likeliho
 from hbpipe.run.engine import Engine
 from hbpipe.run.inference import parameters
 from hbpipe.run.inference.coding import COVARIATES, known_units
+from hbpipe.run.inference.diagnosed import Diagnosed
 from hbpipe.run.inference.integration import integrate_on
 from hbpipe.run.inference.tree import Pool, Tree, pool_codes, pool_label
 from hbpipe.run.inference.typical import Coded, NewStores
@@ -50,6 +51,8 @@ class UnitPriors:
         All units of a pool as one; of nested groups all units of their root.
     divisor
         What the sizes of each pool's units were divided by, (G,); None where nothing was.
+    at_boundary
+        Which pools' fits are on a bound, (G,); of nested groups those of their pools.
     span
         What of the coefficients the units of a pool determine; None where it is all.
     """
@@ -61,6 +64,7 @@ class UnitPriors:
     hyperparameters: dict[str, Array]
     complete: CompletePooling
     divisor: Array | None
+    at_boundary: NDArray[np.bool_]
     span: Span | None = None
 
 
@@ -90,6 +94,8 @@ class MetricFit:
     #: What of the coefficients each pool's units determine; None where that is all of them.
     span: Span | None = None
     size_dependence: PrecisionDependence | None = None
+    #: None where the units have no predictive distribution in closed form.
+    diagnosed: Diagnosed | None = None
     groups: Groups | None = None
 
     @property
@@ -110,6 +116,7 @@ class MetricFit:
             self.fits.hyperparameters,
             self.complete,
             self.divisor,
+            self.fits.boundary,
             self.span,
         )
 

@@ -68,6 +68,7 @@ class Groups:
                 complete.parameters[root],
             ),
             divisor=None if found.divisor is None else found.divisor[root],
+            at_boundary=found.fits.boundary[root],
         )
 
 

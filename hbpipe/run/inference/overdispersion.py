@@ -70,7 +70,10 @@ def check_overdispersion(fits: Mapping[str, MetricFit], limits: Audits) -> list[
             largest = 1.0 if fit.divisor is not None else _beyond_chance(fit.overdispersion)
             limit = limits.max_overdispersion
             story = _story(fit, fit.overdispersion, limit)
-            checks.append(at_most("release", "overdispersion", name, largest, limit, story, "warn"))
+            severity = limits.severity("overdispersion")
+            checks.append(
+                at_most("release", "overdispersion", name, largest, limit, story, severity)
+            )
     return checks
 
 

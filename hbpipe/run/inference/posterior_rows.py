@@ -5,7 +5,8 @@ The terms of a unit are the coefficients of a regression, or θ alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from hbpipe.data.schemas import quantile_name
 from hbpipe.data.window import Folded
 from hbpipe.model.update.pools import PosteriorColumns
 from hbpipe.run.audits import PosteriorTally
+from hbpipe.run.inference.updated import Columns
 
 Array = NDArray[np.float64]
 
@@ -44,35 +46,32 @@ def has_posterior(posterior: PosteriorColumns) -> NDArray[np.bool_]:
 
 
 def term_columns(
-    metric: Metric,
-    posterior: PosteriorColumns,
-    pooled: Mapping[str, Array],
-    below: Array | None,
-    quantiles: Sequence[float],
+    metric: Metric, posterior: PosteriorColumns, quantiles: Sequence[float]
 ) -> dict[str, pa.Array]:
-    """Return the columns that differ by term.
-
-    Parameters
-    ----------
-    pooled : columns of no and of complete pooling, (U,) or (U, T), not finite where there is none.
-    below : (U, T), the probability of lying below the target; None without one.
-    """
+    """Return the columns of posteriors, which differ by term; null where there is none."""
     terms = metric.term_names
     known = np.repeat(has_posterior(posterior), len(terms))
     names = pa.array(list(terms), pa.string())
     return {
         "term": names.take(pa.array(np.tile(np.arange(len(terms)), len(posterior.method)))),
-        **{name: _shown(values, np.ones_like(known)) for name, values in pooled.items()},
         **{name: _shown(getattr(posterior, name), known) for name in _NUMBERS},
         **{
             quantile_name(level): _shown(posterior.quantiles[..., k], known)
             for k, level in enumerate(quantiles)
         },
-        **({} if below is None else {"p_below_target": _shown(below, known)}),
     }
 
 
-def _shown(values: Array, known: NDArray[np.bool_]) -> pa.Array:
+def released(columns: Columns, terms: int) -> dict[str, pa.Array]:
+    """Return other columns as rows: what is said of a unit, (U,), stands in each of its terms."""
+    rows = {}
+    for name, values in columns.items():
+        each = np.repeat(values, terms) if values.ndim == 1 else np.ravel(values)
+        rows[name] = _shown(each, np.ones(len(each), np.bool_))
+    return rows
+
+
+def _shown(values: NDArray[Any], known: NDArray[np.bool_]) -> pa.Array:
     """Publish nothing of a pool whose data determine no prior, and no NaN or infinity at all."""
     numbers = np.ravel(values)
     return pa.array(numbers, mask=~(np.isfinite(numbers) & known))

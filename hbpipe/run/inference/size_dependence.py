@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from hbpipe.config import Audits
 from hbpipe.data.quantities import Metric
 from hbpipe.data.window import Folded
 from hbpipe.model.checks import PrecisionDependence, SizeSums, precision_dependence, size_sums
@@ -73,7 +74,7 @@ def measure_size_dependence(night: Night, pools: list[Pool]) -> None:
         )
 
 
-def check_size_dependence(fits: Mapping[str, MetricFit]) -> list[Check]:
+def check_size_dependence(fits: Mapping[str, MetricFit], limits: Audits) -> list[Check]:
     """Warn of metrics whose large stores differ from the small, pool by pool.
 
     The value is the largest |z| of a slope of the prior mean in log n that is not too small to
@@ -86,8 +87,11 @@ def check_size_dependence(fits: Mapping[str, MetricFit]) -> list[Check]:
             matters = found.matters & fit.fits.identified
             largest = float(np.abs(found.z)[matters].max(initial=0.0))
             story = _story(fit, found, matters)
+            severity = limits.severity("size_dependence")
             checks.append(
-                at_most("release", "size_dependence", name, largest, found.critical, story, "warn")
+                at_most(
+                    "release", "size_dependence", name, largest, found.critical, story, severity
+                )
             )
     return checks
 

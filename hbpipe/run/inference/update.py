@@ -1,108 +1,61 @@
-"""The posteriors of one shard, computed and written by a worker."""
+"""The units of one shard updated by a worker: all that can be said of them without other shards."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from hbpipe.data.durable import Storage
 from hbpipe.data.identities import count_repeated_in_order
-from hbpipe.data.parts import Receipt, write_part
 from hbpipe.data.quantities import Metric
-from hbpipe.data.schemas import Table
 from hbpipe.data.window import Folded
 from hbpipe.model.covariates.ranks import Span
-from hbpipe.model.family import Statistics
+from hbpipe.model.family import Codes, Statistics
 from hbpipe.model.pooling import no_pooling
 from hbpipe.model.update.pools import PosteriorColumns, cdf_pools, update_pools
 from hbpipe.model.update.prior_range import prior_range
-from hbpipe.run.audits import PosteriorTally
+from hbpipe.model.update.signs import false_sign_rates
 from hbpipe.run.inference.coding import COVARIATES, known_units
-from hbpipe.run.inference.fits import UnitPriors, effective
+from hbpipe.run.inference.fits import effective
 from hbpipe.run.inference.posterior_rows import (
     NO_COVARIATES,
     NOT_ESTIMABLE,
     has_posterior,
-    over_terms,
     tally_posteriors,
-    term_columns,
 )
-from hbpipe.run.inference.tree import pool_codes, pool_label
+from hbpipe.run.inference.predictions import Units, judge_last_day, judge_window, predict_next
+from hbpipe.run.inference.tree import pool_codes
+from hbpipe.run.inference.updated import Columns, MetricUpdate, ShardUpdate, UpdateOrder
 
 
-@dataclass(frozen=True)
-class UpdateOrder:
-    """What a worker must know to update one shard."""
-
-    metrics: tuple[Metric, ...]
-    levels: tuple[str, ...]
-    priors: dict[str, UnitPriors]
-    quantiles: tuple[float, ...]
-    table: Table
-    label: str  # the ISO date, the partition
-    run_id: str
+def update_shard(order: UpdateOrder, folded: Folded) -> ShardUpdate:
+    """Update every unit of a shard, metric by metric."""
+    repeated = count_repeated_in_order(folded.keys)
+    found = {metric.name: _update_metric(order, folded, metric) for metric in order.metrics}
+    return {
+        name: replace(units, tally=replace(units.tally, repeated=repeated))
+        for name, units in found.items()
+    }
 
 
-def update_shard(
-    storage: Storage, order: UpdateOrder, folded: Folded
-) -> tuple[Receipt, list[PosteriorTally]]:
-    """Update every unit of a shard, metric by metric, and write one file."""
-    tallies: list[PosteriorTally] = []
-    receipt = write_part(
-        storage,
-        "posteriors",
-        _metric_tables(order, folded, tallies),
-        schema=order.table.data_schema,
-        run_id=order.run_id,
-        partition={"as_of": order.label},
-        dictionary=["metric", "level", "term", "pool", "method", "run_id", *order.levels[:-1]],
-        statistics=["metric"],
-    )
-    return receipt, tallies
-
-
-def _metric_tables(
-    order: UpdateOrder, folded: Folded, tallies: list[PosteriorTally]
-) -> Iterator[pa.Table]:
-    schema, repeated = order.table.data_schema, count_repeated_in_order(folded.keys)
-    for metric in order.metrics:
-        terms, priors = metric.term_names, order.priors[metric.name]
-        divisor = priors.divisor
-        codes = pool_codes(folded, order.levels, priors.levels, priors.pools)
-        labels = pa.array([pool_label(pool) for pool in priors.pools], pa.string())
-        statistics = effective(metric, folded.statistics[metric.name], codes, divisor)
-        statistics, aside = _set_aside(statistics, codes, priors.span)
-        posterior = _update(order, metric, statistics, codes)
-        posterior.method[aside != ""] = aside[aside != ""]
-        of_units = {
-            **dict(zip(order.levels, folded.keys, strict=True)),
-            **_constants(order, metric, folded.n),
-            "pool": labels.take(pa.array(codes)),
-            **_size_columns(metric, folded, statistics, codes, divisor),
-            **_unit_columns(folded, posterior),
-        }
-        pooled = _pooled(order, metric, statistics, codes, has_posterior(posterior))
-        for name in ("complete_pooling", "complete_pooling_sd"):
-            pooled[name] = np.where(aside == "", pooled[name].T, np.nan).T
-        pooled["raw"] = metric.model.raw_estimates(folded.statistics[metric.name])
-        below = _below_target(order, metric, statistics, codes)
-        columns = {name: over_terms(column, len(terms)) for name, column in of_units.items()}
-        columns |= term_columns(metric, posterior, pooled, below, order.quantiles)
-        between = None if metric.terms else prior_range(priors.nodes, statistics, codes)
-        tally = tally_posteriors(metric, folded, posterior, pooled["raw"], between)
-        tallies.append(replace(tally, repeated=repeated))
-        arrays = [
-            columns[field.name]
-            if field.name in columns
-            else pa.nulls(folded.n * len(terms), field.type)
-            for field in schema
-        ]
-        yield pa.table(arrays, names=schema.names).cast(schema)
+def _update_metric(order: UpdateOrder, folded: Folded, metric: Metric) -> MetricUpdate:
+    priors, own = order.priors[metric.name], folded.statistics[metric.name]
+    codes = pool_codes(folded, order.levels, priors.levels, priors.pools)
+    statistics = effective(metric, own, codes, priors.divisor)
+    statistics, aside = _set_aside(statistics, codes, priors.span)
+    posterior = _update(order, metric, statistics, codes)
+    posterior.method[aside != ""] = aside[aside != ""]
+    units = Units(order, metric, folded, codes, statistics, has_posterior(posterior))
+    columns = _pooled(units, aside != "")
+    columns["raw"] = metric.model.raw_estimates(own)
+    _, columns["n_effective"] = sizes(metric, folded, statistics, codes, priors.divisor)
+    for further in (_below_target, _false_signs, predict_next, judge_last_day, _flags):
+        columns |= further(units)
+    between = None if metric.terms else prior_range(priors.nodes, statistics, codes)
+    tally = tally_posteriors(metric, folded, posterior, columns["raw"], between)
+    return MetricUpdate(codes, statistics, posterior, columns, judge_window(units), tally)
 
 
 def _set_aside(
@@ -125,7 +78,7 @@ def _set_aside(
 
 
 def _update(
-    order: UpdateOrder, metric: Metric, statistics: Statistics, codes: NDArray[np.int64]
+    order: UpdateOrder, metric: Metric, statistics: Statistics, codes: Codes
 ) -> PosteriorColumns:
     priors = order.priors[metric.name]
     return update_pools(
@@ -135,40 +88,28 @@ def _update(
         statistics,
         codes,
         quantiles=order.quantiles,
-        exposure=_next_exposure(metric),
     )
 
 
-def _next_exposure(metric: Metric) -> float | None:
-    """Return the size of the next observation that the predictive is about: one of each.
-
-    A store's next estimate has a sampling variance, and a next response has predictors, that
-    nobody knows yet, so none is predicted.
-    """
-    return None if metric.terms or metric.family == "normal_known_variance" else 1.0
+def _false_signs(units: Units) -> Columns:
+    priors = units.priors
+    rates = false_sign_rates(priors.family, priors.nodes, units.statistics, units.codes)
+    return {"false_sign_rate": units.shown(rates.T).T}
 
 
-def _constants(order: UpdateOrder, metric: Metric, n: int) -> dict[str, pa.Array]:
-    values = {"metric": metric.name, "level": order.levels[-1], "run_id": order.run_id}
-    return {name: pa.repeat(pa.scalar(value, pa.string()), n) for name, value in values.items()}
-
-
-def _size_columns(
-    metric: Metric,
-    folded: Folded,
-    statistics: Statistics,
-    codes: NDArray[np.int64],
-    divisor: NDArray[np.float64] | None,
-) -> dict[str, pa.Array]:
-    n, independent = sizes(metric, folded, statistics, codes, divisor)
-    return {"n": pa.array(n), "n_effective": pa.array(independent)}
+def _flags(units: Units) -> Columns:
+    """Tell which units are new, and whose pool's fit is on a bound."""
+    assert units.folded.recent is not None
+    is_new = units.folded.recent.is_new
+    found = {"at_boundary": units.priors.at_boundary[units.codes]}
+    return found if is_new is None else {**found, "is_new": is_new}
 
 
 def sizes(
     metric: Metric,
     folded: Folded,
     statistics: Statistics,
-    codes: NDArray[np.int64],
+    codes: Codes,
     divisor: NDArray[np.float64] | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Give the size of each unit, and its effective size where events hang together, (U,)."""
@@ -185,58 +126,39 @@ def _whole(counts: NDArray[Any]) -> NDArray[Any]:
     return counts if counts.ndim == 1 else counts.sum(axis=1)
 
 
-def _unit_columns(folded: Folded, posterior: PosteriorColumns) -> dict[str, pa.Array]:
-    """Return what else is said of a unit whatever the term."""
-    known = has_posterior(posterior)
-    predictive = {
-        "predictive_mean": posterior.predictive_mean,
-        "predictive_sd": posterior.predictive_sd,
-    }
-    return {
-        "n_events": pa.array(folded.n_events),
-        "method": pa.array(posterior.method.tolist(), pa.string()),
-        "silent": pa.array(folded.n_events == 0),
-        **{
-            name: pa.array(values, mask=~known)
-            for name, values in predictive.items()
-            if values is not None
-        },
-    }
+def _pooled(units: Units, aside: NDArray[np.bool_]) -> Columns:
+    """Give the store by itself, and the pool as one store, beside the posterior: (U, T) each.
 
-
-def _pooled(
-    order: UpdateOrder,
-    metric: Metric,
-    statistics: Statistics,
-    codes: NDArray[np.int64],
-    known: NDArray[np.bool_],
-) -> dict[str, NDArray[np.float64]]:
-    """Give the store by itself, and the pool as one store, beside the posterior: (U, T) each."""
-    priors = order.priors[metric.name]
+    Units that are set ``aside`` (U,) are like nobody.
+    """
+    priors, statistics, codes = units.priors, units.statistics, units.codes
     at = {name: values[codes] for name, values in priors.hyperparameters.items()}
     if "sigma" in at:
         # Without an estimate of σ nobody knows how exact a raw mean is.
-        at["sigma"] = np.where(known, at["sigma"], np.nan)
-    _, sd = no_pooling(metric.model, statistics, at)
+        at["sigma"] = np.where(units.known, at["sigma"], np.nan)
+    _, sd = no_pooling(units.metric.model, statistics, at)
     alike, alike_sd = priors.complete.of_stores(priors.family, statistics, codes)
-    return {"raw_sd": sd, "complete_pooling": alike, "complete_pooling_sd": alike_sd}
+    return {
+        "raw_sd": sd,
+        "complete_pooling": np.where(aside, np.nan, alike.T).T,
+        "complete_pooling_sd": np.where(aside, np.nan, alike_sd.T).T,
+    }
 
 
-def _below_target(
-    order: UpdateOrder, metric: Metric, statistics: Statistics, codes: NDArray[np.int64]
-) -> NDArray[np.float64] | None:
+def _below_target(units: Units) -> Columns:
     """Return the probability that a term lies below the target, (U, T); NaN for other terms."""
+    metric, priors = units.metric, units.priors
     if metric.target is None:
-        return None
+        return {}
     terms = metric.term_names
-    priors = order.priors[metric.name]
     below = cdf_pools(
         priors.family,
         priors.nodes,
         priors.hyperparameters,
-        statistics,
-        codes,
+        units.statistics,
+        units.codes,
         np.full(len(terms), metric.target),
     )
     meant = np.array([metric.target_term in (None, term) for term in terms])
-    return np.where(meant, below.reshape(len(codes), len(terms)), np.nan)
+    shaped = below.reshape(len(units.codes), len(terms))
+    return {"p_below_target": np.where(meant, units.shown(shaped.T).T, np.nan)}

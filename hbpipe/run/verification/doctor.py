@@ -13,8 +13,8 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 
 from hbpipe.config import Settings
-from hbpipe.data.covariates import attributes
 from hbpipe.data.lake import Lake
+from hbpipe.data.reconcile import needed_columns
 from hbpipe.data.survey import survey_file
 from hbpipe.errors import HbpipeError
 from hbpipe.run.engine import available_cpus, open_engine
@@ -67,7 +67,7 @@ def _events(settings: Settings) -> str:
 def _stores(settings: Settings) -> str:
     form, files = locate_events(event_format(settings))
     types = survey_file(form, files[0], settings.parsed_metrics).level_types
-    needed = attributes(one for metric in settings.parsed_metrics for one in metric.covariates)
+    needed = needed_columns(settings.parsed_metrics)
     listed = read_stores(settings.stores, form.levels, types, needed)
     return "no table of stores is set" if listed is None else f"{listed.num_rows} stores are listed"
 

@@ -10,6 +10,7 @@ from hbpipe.errors import FitError, StatisticsError
 from hbpipe.model.families import get_family
 from hbpipe.model.fit import fit_pools
 from hbpipe.model.posterior import integrate_pools, update_pools
+from hbpipe.model.update.signs import false_sign_rates
 
 NAME = "dirichlet_multinomial"
 
@@ -74,6 +75,22 @@ def test_predictions_are_those_of_the_beta_binomial():
     np.testing.assert_allclose(found.mean[:, 0], expected.mean, rtol=5e-3, atol=1e-12)
     np.testing.assert_allclose(found.sd[:, 0], expected.sd, rtol=5e-3, atol=1e-12)
     assert np.mean(found.quantiles[:, 0] == expected.quantiles) > 0.95
+
+
+@pytest.mark.parametrize("uncertainty", ["first_order", "integrated"])
+def test_signs_and_ranks_are_those_of_the_beta_binomial(uncertainty):
+    counts = counts_of(2, 30, 20.0)
+    pools = np.zeros(30, int)
+    rates = as_rates(counts)
+    found = []
+    for name, arrays in ((NAME, {"counts": counts}), ("beta_binomial", rates)):
+        fit = hbpipe.fit(name, arrays)
+        nodes = integrate_pools(fit.pools, uncertainty=uncertainty)
+        signs = false_sign_rates(fit.pools.model, nodes, arrays, pools)
+        rank = hbpipe.posterior(fit, arrays, uncertainty=uncertainty).rank()
+        found.append((signs, rank["expected_percentile"], rank["p_top_10"]))
+    for left, right in zip(*found, strict=True):
+        np.testing.assert_allclose(left[:, 0], right, atol=0.01)
 
 
 # --- three classes and more ---------------------------------------------------------------------

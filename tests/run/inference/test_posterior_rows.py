@@ -9,7 +9,12 @@ import pytest
 from hbpipe.data.quantities import parse_metric
 from hbpipe.data.window import Folded
 from hbpipe.model.update.pools import PosteriorColumns
-from hbpipe.run.inference.posterior_rows import over_terms, tally_posteriors, term_columns
+from hbpipe.run.inference.posterior_rows import (
+    over_terms,
+    released,
+    tally_posteriors,
+    term_columns,
+)
 
 METRIC = parse_metric(
     "m", {"family": "normal_regression", "response": "y", "predictors": [1, "x", "z"]}
@@ -40,28 +45,31 @@ def folded() -> Folded:
 def test_rows_come_unit_by_unit() -> None:
     raw = np.full((UNITS, TERMS), 7.0)
     raw[1, 2] = np.nan
-    found = term_columns(METRIC, posterior(), {"raw": raw}, None, QUANTILES)
+    found = term_columns(METRIC, posterior(), QUANTILES) | released({"raw": raw}, TERMS)
     assert found["term"].to_pylist() == ["intercept", "x", "z"] * 4
     assert found["mean"].to_pylist()[:5] == [0.0, 1.0, 2.0, 10.0, 11.0]
     assert found["q0.9"].to_pylist()[:5] == [1.0, 2.0, 3.0, 11.0, 12.0]
     assert [k for k, value in enumerate(found["raw"].to_pylist()) if value is None] == [5]
-    assert "p_below_target" not in found
     assert over_terms(folded().keys[0], TERMS).to_pylist() == list("aaabbbcccddd")
+
+
+def test_what_is_said_of_a_unit_stands_in_each_of_its_terms() -> None:
+    found = released({"score": np.array([0.5, np.nan]), "flag": np.array([True, False])}, 2)
+    assert found["score"].to_pylist() == [0.5, 0.5, None, None]
+    assert found["flag"].to_pylist() == [True, True, False, False]
 
 
 def test_a_target_is_told_of_its_term_alone() -> None:
     below = np.full((UNITS, TERMS), np.nan)
     below[:, 1] = 0.5
-    found = term_columns(METRIC, posterior(), {"raw": below}, below, QUANTILES)
+    found = released({"p_below_target": below}, TERMS)
     assert found["p_below_target"].to_pylist() == [None, 0.5, None] * 4
 
 
 def test_pools_that_are_not_identified_have_no_posterior_in_any_term() -> None:
-    raw = np.zeros((UNITS, TERMS))
-    found = term_columns(METRIC, posterior("unidentified"), {"raw": raw}, raw, QUANTILES)
-    for name in ("mean", "sd", "sd_plug_in", "weight", "prior_mean", "q0.1", "p_below_target"):
+    found = term_columns(METRIC, posterior("unidentified"), QUANTILES)
+    for name in ("mean", "sd", "sd_plug_in", "weight", "prior_mean", "q0.1"):
         assert found[name].null_count == 9, name
-    assert found["raw"].null_count == 0
     tally = tally_posteriors(METRIC, folded(), posterior("unidentified"), RAW, None)
     assert (tally.units, tally.posteriors, tally.unidentified) == (4, 12, 3)
     assert (tally.n_events, tally.not_finite) == (26, 0)

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pytest
 
 from hbpipe.data.lake import Lake
+from hbpipe.data.posterior_schemas import posteriors_table
 from hbpipe.data.quantities import Metric
-from hbpipe.data.schemas import posteriors_table
+from hbpipe.data.recent import Apart, Recent
 from hbpipe.data.terms import parse_quantity
 from hbpipe.data.window import Folded
 from hbpipe.model.families import get_family
@@ -20,7 +21,9 @@ from hbpipe.model.integrate import integrate_pools
 from hbpipe.model.pooling import complete_pooling
 from hbpipe.run.audits import PosteriorTally
 from hbpipe.run.inference.fits import UnitPriors
-from hbpipe.run.inference.update import UpdateOrder, update_shard
+from hbpipe.run.inference.posterior_table import write_posteriors
+from hbpipe.run.inference.update import update_shard
+from hbpipe.run.inference.updated import UpdateOrder
 
 QUANTILES = (0.1, 0.9)
 LEVELS = {"chain_id": pa.string(), "store_id": pa.int64()}
@@ -29,8 +32,15 @@ LEVELS = {"chain_id": pa.string(), "store_id": pa.int64()}
 def folded(trials: list[int], successes: list[int], chains: list[str]) -> Folded:
     counts = np.array(trials, np.int64)
     statistics = {"successes": np.array(successes, np.int64), "trials": counts}
+    nothing = {name: np.zeros_like(values) for name, values in statistics.items()}
     stores = pa.array(np.arange(len(trials)), pa.int64())
-    return Folded((pa.array(chains), stores), counts, {"conversion": statistics}, {"conversion": 0})
+    return Folded(
+        (pa.array(chains), stores),
+        counts,
+        {"conversion": statistics},
+        {"conversion": 0},
+        recent=Recent(np.full(len(trials), 10), None, {"conversion": Apart(nothing, statistics)}),
+    )
 
 
 def updated(
@@ -55,16 +65,18 @@ def updated(
                 hyperparameters=fits.hyperparameters,
                 complete=complete_pooling(fits),
                 divisor=None,
+                at_boundary=fits.boundary,
             )
         },
         quantiles=QUANTILES,
         table=posteriors_table(LEVELS, QUANTILES),
         label="2026-01-01",
         run_id="run",
+        last_day=True,
     )
     lake = Lake(str(tmp_path / "lake"))
     lake.create("posteriors", order.table.schema, order.table.partition_by)
-    receipt, (tally,) = update_shard(lake.storage, order, shard)
+    receipt, (tally,) = write_posteriors(lake.storage, order, shard, update_shard(order, shard), [])
     day = {"as_of": "2026-01-01"}
     lake.publish("posteriors", [receipt], app_id="posteriors/x", replaces=[day])
     return lake.read("posteriors").to_pylist(), tally

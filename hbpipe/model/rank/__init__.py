@@ -1,0 +1,1 @@
+"""Ranks of stores within their pool, from their posteriors and the average of these."""
