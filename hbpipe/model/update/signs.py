@@ -21,7 +21,12 @@ from hbpipe.model.integration.sampling import store_update
 from hbpipe.model.update.alike import alike
 from hbpipe.model.update.deviation import deviation
 from hbpipe.model.update.sampled_stores import StorePosterior
-from hbpipe.model.update.sampled_update import blocks_of_pools, n_terms, term_axis
+from hbpipe.model.update.sampled_update import (
+    blocks_of_pools,
+    n_terms,
+    numbers_of_a_row,
+    term_axis,
+)
 from hbpipe.model.update.shrink import mixture_table
 
 #: Numbers that one array of a block may hold: half a megabyte, which a core's cache does.
@@ -79,7 +84,8 @@ def _below_sampled(
     """Return P(θ ≤ m) of each term, (J,) or (J, T)."""
     sampling, terms = store_update(family), n_terms(family, statistics)
     out = np.empty((len(pools), terms))
-    for rows, pool, some in blocks_of_pools(nodes, statistics, pools, terms):
+    width = numbers_of_a_row(family, terms)
+    for rows, pool, some in blocks_of_pools(nodes, statistics, pools, width):
         found = StorePosterior.of(sampling, nodes.pools[pool], some, deviation=True)
         out[rows] = found.below_prior_mean()
     return out[:, 0] if term_axis(family, statistics) is None else out

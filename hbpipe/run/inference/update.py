@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,11 +136,16 @@ def sizes(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Give the size of each unit, and its effective size where events hang together, (U,)."""
     name = metric.model.sample_size
-    n = folded.n_events if name is None else folded.statistics[metric.name][name]
-    independent = n.astype(np.float64) if name is None else statistics[name].astype(np.float64)
+    n = folded.n_events if name is None else _whole(folded.statistics[metric.name][name])
+    independent = (n if name is None else _whole(statistics[name])).astype(np.float64)
     if name is None and divisor is not None:
         independent = independent / divisor[codes]
     return n.astype(np.int64), independent
+
+
+def _whole(counts: NDArray[Any]) -> NDArray[Any]:
+    """Return the size of each unit, (U,), of which classes may have a part each, (U, K)."""
+    return counts if counts.ndim == 1 else counts.sum(axis=1)
 
 
 def _pooled(units: Units, aside: NDArray[np.bool_]) -> Columns:
