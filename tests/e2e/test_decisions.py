@@ -162,6 +162,9 @@ def test_a_store_unlike_its_pool_is_an_outlier(tmp_path: Path) -> None:
     night(settings)
     found = {store: row["outlier"] for (_, store), row in posteriors(settings).items()}
     assert [store for store, flag in found.items() if flag] == ["t7"]
+    checks = read(lake_of(settings), "diagnostics").to_pylist()
+    shares = {row["pool"]: row["value"] for row in checks if row["check"] == "outliers"}
+    assert shares == {"near": 1 / 40, None: 1 / 40}, "the check counts the flags"
 
 
 def test_another_definition_is_not_compared(tmp_path: Path) -> None:
