@@ -110,10 +110,7 @@ def node_table(nodes: Nodes, geometry: Geometry) -> NodeTable:
     Prior means of counts, which are not Gaussian at a node, are integrated out within it, and
     ``_FEW`` spreads stand for all: a tail of a count is not as cheap as that of a normal.
     """
-    if "leave-one-out" not in nodes.derived:
-        nodes.derived["leave-one-out"] = _node_table(nodes, geometry)
-    found: NodeTable = nodes.derived["leave-one-out"]
-    return found
+    return nodes.once("leave-one-out", lambda: _node_table(nodes, geometry))
 
 
 def _node_table(nodes: Nodes, geometry: Geometry) -> NodeTable:

@@ -191,10 +191,7 @@ def _padded(count: int) -> int:
 
 def moment_table(nodes: Nodes) -> NodeTable:
     """Return the nodes on which moments of stores are averages: locations are integrated out."""
-    if "moments" not in nodes.derived:
-        nodes.derived["moments"] = NodeTable.of(nodes.collapse(), _NO_WEIGHT)
-    found: NodeTable = nodes.derived["moments"]
-    return found
+    return nodes.once("moments", lambda: NodeTable.of(nodes.collapse(), _NO_WEIGHT))
 
 
 def predictive_table(nodes: Nodes) -> NodeTable:
@@ -204,11 +201,9 @@ def predictive_table(nodes: Nodes) -> NodeTable:
     for counts, within 6e-3 for values of small pools, whose σ is averaged; below 0.05 within 4 % of
     themselves.
     """
-    if "predictive" not in nodes.derived:
-        few = merged(nodes.collapse(), _PREDICTIVE)
-        nodes.derived["predictive"] = NodeTable.of(few, _NEGLIGIBLE)
-    found: NodeTable = nodes.derived["predictive"]
-    return found
+    return nodes.once(
+        "predictive", lambda: NodeTable.of(merged(nodes.collapse(), _PREDICTIVE), _NEGLIGIBLE)
+    )
 
 
 def mixture_table(nodes: Nodes, negligible: float = _NEGLIGIBLE) -> NodeTable:
@@ -216,21 +211,18 @@ def mixture_table(nodes: Nodes, negligible: float = _NEGLIGIBLE) -> NodeTable:
 
     In pools of many stores locations are integrated out.
     """
-    key = f"mixture {negligible}"
-    if key not in nodes.derived:
-        nodes.derived[key] = _mixture_table(nodes, negligible)
-    found: NodeTable = nodes.derived[key]
-    return found
+    few = nodes.once("mixture", lambda: _mixture_nodes(nodes))
+    return nodes.once(f"mixture {negligible}", lambda: NodeTable.of(few, negligible))
 
 
-def _mixture_table(nodes: Nodes, negligible: float) -> NodeTable:
+def _mixture_nodes(nodes: Nodes) -> Nodes:
     nodes = thinned(nodes, geometry_of(nodes.family))
     small, large = nodes.collapse(), nodes.is_large[:, None, None]
     inner = np.zeros(nodes.weight.shape[2]) + (np.arange(nodes.weight.shape[2]) == 0)
     names = ("spread", "location", "location_variance", "noise")
     chosen = {name: np.where(large, getattr(small, name), getattr(nodes, name)) for name in names}
     weight = np.where(large, small.weight * inner, nodes.weight)
-    return NodeTable.of(replace(nodes, weight=weight, **chosen), negligible)
+    return replace(nodes, weight=weight, **chosen)
 
 
 def pool_posterior(nodes: Nodes, size: Array, raw: Array) -> tuple[Mixture, Array]:
