@@ -27,7 +27,7 @@ ENTRIES = {found[1]: found for found in ENTRY.finditer(LOCK)}
 RUNTIME = [Requirement(text) for text in PROJECT["project"]["dependencies"]]
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 #: The extra dev takes in these; the one entry that names hbpipe itself says so.
-TAKEN_IN = ("bench", "xarray")
+TAKEN_IN = ("bench", "nuts", "xarray")
 TAKEN = [text for extra in TAKEN_IN for text in EXTRAS[extra]]
 DEVELOPMENT = [Requirement(text) for text in (*TAKEN, *EXTRAS["dev"][1:])]
 

@@ -179,7 +179,7 @@ def _gate_failed(
     return GateError(
         "; ".join([f"{len(failed)} check(s) of the {gate} gate failed", *shown, effect]),
         where={"staged": _some(staged)} if staged else None,
-        expected="every check within its threshold; `hbpipe audit` shows all of them",
+        expected="every check within its threshold; `hbpipe audit --checks` shows all of them",
         remedy=remedy,
     )
 

@@ -20,7 +20,7 @@ from hbpipe.run.gates import check_days, check_new_files, check_release, refuse_
 from hbpipe.run.inference.changes import compare_with_earlier
 from hbpipe.run.inference.comparison import compare_units
 from hbpipe.run.inference.covariates import code_covariates
-from hbpipe.run.inference.diagnostics import diagnose
+from hbpipe.run.inference.diagnostics import diagnose, outliers_of
 from hbpipe.run.inference.findings import stage_diagnostics
 from hbpipe.run.inference.fit_tables import stage_fits
 from hbpipe.run.inference.fitting import find_trees, fit_on_sketches
@@ -125,8 +125,8 @@ def update(night: Night) -> dict[str, Any]:
     )
     shared = night.engine.share(order, label="nodes of the hyperparameters")
     updated = [
-        night.engine.submit(update_shard, shared, folded, label=f"update of shard {shard}")
-        for shard, folded in enumerate(night.folded)
+        night.engine.submit(update_shard, shared, folded, rows, label=f"update of shard {shard}")
+        for shard, (folded, rows) in enumerate(zip(night.folded, outliers_of(night), strict=True))
     ]
     compared = [
         [promise for columns in of_shard for promise in columns]

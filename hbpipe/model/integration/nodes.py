@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,15 @@ class Nodes:
     def is_large(self) -> NDArray[np.bool_]:
         """Whether a pool has so many stores that its location needs no nodes of its own, (G,)."""
         return np.asarray(self.n_groups >= MANY_STORES)
+
+    @cached_property
+    def derived(self) -> dict[str, Any]:
+        """What is derived of the nodes and used again, shard after shard; it does not travel."""
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what can be derived again."""
+        return {name: value for name, value in vars(self).items() if name != "derived"}
 
     def select(self, pools: Codes) -> Nodes:
         """Return the nodes of some pools."""

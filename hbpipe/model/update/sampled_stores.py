@@ -17,6 +17,7 @@ from hbpipe.model.declarations import given
 from hbpipe.model.distributions.condense import mixture_quantiles, with_moments
 from hbpipe.model.distributions.laws import BETA
 from hbpipe.model.distributions.mixture import Mixture
+from hbpipe.model.distributions.normal_score import quick_cdf
 from hbpipe.model.family import Array, Description, Statistics
 from hbpipe.model.integration.sampled_nodes import STEP, PoolNodes
 from hbpipe.model.integration.sampling import Conditional, NodeValues, Predictive, StoreUpdate
@@ -101,7 +102,7 @@ class StorePosterior:
     def below_prior_mean(self) -> Array:
         """Probability that each term is at most its prior mean, (J, T), of a deviation."""
         at = self.conditional
-        return self.average(at.law.cdf(*at.parameters, at.prior_mean))
+        return self.average(quick_cdf(at.law, at.parameters, at.prior_mean))
 
     def predictive_moments(self, sampling: StoreUpdate, exposure: Array) -> tuple[Array, Array]:
         """Mean and sd of the next observation of the given exposure (J,), each (J,) or (J, T)."""

@@ -4,12 +4,16 @@ The local false sign rate of θ − m is the smaller one of P(θ ≥ m) and P(θ
 Stores of a pool share m, so θ and m are looked at together: P(θ ≤ m) is that of each node of the
 hyperparameters, averaged over the nodes. Without any spread θ is m, and its sign is as good as a
 coin's: the rate is 1/2, as in the limit of little spread.
+
+Nobody acts on the fourth digit of a rate: it is within 2e-4, by cdfs from normal scores and without
+nodes of little weight.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from hbpipe.model.distributions.normal_score import quick_cdf
 from hbpipe.model.family import Array, Codes, Family, Statistics
 from hbpipe.model.geometry import geometry_of
 from hbpipe.model.integration.sampled_nodes import AnyNodes, SampledNodes
@@ -25,8 +29,10 @@ from hbpipe.model.update.sampled_update import (
 )
 from hbpipe.model.update.shrink import mixture_table
 
-#: Numbers that one array of a block may hold.
-_BLOCK = 2**19
+#: Numbers that one array of a block may hold: half a megabyte, which a core's cache does.
+_BLOCK = 2**16
+#: Nodes that together weigh less are left out: a rate moves by no more.
+_NEGLIGIBLE = 1e-4
 
 
 def false_sign_rates(
@@ -66,9 +72,9 @@ def _rates(family: Family, nodes: AnyNodes, statistics: Statistics, pools: Codes
     geometry = geometry_of(family)
     size, raw = geometry.sizes(statistics)
     below = np.empty(len(pools))
-    for rows, part in mixture_table(nodes).blocks(pools, _BLOCK):
+    for rows, part in mixture_table(nodes, _NEGLIGIBLE).blocks(pools, _BLOCK):
         parameters, at = deviation(geometry, part, size[rows], raw[rows])
-        below[rows] = np.sum(part.weight * geometry.law.cdf(*parameters, at), axis=1)
+        below[rows] = np.sum(part.weight * quick_cdf(geometry.law, parameters, at), axis=1)
     return np.asarray(np.minimum(below, 1.0 - below))
 
 
