@@ -21,7 +21,7 @@ from hbpipe.model.family import Array
 
 #: Both shapes, or degrees of freedom, of at least this are round: a cdf is within 1e-4, and tails
 #: down to 1e-6 are within an eighth of themselves; of Beta laws 4e-5, and 3 %.
-_ROUND = 10.0
+ROUND = 10.0
 #: So near the centre, in sds, the root over |S − np| is its limit.
 _CENTRE = 1e-4
 
@@ -30,13 +30,13 @@ def quick_cdf(law: Law, parameters: Parameters, x: Array) -> Array:
     """Cdf of a law, broadcast: by the score where it is round, exact elsewhere."""
     if law is BETA:
         a, b, x = np.broadcast_arrays(*parameters, np.clip(x, 0.0, 1.0))
-        found = special.ndtr(-_beta_score(np.maximum(a, _ROUND), np.maximum(b, _ROUND), x))
-        return _exact_where(np.minimum(a, b) < _ROUND, special.betainc, found, a, b, x)
+        found = special.ndtr(-beta_score(np.maximum(a, ROUND), np.maximum(b, ROUND), x))
+        return _exact_where(np.minimum(a, b) < ROUND, special.betainc, found, a, b, x)
     if law is STUDENT_T:
         freedom, location, scale, x = np.broadcast_arrays(*parameters, x)
-        found = special.ndtr(law.score(np.maximum(freedom, _ROUND), location, scale, x))
+        found = special.ndtr(law.score(np.maximum(freedom, ROUND), location, scale, x))
         t = (x - location) / scale
-        return _exact_where(freedom < _ROUND, special.stdtr, found, freedom, t)
+        return _exact_where(freedom < ROUND, special.stdtr, found, freedom, t)
     return np.asarray(law.cdf(*parameters, x))
 
 
@@ -44,7 +44,8 @@ def _exact_where(rows: Any, cdf: Any, found: Array, *arguments: Array) -> Array:
     return np.asarray(cdf(*arguments, where=rows, out=found))
 
 
-def _beta_score(a: Array, b: Array, x: Array) -> Array:
+def beta_score(a: Array, b: Array, x: Array) -> Array:
+    """Return z, broadcast, of shapes of at least ``ROUND``; that of 1 − x with b and a is −z."""
     p = np.clip(x, 1e-300, 1.0 - 1e-16)
     q, n = 1.0 - p, a + b - 1.0
     successes, failures = n * p, n * q
