@@ -34,6 +34,7 @@ def test_chains_agree_with_the_grid_whoever_is_chosen() -> None:
     assert {"bulk ESS", "tail ESS", "divergences", "draws", "seed"} <= drawn.told.keys()
 
 
+@pytest.mark.reference  # half a minute of compiling
 def test_cheese_has_the_known_answers_and_agrees_with_what_the_library_says() -> None:
     """A few retailers; the others enter by their marginal likelihood."""
     statistics, chosen = regression("cheese"), np.array([0, 20, 87])
@@ -64,6 +65,7 @@ def test_cheese_has_the_known_answers_and_agrees_with_what_the_library_says() ->
     assert [one.agrees for one in compare(wide, drawn)] == [True, False, True]
 
 
+@pytest.mark.reference
 def test_a_variance_for_each_store_is_sampled() -> None:
     statistics = STORES["normal_inverse_gamma"]
     problem = pose("normal_inverse_gamma", statistics, np.arange(4))

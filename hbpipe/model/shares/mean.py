@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hbpipe.errors import FitError
 from hbpipe.model.family import Array, Codes
 from hbpipe.model.marginal.rising import RisingCounts
 
@@ -88,6 +89,11 @@ def mean_shares(classes: RisingCounts, spread: Array, weight: float, start: Arra
         c, the parameter of the Dirichlet hyperprior; zero for none.
     start
         (K,) shares to begin at, all positive.
+
+    Raises
+    ------
+    FitError
+        If the search does not end.
     """
     points, size = len(spread), len(start)
     table = _Table(classes, spread, weight)
@@ -97,12 +103,19 @@ def mean_shares(classes: RisingCounts, spread: Array, weight: float, start: Arra
         _, slope, information = table.at(mean[moving], moving)
         step = _newton(mean[moving], slope, information)
         longest = np.max(np.abs(step), axis=1)
-        short = np.minimum(1.0, _LONGEST / np.maximum(longest, _LONGEST))
+        short = _LONGEST / np.maximum(longest, _LONGEST)
         moved = mean[moving] * np.exp(step * short[:, None])
         mean[moving] = moved / np.sum(moved, axis=1, keepdims=True)
         moving = moving[longest > _SETTLED * np.sqrt(size)]
         if len(moving) == 0:
             break
+    else:
+        raise FitError(
+            f"the mean shares at a spread of {spread[moving[0]]:g} have not settled",
+            where={"classes": size, "rounds": _ROUNDS},
+            expected="a concave density, which Newton's method climbs in some 25 rounds",
+            remedy="this is a fault of the family, not of the data: report it with the data",
+        )
     value, _, information = table.at(mean, np.arange(points))
     return MeanShares(mean, information, value)
 

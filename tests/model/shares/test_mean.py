@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
+from hbpipe.errors import FitError
 from hbpipe.model.marginal.dirichlet_multinomial import ShareSketch, shares
 from hbpipe.model.shares.mean import known_shares, mean_shares, variance_of_shares
 
@@ -114,3 +115,10 @@ def test_a_known_mean_has_no_variance():
     line = np.log(mean)
     expected = log_density(counts, SPREADS[1], 0.0, line)
     assert found.log_integral[0] == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_search_without_end_is_an_error(monkeypatch):
+    sketch, _ = sketch_of()
+    monkeypatch.setattr("hbpipe.model.shares.mean._ROUNDS", 2)
+    with pytest.raises(FitError, match="have not settled"):
+        mean_shares(sketch.classes, SPREADS, 0.5, np.ones(5))
