@@ -5,8 +5,8 @@ Stores of a pool share m, so θ and m are looked at together: P(θ ≤ m) is tha
 hyperparameters, averaged over the nodes. Without any spread θ is m, and its sign is as good as a
 coin's: the rate is 1/2, as in the limit of little spread.
 
-Nobody acts on the fourth digit of a rate: it is within 2e-4, by cdfs from normal scores and without
-nodes of little weight.
+Nobody acts on the fourth digit of a rate: it is within 2e-4, by cdfs from normal scores and the
+nodes that limits take.
 """
 
 from __future__ import annotations
@@ -31,8 +31,6 @@ from hbpipe.model.update.shrink import mixture_table
 
 #: Numbers that one array of a block may hold: half a megabyte, which a core's cache does.
 _BLOCK = 2**16
-#: Nodes that together weigh less are left out: a rate moves by no more.
-_NEGLIGIBLE = 1e-4
 
 
 def false_sign_rates(
@@ -72,7 +70,7 @@ def _rates(family: Family, nodes: AnyNodes, statistics: Statistics, pools: Codes
     geometry = geometry_of(family)
     size, raw = geometry.sizes(statistics)
     below = np.empty(len(pools))
-    for rows, part in mixture_table(nodes, _NEGLIGIBLE).blocks(pools, _BLOCK):
+    for rows, part in mixture_table(nodes).blocks(pools, _BLOCK):
         parameters, at = deviation(geometry, part, size[rows], raw[rows])
         below[rows] = np.sum(part.weight * quick_cdf(geometry.law, parameters, at), axis=1)
     return np.asarray(np.minimum(below, 1.0 - below))
