@@ -3,7 +3,8 @@
 A rank of posterior means says nothing of how sure it is, and puts the smallest and the most
 shrunken stores in the middle. Here θ_j is compared with F, the average of the posterior cdfs of
 its pool (Lin, Louis, Paddock and Ridgeway 2006; Henderson and Newton 2016), in one pass over the
-pool's stores, no pairs of them: :mod:`hbpipe.model.rank.pools` has the formulas.
+pool's stores, no pairs of them:
+:mod:`hbpipe.model.rank.columns` has the formulas.
 
 Posteriors of large pools whose hyperparameters are as good as known are put on a lattice of laws
 (:mod:`hbpipe.model.rank.lattice`), so that a million stores cost what some ten thousand do. The
@@ -21,8 +22,8 @@ from numpy.typing import NDArray
 from hbpipe.errors import FitError
 from hbpipe.model.family import Array, Codes, Family, Statistics
 from hbpipe.model.integration.sampled_nodes import AnyNodes, SampledNodes
+from hbpipe.model.rank.average import Rows
 from hbpipe.model.rank.columns import NAMES, rank_many, rank_rows
-from hbpipe.model.rank.grid import Rows
 from hbpipe.model.update.alike import alike
 from hbpipe.model.update.laws import StoreLaws, store_laws
 from hbpipe.model.update.sampled_update import term_axis
@@ -33,7 +34,7 @@ Index = NDArray[np.int64]
 #: mixtures, which it takes for the law of their mean and variance.
 LARGE, LARGE_MIXED = 2**14, 2**16
 #: Rows of small pools that are ranked together.
-_BATCH = 2**12
+_BATCH = 2**10
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class RankColumns:
     p_top_10, p_bottom_10
         Probability that θ_j is above the 90 %, and below the 10 %, quantile of F.
     r_value
-        The least share α of the pool such that the store is on the list of the best α, these
-        being the stores with the largest probability of lying in the upper α of F.
+        The share α of the pool from which on the store is on the list of the best α, these being
+        the stores with the largest probability of lying in the upper α of F; of a grid of α.
     """
 
     expected_percentile: Array
@@ -122,8 +123,8 @@ def _of_kinds(laws: StoreLaws, statistics: Statistics, pools: Codes, count: Arra
         else:
             members = _in_order(statistics, pools, members)
             number = np.searchsorted(pool, pools[members])
-            cdfs = laws.curves(_take(statistics, members), pools[members])
-            found = [rank_rows(Rows(each, number, count[members])) for each in cdfs]
+            mixtures = laws.mixtures(_take(statistics, members), pools[members])
+            found = [rank_rows(Rows.of(each, number, count[members])) for each in mixtures]
         if out is None:
             out = np.empty((len(pools), len(found), len(NAMES)))
         out[members] = np.stack(found, axis=1)

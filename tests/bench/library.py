@@ -32,6 +32,8 @@ TASKS: dict[str, tuple[Simulation, Callable[[Statistics], Task]]] = {
     "dense limits, scipy": (dense, posteriors.limits_by_scipy),
     "sparse limits, hbpipe": (sparse, posteriors.limits),
     "sparse limits, scipy": (sparse, posteriors.limits_by_scipy),
+    "dense ranks, hbpipe": (dense, posteriors.ranks),
+    "sparse ranks, hbpipe": (sparse, posteriors.ranks),
     "whole chain": (conversions, posteriors.whole),
     **{
         f"{family}, {uncertainty}{', limits' if levels else ''}": (

@@ -37,8 +37,19 @@ def _update(fit: Fit, stores: Statistics, uncertainty: str, levels: tuple[float,
 
 
 def whole(stores: Statistics) -> Task:
-    """Fit, and take the posterior with its limits: all that a chain needs."""
-    return lambda: _update(hbpipe.fit("beta_binomial", stores), stores, "auto", LEVELS)
+    """Fit, take the posterior with its limits, and rank the stores: all that a chain needs."""
+
+    def run() -> float:
+        found = hbpipe.posterior(hbpipe.fit("beta_binomial", stores), stores, quantiles=LEVELS)
+        return float(np.sum(found["mean"]) + sum(map(np.sum, found.rank().values())))
+
+    return run
+
+
+def ranks(stores: Statistics) -> Task:
+    """Rank the stores, given their posteriors."""
+    found = hbpipe.posterior(hbpipe.fit("beta_binomial", stores), stores, quantiles=())
+    return lambda: float(sum(map(np.sum, found.rank().values())))
 
 
 def limits(stores: Statistics) -> Task:

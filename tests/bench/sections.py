@@ -99,6 +99,8 @@ def of_posteriors(stores: int) -> Iterator[Section]:
     for traffic in ("dense", "sparse"):
         names = [f"{traffic} limits, {who}" for who in ("hbpipe", "scipy")]
         yield Section(f"limits of {stores:,} stores", _tasks(names, stores), names[1])
+        names = [f"{traffic} {what}, hbpipe" for what in ("ranks", "limits")]
+        yield Section(f"ranks of {stores:,} stores", _tasks(names, stores), names[1])
     for family in ("beta_binomial", "gamma_poisson", "normal"):
         for limits in ("", ", limits"):
             names = [f"{family}, {what}{limits}" for what in ("integrated", "plug_in")]
@@ -108,7 +110,7 @@ def of_posteriors(stores: int) -> Iterator[Section]:
 
 
 def of_sizes(stores: tuple[int, ...]) -> Section:
-    """A whole chain, fit and posterior with limits, of more and more stores."""
+    """A whole chain, fit, posterior with limits and ranks, of more and more stores."""
     contenders = tuple(_task("whole chain", size, f"{size:,} stores") for size in stores)
     return Section("a whole chain", contenders, contenders[0].name)
 

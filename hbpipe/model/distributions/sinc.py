@@ -16,7 +16,7 @@ Both laws have the log density a t₁(u) − b t₂(u) + constant on their line,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -157,35 +157,6 @@ def sinc_quantiles(kernel: Kernel, weight: Array, a: Array, b: Array, levels: Ar
                 kernel, rows.take(block), points, levels[ordinary]
             )
     return found
-
-
-def sinc_cdf(
-    kernel: Kernel, weight: Array, a: Array, b: Array
-) -> Iterator[tuple[NDArray[np.int64], Array, Array, Array, Array]]:
-    """Yield the cdfs of mixtures at all points of their grids, for rows whose grids are as long.
-
-    Parameters are those of :func:`sinc_quantiles`. Rows that need more points than there are, or
-    whose grid does not resolve them, do not come.
-
-    Yields
-    ------
-    Numbers of rows (R,), where their grids begin and their steps (R,), cdf and density (R, N).
-    """
-    whole = _Rows.of(kernel, weight, a, b)
-    for points in np.unique(whole.points[whole.points > 0]).tolist():
-        same = np.flatnonzero(whole.points == points)
-        rule, signs = _rule(points), np.where(np.arange(points) % 2, -1.0, 1.0)
-        length = max(1, _LENGTH // (points + weight.shape[1]))
-        for begin in range(0, len(same), length):
-            found = same[begin : begin + length]
-            rows = whole.take(found)
-            offset = rows.low[:, None] + rows.step[:, None] * np.arange(points)
-            density, _ = _density(kernel, rows, offset)
-            uneven = np.abs(np.sum(density * signs, axis=1)) * rows.step
-            good = uneven <= _RESOLVED
-            found, rows, density = found[good], rows.take(good), density[good]
-            cdf = np.einsum("rn,mn->rm", density, rule) * rows.step[:, None]
-            yield found, rows.centre + rows.low, rows.step, np.clip(cdf, 0.0, 1.0), density
 
 
 def _solve(kernel: Kernel, rows: _Rows, points: int, levels: Array) -> Array:

@@ -1,10 +1,9 @@
 """Posteriors of very many stores put on a lattice of laws, of which there are few.
 
 Where the hyperparameters of a large pool are as good as known, each posterior is one law of two
-parameters, and all that ranks need of it is smooth in them: its cdf at any point, its expected
-percentile, its r-value. So a store becomes sixteen lattice points with the weights of cubic
-interpolation (Lagrange's, four by four). The pool's average is that of the lattice points with the
-sums of these weights, and what is found for the points is interpolated back to the stores.
+parameters, and its cdf at any point is smooth in them. So a store becomes sixteen lattice points
+with the weights of cubic interpolation (Lagrange's, four by four), and what stores are compared
+with comes from the lattice points with the sums of these weights.
 
 The lattice is in the law's centre on the line, spaced by a share of its sd, and in the logarithm
 of that sd. It is fixed: it does not depend on the stores.
@@ -26,8 +25,6 @@ _STEP, _LOG_STEP = 0.15, 0.15
 #: Narrower laws, in spreads of the pool, are as good as this: their cdf moves by less than 1e-4 of
 #: the pool's.
 _NARROWEST = 0.02
-#: Beside narrower laws quantiles of the pool's average are not exact enough.
-_NARROW = 0.3
 #: Stores farther than so many spreads from the pool's median stay as they are.
 _FARTHEST = 40.0
 #: Weights are whole multiples of its inverse, so that sums are exact in any order.
@@ -36,34 +33,46 @@ _WHOLE = 2.0**26
 _BLOCK = 2**15
 
 
+def lattice_of(law: Law, parameters: Parameters, count: Array) -> tuple[Parameters, Array]:
+    """Return laws that stand for ``count`` (J,) stores each of parameters (J,), and their weights.
+
+    These are the points of the lattice beside stores, and the stores that it does not reach.
+    """
+    lattice = _Lattice.of(law, parameters)
+    points, weight = lattice.sums(count)
+    alone = np.flatnonzero(~lattice.inside)
+    # In an order of their own: sums of densities are not exact.
+    alone = alone[np.lexsort((lattice.level[alone], lattice.centre[alone]))]
+    laws = zip(lattice.laws(points), parameters, strict=True)
+    both = tuple(np.concatenate([shared, own[alone]]) for shared, own in laws)
+    return both, np.concatenate([weight, count[alone]])
+
+
 @dataclass(frozen=True)
-class Lattice:
+class _Lattice:
     """A lattice for the stores of a pool.
 
     Level ``l`` has laws of the sd exp(−``levels[l]``), at whole multiples of the step from
     ``first[l]`` on, numbered from ``start[l]``. ``centre`` and ``level`` (J,) are the coordinates
-    of the stores, ``inside`` those that it reaches, ``narrow`` those whose cdf at the pool's
-    quantiles shows the error of these.
+    of the stores, ``inside`` those that it reaches.
     """
 
     law: Law
     centre: Array
     level: Array
     inside: NDArray[np.bool_]
-    narrow: NDArray[np.bool_]
     lowest: int
     first: NDArray[np.int64]
     start: NDArray[np.int64]
     size: int
 
     @staticmethod
-    def of(law: Law, parameters: Parameters) -> Lattice:
+    def of(law: Law, parameters: Parameters) -> _Lattice:
         """Place the stores of one pool, with parameters (J,) each."""
         centre, sd = _coordinates(law, parameters)
         low, median, high = np.quantile(centre, [0.25, 0.5, 0.75], method="lower")
         spread = max((high - low) / 1.35, 1e-9 * abs(float(median)), 1e-250)
         inside = np.abs(centre - median) <= _FARTHEST * spread
-        narrow = inside & (sd < _NARROW * spread)
         level = -np.log(np.maximum(sd, _NARROWEST * spread))
         place = np.floor(level[inside] / _LOG_STEP).astype(np.int64)
         lowest = int(place.min()) - 1
@@ -73,7 +82,7 @@ class Lattice:
         first = np.floor(ends[0] / step).astype(np.int64) - 1
         length = np.floor(ends[1] / step).astype(np.int64) + 3 - first
         start = np.cumsum(length) - length
-        return Lattice(law, centre, level, inside, narrow, lowest, first, start, int(length.sum()))
+        return _Lattice(law, centre, level, inside, lowest, first, start, int(length.sum()))
 
     def sums(self, count: Array) -> tuple[NDArray[np.int64], Array]:
         """Return the points that have stores beside them, and the sums of their weights.
@@ -93,16 +102,6 @@ class Lattice:
         sd = np.exp(-_LOG_STEP * (self.lowest + row))
         centre = _STEP * sd * (self.first[row] + points - self.start[row])
         return _parameters(self.law, centre, sd)
-
-    def interpolated(self, points: NDArray[np.int64], values: Array) -> Array:
-        """Carry values (N, C) at these points over to the stores, (J, C)."""
-        every = np.zeros((self.size, values.shape[1]))
-        every[points] = values
-        out = np.zeros((len(self.centre), values.shape[1]))
-        for rows, at, weight in self._shares():
-            for where, share in zip(at, weight, strict=True):
-                out[rows] += share[:, None] * every[where]
-        return out
 
     def _shares(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], Array]]:
         """Yield stores, the points (16, R) that each belongs to, and its weights there."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.model.distributions.condense import condensed
-from hbpipe.model.distributions.curves import Curves, curves
 from hbpipe.model.distributions.laws import GAMMA, NORMAL, STUDENT_T, Law, Parameters
 from hbpipe.model.distributions.mixture import Mixture
 from hbpipe.model.family import Codes, Family, Statistics
@@ -25,6 +24,9 @@ from hbpipe.model.update.shrink import NodeTable, mixture_table, store_mixture, 
 _BLOCK = 2**19
 #: Mixtures of more laws are condensed to thirty-two.
 _MANY = 32
+#: Laws that stand for the mixtures of conjugate families: ranks then move by 1e-3 typically, and
+#: by 5e-3 where hyperparameters are hardly known. Groups range over sds with so much weight.
+_FEW, _OF_NOTE = 4, 1e-2
 #: A Gamma law without any spread is given so much, relative to its mean squared.
 _LEAST = 1e-15
 
@@ -35,8 +37,8 @@ class StoreLaws(Protocol):
     def components(self) -> NDArray[np.int64]:
         """How many laws the posterior of a store is a mixture of, (G,)."""
 
-    def curves(self, statistics: Statistics, pools: Codes) -> list[Curves]:
-        """Cdfs of J stores on the line of θ, term by term."""
+    def mixtures(self, statistics: Statistics, pools: Codes) -> list[Mixture]:
+        """Posteriors of J stores as mixtures of few laws, term by term."""
 
     def matched(self, statistics: Statistics, pools: Codes) -> list[tuple[Law, Parameters]]:
         """Laws of two parameters with the mean and variance of each store, (J,), term by term."""
@@ -57,9 +59,9 @@ class _ConjugateLaws:
     def components(self) -> NDArray[np.int64]:
         return self.table.width
 
-    def curves(self, statistics: Statistics, pools: Codes) -> list[Curves]:
-        parts = [(rows, curves(mixture)) for rows, mixture in self._mixtures(statistics, pools)]
-        return [Curves.joined(parts)]
+    def mixtures(self, statistics: Statistics, pools: Codes) -> list[Mixture]:
+        found = [(rows, _few(part)) for rows, part in self._mixtures(statistics, pools)]
+        return [_joined(found)]
 
     def matched(self, statistics: Statistics, pools: Codes) -> list[tuple[Law, Parameters]]:
         law, first, second = (
@@ -96,18 +98,18 @@ class _SampledLaws:
         sizes = np.array([len(pool.weight) for pool in self.nodes.pools])
         return np.asarray(np.where(first_order, 1, sizes))
 
-    def curves(self, statistics: Statistics, pools: Codes) -> list[Curves]:
-        parts: list[list[tuple[NDArray[np.int64], Curves]]] = [[] for _ in range(self.terms)]
+    def mixtures(self, statistics: Statistics, pools: Codes) -> list[Mixture]:
+        parts: list[list[tuple[NDArray[np.int64], Mixture]]] = [[] for _ in range(self.terms)]
         for rows, posterior in self._posteriors(statistics, pools):
             law, weight = posterior.conditional.law, posterior.weight
             for term, of_term in enumerate(parts):
                 own = tuple(p[:, :, term].copy() for p in posterior.conditional.parameters)
                 if len(weight) > _MANY:
-                    of_term.append((rows, curves(condensed(law, weight, own))))
+                    of_term.append((rows, condensed(law, weight, own)))
                 else:
                     mixture = Mixture(law, np.broadcast_to(weight, own[0].shape), own)
-                    of_term.append((rows, curves(mixture)))
-        return [Curves.joined(of_term) for of_term in parts]
+                    of_term.append((rows, mixture))
+        return [_joined(of_term) for of_term in parts]
 
     def matched(self, statistics: Statistics, pools: Codes) -> list[tuple[Law, Parameters]]:
         mean, variance = np.empty((2, len(pools), self.terms))
@@ -124,3 +126,40 @@ class _SampledLaws:
         sampling, width = store_update(self.family), numbers_of_a_row(self.family, self.terms)
         for rows, pool, some in blocks_of_pools(self.nodes, statistics, pools, width):
             yield rows, StorePosterior.of(sampling, self.nodes.pools[pool], some)
+
+
+def _few(mixture: Mixture) -> Mixture:
+    """Put the components of R mixtures into a few groups by sd, each a law of its moments."""
+    law, weight = mixture.law, mixture.weight
+    if weight.shape[1] <= _FEW:
+        return mixture
+    size, carries = np.log(law.mean_sd(*mixture.parameters)[1]), weight > _OF_NOTE
+    low = np.min(np.where(carries, size, np.inf), axis=1, keepdims=True)
+    high = np.max(np.where(carries, size, -np.inf), axis=1, keepdims=True)
+    place = _FEW * (size - low) / np.maximum(high - low, 1e-9)
+    group = np.clip(place, 0, _FEW - 1).astype(np.int64)
+    parts = []
+    for number in range(_FEW):
+        own = np.where(group == number, weight, 0.0)
+        share = np.sum(own, axis=1)
+        # A group without members is a component without weight.
+        own = np.where((share > 0)[:, None], own, weight)
+        own = own / np.sum(own, axis=1)[:, None]
+        parts.append((share, *Mixture(law, own, mixture.parameters).moments()))
+    share, centre, variance = (np.stack(part, axis=1) for part in zip(*parts, strict=True))
+    return Mixture(law, share, law.from_moments(centre, variance))
+
+
+def _joined(parts: Sequence[tuple[NDArray[np.int64], Mixture]]) -> Mixture:
+    """Put mixtures together; each part comes with the numbers of its rows in the whole."""
+    rows = np.concatenate([numbers for numbers, _ in parts])
+    width = max(part.weight.shape[1] for _, part in parts)
+    law = parts[0][1].law
+    weight = np.zeros((len(rows), width))
+    parameters = tuple(np.ones((len(rows), width)) for _ in parts[0][1].parameters)
+    for numbers, part in parts:
+        columns = part.weight.shape[1]
+        weight[numbers, :columns] = part.weight
+        for whole, own in zip(parameters, part.parameters, strict=True):
+            whole[numbers, :columns] = own
+    return Mixture(law, weight, parameters)
