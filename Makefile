@@ -15,6 +15,8 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check
 # Also as constraints: pip 23 does not see that the pin of a package holds with its extras too.
 LOCKED := $(PIP) --require-hashes --requirement requirements.lock --constraint requirements.lock
 INSTALLED := $(VENV)/installed
+# Spark's packages lie apart: nothing else needs them, and they are larger than all others.
+SPARK := .spark
 # Packages for Linux on ARM lack it; there it is the system's.
 SHELLCHECK = $(or $(wildcard $(BIN)/shellcheck),shellcheck)
 
@@ -25,7 +27,7 @@ COVERAGE = OMP_NUM_THREADS=1 $(BIN)/python -m hbpipe.model.coverage --ratios 0.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo retail test test-browser test-services test-reference test-history coverage bench lint format lock clean
+.PHONY: help install demo retail test test-browser test-services test-reference test-history test-spark coverage bench lint format lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,10 +88,24 @@ test-reference: $(INSTALLED)  ## Compare with other software's answers (REFERENC
 	  echo "No reference folder $(REFERENCE); name it: make test-reference REFERENCE=folder" >&2; exit 1; }
 	REFERENCE=$(abspath $(REFERENCE)) $(BIN)/python -m pytest -m 'reference or not reference' \
 	  tests/reference tests/model/test_golden_fit.py tests/model/test_golden_posterior.py \
-	  tests/model/test_golden_regression.py
+	  tests/model/test_golden_regression.py tests/full_bayes/test_sampler.py
 
 test-history: $(INSTALLED)  ## Backfill a year of 2,000 stores, killed three times (minutes)
 	$(BIN)/python -m pytest -m history tests/history
+
+test-spark: $(SPARK)/installed  ## Read a release with Spark: 450 MB of packages, and Java
+	SPARK_PACKAGES=$(CURDIR)/$(SPARK) $(BIN)/python -m pytest --numprocesses=0 -m spark \
+	  tests/test_readers_of_other_tools.py
+
+# Built from its source by the locked setuptools of .venv.
+$(SPARK)/installed: requirements-spark.lock $(INSTALLED)
+	@java -version >/dev/null 2>&1 || { \
+	  echo "Spark needs Java 17 or newer. Debian and Ubuntu: apt install default-jre-headless" >&2; exit 1; }
+	@rm -rf $(SPARK)
+	@echo "Installing the packages of requirements-spark.lock into $(SPARK); once, some minutes."
+	@$(PIP) --quiet --require-hashes --no-deps --no-build-isolation --target $(SPARK) \
+	  --requirement requirements-spark.lock
+	@touch $@
 
 coverage: $(INSTALLED)  ## Measure how often intervals hold the truth (STORES, ERROR)
 	$(COVERAGE) --groups $(STORES) --families $(ON_A_GRID)
@@ -111,11 +127,14 @@ format: $(INSTALLED)  ## Mend style where that is safe
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-lock: $(INSTALLED)  ## Resolve requirements.lock anew (needs uv)
+lock: $(INSTALLED)  ## Resolve requirements.lock and requirements-spark.lock anew (needs uv)
 	uv pip compile --universal --python-version 3.11 --fork-strategy fewest --extra dev \
 	  --generate-hashes --no-emit-index-url --custom-compile-command \
 	  "make lock (install: pip install --require-hashes -r requirements.lock -c requirements.lock)" \
 	  --upgrade --quiet --output-file requirements.lock pyproject.toml
+	uv pip compile --universal --python-version 3.11 --group spark --generate-hashes \
+	  --no-emit-index-url --custom-compile-command "make lock (install: make test-spark)" \
+	  --upgrade --quiet --output-file requirements-spark.lock
 
 clean:  ## Remove what demo, retail and the tools left; .venv stays
 	rm -rf demo retail build .pytest_cache .mypy_cache .ruff_cache .hypothesis

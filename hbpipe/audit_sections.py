@@ -42,6 +42,10 @@ OPTIONAL = (
     "prior_means_estimable",
     "pools_identified",
     "statistics_possible",
+    "totals_known",
+    "totals_met",
+    "totals_near",
+    "reconciled_possible",
     "window_filled",
 )
 
@@ -147,6 +151,13 @@ class Audits(Section):
         le=1,
         description="a metric with a larger share of stores whose covariates are unknown stops the "
         "release",
+    )
+
+    max_reconciled_shift: float = Field(
+        3.0,
+        gt=0,
+        description="a metric is warned of when a known total moves the mean of a store by more "
+        "than so many of its posterior sds",
     )
 
     @field_validator("off")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from hbpipe.data.covariates import attributes
 from hbpipe.data.quantities import Metric
+from hbpipe.data.reconcile import needed_columns
 from hbpipe.data.spelling import nearest
 from hbpipe.model.family import Family
 from hbpipe.model.nested.names import law_of, spread_of
@@ -45,15 +45,19 @@ def estimator_faults(estimator: str, metrics: Sequence[Metric]) -> list[str]:
 
 
 def covariate_faults(path: str | None, metrics: Sequence[Metric]) -> list[str]:
-    """List the metrics whose covariates are in no table."""
+    """List the metrics whose covariates or weights are in no table."""
     if path is not None:
         return []
     return [
-        f"stores.path: the covariates of {metric.name} ({', '.join(columns)}) are columns of the "
-        "table of stores, and none is set"
+        f"stores.path: the {_what(metric)} of {metric.name} ({', '.join(columns)}) are columns of "
+        "the table of stores, and none is set"
         for metric in metrics
-        if (columns := attributes(metric.covariates))
+        if (columns := needed_columns([metric]))
     ]
+
+
+def _what(metric: Metric) -> str:
+    return "covariates" if metric.covariates else "weights"
 
 
 def nest_faults(

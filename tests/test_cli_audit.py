@@ -1,4 +1,4 @@
-"""``hbpipe audit``: the checks of a night, above all of one that published nothing."""
+"""``hbpipe audit --checks``: the checks of a night, above all of one that published nothing."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def test_the_checks_of_a_failed_night_are_shown_failures_first(
         assert main([verb, "--config", config, "--json", *options]) == code
         return json.loads(capsys.readouterr().out)
 
-    assert "no check is recorded" in told("audit", code=1)["error"]["found"]
+    assert "no check is recorded" in told("audit", "--checks", code=1)["error"]["found"]
     good = told("run")["run_id"]
-    found = told("audit")
+    found = told("audit", "--checks")
     assert (found["run_id"], found["failed"]) == (good, 0)
 
     odd = [{**row, "store_id": None} for row in visits(1)[:20]]
     write(tmp_path / "events" / f"{day(1)}.parquet", [*odd, *visits(1)[20:]])
     told("run", code=3)
-    found = told("audit", code=3)
+    found = told("audit", "--checks", code=3)
     assert found["failed"] == 1
     first = found["checks"][0]
     assert (first["status"], first["name"], first["subject"]) == (
@@ -40,10 +40,11 @@ def test_the_checks_of_a_failed_night_are_shown_failures_first(
     )
     assert told("read", "audits", "--where", "status=fail")["count"] == 0, "it has no release"
 
-    assert told("audit", "--as-of", str(day(0)))["run_id"] == good
-    assert told("audit", "--run", good)["failed"] == 0
-    assert "of run 'nobody'" in told("audit", "--run", "nobody", code=1)["error"]["found"]
-    assert main(["audit", "--config", config]) == 3
+    assert told("audit", "--checks", "--as-of", str(day(0)))["run_id"] == good
+    assert told("audit", "--checks", "--run", good)["failed"] == 0
+    unknown = told("audit", "--checks", "--run", "nobody", code=1)
+    assert "of run 'nobody'" in unknown["error"]["found"]
+    assert main(["audit", "--config", config, "--checks"]) == 3
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("checks failed")
     assert lines[2].split()[:3] == ["fail", str(day(1)), "rejected_share"]

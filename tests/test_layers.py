@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 MAY_IMPORT = {
     "hbpipe/errors.py": "",
     "hbpipe/model": "numpy scipy hbpipe.errors hbpipe.model.*",
+    "hbpipe/full_bayes": "numpy scipy jax numpyro hbpipe.errors hbpipe.model.* hbpipe.full_bayes.*",
     "hbpipe/data": "numpy pyarrow deltalake hbpipe.errors hbpipe.model.family "
     "hbpipe.model.dispersion hbpipe.model.families hbpipe.model.numerics.grouped hbpipe.data.*",
     "hbpipe/typed.py": "pydantic hbpipe.data.quantities",
@@ -24,14 +25,14 @@ MAY_IMPORT = {
     "hbpipe/audit_sections.py": "pydantic hbpipe.data.spelling hbpipe.sections hbpipe.typed",
     "hbpipe/observe_sections.py": "pydantic hbpipe.sections hbpipe.typed",
     "hbpipe/retention_sections.py": "pydantic hbpipe.sections hbpipe.typed",
-    "hbpipe/setting_checks.py": "hbpipe.data.covariates hbpipe.data.quantities "
+    "hbpipe/setting_checks.py": "hbpipe.data.quantities hbpipe.data.reconcile "
     "hbpipe.data.spelling hbpipe.model.family hbpipe.model.nested.names hbpipe.sections",
     "hbpipe/layers.py": "yaml hbpipe.errors hbpipe.data.spelling",
     "hbpipe/config.py": "pydantic hbpipe.audit_sections hbpipe.errors hbpipe.data.quantities "
     "hbpipe.data.spelling hbpipe.layers hbpipe.observe_sections hbpipe.retention_sections "
     "hbpipe.sections hbpipe.setting_checks hbpipe.typed",
     "hbpipe/run": "numpy pyarrow yaml hbpipe.errors hbpipe.config hbpipe.audit_sections "
-    "hbpipe.model.* hbpipe.data.* hbpipe.report.* hbpipe.run.*",
+    "hbpipe.model.* hbpipe.full_bayes.* hbpipe.data.* hbpipe.report.* hbpipe.run.*",
     "hbpipe/run/engine.py": "dask distributed hbpipe.errors hbpipe.config hbpipe.run.tasks",
     "hbpipe/observe": "pyarrow prometheus_client opentelemetry hbpipe.errors hbpipe.config "
     "hbpipe.observe_sections hbpipe.data.* hbpipe.run.* hbpipe.observe.*",
@@ -62,6 +63,7 @@ STAYS_LIGHT = {
     "hbpipe": "numpy scipy pyarrow deltalake dask distributed prefect pydantic",
     "hbpipe.model": "pyarrow deltalake dask distributed prefect pydantic",
     "hbpipe.model.fit": "pyarrow deltalake dask distributed prefect pydantic",
+    "hbpipe.full_bayes.audit": "jax numpyro pyarrow deltalake dask distributed prefect pydantic",
     "hbpipe.run.engine": "dask distributed prefect",
     "hbpipe.cli": "scipy dask distributed prefect",
 }

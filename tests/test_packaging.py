@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+SPARK_LOCK = (ROOT / "requirements-spark.lock").read_text(encoding="utf-8")
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 #: One entry of the lock: name==version, perhaps a marker, then its hashes.
@@ -26,7 +27,7 @@ ENTRIES = {found[1]: found for found in ENTRY.finditer(LOCK)}
 RUNTIME = [Requirement(text) for text in PROJECT["project"]["dependencies"]]
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 #: The extra dev takes in these; the one entry that names hbpipe itself says so.
-TAKEN_IN = ("bench", "xarray")
+TAKEN_IN = ("bench", "nuts", "xarray")
 TAKEN = [text for extra in TAKEN_IN for text in EXTRAS[extra]]
 DEVELOPMENT = [Requirement(text) for text in (*TAKEN, *EXTRAS["dev"][1:])]
 
@@ -46,8 +47,16 @@ def test_every_package_of_the_lock_has_hashes(name: str) -> None:
     assert "--hash=sha256:" in ENTRIES[name][4]
 
 
-def test_the_lock_names_no_index() -> None:
-    assert not re.search(r"://|--(extra-)?index|--find-links|--trusted-host", LOCK)
+@pytest.mark.parametrize("lock", [LOCK, SPARK_LOCK], ids=["requirements", "spark"])
+def test_the_lock_names_no_index(lock: str) -> None:
+    assert not re.search(r"://|--(extra-)?index|--find-links|--trusted-host", lock)
+
+
+def test_what_spark_needs_is_locked_with_hashes() -> None:
+    locked = {found[1]: found for found in ENTRY.finditer(SPARK_LOCK)}
+    assert all("--hash=sha256:" in found[4] for found in locked.values())
+    for requirement in map(Requirement, PROJECT["dependency-groups"]["spark"]):
+        assert requirement.specifier.contains(locked[requirement.name][2])
 
 
 @pytest.mark.parametrize(

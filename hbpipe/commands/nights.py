@@ -18,9 +18,7 @@ from hbpipe.report.console import ConsoleObserver
 from hbpipe.report.explain import explain_text
 from hbpipe.report.night import NightReport
 from hbpipe.report.store_story import store_text
-from hbpipe.report.tables import text_table
 from hbpipe.report.terminal import show
-from hbpipe.run.audits import recorded_checks
 from hbpipe.run.describe import describe_plan
 from hbpipe.run.documents import read_document
 from hbpipe.run.engine import open_engine
@@ -178,18 +176,3 @@ def _explain_store(arguments: Namespace, store: str) -> int:
     else:
         show("\n\n".join(map(store_text, found)))
     return 0
-
-
-def audit(arguments: Namespace) -> int:
-    """Print the checks of a run, whether or not it published; 3 when one failed."""
-    rows = recorded_checks(
-        open_lake(settings_of(arguments)), run_id=arguments.run_id, as_of=arguments.as_of
-    )
-    run_id, failed = rows[0]["run_id"], sum(row["status"] == "fail" for row in rows)
-    if arguments.json:
-        print_json({"run_id": run_id, "failed": failed, "checks": rows})
-    else:
-        told = ("status", "as_of", "name", "subject", "value", "threshold", "message")
-        show(f"run {run_id}: {failed} of {len(rows)} checks failed")
-        show(text_table([{name: row[name] for name in told} for row in rows]))
-    return 3 if failed else 0

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from hbpipe.data.classes import Classes
 from hbpipe.data.terms import Condition
 
 Mask = NDArray[np.bool_]
@@ -62,6 +63,25 @@ class Batch:
             mask &= self._conditions[condition]
         return mask
 
+    def class_numbers(self, classes: Classes) -> NDArray[np.int64]:
+        """Return the number of each row's class, in the order declared.
+
+        Others have the next number, or −1 where they have none.
+        """
+        column, rest = self.table.column(classes.column), len(classes.values)
+        if pa.types.is_dictionary(column.type):
+            found = pa.chunked_array(
+                [
+                    pc.take(_numbered(chunk.dictionary, classes), chunk.indices)
+                    for chunk in column.chunks
+                ],
+                pa.int32(),
+            )
+        else:
+            found = _numbered(column, classes)
+        numbers = pc.fill_null(found, rest if classes.others else -1).to_numpy()
+        return np.asarray(numbers, np.int64)
+
     def _holds(self, condition: Condition) -> Mask:
         column = self.table.column(condition.column)
         if condition.operator in ("is_null", "not_null"):
@@ -101,6 +121,11 @@ def _bits(buffer: pa.Buffer, array: pa.Array) -> Mask:
     end = array.offset + len(array)
     bits = np.unpackbits(np.frombuffer(buffer, np.uint8), count=end, bitorder="little")
     return bits[array.offset :].view(np.bool_)
+
+
+def _numbered(values: Any, classes: Classes) -> Any:
+    """Find values among the classes; null where they are none of them."""
+    return pc.index_in(values, pa.array(classes.values, values.type))
 
 
 def _is_text(kind: pa.DataType) -> bool:

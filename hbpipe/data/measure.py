@@ -35,7 +35,8 @@ class Measured:
 
     ``rows`` (U,) index the batch of ``size`` rows, ``chosen`` too, or is None where all rows
     count; ``values`` hold one array (U,) per role that is measured row by row, (U, P) where a role
-    takes several quantities. ``excluded`` and ``skipped`` are the rows that were left out and why,
+    takes several quantities; where these are the classes of one column, the number of each row's
+    class (U,). ``excluded`` and ``skipped`` are the rows that were left out and why,
     marked (E,), or by number.
     """
 
@@ -71,7 +72,7 @@ def measure(batch: Batch, metric: Metric, family: Family, accepted: Mask) -> Mea
     used, parts = usable, _parts(metric, family)
     values = []
     for part in parts:
-        array, null = _evaluate(batch, part.quantity)
+        array, null = _evaluate(batch, metric, part.quantity)
         values.append(array)
         if null is not None:
             used = used & ~null
@@ -116,22 +117,30 @@ def _parts(metric: Metric, family: Family) -> list[_Part]:
     ]
 
 
-def _evaluate(batch: Batch, quantity: Quantity) -> tuple[NDArray[Any], Mask | None]:
+def _evaluate(batch: Batch, metric: Metric, quantity: Quantity) -> tuple[NDArray[Any], Mask | None]:
     if quantity.kind == "rows":
         return batch.everything, None
     if quantity.kind == "where":
         return batch.holds(quantity.where), None
     assert quantity.column is not None
+    if quantity.kind == "class":
+        assert metric.classes is not None
+        return batch.class_numbers(metric.classes), None
     return batch.numbers(quantity.column)
 
 
 def _by_role(parts: Sequence[_Part], values: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Give each role its values (U,), or its terms' beside each other (U, P)."""
+    """Give each role its values (U,), or its terms' beside each other (U, P).
+
+    Of classes that a column names it is the number of each row's.
+    """
     found: dict[str, NDArray[Any]] = {}
     for role in dict.fromkeys(part.role for part in parts):
         own = [array for part, array in zip(parts, values, strict=True) if part.role is role]
         kind = np.int64 if role.whole else np.float64
-        found[role.name] = np.column_stack(own).astype(kind, copy=False) if role.several else own[0]
+        numbered = any(part.role is role and part.quantity.kind == "class" for part in parts)
+        several = role.several and not numbered
+        found[role.name] = np.column_stack(own).astype(kind, copy=False) if several else own[0]
     return found
 
 

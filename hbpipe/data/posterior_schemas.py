@@ -26,6 +26,7 @@ _DECISIONS = (
     *("p_below_target", "false_sign_rate", "s_value"),
     *("expected_percentile", "p_top_10", "p_bottom_10", "r_value"),
     *("last_day_n", "last_day_raw", "last_day_p", "last_day_q", "change", "change_sd"),
+    *("reconciled", "reconciled_rmse"),
 )
 _FLAGS = ("silent", "is_new", "outlier", "at_boundary")
 

@@ -12,7 +12,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hbpipe.data.cells import CellRule, parse_cells
+from hbpipe.data.classes import CLASS_KEYS, Classes, read_classes
 from hbpipe.data.covariates import Covariate, parse_covariates
+from hbpipe.data.held import holdable, parse_fixed, parse_number
+from hbpipe.data.reconcile import Reconcile, parse_reconcile
 from hbpipe.data.spelling import nearest
 from hbpipe.data.terms import (
     CALENDAR,
@@ -38,23 +41,22 @@ _METRIC_KEYS = (
     "overdispersion",
     "nest",
     "covariates",
+    "reconcile",
 )
-#: What the names of hyperparameters of nested levels begin with; the settings know the levels.
-_OF_LEVELS = ("tau_", "correlation_")
 #: Columns that the lake's tables have of their own, so no level may be called so.
 _RESERVED = """
 as_of at_bound at_boundary boundary change change_sd check cluster_id cluster_size cluster_total
-complete_pooling complete_pooling_sd converged count covariates cross day days_seen definition drift
-ess estimate estimator expected expected_new expected_percentile exposure false_sign_rate family
-first_day gradient_norm is_new iterations largest_eigenvalue last_day last_day_n last_day_p
-last_day_q last_day_raw level log_likelihood_complete_pooling log_likelihood_no_pooling
-log_marginal_likelihood m2 made_from made_with mean means message method metric month n n_effective
-n_events n_groups next_exposure noise noise_new outlier overdispersion overdispersion_by
-overdispersion_df p_below_target p_bottom_10 p_top_10 parameter pareto_k pool predictive_high
-predictive_low predictive_mean predictive_sd prior_mean r_hat r_value raw raw_sd run_id s_value
-sampler sd sd_plug_in shard silent smallest_eigenvalue squares squares_new
-start_log_marginal_likelihood start_values starts starts_agree status successes term threshold
-trials unit_ids value values variance weight
+complete_pooling complete_pooling_sd converged count counts covariates cross day days_seen
+definition drift ess estimate estimator expected expected_new expected_percentile exposure
+false_sign_rate family first_day gradient_norm is_new iterations largest_eigenvalue last_day
+last_day_n last_day_p last_day_q last_day_raw level log_likelihood_complete_pooling
+log_likelihood_no_pooling log_marginal_likelihood m2 made_from made_with mean means message method
+metric month n n_effective n_events n_groups next_exposure noise noise_new outlier overdispersion
+overdispersion_by overdispersion_df p_below_target p_bottom_10 p_top_10 parameter pareto_k pool
+predictive_high predictive_low predictive_mean predictive_sd prior_mean r_hat r_value raw raw_sd
+reconciled reconciled_rmse run_id s_value sampler sd sd_plug_in shard silent smallest_eigenvalue
+squares squares_new start_log_marginal_likelihood start_values starts starts_agree status successes
+term threshold trials unit_ids value values variance weight
 """
 RESERVED = frozenset(_RESERVED.split())
 
@@ -82,6 +84,10 @@ class Metric:
     nest: tuple[str, ...] | None = None
     #: What the prior mean depends on beside the intercept.
     covariates: tuple[Covariate, ...] = ()
+    #: The column that names each row's class, where the terms are its values.
+    classes: Classes | None = None
+    #: The known totals that its estimates are to add up to.
+    reconcile: Reconcile | None = None
 
     @property
     def model(self) -> Family:
@@ -104,7 +110,9 @@ class Metric:
         return tuple(self.terms) or ("theta",)
 
     def quantities(self, role: Role) -> tuple[Quantity, ...]:
-        """Return what fills a role, one quantity or several."""
+        """Return what fills a role: one quantity, several, or the number of a row's class."""
+        if role.several and self.classes is not None:
+            return (Quantity("class", column=self.classes.column),)
         return tuple(self.terms.values()) if role.several else (self.roles[role.name],)
 
     @property
@@ -150,18 +158,14 @@ def parse_metric(name: str, raw: Any) -> Metric:
         raise ValueError(f"unknown family {raw['family']!r}{nearest(str(raw['family']), FAMILIES)}")
     family = FAMILIES[raw["family"]]
     faults = _Faults()
-    roles = [role.name for role in family.roles]
-    for key in raw:
-        if key not in (*roles, *_METRIC_KEYS):
-            faults.add(f"unknown key {key!r}{nearest(str(key), [*roles, *_METRIC_KEYS])}")
-    if missing := [role for role in roles if role not in raw]:
-        faults.add(f"family {family.name} needs {', '.join(missing)}")
+    written = faults.collect(_written_out, family, raw)
+    faults.throw()  # without its classes little can be said of the metric
+    raw, classes = written
+    _check_keys(family, raw, faults)
     given = [role for role in family.roles if role.name in raw]
     quantities = {role.name: faults.collect(_role, role, raw) for role in given if not role.several}
     terms = _terms_of(family, raw, faults)
     target = faults.collect(_target, raw.get("target"), terms) or (None, None)
-    if raw.get("transform") is not None and "value" not in roles:
-        faults.add("transform goes with a value column")
     metric = Metric(
         name=name,
         family=family.name,
@@ -169,7 +173,7 @@ def parse_metric(name: str, raw: Any) -> Metric:
         where=faults.collect(parse_conditions, raw["where"]) if "where" in raw else (),
         per=faults.collect(_per, raw.get("per", 1), quantities.get("exposure")),
         target=target[0],
-        fixed=faults.collect(_fixed, raw.get("fixed", {}), _holdable(family, raw), terms),
+        fixed=faults.collect(parse_fixed, raw.get("fixed", {}), holdable(family, raw), terms),
         hyperprior=raw.get("hyperprior"),
         terms=terms or {},
         target_term=target[1],
@@ -178,6 +182,10 @@ def parse_metric(name: str, raw: Any) -> Metric:
         covariates=faults.collect(parse_covariates, raw["covariates"], family)
         if "covariates" in raw
         else (),
+        classes=classes,
+        reconcile=faults.collect(parse_reconcile, raw["reconcile"], family)
+        if "reconcile" in raw
+        else None,
     )
     faults.throw()
     return metric
@@ -202,6 +210,27 @@ class _Faults:
     def throw(self) -> None:
         if self.found:
             raise ValueError("\n".join(self.found))
+
+
+def _check_keys(family: Family, raw: Mapping[str, Any], faults: _Faults) -> None:
+    """Find keys that are unknown, missing, or of no use to the family."""
+    roles = [role.name for role in family.roles]
+    known = [*roles, *_METRIC_KEYS, *(CLASS_KEYS if family.roles[0].several else ())]
+    for key in raw:
+        if key not in known:
+            faults.add(f"unknown key {key!r}{nearest(str(key), known)}")
+    if missing := [role for role in roles if role not in raw]:
+        faults.add(f"family {family.name} needs {', '.join(missing)}")
+    if raw.get("transform") is not None and "value" not in roles:
+        faults.add("transform goes with a value column")
+
+
+def _written_out(
+    family: Family, raw: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], Classes | None]:
+    """Write out classes that are given by a column, of a family that counts them."""
+    first = family.roles[0]
+    return read_classes(first.name, raw) if first.several else (raw, None)
 
 
 def _role(role: Role, raw: Mapping[str, Any]) -> Quantity:
@@ -250,26 +279,18 @@ def _per(raw: Any, exposure: Quantity | None) -> float:
     return float(value)
 
 
-def _number(key: str, raw: Any) -> float | None:
-    if raw is None:
-        return None
-    if isinstance(raw, bool) or not isinstance(raw, int | float) or not math.isfinite(raw):
-        raise ValueError(f"{key} must be a finite number, found {raw!r}")
-    return float(raw)
-
-
 def _target(raw: Any, terms: Mapping[str, Any] | None) -> tuple[float | None, str | None]:
     """Parse the target: a number; where there are several terms, one of them with its value."""
     if raw is None or terms is None:  # without its terms nothing can be said of it
         return None, None
     if not terms:
-        return _number("target", raw), None
+        return parse_number("target", raw), None
     if not isinstance(raw, Mapping) or raw.keys() != {"term", "value"}:
         example = f"{{term: {list(terms)[-1]}, value: 0}}"
         raise ValueError(f"target is about one of several terms: {example}, found {raw!r}")
     if raw["term"] not in terms:
         raise ValueError(f"target: unknown term {raw['term']!r}{nearest(str(raw['term']), terms)}")
-    return _number("target", raw["value"]), str(raw["term"])
+    return parse_number("target", raw["value"]), str(raw["term"])
 
 
 def _nest(raw: Any) -> tuple[str, ...] | None:
@@ -280,39 +301,3 @@ def _nest(raw: Any) -> tuple[str, ...] | None:
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"nest is false, or levels of inference.nest_by, found {raw!r}")
     return tuple(names)
-
-
-def _holdable(family: Family, raw: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the hyperparameters that may be held: with covariates not those of the location."""
-    if "covariates" not in raw:
-        return family.hyperparameters
-    return tuple(axis.hyperparameter for axis in family.coordinates[1:])
-
-
-def _fixed(
-    raw: Any, hyperparameters: tuple[str, ...], terms: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    if not isinstance(raw, Mapping):
-        raise ValueError(f"fixed maps hyperparameters to numbers, found {raw!r}")
-    values: dict[str, Any] = {}
-    for key, value in raw.items():
-        if key not in hyperparameters and str(key).startswith(_OF_LEVELS):
-            values[key] = _number(f"fixed.{key}", value)
-        elif key not in hyperparameters:
-            raise ValueError(f"fixed: unknown {key!r}{nearest(str(key), hyperparameters)}")
-        elif terms is not None:
-            values[key] = _held(f"fixed.{key}", value, len(terms))
-    return {key: value for key, value in values.items() if value is not None}
-
-
-def _held(key: str, raw: Any, size: int, axes: int = 2) -> Any:
-    """Parse a number, or a list with one for each term; of a matrix, a list of such lists.
-
-    A null in a list leaves that number open: NaN, as the model knows it.
-    """
-    if not isinstance(raw, list | tuple):
-        return _number(key, raw)
-    found = [_held(key, one, size, axes - 1) for one in raw] if axes and len(raw) == size else []
-    if len({isinstance(one, list) for one in found}) != 1:
-        raise ValueError(f"{key} must be a number, or one for each of {size} terms, found {raw!r}")
-    return [math.nan if one is None else one for one in found]

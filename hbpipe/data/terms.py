@@ -23,7 +23,7 @@ INTERCEPT = "intercept"
 #: Hyperparameters are named by terms: ``Sigma[intercept,log_price]``.
 _NAME = re.compile(r"[^\s,\[\]]([^,\[\]]{0,62}[^\s,\[\]])?")
 
-QuantityKind = Literal["column", "rows", "where", "days", "active_days"]
+QuantityKind = Literal["column", "rows", "where", "days", "active_days", "class"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,10 @@ class Condition:
 
 @dataclass(frozen=True)
 class Quantity:
-    """One number per event: a column, 1 (``rows``), or 1 where all conditions hold."""
+    """One number per event: a column, 1 (``rows``), or 1 where all conditions hold.
+
+    A ``class`` is the number of the class that a column names.
+    """
 
     kind: QuantityKind
     column: str | None = None
@@ -47,7 +50,7 @@ class Quantity:
     @property
     def columns(self) -> tuple[str, ...]:
         """The event columns that must be read."""
-        if self.kind == "column" and self.column:
+        if self.kind in ("column", "class") and self.column:
             return (self.column,)
         return tuple(condition.column for condition in self.where)
 
@@ -121,15 +124,17 @@ def parse_transform(raw: Any) -> str | None:
 def parse_terms(role: str, raw: Any) -> dict[str, Quantity]:
     """Parse what fills a role that takes several quantities: the name of each term, in order.
 
-    An item is the number 1 (the constant), or a quantity, as a mapping with an optional ``name``.
-    Without one a column gives its own name (``log_price`` where it is transformed), and conditions
-    their text.
+    Either a mapping of names to quantities, or a list. An item of it is the number 1, the constant,
+    or a quantity, as a mapping with an optional ``name``. Without one a column gives its own name
+    (``log_price`` where it is transformed), and conditions their text.
 
     Raises
     ------
     ValueError
         For no item, an item twice, two of one name, or an item that is no quantity.
     """
+    if isinstance(raw, Mapping) and raw:
+        return {_checked_name(role, name): _quantity(role, one) for name, one in raw.items()}
     if not isinstance(raw, list | tuple) or not raw:
         raise ValueError(
             f"{role} must be a list such as [1, display, {{column: price, transform: log}}], "
@@ -148,19 +153,27 @@ def parse_terms(role: str, raw: Any) -> dict[str, Quantity]:
 
 
 def _term(role: str, raw: Any) -> tuple[str, Quantity]:
-    given, quantity = None, Quantity("rows")
+    given, rest = None, raw
     if isinstance(raw, Mapping):
-        given = raw.get("name")
-        quantity = parse_quantity(role, {k: v for k, v in raw.items() if k != "name"})
-    elif raw != 1 or isinstance(raw, bool):
-        quantity = parse_quantity(role, raw)
-    name = _term_name(quantity) if given is None else given
+        given, rest = raw.get("name"), {k: v for k, v in raw.items() if k != "name"}
+    quantity = _quantity(role, rest)
+    return _checked_name(role, _term_name(quantity) if given is None else given), quantity
+
+
+def _quantity(role: str, raw: Any) -> Quantity:
+    """Parse a quantity, or the number 1."""
+    if raw == 1 and not isinstance(raw, bool):
+        return Quantity("rows")
+    return parse_quantity(role, raw)
+
+
+def _checked_name(role: str, name: Any) -> str:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(
             f"{role}: {name!r} cannot name a term; give a name of up to 64 letters without commas "
             "and brackets, as in {column: price, name: price}"
         )
-    return name, quantity
+    return name
 
 
 def _term_name(quantity: Quantity) -> str:

@@ -53,14 +53,20 @@ class Description:
 
     ``mean`` and ``sd`` have the posteriors' shape, ``quantiles`` one more axis (..., Q), and
     ``cdf`` takes points that broadcast against that shape. ``covariance`` (J, P, P) is that of a
-    vector's elements; None for single numbers and predictions.
+    vector's elements, or a function that gives it where there may be hundreds; None for single
+    numbers and predictions.
     """
 
     mean: Array
     sd: Array
     quantiles: Array
     cdf: Callable[[Any], Array]
-    covariance: Array | None = None
+    covariance: Array | Callable[[], Array] | None = None
+
+
+def given(covariance: Array | Callable[[], Array] | None) -> Array | None:
+    """Return a covariance, computed now where it had not been asked for."""
+    return covariance() if callable(covariance) else covariance
 
 
 @dataclass(frozen=True)

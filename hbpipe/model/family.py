@@ -215,7 +215,7 @@ class Family:
     #: (posterior, quantile levels (Q,)) -> Description.
     describe: Callable[[Prior, Any], Description]
     #: (posterior, exposure, hyperparameters, quantile levels (Q,)) -> posterior predictive; of a
-    #: family with a role that is filled by several quantities, the exposure is these, (J, P).
+    #: family with predictors, the exposure is these, (J, P).
     predict: Callable[[Prior, Any, Hyperparameters, Any], Description]
     #: (rng, hyperparameters, n_stores, size) -> events by role, codes (E,), true θ (n_stores,);
     #: ``size`` events per store, one number or (n_stores,).
@@ -231,7 +231,8 @@ class Family:
     admit: Callable[[Mapping[str, Any]], tuple[Family, dict[str, NDArray[Any]]]] | None = None
     #: (sketch, held (G, D)) -> (G,) the largest log likelihood when every store has its own θ.
     log_no_pooling: Callable[[Any, Array], Array] | None = None
-    #: The statistic that counts the observations behind a raw value; None: events stand in.
+    #: The statistic that counts the observations behind a raw value, by itself or added up over
+    #: its classes; None: events stand in.
     sample_size: str | None = None
     #: Whether the next observation may be of size 0: no trials, but not the mean of no values.
     empty_exposure: bool = True
@@ -259,6 +260,8 @@ class Family:
     sized: Callable[[int], Family] | None = None
     #: What covariates on the prior mean need to know; None where a family takes none.
     regression: Regression | None = None
+    #: The smallest such number: a single class has nothing to share.
+    least_size: int = 1
     #: P, the number of covariates of a store; None where the prior mean is the same for all.
     covariates: int | None = None
     #: (sketch, whether what the likelihood drives to infinity has coordinates of its own) -> the
@@ -274,8 +277,16 @@ class Family:
 
     @property
     def exposure_width(self) -> int | None:
-        """P where the next observation is one at given predictors, None where it has a size."""
-        return self.size if any(role.several for role in self.roles) else None
+        """P where the next observation is one at given predictors, None where it has a size.
+
+        The first role is what is predicted, so predictors are among the others.
+        """
+        return self.size if any(role.several for role in self.roles[1:]) else None
+
+    @property
+    def predicts_terms(self) -> bool:
+        """Whether each term of a store has a prediction of its own: the count of each class."""
+        return self.roles[0].several
 
     def combine(self, left: Statistics, right: Statistics) -> dict[str, NDArray[Any]]:
         """Merge two parts of the same ``J`` stores; an absent store is the identity."""

@@ -40,7 +40,7 @@ __all__ = ["Fit", "PoolFits", "fit", "fit_pools"]
 
 #: Two climbs found the same summit when their values differ by less, relative to 1 + |value|.
 _SAME_SUMMIT = 1e-8
-#: Rows of a sketch that is copied for every start.
+#: Rows of a sketch, or numbers of Hessians, that are copied for every start.
 _ROWS = 2**19
 
 
@@ -241,7 +241,7 @@ def _climbs(problem: Problem, begun: list[Array]) -> list[Optimum]:
     """
     count, pools = len(begun), len(problem.held)
     apart = problem.prior is not None or problem.family.mirror is not None
-    if apart or count * problem.sketch.n_rows > _ROWS:
+    if apart or count * max(problem.sketch.n_rows, pools * problem.held.shape[1] ** 2) > _ROWS:
         return [climb(problem, start) for start in begun]
     found = climb(problem.select(np.tile(np.arange(pools), count)), np.concatenate(begun))
     return [

@@ -32,7 +32,7 @@ from hbpipe.run.night import Night
 from hbpipe.run.quarantine import examples
 from hbpipe.run.release_table import RELEASES
 from hbpipe.run.releases import BY_AS_OF, RELEASED, publish_release
-from hbpipe.run.universe import stores_digest
+from hbpipe.run.totals import TotalsTables
 
 _TYPES = {"int64": pa.int64(), "string": pa.string()}
 
@@ -319,7 +319,7 @@ def commit_release(night: Night) -> dict[str, Any]:
         "input": release_input(plan.as_of, night.days, night.settings),
         "settings": plan.settings_digest,
         "kernel": plan.kernel_digest,
-        "stores": stores_digest(night.settings.stores),
+        "stores": TotalsTables(night.settings).digest(plan.as_of),
         "days": len(plan.window),
         **totals,
         "units": sum(t.units for t in night.tallies if t.metric == night.metrics[0].name),

@@ -9,7 +9,7 @@ from hbpipe.data.events import EventFormat
 from hbpipe.data.quantities import Metric
 from hbpipe.model.families import get_family
 from hbpipe.run.ledger import DayEntry, Making
-from hbpipe.run.universe import stores_digest
+from hbpipe.run.totals import TotalsTables
 
 #: Bumped by hand when hyperparameters or posteriors would come out otherwise.
 MODEL_VERSION = 5
@@ -49,11 +49,11 @@ def release_kernel_digest(metrics: Iterable[Metric]) -> str:
 
 
 def release_input(
-    as_of: int, ledger: Mapping[int, DayEntry], settings: Settings, stores: str | None = None
+    as_of: int, ledger: Mapping[int, DayEntry], settings: Settings, tables: str | None = None
 ) -> str:
     """Hash all statistics that a release may read: every done day up to its as-of day.
 
-    ``stores`` is the digest of another table of stores than the present one.
+    ``tables`` is the digest of other tables of stores and totals than the present ones.
     """
     first = None if settings.inference.window is None else as_of - settings.inference.window + 1
     history = needs_history(settings)
@@ -62,7 +62,7 @@ def release_input(
         for day, entry in sorted(ledger.items())
         if day <= as_of and (history or first is None or day >= first) and entry.state != "held"
     ]
-    return digest([days, stores_digest(settings.stores) if stores is None else stores])
+    return digest([days, TotalsTables(settings).digest(as_of) if tables is None else tables])
 
 
 def needs_history(settings: Settings) -> bool:

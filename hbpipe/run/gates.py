@@ -15,6 +15,7 @@ from hbpipe.run.fingerprints import makings, release_input
 from hbpipe.run.inference.covariates import check_covariates, check_curves
 from hbpipe.run.inference.earlier import earlier_fits
 from hbpipe.run.inference.overdispersion import check_overdispersion
+from hbpipe.run.inference.reconciled import check_totals
 from hbpipe.run.inference.size_dependence import check_size_dependence
 from hbpipe.run.ledger import FileEntry
 from hbpipe.run.night import Night
@@ -118,6 +119,7 @@ def check_release(night: Night) -> list[audits.Check]:
     found += audits.check_keys(night.repeated)
     found += check_covariates(night.tallies, night.metrics, limits)
     found += check_curves({name: fit.design for name, fit in night.fits.items()})
+    found += check_totals(night.reconciled, limits)
     found += audits.check_coverage(night.presence, night.plan.as_of, limits)
     found += audits.check_window(window, makings(night.form, night.metrics))
     found += audits.check_left_out(night.left_out)
@@ -177,7 +179,7 @@ def _gate_failed(
     return GateError(
         "; ".join([f"{len(failed)} check(s) of the {gate} gate failed", *shown, effect]),
         where={"staged": _some(staged)} if staged else None,
-        expected="every check within its threshold; `hbpipe audit` shows all of them",
+        expected="every check within its threshold; `hbpipe audit --checks` shows all of them",
         remedy=remedy,
     )
 

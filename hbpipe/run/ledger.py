@@ -173,9 +173,9 @@ def input_fingerprint(day: int, files: Iterable[FileEntry]) -> str:
 # --- to and from the tables ---------------------------------------------------------------------
 
 
-def read_files(lake: Lake) -> dict[str, FileEntry]:
-    """Read the table ``files``; empty when there is none yet."""
-    found = lake.find("files")
+def read_files(lake: Lake, version: int | None = None) -> dict[str, FileEntry]:
+    """Read the table ``files``, the newest version by default; empty when there is none yet."""
+    found = lake.find("files") if version is None else lake.snapshot("files", version)
     rows = [] if found is None else found.read().to_pylist()
     return {row["path"]: _file_entry(row) for row in rows}
 

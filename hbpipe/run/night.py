@@ -24,11 +24,13 @@ from hbpipe.run.describe import describe_plan
 from hbpipe.run.documents import PlanDocument, planned_by
 from hbpipe.run.engine import Engine, Task, open_engine
 from hbpipe.run.inference.fits import MetricFit
+from hbpipe.run.inference.reconciled import Outcome
 from hbpipe.run.ledger import DayEntry, FileEntry
 from hbpipe.run.observe import Observer, Opening, Silent, watched
 from hbpipe.run.plan import Plan, make_plan
 from hbpipe.run.runs import require_run
 from hbpipe.run.stock import Stock
+from hbpipe.run.totals import Totals
 
 
 @dataclass
@@ -54,11 +56,13 @@ class Night:
     files: dict[str, FileEntry] = field(default_factory=dict)  # aggregate: likewise
     folded: list[Task] = field(default_factory=list)  # fit: one per shard
     presence: list[Presence] = field(default_factory=list)  # fit: one per shard
+    totals: dict[str, Totals] = field(default_factory=dict)  # fit: of metrics that have some
     fits: dict[str, MetricFit] = field(default_factory=dict)  # fit
     staged: dict[str, list[Receipt]] = field(default_factory=dict)  # fit, update
     repeated: dict[str, dict[str, int]] = field(default_factory=dict)  # fit: table, metric, rows
     findings: dict[str, list[Finding]] = field(default_factory=dict)  # audit: by metric
     tallies: list[PosteriorTally] = field(default_factory=list)  # update
+    reconciled: dict[str, Outcome] = field(default_factory=dict)  # update: by metric
     checks: list[Check] = field(default_factory=list)  # aggregate, audit
     released: dict[str, Any] | None = None  # release
     accept: AcceptRequest | None = None  # which failed check the user accepts

@@ -23,6 +23,7 @@ from hbpipe.run.engine import Engine
 from hbpipe.run.fingerprints import release_input, release_kernel_digest, statistics_digest
 from hbpipe.run.releases import latest_release
 from hbpipe.run.stock import Stock, take_stock
+from hbpipe.run.totals import TotalsTables
 
 
 @dataclass(frozen=True)
@@ -254,7 +255,11 @@ def release_reason(
     if touched:
         return True, f"{len(touched)} day(s) of its window change"
     if current["input"] != release_input(as_of, stock.ledger, settings):
-        return True, "statistics changed since its release"
+        # Of the tables that it saw, which its days may still agree with.
+        own = release_input(as_of, stock.ledger, settings, current.get("stores"))
+        tables = current["input"] == own
+        changed = TotalsTables(settings).named if tables else "statistics"
+        return True, f"{changed} changed since its release"
     if current["settings"] != settings.digest():  # asked first: other metrics bring other code
         return True, "inference settings changed since its release"
     if current["kernel"] != release_kernel_digest(stock.metrics):

@@ -57,6 +57,6 @@ def _gates_failed(what: str, days: Sequence[str]) -> GateError:
     return GateError(
         f"{len(days)} {what}(s) failed their gate: {', '.join(days[:_SHOWN])}{more}",
         expected=f"{what}s that pass; all others are done",
-        remedy="see `hbpipe audit --as-of DAY`, repair the input or accept what was found, then "
-        "`hbpipe backfill --reprocess failed` on these days",
+        remedy="see `hbpipe audit --checks --as-of DAY`, repair the input or accept what was "
+        "found, then `hbpipe backfill --reprocess failed` on these days",
     )

@@ -20,13 +20,14 @@ from hbpipe.run.gates import check_days, check_new_files, check_release, refuse_
 from hbpipe.run.inference.changes import compare_with_earlier
 from hbpipe.run.inference.comparison import compare_units
 from hbpipe.run.inference.covariates import code_covariates
-from hbpipe.run.inference.diagnostics import diagnose
+from hbpipe.run.inference.diagnostics import diagnose, outliers_of
 from hbpipe.run.inference.findings import stage_diagnostics
 from hbpipe.run.inference.fit_tables import stage_fits
 from hbpipe.run.inference.fitting import find_trees, fit_on_sketches
 from hbpipe.run.inference.group_rows import stage_groups
 from hbpipe.run.inference.overdispersion import divisors, measure
 from hbpipe.run.inference.posterior_table import write_posteriors
+from hbpipe.run.inference.reconciliation import read_totals, reconcile_units
 from hbpipe.run.inference.size_dependence import measure_size_dependence
 from hbpipe.run.inference.update import update_shard
 from hbpipe.run.inference.updated import UpdateOrder
@@ -77,6 +78,7 @@ def measure_days(night: Night) -> set[int]:
 
 def fit(night: Night) -> dict[str, Any]:
     """Fold the window and fit every pool's hyperparameters from sketches."""
+    night.totals = read_totals(night)
     orders = window_orders(night, with_months(night, find_sources(night)))
     night.folded = [
         night.engine.submit(fold_window, order, label=f"window fold of shard {shard}")
@@ -123,14 +125,15 @@ def update(night: Night) -> dict[str, Any]:
     )
     shared = night.engine.share(order, label="nodes of the hyperparameters")
     updated = [
-        night.engine.submit(update_shard, shared, folded, label=f"update of shard {shard}")
-        for shard, folded in enumerate(night.folded)
+        night.engine.submit(update_shard, shared, folded, rows, label=f"update of shard {shard}")
+        for shard, (folded, rows) in enumerate(zip(night.folded, outliers_of(night), strict=True))
     ]
     compared = [
-        [*of_pools, *of_earlier]
-        for of_pools, of_earlier in zip(
+        [promise for columns in of_shard for promise in columns]
+        for of_shard in zip(
             compare_units(night.engine, order, shared, updated),
             compare_with_earlier(night, shared, updated),
+            reconcile_units(night, updated),
             strict=True,
         )
     ]

@@ -19,7 +19,7 @@ from hbpipe.run.fingerprints import needs_history, release_input, release_kernel
 from hbpipe.run.history import Release, order
 from hbpipe.run.ledger import DayEntry, read_days
 from hbpipe.run.releases import releases
-from hbpipe.run.universe import stores_digest
+from hbpipe.run.totals import TotalsTables
 
 _SHOWN = 3
 #: So many releases, the newest, are told with the days that changed: each is a table to read.
@@ -81,11 +81,11 @@ def stale_releases(
         by_day.setdefault(row["as_of"], []).append(row)
     chosen = sorted(by_day if as_of is None else by_day.keys() & set(as_of))
     digests = settings.digest(), release_kernel_digest(settings.parsed_metrics)
-    stores = stores_digest(settings.stores)
+    tables = TotalsTables(settings)
     found: list[StaleRelease] = []
     for day in reversed(chosen):
         row = max(by_day[day], key=order)
-        one = _compare(row, settings, ledger, digests, stores)
+        one = _compare(row, settings, ledger, digests, tables)
         if one is not None and one.kind == "input" and len(of_kind(found, "input")) < _DETAILED:
             days = _changed_days(lake, row, settings, ledger)
             one = replace(one, reason=_in_words(days), days=days)
@@ -136,7 +136,7 @@ def _compare(
     settings: Settings,
     ledger: Mapping[int, DayEntry],
     digests: tuple[str, str],
-    stores: str,
+    tables: TotalsTables,
 ) -> StaleRelease | None:
     release, as_of = row["release"], row["as_of"]
     # Other settings may mean another window, so they are asked first, as nothing else compares.
@@ -146,8 +146,8 @@ def _compare(
         return StaleRelease(release, as_of, "input", _in_words(()))
     if row["kernel"] != digests[1]:
         return StaleRelease(release, as_of, "code", "code changed since")
-    if row.get("stores") not in (None, stores):
-        return StaleRelease(release, as_of, "stores", "the table of stores changed since")
+    if row.get("stores") not in (None, tables.digest(to_number(as_of))):
+        return StaleRelease(release, as_of, "stores", f"{tables.named} changed since")
     return None
 
 

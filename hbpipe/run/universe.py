@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hbpipe.config import Stores
+from hbpipe.data.attributes import to_values
 from hbpipe.data.events import level_type
 from hbpipe.data.spelling import nearest
 from hbpipe.errors import EventsError
@@ -70,3 +73,27 @@ def read_stores(
         if name not in levels:
             listed = listed.append_column(name, table.column(name))
     return listed
+
+
+def check_weights(listed: pa.Table, columns: Iterable[str]) -> None:
+    """Refuse a table of stores whose weights are none; a null is a weight that nobody knows.
+
+    Raises
+    ------
+    EventsError
+        When a column holds no numbers, or a negative or infinite one.
+    """
+    for name in columns:
+        kind = listed.schema.field(name).type
+        numbers = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+        if not (numbers or pa.types.is_decimal(kind)):
+            raise EventsError(
+                f"the weight {name!r} of the table of stores is {kind}", expected="numbers"
+            )
+        values = to_values(listed.column(name), categorical=False)
+        bad = np.flatnonzero((values < 0) | np.isinf(values))
+        if len(bad):
+            raise EventsError(
+                f"the weight {name!r} of the table of stores is {values[bad[0]]:g} in a row",
+                expected="numbers from 0, or null where it is not known",
+            )

@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from hbpipe.data.clock import to_date
 from hbpipe.data.clusters import one_in
-from hbpipe.data.covariates import attributes
 from hbpipe.data.forgotten import without_forgotten
 from hbpipe.data.presence import Presence
+from hbpipe.data.reconcile import needed_columns, weight_columns
 from hbpipe.data.snapshot import Snapshot
 from hbpipe.data.units import shard_of, shared_ids
 from hbpipe.data.window import Folded, WindowOrder
@@ -20,7 +20,7 @@ from hbpipe.run.fingerprints import needs_history
 from hbpipe.run.ledger import DayEntry
 from hbpipe.run.months import Sources, of_shard
 from hbpipe.run.night import Night
-from hbpipe.run.universe import read_stores
+from hbpipe.run.universe import check_weights, read_stores
 
 
 def find_sources(night: Night) -> Sources:
@@ -34,9 +34,10 @@ def find_sources(night: Night) -> Sources:
     settings, first = night.settings, night.plan.window[0]
     snapshot = night.lake.snapshot("statistics", night.versions["statistics"])
     levels = night.form.levels
-    needed = _attributes(night)
+    needed = needed_columns(night.metrics)
     listed = read_stores(settings.stores, levels, night.stock.level_types, needed)
     if listed is not None:
+        check_weights(listed, weight_columns(night.metrics))
         listed = without_forgotten(listed, night.form.forgotten, levels)
     return Sources(
         window=_without(_between(snapshot, first, night.plan.as_of), night.left_out),
@@ -68,15 +69,11 @@ def window_orders(night: Night, sources: Sources) -> list[WindowOrder]:
             as_of=as_of,
             silent_since=min(first, as_of - silent + 1) if silent is not None else first,
             one_in=max((one_in(entry.account.rows) for entry in night.rests_on), default=1),
-            attributes=_attributes(night),
+            attributes=needed_columns(night.metrics),
             months=part(sources.months, shard),
         )
         for shard in range(shards)
     ]
-
-
-def _attributes(night: Night) -> tuple[str, ...]:
-    return attributes(one for metric in night.metrics for one in metric.covariates)
 
 
 def presence_of(night: Night) -> list[Presence]:

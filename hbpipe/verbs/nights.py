@@ -34,12 +34,31 @@ def add(verbs: Verbs) -> None:
 
 
 def _add_audit(verbs: Verbs) -> None:
-    purpose = "show what the checks of a run found, failures first; exit 3 when one failed"
-    audit = add_verb(verbs, "nights", "audit", purpose)
-    audit.add_argument(
-        "--run", dest="run_id", metavar="RUN_ID", help="this run; by default the last with checks"
+    purpose = "compare a release with full Bayes, or show the checks of a run; exit 3 on a failure"
+    audit = add_verb(verbs, "audits", "audit", purpose)
+    against = audit.add_argument_group("against full Bayes")
+    against.add_argument("--release", metavar="NAME", help="another release than the current one")
+    against.add_argument("--metric", metavar="NAME", help="this metric; by default all")
+    against.add_argument(
+        "--pools", type=at_least(1), metavar="N", help="pools of a metric, evenly by size; 3"
     )
-    audit.add_argument("--as-of", type=day, metavar="DAY", help="only checks of this as-of day")
+    against.add_argument(
+        "--stores", type=at_least(1), metavar="N", help="stores of a pool, stratified by n; 200"
+    )
+    against.add_argument(
+        "--seed", type=at_least(0), metavar="N", help="of the stores chosen and the chains; 1"
+    )
+    against.add_argument(
+        "--by",
+        choices=("auto", "nuts", "quadrature"),
+        help="how; auto takes a grid where there are few hyperparameters, else NUTS",
+    )
+    checks = audit.add_argument_group("checks that runs recorded")
+    checks.add_argument("--checks", action="store_true", help="show these, failures first")
+    checks.add_argument(
+        "--run", dest="run_id", metavar="RUN_ID", help="this run; by default the last night's"
+    )
+    checks.add_argument("--as-of", type=day, metavar="DAY", help="only checks of this as-of day")
 
 
 def _add_explain(verbs: Verbs) -> None:

@@ -38,6 +38,15 @@ def test_a_release_that_is_too_old_fails(tmp_path: Path) -> None:
     assert "readers see 2026-01-03; " in rows("old-findings")[0]["message"]
 
 
+def test_full_bayes_is_asked_for_and_shown(tmp_path: Path) -> None:
+    """These nights are plug-in, and their intervals too narrow."""
+    with pytest.raises(GateError, match=r"1 of .* checks failed: full_bayes"):
+        audit(released(tmp_path, "bayes"), sample=1, full_bayes=True)
+    shown = rows("bayes-full-bayes")
+    assert (shown[0]["status"], shown[0]["gate"]) == ("fail", "full_bayes")
+    assert "comparisons with full Bayes disagree" in rows("bayes-findings")[0]["message"]
+
+
 def test_its_parameters_have_a_schema() -> None:
     sample = audit.parameters.properties["sample"]
     assert sample["minimum"] == 1

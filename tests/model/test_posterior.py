@@ -25,6 +25,9 @@ def stores_of(name, stores=20, seed=1):
         return {"successes": rng.binomial(n, rng.beta(3, 20, stores)), "trials": n}
     if name == "gamma_poisson":
         return {"count": rng.poisson(n * rng.gamma(2, 0.2, stores)), "exposure": n.astype(float)}
+    if name == "dirichlet_multinomial":
+        theta = rng.dirichlet([3.0, 20.0], stores)
+        return {"counts": rng.multinomial(n, theta)}
     if name == "normal_regression":
         family = get_family(name)
         at = {"mu": np.array([5.0, 2.0]), "Sigma": np.diag([0.3, 0.2]), "sigma": 1.0}

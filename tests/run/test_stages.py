@@ -122,7 +122,7 @@ def test_a_stage_that_lost_its_worker_can_be_run_again(
             run_stage(stage, one)
     recorded = read(lake_of(settings), "audits").to_pylist()
     keys = [(row["gate"], row["name"], row["subject"]) for row in recorded]
-    assert len(keys) == len(set(keys)) == 2 + 2 * 11 + 21
+    assert len(keys) == len(set(keys)) == 2 + 2 * 11 + 23
     assert read(lake_of(settings), "statistics").num_rows == 12
 
 

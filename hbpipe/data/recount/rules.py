@@ -20,10 +20,11 @@ _ROLES: dict[str, tuple[str, ...]] = {
     "normal_known_variance": ("estimate", "variance"),
     "normal_inverse_gamma": ("value",),
     "normal_regression": ("response", "predictors"),
+    "dirichlet_multinomial": ("counts",),
 }
 #: Roles of a list of quantities.
-_SEVERAL = ("predictors",)
-_COUNTS = ("successes", "trials", "count")
+_SEVERAL = ("predictors", "counts")
+_COUNTS = ("successes", "trials", "count", "counts")
 
 Outcome = Literal["counted", "skipped", "excluded"]
 

@@ -34,6 +34,8 @@ def reduce_values(metric: RecountMetric, rows: Sequence[Mapping[str, Any]]) -> d
         pairs = zip(columns["predictors"], columns["response"], strict=True)
         n, means, cross = _moments([[*predictors, response] for predictors, response in pairs])
         return {"n": n, "means": means, "cross": cross}
+    if metric.family == "dirichlet_multinomial":
+        return {"counts": [_total(column) for column in zip(*columns["counts"], strict=True)]}
     return {role: _total(values) for role, values in columns.items()}
 
 

@@ -30,7 +30,8 @@ from hbpipe.model.numerics.grouped import float_sums
 from hbpipe.model.pooling import CompletePooling
 from hbpipe.model.update.shrink import NodeRows, node_moments
 
-_BLOCK = 2**18
+#: Numbers that one array of a block may hold: half a megabyte, which a core's cache does.
+_BLOCK = 2**16
 
 
 @dataclass(frozen=True)

@@ -38,17 +38,16 @@ from hbpipe.model.diagnostics.tails import (
 from hbpipe.model.distributions.laws import BETA, NORMAL
 from hbpipe.model.family import Array, Codes, Family, Hyperparameters, Statistics
 from hbpipe.model.geometry import Geometry, geometry_of
+from hbpipe.model.integration.merging import AVERAGED, merged
 from hbpipe.model.integration.nodes import Nodes
 from hbpipe.model.integration.sampled_nodes import AnyNodes
 from hbpipe.model.integration.thinning import thinned
-from hbpipe.model.numerics.grouped import float_sums
 from hbpipe.model.update.shrink import NodeRows, NodeTable
 
-#: Numbers that one array of a block may hold.
-_BLOCK = 2**18
+#: Numbers that one array of a block may hold: half a megabyte, which a core's cache does.
+_BLOCK = 2**16
 #: Nodes that stand for the spread of counts.
 _FEW = 8
-_AVERAGED = ("spread", "location", "location_variance", "noise")
 #: Nodes that together weigh less are left out; a store that its pool does not expect raises some.
 _NEGLIGIBLE = 1e-6
 #: A spread below a millionth of a store's sampling variance counts as that: no digit is lost.
@@ -111,46 +110,20 @@ def node_table(nodes: Nodes, geometry: Geometry) -> NodeTable:
     Prior means of counts, which are not Gaussian at a node, are integrated out within it, and
     ``_FEW`` spreads stand for all: a tail of a count is not as cheap as that of a normal.
     """
-    large = nodes.is_large[:, None, None]
-    one = _merged(nodes.collapse(), 1)
-    few = thinned(nodes, geometry)
-    if not geometry.location_is_analytic:
-        few = _merged(nodes.collapse(), _FEW)
+    return nodes.once("leave-one-out", lambda: _node_table(nodes, geometry))
+
+
+def _node_table(nodes: Nodes, geometry: Geometry) -> NodeTable:
+    large, outer = nodes.is_large[:, None, None], nodes.collapse()
+    one = merged(outer, 1)
+    few = thinned(nodes, geometry) if geometry.location_is_analytic else merged(outer, _FEW)
     place = np.zeros(few.weight.shape[1:])
     place[0, 0] = 1.0
-    first = {name: getattr(one, name) for name in _AVERAGED} | {"weight": one.weight * place}
+    first = {name: getattr(one, name) for name in AVERAGED} | {"weight": one.weight * place}
     chosen: dict[str, Any] = {
         name: np.where(large, first[name], getattr(few, name)) for name in first
     }
     return NodeTable.of(replace(few, **chosen), _NEGLIGIBLE)
-
-
-def _merged(nodes: Nodes, count: int) -> Nodes:
-    """Put neighbouring outer nodes together, those at the ends in smaller parts.
-
-    The parts' weights fall towards the ends as the steps of a cosine do. ``nodes`` are collapsed,
-    (G, K, 1); the result is (G, count, 1).
-    """
-    weight = nodes.weight[:, :, 0]
-    middle = np.clip(np.cumsum(weight, axis=1) - 0.5 * weight, 0.0, 1.0)
-    part = np.minimum(np.floor(count * np.arccos(1.0 - 2.0 * middle) / np.pi), count - 1)
-    code = (np.arange(len(weight))[:, None] * count + part.astype(np.int64)).ravel()
-
-    def add(values: Array) -> Array:
-        return float_sums(np.ravel(weight * values), code, len(weight) * count).reshape(-1, count)
-
-    total = add(np.ones_like(weight))
-    known = np.where(total > 0, total, 1.0)
-    # What has no weight repeats the pool's average: every formula stays finite there.
-    averages: dict[str, Any] = {
-        name: np.where(total > 0, add(values) / known, np.sum(weight * values, axis=1)[:, None])
-        for name, values in ((name, getattr(nodes, name)[:, :, 0]) for name in _AVERAGED)
-    }
-    centre = np.take_along_axis(averages["location"], part.astype(np.int64), axis=1)
-    between = add((nodes.location[:, :, 0] - centre) ** 2) / known
-    averages["location_variance"] = averages["location_variance"] + between
-    averages["weight"] = total
-    return replace(nodes, **{name: values[:, :, None] for name, values in averages.items()})
 
 
 def point_nodes(

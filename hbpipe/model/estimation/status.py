@@ -20,7 +20,10 @@ def names_at_bound(
     if family.mirror is not None:
         return family.mirror.names(coordinates, at_bound)
     names = [axis.hyperparameter for axis in family.coordinates]
-    return tuple(tuple(name for name, on in zip(names, row, strict=True) if on) for row in at_bound)
+    return tuple(
+        tuple(dict.fromkeys(name for name, on in zip(names, row, strict=True) if on))
+        for row in at_bound
+    )
 
 
 def bounds_reached(problem: Problem, best: Optimum) -> NDArray[np.bool_]:

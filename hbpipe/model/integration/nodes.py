@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.model.family import Array, Codes
+
+T = TypeVar("T")
 
 #: From this many stores on, the location is integrated within a node by matching moments.
 MANY_STORES = 200
@@ -74,6 +78,21 @@ class Nodes:
     def is_large(self) -> NDArray[np.bool_]:
         """Whether a pool has so many stores that its location needs no nodes of its own, (G,)."""
         return np.asarray(self.n_groups >= MANY_STORES)
+
+    def once(self, name: str, derive: Callable[[], T]) -> T:
+        """Derive something of the nodes once, and use it again shard after shard."""
+        if name not in self._derived:
+            self._derived[name] = derive()
+        found: T = self._derived[name]
+        return found
+
+    @cached_property
+    def _derived(self) -> dict[str, Any]:
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what can be derived again."""
+        return {name: value for name, value in vars(self).items() if name != "_derived"}
 
     def select(self, pools: Codes) -> Nodes:
         """Return the nodes of some pools."""

@@ -15,6 +15,7 @@ from hbpipe.errors import FitError
 from hbpipe.model.family import Array, Family
 from hbpipe.model.integration.drawing import Density, draw, drawn_nodes
 from hbpipe.model.integration.evaluated import Evaluated
+from hbpipe.model.integration.line import line_nodes
 from hbpipe.model.integration.sampled_nodes import STEP, PoolNodes, SampledNodes
 from hbpipe.model.integration.sampling import HyperTarget, Sampling
 from hbpipe.model.numerics.importance import Limits
@@ -58,8 +59,10 @@ def sample_pools(
         one = sketch.select(np.array([pool]))
         try:
             if known or not usable[pool]:
-                # Of data that determine nothing the estimate is all that there is.
-                given = held[pool] if usable[pool] else estimate[pool]
+                # Of data that determine nothing the estimate is all that there is; on a line the
+                # location has been integrated over its own hyperprior, so it is held too.
+                free = usable[pool] and not sampling.on_a_line
+                given = held[pool] if free else estimate[pool]
                 target = sampling.target(one, None, given, estimate[pool])
                 method = "plug_in" if known else "unidentified"
                 pools.append(_single(target, target.start, one, method))
@@ -88,6 +91,8 @@ def _infer(
     curvature = _curvature(mode, target.spreads)
     if uncertainty == "first_order" or (uncertainty == "auto" and curvature >= enough):
         found = _first_order(target, density, mode, sketch)
+    elif sampling.on_a_line:
+        found = _on_a_line(target, density, mode, sketch)
     else:
         found = _integrated(sampling, target, density, mode, sketch)
     return replace(found, curvature=curvature)
@@ -118,6 +123,12 @@ def _first_order(target: HyperTarget, density: Density, mode: Mode, sketch: Any)
     weight = np.zeros(len(points))
     weight[0] = 1.0
     return replace(single, points=points, weight=weight, values=target.nodes(points))
+
+
+def _on_a_line(target: HyperTarget, density: Density, mode: Mode, sketch: Any) -> PoolNodes:
+    points, weight = line_nodes(density.far, mode)
+    stores_with_data = int(np.asarray(sketch.n_groups)[0])
+    return PoolNodes("integrated", points, weight, target.nodes(points), stores_with_data)
 
 
 def _integrated(

@@ -79,7 +79,8 @@ class Conditional:
     prior_mean
         What it is shrunk to, (J, S, T).
     covariance
-        (J, S, T, T) where there are several terms.
+        (J, S, T, T) where there are several terms; a function that gives it where terms may be
+        many, and few ask.
     noise
         (J, S) what a store's next observation varies by about θ, where ``predict`` cannot tell it
         from the node: a squared scale, or a variance.
@@ -91,7 +92,7 @@ class Conditional:
     variance: Array
     weight: Array
     prior_mean: Array
-    covariance: Array | None = None
+    covariance: Array | Callable[[], Array] | None = None
     noise: Array | None = None
 
 
@@ -102,10 +103,10 @@ class Predictive:
     Parameters
     ----------
     mean, variance
-        (J, S).
+        (J, S); (J, S, T) where each term has a prediction of its own.
     mixed
         (weights of the nodes (S,), levels (Q,)) -> Description of the mixture over nodes: mean
-        and sd (J,), quantiles (J, Q), cdf.
+        and sd (J,) or (J, T), quantiles (J, Q) or (J, T, Q), cdf.
     """
 
     mean: Array
@@ -136,6 +137,8 @@ class StoreUpdate:
         (conditional, nodes, exposure (J,)) -> Predictive.
     terms
         Statistics -> names of the terms of a store.
+    many_terms
+        Whether terms may be hundreds, so that their covariances are computed only when asked for.
     deviation
         As ``conditional``, of each term beside its prior mean m: laws with the variance of θ − m,
         whose cdf at ``prior_mean`` is P(θ ≤ m) at the node. None where m is known at a node, and
@@ -145,6 +148,7 @@ class StoreUpdate:
     conditional: Callable[[Statistics, NodeValues], Conditional]
     predict: Callable[[Conditional, NodeValues, Array], Predictive]
     terms: Callable[[Statistics], tuple[str, ...]] = theta
+    many_terms: bool = False
     deviation: Callable[[Statistics, NodeValues], Conditional] | None = None
 
 
@@ -165,11 +169,14 @@ class Sampling(StoreUpdate):
         Sketch of one pool -> statistics of a few of its stores, the smallest, the largest and
         one without data among them, whose limits decide when there are nodes enough. Without it
         mean and sd of the working variables do.
+    on_a_line
+        Whether one variable is all that is left: it is integrated by a trapezoidal rule.
     """
 
     target: Callable[[Any, Any, Array, Array], HyperTarget]
     integrable: Callable[[Any, Array], NDArray[np.bool_]] = any_store
     representatives: Callable[[Any], dict[str, NDArray[Any]]] | None = None
+    on_a_line: bool = False
 
 
 def store_update(family: Family) -> StoreUpdate:

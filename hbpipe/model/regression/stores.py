@@ -133,7 +133,7 @@ def predict(posterior: Conditional, nodes: NodeValues, exposure: Array) -> Predi
 
     At each node it is N(x'b, x'Cov(b)x + σ²).
     """
-    assert posterior.covariance is not None
+    assert isinstance(posterior.covariance, np.ndarray)
     stores = len(exposure)
     across = exposure[:, None, :]
     mean = np.sum(across * posterior.mean, axis=2)

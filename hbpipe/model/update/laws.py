@@ -17,7 +17,7 @@ from hbpipe.model.geometry import geometry_of
 from hbpipe.model.integration.sampled_nodes import AnyNodes, SampledNodes
 from hbpipe.model.integration.sampling import store_update
 from hbpipe.model.update.sampled_stores import StorePosterior
-from hbpipe.model.update.sampled_update import blocks_of_pools, n_terms
+from hbpipe.model.update.sampled_update import blocks_of_pools, n_terms, numbers_of_a_row
 from hbpipe.model.update.shrink import NodeTable, mixture_table, store_mixture, store_moments
 
 #: Numbers that one array of a block may hold.
@@ -123,8 +123,8 @@ class _SampledLaws:
     def _posteriors(
         self, statistics: Statistics, pools: Codes
     ) -> Iterator[tuple[NDArray[np.int64], StorePosterior]]:
-        sampling = store_update(self.family)
-        for rows, pool, some in blocks_of_pools(self.nodes, statistics, pools, self.terms):
+        sampling, width = store_update(self.family), numbers_of_a_row(self.family, self.terms)
+        for rows, pool, some in blocks_of_pools(self.nodes, statistics, pools, width):
             yield rows, StorePosterior.of(sampling, self.nodes.pools[pool], some)
 
 

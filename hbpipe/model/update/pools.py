@@ -29,8 +29,8 @@ from hbpipe.model.update.shrink import (
     store_moments,
 )
 
-#: Numbers that one array of a block may hold.
-_BLOCK = 2**19
+#: Numbers that one array of a block may hold: half a megabyte, which a core's cache does.
+_BLOCK = 2**16
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,13 @@ from hbpipe.model.integration.nodes import Nodes
 from hbpipe.model.integration.sampled_nodes import AnyNodes, SampledNodes
 from hbpipe.model.integration.sampling import store_update
 from hbpipe.model.update.alike import alike
-from hbpipe.model.update.predictive import mix_predictive
+from hbpipe.model.update.predictive import mix_predictive, predictive_moments
 from hbpipe.model.update.sampled_stores import StorePosterior
 from hbpipe.model.update.sampled_update import PLAIN, blocks_of_pools
-from hbpipe.model.update.shrink import mixture_table, store_mixture, store_moments
+from hbpipe.model.update.shrink import moment_table, predictive_table, store_mixture, store_moments
 
-#: Numbers that one array of a block may hold.
-_BLOCK = 2**19
+#: Numbers that one array of a block may hold: half a megabyte, which a core's cache does.
+_BLOCK = 2**16
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,8 @@ def predict_stores(
     quantiles = np.empty((len(stores), len(levels)))
     for rows, found in _described(pools, some, codes[stores], exposure[stores], levels):
         mean[rows], sd[rows], quantiles[rows] = found.mean, found.sd, found.quantiles
+    if isinstance(pools.nodes, Nodes):
+        mean, sd = _moments(pools.family, pools.nodes, some, codes[stores], exposure[stores])
     return Prediction(mean[kind], sd[kind], quantiles[kind])
 
 
@@ -146,13 +148,29 @@ def _of_nodes(
         yield rows, mix_predictive(family, laws, mixture.weight, exposure[rows], known, levels)
 
 
+def _moments(
+    family: Family, nodes: Nodes, statistics: Statistics, codes: Codes, exposure: Array
+) -> tuple[Array, Array]:
+    """Mean and sd of the next observations, (J,): those of θ on all nodes, and their own noise."""
+    geometry = geometry_of(family)
+    size, raw = geometry.sizes(statistics)
+    mean, variance = np.empty(len(codes)), np.empty(len(codes))
+    for rows, part in moment_table(nodes).blocks(codes, _BLOCK):
+        moments = store_moments(geometry, part, size[rows], raw[rows])
+        noise = np.sum(part.weight * part.noise, axis=1)
+        mean[rows], variance[rows] = predictive_moments(
+            geometry, moments.mean, moments.variance, noise, exposure[rows]
+        )
+    return mean, np.sqrt(variance)
+
+
 def _mixtures(
     family: Family, nodes: Nodes, statistics: Statistics, codes: Codes
 ) -> Iterator[tuple[NDArray[np.int64], Mixture, Array]]:
     """Yield rows, their posteriors, and the noise variances at the nodes."""
     geometry = geometry_of(family)
     size, raw = geometry.sizes(statistics)
-    for rows, part in mixture_table(nodes).blocks(codes, _BLOCK):
+    for rows, part in predictive_table(nodes).blocks(codes, _BLOCK):
         moments = store_moments(geometry, part, size[rows], raw[rows])
         yield rows, store_mixture(geometry, part, moments), part.noise
 

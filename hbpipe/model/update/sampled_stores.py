@@ -8,13 +8,16 @@ of Σ.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from hbpipe.model.declarations import given
 from hbpipe.model.distributions.condense import mixture_quantiles, with_moments
 from hbpipe.model.distributions.laws import BETA
 from hbpipe.model.distributions.mixture import Mixture
+from hbpipe.model.distributions.normal_score import quick_cdf
 from hbpipe.model.family import Array, Description, Statistics
 from hbpipe.model.integration.sampled_nodes import STEP, PoolNodes
 from hbpipe.model.integration.sampling import Conditional, NodeValues, Predictive, StoreUpdate
@@ -69,10 +72,11 @@ class StorePosterior:
     @property
     def covariance(self) -> Array:
         """(J, T, T)."""
-        if self.conditional.covariance is None:
+        own = given(self.conditional.covariance)
+        if own is None:
             return self.variance[:, :, None]
         offset = self.conditional.mean - self.mean[:, None, :]
-        both = self.conditional.covariance + offset[:, :, :, None] * offset[:, :, None, :]
+        both = own + offset[:, :, :, None] * offset[:, :, None, :]
         stores, nodes, terms = offset.shape
         flat = self.average(both.reshape(stores, nodes, terms * terms))
         return flat.reshape(stores, terms, terms)
@@ -98,14 +102,15 @@ class StorePosterior:
     def below_prior_mean(self) -> Array:
         """Probability that each term is at most its prior mean, (J, T), of a deviation."""
         at = self.conditional
-        return self.average(at.law.cdf(*at.parameters, at.prior_mean))
+        return self.average(quick_cdf(at.law, at.parameters, at.prior_mean))
 
     def predictive_moments(self, sampling: StoreUpdate, exposure: Array) -> tuple[Array, Array]:
-        """Mean and sd of the next observation of the given exposure (J,), each (J,)."""
+        """Mean and sd of the next observation of the given exposure (J,), each (J,) or (J, T)."""
         law = self._predictive(sampling, exposure)
-        mean = np.sum(self.weight * law.mean, axis=1)
+        weight = self.weight if law.mean.ndim == 2 else self.weight[:, None]
+        mean = np.sum(weight * law.mean, axis=1)
         spread = law.variance + np.square(law.mean - mean[:, None])
-        return mean, np.sqrt(np.sum(self.weight * spread, axis=1))
+        return mean, np.sqrt(np.sum(weight * spread, axis=1))
 
     def predict(self, sampling: StoreUpdate, exposure: Array, levels: Array) -> Description:
         """Describe the next observation of the given exposure (J,)."""
@@ -136,10 +141,6 @@ def _first_order(nodes: Conditional, moving: Array) -> Conditional:
     variance = nodes.variance[:, :1] + np.sum(slope**2, axis=1, keepdims=True)
     if nodes.law is BETA:
         variance = np.minimum(variance, _LARGEST_SHARE * mean * (1.0 - mean))
-    covariance = nodes.covariance
-    if covariance is not None:
-        between = np.sum(slope[:, :, :, None] * slope[:, :, None, :], axis=1, keepdims=True)
-        covariance = covariance[:, :1] + between
     at = tuple(values[:, :1] for values in nodes.parameters)
     return Conditional(
         law=nodes.law,
@@ -148,6 +149,22 @@ def _first_order(nodes: Conditional, moving: Array) -> Conditional:
         variance=variance,
         weight=nodes.weight[:, :1],
         prior_mean=nodes.prior_mean[:, :1],
-        covariance=covariance,
+        covariance=_first_order_covariance(nodes.covariance, slope),
         noise=None if nodes.noise is None else nodes.noise[:, :1],
     )
+
+
+def _first_order_covariance(
+    own: Array | Callable[[], Array] | None, slope: Array
+) -> Array | Callable[[], Array] | None:
+    """Covariance at the centre, and that of the slopes along the axes (J, V, T)."""
+    if own is None:
+        return None
+    if callable(own):
+        return lambda: _wider(own(), slope)
+    return _wider(own, slope)
+
+
+def _wider(covariance: Array, slope: Array) -> Array:
+    between = np.sum(slope[:, :, :, None] * slope[:, :, None, :], axis=1, keepdims=True)
+    return np.asarray(covariance[:, :1] + between)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hbpipe.model.declarations import given
 from hbpipe.model.family import (
     Array,
     Codes,
@@ -54,8 +55,10 @@ def update_sampled(
     }
     out["quantiles"] = np.empty((len(pools), terms, len(levels)))
     if exposure is not None:
-        out |= {name: np.empty(len(pools)) for name in ("predictive_mean", "predictive_sd")}
-    for rows, pool, some in blocks_of_pools(nodes, statistics, pools, terms):
+        shape = (len(pools), terms) if family.predicts_terms else (len(pools),)
+        out |= {name: np.empty(shape) for name in ("predictive_mean", "predictive_sd")}
+    width = numbers_of_a_row(family, terms)
+    for rows, pool, some in blocks_of_pools(nodes, statistics, pools, width):
         posterior = StorePosterior.of(sampling, nodes.pools[pool], some)
         out["weight"][rows] = posterior.average(posterior.conditional.weight)
         out["prior_mean"][rows] = posterior.average(posterior.conditional.prior_mean)
@@ -98,7 +101,8 @@ def cdf_sampled(
     terms = n_terms(family, statistics)
     at = points.reshape(len(pools), terms)
     out = np.empty(at.shape)
-    for rows, pool, some in blocks_of_pools(nodes, statistics, pools, terms):
+    width = numbers_of_a_row(family, terms)
+    for rows, pool, some in blocks_of_pools(nodes, statistics, pools, width):
         if nodes.pools[pool].method in PLAIN:
             posterior = _plain_posterior(family, hyperparameters, some, pools[rows])
             shaped = at[rows, 0] if term_axis(family, statistics) is None else at[rows]
@@ -118,11 +122,11 @@ def covariance_sampled(
     """Posterior covariance of the terms of each store, (J, T, T)."""
     terms = n_terms(family, statistics)
     out = np.empty((len(pools), terms, terms))
-    for rows, pool, some in blocks_of_pools(nodes, statistics, pools, terms):
+    for rows, pool, some in blocks_of_pools(nodes, statistics, pools, terms**2):
         own = None
         if nodes.pools[pool].method in PLAIN:
             known = _plain_posterior(family, hyperparameters, some, pools[rows])
-            own = family.describe(known, np.empty(0)).covariance
+            own = given(family.describe(known, np.empty(0)).covariance)
         if own is None:
             own = StorePosterior.of(store_update(family), nodes.pools[pool], some).covariance
         out[rows] = own
@@ -138,16 +142,24 @@ def predict_sampled(
     return posterior.predict(sampling, exposure, levels)
 
 
+def numbers_of_a_row(family: Family, terms: int) -> int:
+    """How many numbers the posterior of a store has at a node: a matrix, or one for each term."""
+    return terms if store_update(family).many_terms else terms**2
+
+
 def blocks_of_pools(
-    nodes: SampledNodes, statistics: Statistics, pools: Codes, terms: int
+    nodes: SampledNodes, statistics: Statistics, pools: Codes, width: int
 ) -> Iterator[tuple[NDArray[np.int64], int, dict[str, NDArray[Any]]]]:
-    """Yield rows of one pool, its number, and their statistics."""
+    """Yield rows of one pool, its number, and their statistics.
+
+    ``width`` is how many numbers a row has for each node.
+    """
     order = np.argsort(pools, kind="stable")
     present, begins = np.unique(pools[order], return_index=True)
     ends = np.append(begins[1:], len(order))
     for pool, begin, end in zip(present.tolist(), begins, ends, strict=False):
         members = order[begin:end]
-        length = max(1, _BLOCK // (len(nodes.pools[pool].weight) * terms**2))
+        length = max(1, _BLOCK // (len(nodes.pools[pool].weight) * width))
         for first in range(0, len(members), length):
             rows = members[first : first + length]
             yield rows, pool, _take(statistics, rows)
@@ -178,8 +190,9 @@ def _plain(
     """Fill ``sd_plug_in``, and everything where the hyperparameters are taken as known."""
     method = nodes.method[pools]
     shape = (-1, *out["mean"].shape[1:])
-    for begin in range(0, len(pools), _BLOCK):
-        rows = np.arange(begin, min(begin + _BLOCK, len(pools)))
+    length = max(1, _BLOCK // shape[1])
+    for begin in range(0, len(pools), length):
+        rows = np.arange(begin, min(begin + length, len(pools)))
         posterior = _plain_posterior(family, hyperparameters, _take(statistics, rows), pools[rows])
         out["sd_plug_in"][rows] = family.describe(posterior, levels[:0]).sd.reshape(shape)
     rows = np.flatnonzero(np.isin(method, PLAIN))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from hbpipe.model.distributions.mixture import Mixture
 from hbpipe.model.family import Array, Codes
 from hbpipe.model.geometry import Geometry, geometry_of
+from hbpipe.model.integration.merging import merged
 from hbpipe.model.integration.nodes import Nodes
 from hbpipe.model.integration.thinning import thinned
 
@@ -25,6 +26,8 @@ LARGEST_SHARE = 0.98
 #: Nodes that together weigh less are left out of moments, and of mixtures: a limit at 2.5 % moves
 #: by 2e-5 sd, a hundredth of what quadrature is good for.
 _NO_WEIGHT, _NEGLIGIBLE = 1e-12, 1e-6
+#: Spreads that stand for all where the next observation is asked for.
+_PREDICTIVE = 12
 
 
 @dataclass(frozen=True)
@@ -188,7 +191,19 @@ def _padded(count: int) -> int:
 
 def moment_table(nodes: Nodes) -> NodeTable:
     """Return the nodes on which moments of stores are averages: locations are integrated out."""
-    return NodeTable.of(nodes.collapse(), _NO_WEIGHT)
+    return nodes.once("moments", lambda: NodeTable.of(nodes.collapse(), _NO_WEIGHT))
+
+
+def predictive_table(nodes: Nodes) -> NodeTable:
+    """Return ``_PREDICTIVE`` spreads or fewer, all else integrated out, for what comes next.
+
+    A next observation is blurred by its own noise. Its tails are within 1e-3 of those on all nodes
+    for counts, within 6e-3 for values of small pools, whose σ is averaged; below 0.05 within 4 % of
+    themselves.
+    """
+    return nodes.once(
+        "predictive", lambda: NodeTable.of(merged(nodes.collapse(), _PREDICTIVE), _NEGLIGIBLE)
+    )
 
 
 def mixture_table(nodes: Nodes, negligible: float = _NEGLIGIBLE) -> NodeTable:
@@ -196,13 +211,18 @@ def mixture_table(nodes: Nodes, negligible: float = _NEGLIGIBLE) -> NodeTable:
 
     In pools of many stores locations are integrated out.
     """
+    few = nodes.once("mixture", lambda: _mixture_nodes(nodes))
+    return nodes.once(f"mixture {negligible}", lambda: NodeTable.of(few, negligible))
+
+
+def _mixture_nodes(nodes: Nodes) -> Nodes:
     nodes = thinned(nodes, geometry_of(nodes.family))
     small, large = nodes.collapse(), nodes.is_large[:, None, None]
     inner = np.zeros(nodes.weight.shape[2]) + (np.arange(nodes.weight.shape[2]) == 0)
     names = ("spread", "location", "location_variance", "noise")
     chosen = {name: np.where(large, getattr(small, name), getattr(nodes, name)) for name in names}
     weight = np.where(large, small.weight * inner, nodes.weight)
-    return NodeTable.of(replace(nodes, weight=weight, **chosen), negligible)
+    return replace(nodes, weight=weight, **chosen)
 
 
 def pool_posterior(nodes: Nodes, size: Array, raw: Array) -> tuple[Mixture, Array]:

@@ -26,7 +26,7 @@ def recorded_checks(
     Parameters
     ----------
     run_id
-        The run; by default the last one that has made checks.
+        The run; by default the last night that has made checks, not an audit of what it published.
     as_of
         Only checks of this as-of day; by default those of the last run of the day.
 
@@ -39,6 +39,8 @@ def recorded_checks(
     if lake.version("audits") is None:
         raise _none(lake, run_id, as_of)
     table = lake.read("audits", filters=conditions or None)
+    if run_id is None:
+        table = table.filter(pc.not_equal(table["gate"], "full_bayes"))
     if run_id is None and table.num_rows:
         last = pc.index(table["checked_at"], pc.max(table["checked_at"])).as_py()
         run_id = table["run_id"][last].as_py()

@@ -114,15 +114,26 @@ def _term(metric: Metric, k: int, values: Mapping[str, NDArray[Any]], sizes: Row
     return Number.of(covariate.column, own, covariate.transform)
 
 
-def cover(folded: Folded, metrics: tuple[Metric, ...], designs: Mapping[str, Design]) -> Folded:
-    """Put the covariates (U, P) of each unit among its statistics; rows of NaN where unknown."""
+def cover(
+    folded: Folded,
+    metrics: tuple[Metric, ...],
+    designs: Mapping[str, Design],
+    kept: tuple[str, ...] = (),
+) -> Folded:
+    """Put the covariates (U, P) of each unit among its statistics; rows of NaN where unknown.
+
+    Of its attributes those that are ``kept`` stay.
+    """
     statistics = dict(folded.statistics)
     for metric in metrics:
         if metric.name in designs:
             own = statistics[metric.name]
             values = values_of(metric, folded.attributes, store_sizes(metric, own))
             statistics[metric.name] = {**own, COVARIATES: designs[metric.name].matrix(values)}
-    return replace(folded, statistics=statistics, attributes=None)
+    stay = None
+    if folded.attributes is not None and kept:
+        stay = folded.attributes.select(list(kept))
+    return replace(folded, statistics=statistics, attributes=stay)
 
 
 def known_units(statistics: Statistics) -> NDArray[np.bool_] | None:

@@ -18,9 +18,6 @@ from hbpipe.run.engine import Engine, Task
 from hbpipe.run.inference.ranks import rank_units
 from hbpipe.run.inference.updated import Columns, MetricColumns, ShardUpdate, UpdateOrder
 
-#: The false discovery rate of the flag ``outlier``.
-OUTLIERS = 0.05
-
 
 def compare_units(
     engine: Engine, order: UpdateOrder, shared: Task, updated: Sequence[Task]
@@ -58,14 +55,13 @@ def compare_units(
 class Scores:
     """What is compared of the units of one shard in one metric.
 
-    ``codes`` (U,) are their pools, ``false_sign_rate`` is (U, T), the p-values are (U,); NaN where
+    ``codes`` (U,) are their pools, ``false_sign_rate`` is (U, T), the p-value is (U,); NaN where
     a unit has none.
     """
 
     codes: Codes
     false_sign_rate: Array
     last_day_p: Array
-    window_p: Array
 
 
 def scores_of(updated: ShardUpdate, metric: str) -> Scores:
@@ -76,21 +72,18 @@ def scores_of(updated: ShardUpdate, metric: str) -> Scores:
         units.codes,
         rates.reshape(len(units.codes), -1),
         units.columns.get("last_day_p", unknown),
-        units.window_p,
     )
 
 
 def compare_scores(metric: str, parts: Sequence[Scores]) -> list[MetricColumns]:
     """Compare the units of all shards, and return the columns of each shard."""
-    codes, rates, last_day_p, window_p = (
+    codes, rates, last_day_p = (
         np.concatenate([getattr(part, name) for part in parts])
-        for name in ("codes", "false_sign_rate", "last_day_p", "window_p")
+        for name in ("codes", "false_sign_rate", "last_day_p")
     )
-    window_q = adjusted_p_values(window_p, codes)
     columns: Columns = {
         "s_value": np.column_stack([s_values(rate, codes) for rate in rates.T]),
         "last_day_q": adjusted_p_values(last_day_p, codes),
-        "outlier": np.where(np.isnan(window_q), np.nan, window_q <= OUTLIERS),
     }
     cuts = np.cumsum([len(part.codes) for part in parts])[:-1]
     split = {name: np.split(values, cuts) for name, values in columns.items()}

@@ -11,6 +11,7 @@ import pyarrow as pa
 from hbpipe.config import Audits
 from hbpipe.data.covariates import attributes
 from hbpipe.data.quantities import Metric
+from hbpipe.data.reconcile import weight_columns
 from hbpipe.data.window import Folded
 from hbpipe.model.covariates.design import Design
 from hbpipe.model.numerics.grouped import Rows, merge_counts
@@ -52,9 +53,12 @@ def code_covariates(
             codes = number_pools(keys, table.num_rows, pools)
         described = describe_new_stores(metric, design, table, codes, sizes[metric.name])
         found[metric.name] = Coded(design, described)
+    kept = weight_columns(night.metrics)
     designs = {name: coded.design for name, coded in found.items()}
     night.folded = [
-        night.engine.submit(cover, folded, metrics, designs, label=f"covariates of shard {shard}")
+        night.engine.submit(
+            cover, folded, metrics, designs, kept, label=f"covariates of shard {shard}"
+        )
         for shard, folded in enumerate(night.folded)
     ]
     return found

@@ -57,10 +57,12 @@ class DiagnosticOrder:
 class ShardSums:
     """Sums of one shard and metric; ``worst`` has, by pool, the least p-values and their units.
 
-    ``day`` has the scores of the last day; None where the family's days are not scored.
+    ``rows`` (N,) are the units of the p-values of ``sums``; ``day`` has the scores of the last day,
+    None where the family's days are not scored.
     """
 
     sums: DiagnosticSums
+    rows: NDArray[np.int64]
     worst: dict[int, list[tuple[float, str]]]
     day: DayScores | None
 
@@ -96,9 +98,20 @@ def diagnose(night: Night) -> None:
         parts = [shard[name] for shard in shards]
         diagnosis = Diagnosis(DiagnosticSums.added([part.sums for part in parts]), usable)
         worst = merge_worst([part.worst for part in parts])
+        line, _ = diagnosis.outliers
+        outliers = [part.rows[part.sums.p <= line[part.sums.pool]] for part in parts]
         days = [part.day for part in parts if part.day is not None]
         day = DayScores.added(days) if days else None
-        night.fits[name] = replace(fit, diagnosed=Diagnosed(diagnosis, worst, day))
+        night.fits[name] = replace(fit, diagnosed=Diagnosed(diagnosis, worst, outliers, day))
+
+
+def outliers_of(night: Night) -> list[dict[str, NDArray[np.int64]]]:
+    """Return, shard by shard, the rows of outliers by metric; none of what is not checked."""
+    found = {name: fit.diagnosed for name, fit in night.fits.items()}
+    return [
+        {name: of.outliers[shard] for name, of in found.items() if of is not None}
+        for shard in range(len(night.folded))
+    ]
 
 
 def _of_metric(fit: MetricFit) -> OfMetric:
@@ -118,7 +131,8 @@ def diagnose_shard(order: DiagnosticOrder, folded: Folded) -> dict[str, ShardSum
         rows = np.flatnonzero(known & (sizes > 0))
         sums, p = diagnose_stores(priors, _some(statistics, rows), sizes[rows], codes[rows])
         worst = _worst(folded, rows, p, codes[rows])
-        found[name] = ShardSums(sums, worst, _score_last_day(one, folded, statistics, codes, known))
+        day = _score_last_day(one, folded, statistics, codes, known)
+        found[name] = ShardSums(sums, rows[p <= RATE], worst, day)
     return found
 
 

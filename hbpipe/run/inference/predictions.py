@@ -1,4 +1,4 @@
-"""What units are expected to do next, and how surprising their last day and their window are.
+"""What units are expected to do next, and how surprising their last day is.
 
 An observation is the total of some trials or of an exposure, or the mean of some values; its size
 is the number of trials, the exposure, or the number of values.
@@ -119,42 +119,20 @@ def judge_last_day(units: Units) -> Columns:
     there = size > 0
     thinned = _rounded(units.metric, units.like(apart.day))
     exposure, outcome = observed(units.metric, thinned)
-    p = two_sided_p_values(
+    rows, rest = np.flatnonzero(units.known & (exposure > 0)), units.like(apart.rest)
+    p = np.full(len(exposure), np.nan)
+    p[rows] = two_sided_p_values(
         units.pools,
-        units.like(apart.rest),
-        units.codes,
-        np.where(exposure > 0, exposure, 1.0),
-        np.where(exposure > 0, outcome, 0.0),
+        {name: np.asarray(values)[rows] for name, values in rest.items()},
+        units.codes[rows],
+        exposure[rows],
+        outcome[rows],
     )
     return {
         "last_day_n": np.where(there, size if whole else size * per, np.nan),
         "last_day_raw": np.where(there, units.metric.model.raw_estimates(apart.day), np.nan),
-        "last_day_p": units.shown(p, exposure > 0),
+        "last_day_p": p,
     }
-
-
-def judge_window(units: Units) -> Array:
-    """Return the p-value of each unit's window under its pool's prior alone, (U,).
-
-    The mixed predictive p-value of Marshall and Spiegelhalter (2007, "Identifying outliers in
-    Bayesian hierarchical models", Bayesian Analysis 2): the hyperparameters know the unit, but its
-    θ is drawn anew. NaN where the unit has no data, or nothing is predicted.
-    """
-    if not is_predicted(units.metric):
-        return np.full(units.folded.n, np.nan)
-    exposure, outcome = observed(units.metric, _rounded(units.metric, units.statistics))
-    absent = {
-        kind.name: np.full((units.folded.n, *kind.shape), kind.absent, kind.dtype)
-        for kind in units.metric.model.statistics
-    }
-    p = two_sided_p_values(
-        units.pools,
-        units.like(absent),
-        units.codes,
-        np.where(exposure > 0, exposure, 1.0),
-        np.where(exposure > 0, outcome, 0.0),
-    )
-    return units.shown(p, exposure > 0)
 
 
 def observed(metric: Metric, statistics: Statistics) -> tuple[Array, Array]:

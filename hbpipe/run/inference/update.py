@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,7 @@ from hbpipe.data.identities import count_repeated_in_order
 from hbpipe.data.quantities import Metric
 from hbpipe.data.window import Folded
 from hbpipe.model.covariates.ranks import Span
+from hbpipe.model.diagnostics.predictive import sizes_of
 from hbpipe.model.family import Codes, Statistics
 from hbpipe.model.pooling import no_pooling
 from hbpipe.model.update.pools import PosteriorColumns, cdf_pools, update_pools
@@ -24,22 +27,33 @@ from hbpipe.run.inference.posterior_rows import (
     has_posterior,
     tally_posteriors,
 )
-from hbpipe.run.inference.predictions import Units, judge_last_day, judge_window, predict_next
+from hbpipe.run.inference.predictions import Units, judge_last_day, predict_next
 from hbpipe.run.inference.tree import pool_codes
 from hbpipe.run.inference.updated import Columns, MetricUpdate, ShardUpdate, UpdateOrder
 
 
-def update_shard(order: UpdateOrder, folded: Folded) -> ShardUpdate:
-    """Update every unit of a shard, metric by metric."""
+def update_shard(
+    order: UpdateOrder, folded: Folded, outliers: Mapping[str, NDArray[np.int64]]
+) -> ShardUpdate:
+    """Update every unit of a shard, metric by metric.
+
+    ``outliers`` has the rows of units that are outliers, by metric; none of a metric whose units
+    are not held against their pools.
+    """
     repeated = count_repeated_in_order(folded.keys)
-    found = {metric.name: _update_metric(order, folded, metric) for metric in order.metrics}
+    found = {
+        metric.name: _update_metric(order, folded, metric, outliers.get(metric.name))
+        for metric in order.metrics
+    }
     return {
         name: replace(units, tally=replace(units.tally, repeated=repeated))
         for name, units in found.items()
     }
 
 
-def _update_metric(order: UpdateOrder, folded: Folded, metric: Metric) -> MetricUpdate:
+def _update_metric(
+    order: UpdateOrder, folded: Folded, metric: Metric, outliers: NDArray[np.int64] | None
+) -> MetricUpdate:
     priors, own = order.priors[metric.name], folded.statistics[metric.name]
     codes = pool_codes(folded, order.levels, priors.levels, priors.pools)
     statistics = effective(metric, own, codes, priors.divisor)
@@ -52,9 +66,11 @@ def _update_metric(order: UpdateOrder, folded: Folded, metric: Metric) -> Metric
     _, columns["n_effective"] = sizes(metric, folded, statistics, codes, priors.divisor)
     for further in (_below_target, _false_signs, predict_next, judge_last_day, _flags):
         columns |= further(units)
+    if outliers is not None:
+        columns["outlier"] = _flag_outliers(units, outliers)
     between = None if metric.terms else prior_range(priors.nodes, statistics, codes)
     tally = tally_posteriors(metric, folded, posterior, columns["raw"], between)
-    return MetricUpdate(codes, statistics, posterior, columns, judge_window(units), tally)
+    return MetricUpdate(codes, statistics, posterior, columns, tally)
 
 
 def _set_aside(
@@ -104,6 +120,13 @@ def _flags(units: Units) -> Columns:
     return found if is_new is None else {**found, "is_new": is_new}
 
 
+def _flag_outliers(units: Units, outliers: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Flag some rows; nothing is said of units without data, (U,)."""
+    flags = np.zeros(units.folded.n)
+    flags[outliers] = 1.0
+    return units.shown(flags, sizes_of(units.priors.family, units.statistics) > 0)
+
+
 def sizes(
     metric: Metric,
     folded: Folded,
@@ -113,11 +136,16 @@ def sizes(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Give the size of each unit, and its effective size where events hang together, (U,)."""
     name = metric.model.sample_size
-    n = folded.n_events if name is None else folded.statistics[metric.name][name]
-    independent = n.astype(np.float64) if name is None else statistics[name].astype(np.float64)
+    n = folded.n_events if name is None else _whole(folded.statistics[metric.name][name])
+    independent = (n if name is None else _whole(statistics[name])).astype(np.float64)
     if name is None and divisor is not None:
         independent = independent / divisor[codes]
     return n.astype(np.int64), independent
+
+
+def _whole(counts: NDArray[Any]) -> NDArray[Any]:
+    """Return the size of each unit, (U,), of which classes may have a part each, (U, K)."""
+    return counts if counts.ndim == 1 else counts.sum(axis=1)
 
 
 def _pooled(units: Units, aside: NDArray[np.bool_]) -> Columns:

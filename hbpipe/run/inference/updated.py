@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hbpipe.data.quantities import Metric
 from hbpipe.data.schemas import Table
-from hbpipe.model.family import Array, Codes, Statistics
+from hbpipe.model.family import Codes, Statistics
 from hbpipe.model.update.pools import PosteriorColumns
 from hbpipe.run.audits import PosteriorTally
 from hbpipe.run.inference.fits import UnitPriors
@@ -54,8 +54,6 @@ class MetricUpdate:
         Their posteriors; ``posterior_rows.has_posterior`` tells which may be published.
     columns
         What else is published of them.
-    window_p
-        (U,) the p-value of each unit's window, on which ``outlier`` is decided; NaN without one.
     tally
         What is wrong with them.
     """
@@ -64,7 +62,6 @@ class MetricUpdate:
     statistics: Statistics
     posterior: PosteriorColumns
     columns: Columns
-    window_p: Array
     tally: PosteriorTally
 
 

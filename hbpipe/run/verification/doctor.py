@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -13,15 +14,17 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 
 from hbpipe.config import Settings
-from hbpipe.data.covariates import attributes
+from hbpipe.data.clock import to_number
 from hbpipe.data.lake import Lake
+from hbpipe.data.reconcile import needed_columns, weight_columns
 from hbpipe.data.survey import survey_file
 from hbpipe.errors import HbpipeError
 from hbpipe.run.engine import available_cpus, open_engine
 from hbpipe.run.inventory import locate_events
 from hbpipe.run.night import open_lake
 from hbpipe.run.stock import event_format
-from hbpipe.run.universe import read_stores
+from hbpipe.run.totals import TotalsTables
+from hbpipe.run.universe import check_weights, read_stores
 from hbpipe.run.verification.findings import Finding
 
 _FREE_GIB = 1.0
@@ -37,6 +40,7 @@ def examine(settings: Settings) -> list[Finding]:
         ("time_zone", lambda: f"{ZoneInfo(settings.events.timezone)} is known here"),
         ("events", lambda: _events(settings)),
         ("stores", lambda: _stores(settings)),
+        ("totals", lambda: _totals(settings)),
         ("lake", lambda: _lake(settings)),
         ("disk", lambda: _disk(settings)),
         ("cluster", lambda: _cluster(settings)),
@@ -65,11 +69,30 @@ def _events(settings: Settings) -> str:
 
 
 def _stores(settings: Settings) -> str:
+    if settings.stores.path is None:
+        return "no table of stores is set"
+    levels, needed = _levels(settings), needed_columns(settings.parsed_metrics)
+    listed = read_stores(settings.stores, tuple(levels), tuple(levels.values()), needed)
+    assert listed is not None
+    check_weights(listed, weight_columns(settings.parsed_metrics))
+    return f"{listed.num_rows} stores are listed"
+
+
+def _totals(settings: Settings) -> str:
+    asked = [metric for metric in settings.parsed_metrics if metric.reconcile is not None]
+    if not asked:
+        return "no totals are set"
+    tables, levels = TotalsTables(settings), _levels(settings)
+    today = to_number(datetime.now(UTC).date())
+    counts = [(metric.name, len(tables.read(metric, levels, today).groups)) for metric in asked]
+    return ", ".join(f"{name}: totals of {count} groups for today" for name, count in counts)
+
+
+def _levels(settings: Settings) -> dict[str, str]:
+    """Return the levels and their types, as the first file has them."""
     form, files = locate_events(event_format(settings))
     types = survey_file(form, files[0], settings.parsed_metrics).level_types
-    needed = attributes(one for metric in settings.parsed_metrics for one in metric.covariates)
-    listed = read_stores(settings.stores, form.levels, types, needed)
-    return "no table of stores is set" if listed is None else f"{listed.num_rows} stores are listed"
+    return dict(zip(form.levels, types, strict=True))
 
 
 def _lake(settings: Settings) -> str:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hbpipe.config import Settings
+from hbpipe.data.classes import read_classes
 from hbpipe.data.clock import to_date
 from hbpipe.data.clusters import one_in
 from hbpipe.data.events import full_path
@@ -177,7 +178,14 @@ def recount_spec(settings: Settings) -> RecountSpec:
 
 
 def _recount_metric(name: str, raw: Mapping[str, Any]) -> RecountMetric:
-    roles = {role.name: raw[role.name] for role in get_family(raw["family"]).roles}
+    family = get_family(raw["family"])
+    written = read_classes(family.roles[0].name, raw)[0] if family.roles[0].several else raw
+    roles = {role.name: written[role.name] for role in family.roles}
+    roles |= {
+        role.name: list(roles[role.name].values())
+        for role in family.roles
+        if role.several and isinstance(roles[role.name], Mapping)
+    }
     clusters = parse_metric(name, raw).cells.clusters
-    where = raw.get("where", ())
+    where = written.get("where", ())
     return RecountMetric(name, raw["family"], roles, where, raw.get("transform"), clusters)

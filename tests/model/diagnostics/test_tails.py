@@ -36,13 +36,14 @@ def test_many_successes_are_integrated() -> None:
     rng = np.random.default_rng(2)
     n, a, b = np.full(40, 20_000.0), shapes(rng, 40, 0.0), shapes(rng, 40, 0.0)
     y = np.clip(np.floor(n * rng.beta(a, b)), 500, 19_500)
-    check(beta_binomial_tails(y, n, a, b), stats.betabinom(n, a, b), y, 2e-6)
+    # The cdfs that are averaged come from normal scores.
+    check(beta_binomial_tails(y, n, a, b), stats.betabinom(n, a, b), y, 2e-5)
 
 
 def test_both_ways_agree_where_one_takes_over() -> None:
     y = np.array([400.0, 401.0])
     found = beta_binomial_tails(y, np.full(2, 9000.0), np.full(2, 30.0), np.full(2, 700.0))
-    np.testing.assert_allclose(found.below[1], found.below[0] + found.equal[0], atol=1e-9)
+    np.testing.assert_allclose(found.below[1], found.below[0] + found.equal[0], atol=2e-6)
 
 
 def test_all_or_nothing() -> None:

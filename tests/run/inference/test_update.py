@@ -76,7 +76,9 @@ def updated(
     )
     lake = Lake(str(tmp_path / "lake"))
     lake.create("posteriors", order.table.schema, order.table.partition_by)
-    receipt, (tally,) = write_posteriors(lake.storage, order, shard, update_shard(order, shard), [])
+    receipt, (tally,) = write_posteriors(
+        lake.storage, order, shard, update_shard(order, shard, {}), []
+    )
     day = {"as_of": "2026-01-01"}
     lake.publish("posteriors", [receipt], app_id="posteriors/x", replaces=[day])
     return lake.read("posteriors").to_pylist(), tally

@@ -6,11 +6,13 @@ import shutil
 from collections import namedtuple
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from hbpipe.config import Settings
 from hbpipe.run.verification.doctor import examine
-from tests.nights import day, settings_for, visits, write, write_days
+from tests.nights import CONVERSION, day, settings_for, visits, write, write_days
 
 
 def failed(settings: Settings) -> dict[str, str]:
@@ -33,7 +35,7 @@ def test_all_is_well_and_nothing_is_left_behind(tmp_path: Path) -> None:
 
 def test_events_that_are_not_there(tmp_path: Path) -> None:
     found = failed(settings_for(tmp_path))
-    assert set(found) == {"events", "stores"}
+    assert set(found) == {"events"}
     assert "no events at" in found["events"]
 
 
@@ -49,6 +51,19 @@ def test_a_table_of_stores_that_is_not_there(tmp_path: Path) -> None:
     found = failed(settings_for(tmp_path, stores={"path": str(tmp_path / "none.parquet")}))
     assert set(found) == {"stores"}
     assert "none.parquet" in found["stores"]
+
+
+def test_a_table_of_totals(tmp_path: Path) -> None:
+    write_days(tmp_path, 1)
+    known = {"totals": str(tmp_path / "totals.parquet"), "mean": "rate"}
+    metrics = {"conversion": {**CONVERSION["conversion"], "reconcile": known}}
+    settings = settings_for(tmp_path, metrics=metrics)
+    assert "totals.parquet" in failed(settings)["totals"]
+    for rate, fine in ((0.3, True), (1.3, False)):
+        pq.write_table(pa.table({"chain_id": ["near"], "rate": [rate]}), known["totals"])
+        (found,) = [one for one in examine(settings) if one.name == "totals"]
+        assert found.fine == fine
+        assert ("1 groups" if fine else "the mean of near is 1.3") in found.message
 
 
 def test_a_lake_that_cannot_be_written(tmp_path: Path) -> None:

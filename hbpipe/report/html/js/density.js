@@ -15,6 +15,8 @@ report.density = (family, term, h) => {
       return student(h.mu, Math.sqrt(h.s0_squared / h.kappa), h.d0);
     case "normal_regression":
       return normal(h[`mu[${term}]`], Math.sqrt(h[`Sigma[${term},${term}]`]));
+    case "dirichlet_multinomial":
+      return beta(h[`alpha[${term}]`], h.concentration - h[`alpha[${term}]`]);
     default:
       return null;
   }

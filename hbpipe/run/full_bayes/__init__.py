@@ -1,0 +1,1 @@
+"""Released posteriors held against full Bayes: what `hbpipe audit` does."""
