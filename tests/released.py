@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from hbpipe.config import Settings
-from hbpipe.data import schemas
+from hbpipe.data import posterior_schemas, schemas
 from hbpipe.data.audit_tables import AUDITS
 from hbpipe.data.lake import Lake
 from hbpipe.data.schemas import Table
@@ -130,7 +130,7 @@ def _posteriors(
 ) -> tuple[Table, pa.Table]:
     count, parts = len(stores), []
     extra = {name: pa.array(values) for name, values in extra.items()}
-    table = schemas.posteriors_table(_LEVELS, _QUANTILES)
+    table = posterior_schemas.posteriors_table(_LEVELS, _QUANTILES)
     schema = table.schema
     for name, values in extra.items():
         if name not in schema.names:
@@ -167,7 +167,7 @@ def _posteriors(
 _POOL = {"chain_id": _TEXT}
 _HYPER = schemas.hyperparameters_table(_POOL)
 _FITS = schemas.fits_table(_POOL)
-_NEW = schemas.new_stores_table(_POOL, _QUANTILES)
+_NEW = posterior_schemas.new_stores_table(_POOL, _QUANTILES)
 _PRIORS = {
     "conversion": ("beta_binomial", {"alpha": 10.0, "beta": 90.0, "mean": 0.1}, 0.1),
     "basket": ("normal", {"mu": 3.0, "tau": 0.4, "sigma": 0.7}, 3.0),
