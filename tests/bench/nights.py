@@ -38,11 +38,18 @@ class Nights:
 
     def first(self, name: str, as_of: str | None = None) -> Contender:
         """Run a night in an empty lake, start-up of the process included."""
-        return Contender(name, self._of(name, ["--as-of", as_of] if as_of else [], fresh=True))
+        options = ["--as-of", as_of] if as_of else []
+        return Contender(name, lambda: self._night(self._configure(name), options))
 
     def next(self, name: str, lake_of: str, as_of: str) -> Contender:
-        """Run the night after in the lake of contender ``lake_of``, which ran just before."""
-        return Contender(name, self._of(lake_of, ["--as-of", as_of], fresh=False))
+        """Run the night after, in a copy of the lake that contender ``lake_of`` has left."""
+
+        def run() -> Cost:
+            config = self._configure(name)
+            shutil.copytree(self._lake(lake_of), self._lake(name))
+            return self._night(config, ["--as-of", as_of])
+
+        return Contender(name, run)
 
     def with_workers_up(self, name: str) -> Contender:
         """Run a first night, counted from the moment its workers are up."""
@@ -54,26 +61,23 @@ class Nights:
 
     def _by_its_own_clock(self, name: str, module: str) -> Callable[[], Cost]:
         def run() -> Cost:
-            config = self._configure(name, fresh=True)
+            config = self._configure(name)
             return inner_cost_of([sys.executable, "-m", f"tests.bench.{module}", str(config)])
 
         return run
 
-    def _of(self, name: str, options: list[str], *, fresh: bool) -> Callable[[], Cost]:
+    def _night(self, config: Path, options: list[str]) -> Cost:
         hbpipe = str(Path(sys.executable).parent / "hbpipe")
+        cost = cost_of([hbpipe, "run", "--json", "--config", str(config), *options])
+        return replace(cost, answer=str(json.loads(cost.answer)["rows"]["accepted"]))
 
-        def run() -> Cost:
-            config = self._configure(name, fresh=fresh)
-            cost = cost_of([hbpipe, "run", "--json", "--config", str(config), *options])
-            return replace(cost, answer=str(json.loads(cost.answer)["rows"]["accepted"]))
+    def _lake(self, name: str) -> Path:
+        return self.folder / f"lake-{name.replace(' ', '-')}"
 
-        return run
-
-    def _configure(self, name: str, *, fresh: bool) -> Path:
-        """Write the configuration of a contender; its lake begins empty where ``fresh``."""
-        lake = self.folder / f"lake-{name.replace(' ', '-')}"
-        if fresh:
-            shutil.rmtree(lake, ignore_errors=True)
+    def _configure(self, name: str) -> Path:
+        """Write the configuration of a contender, whose lake begins empty."""
+        lake = self._lake(name)
+        shutil.rmtree(lake, ignore_errors=True)
         config = lake.with_suffix(".yaml")
         text = CONFIG.format(
             events=self.events,
