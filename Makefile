@@ -88,7 +88,7 @@ test-reference: $(INSTALLED)  ## Compare with other software's answers (REFERENC
 	  echo "No reference folder $(REFERENCE); name it: make test-reference REFERENCE=folder" >&2; exit 1; }
 	REFERENCE=$(abspath $(REFERENCE)) $(BIN)/python -m pytest -m 'reference or not reference' \
 	  tests/reference tests/model/test_golden_fit.py tests/model/test_golden_posterior.py \
-	  tests/model/test_golden_regression.py tests/full_bayes/test_sampler.py
+	  tests/model/test_golden_regression.py tests/full_bayes
 
 test-history: $(INSTALLED)  ## Backfill a year of 2,000 stores, killed three times (minutes)
 	$(BIN)/python -m pytest -m history tests/history

@@ -67,6 +67,7 @@ def test_held_hyperparameters_are_no_axes() -> None:
     np.testing.assert_allclose(found.low[:, 0], norm.ppf(0.025, mean, precision**-0.5), rtol=1e-4)
 
 
+@pytest.mark.reference  # a quarter of a minute
 def test_one_axis_of_two_is_integrated_alone() -> None:
     """Held τ, flat μ: the other stores' mean is normal."""
     statistics = {"estimate": np.array([1.0, 3.0]), "variance": np.array([1.0, 0.5])}

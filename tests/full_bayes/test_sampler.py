@@ -22,6 +22,7 @@ LEVELS = (0.025, 0.975)
 BRIEF = Effort(block=200, warmup=1)
 
 
+@pytest.mark.reference
 def test_chains_agree_with_the_grid_whoever_is_chosen() -> None:
     problem = pose("gamma_poisson", pumps(), np.array([0, 2, 9]))
     grid = integrate(problem, LEVELS)
