@@ -23,7 +23,6 @@ from hbpipe.full_bayes.library import Library
 from hbpipe.model.families import get_family
 from hbpipe.model.hyperpriors import LogPrior, Spec, compile_hyperprior
 from hbpipe.model.inverse_gamma.algebra import FEWEST_DEGREES
-from hbpipe.model.named import space_of
 
 Statistics = Mapping[str, NDArray[Any]]
 
@@ -143,11 +142,6 @@ def pose(
         guess=guess,
         step=step,
     )
-
-
-def free_hyperparameters(family: str, fixed: Mapping[str, Any]) -> int:
-    """Count the hyperparameters that are unknown, whatever names the held ones go by."""
-    return len(space_of(family).parametrisations[0]) - len(fixed)
 
 
 def _length(statistics: Statistics) -> int:

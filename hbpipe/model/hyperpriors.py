@@ -18,8 +18,9 @@ posterior for one store as for thousands.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -154,6 +155,48 @@ def compile_hyperprior(
             terms.extend(_default(family.name, geometry, name, scale))
     kept = tuple(term for term in terms if term.parameter not in held)
     return LogPrior(family.name, kept, tuple(name for name in measure if name not in held))
+
+
+def read_parts(
+    spec: Any, names: Sequence[str], of: str, example: Mapping[str, str]
+) -> tuple[Mapping[str, Any], float]:
+    """Read the hyperprior of a family that states it part by part.
+
+    Parameters
+    ----------
+    spec
+        None, ``"uniform_shrinkage(c)"``, or a mapping of some of the ``names``.
+    of, example
+        What it is the hyperprior of, and a right one, for errors.
+
+    Returns
+    -------
+    What is stated, by name, and the width of the default for the rest.
+
+    Raises
+    ------
+    FitError
+        For another name (the nearest is suggested), or anything else.
+    """
+    if spec is None:
+        return {}, WIDTH
+    if isinstance(spec, Mapping):
+        for name in spec:
+            if name not in names:
+                raise FitError(
+                    f"the hyperprior is about {name!r}",
+                    expected=f"some of {', '.join(names)}",
+                    remedy=suggestion(str(name), names),
+                )
+        return spec, WIDTH
+    call = read_call(spec) if isinstance(spec, str) else None
+    if call and call[0] == "uniform_shrinkage":
+        return {}, read_arguments(call[0], call[1] or str(WIDTH))[0]
+    raise FitError(
+        f"there is no joint hyperprior {spec!r} of {of}",
+        expected="uniform_shrinkage(c), or a mapping of parameter to density",
+        remedy=f"write for example {json.dumps(example)}",
+    )
 
 
 @dataclass(frozen=True)

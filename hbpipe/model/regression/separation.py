@@ -24,7 +24,7 @@ from hbpipe.errors import FitError
 from hbpipe.model.densities import DENSITIES, Term, read_arguments, read_call
 from hbpipe.model.family import Array, Codes, Derivatives
 from hbpipe.model.geometry import lower_median
-from hbpipe.model.hyperpriors import WIDTH
+from hbpipe.model.hyperpriors import read_parts
 from hbpipe.model.marginal.designs import RegressionSketch
 from hbpipe.model.marginal.factors import factors_of, inverse_of
 from hbpipe.model.names import suggestion
@@ -180,7 +180,9 @@ def compile_separation(
     """
     if isinstance(spec, Separation):
         return spec
-    given, width = _read(spec)
+    given, width = read_parts(
+        spec, _NAMES, "a regression", {"tau": "half_normal(1)", "correlation": "lkj(2)"}
+    )
     frame = None if {"tau", "correlation"} & set(given) else frame_of(sketch, held)
     scales = width * sampling_variances(sketch, frame)
     tau = tuple(
@@ -197,28 +199,6 @@ def compile_separation(
         )
     eta = _eta(given.get("correlation", f"lkj({DEFAULT_ETA})"))
     return Separation(tau, sigma, eta, frame)
-
-
-def _read(spec: Any) -> tuple[Mapping[str, Any], float]:
-    if spec is None:
-        return {}, WIDTH
-    if isinstance(spec, Mapping):
-        for name in spec:
-            if name not in _NAMES:
-                raise FitError(
-                    f"the hyperprior is about {name!r}",
-                    expected=f"some of {', '.join(_NAMES)}",
-                    remedy=suggestion(str(name), _NAMES),
-                )
-        return spec, WIDTH
-    call = read_call(spec) if isinstance(spec, str) else None
-    if call and call[0] == "uniform_shrinkage":
-        return {}, read_arguments(call[0], call[1] or str(WIDTH))[0]
-    raise FitError(
-        f"there is no joint hyperprior {spec!r} of a regression",
-        expected="uniform_shrinkage(c), or a mapping of parameter to density",
-        remedy='write for example {"tau": "half_normal(1)", "correlation": "lkj(2)"}',
-    )
 
 
 def _one_each(text: Any, size: int) -> list[Any]:

@@ -6,19 +6,17 @@ uniform shrinkage of the concentration M, p(M) = (1/s)/(1/s + M)² with s ten ov
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from hbpipe.errors import FitError
-from hbpipe.model.densities import Term, read_arguments, read_call, read_term
+from hbpipe.model.densities import Term, read_call, read_term
 from hbpipe.model.family import Array, Codes, Derivatives
 from hbpipe.model.geometry import lower_median
-from hbpipe.model.hyperpriors import WIDTH
+from hbpipe.model.hyperpriors import read_parts
 from hbpipe.model.marginal.dirichlet_multinomial import ShareSketch, in_contrasts, shares
-from hbpipe.model.names import suggestion
 from hbpipe.model.numerics import jets
 from hbpipe.model.numerics.jets import Jet
 
@@ -118,7 +116,9 @@ def compile_shares(spec: Any, sketch: ShareSketch, held: Array) -> ShareHyperpri
     """
     if isinstance(spec, ShareHyperprior):
         return spec
-    given, width = _read(spec)
+    given, width = read_parts(
+        spec, _NAMES, "shares", {"mean": "dirichlet(1)", "concentration": "gamma(2, 0.1)"}
+    )
     weight = _weight(given.get("mean", f"dirichlet({_JEFFREYS})"))
     if "concentration" in given:
         term = read_term("concentration", given["concentration"])
@@ -127,28 +127,6 @@ def compile_shares(spec: Any, sketch: ShareSketch, held: Array) -> ShareHyperpri
         term = Term("concentration", "uniform_shrinkage", (median / width,))
     return ShareHyperprior(
         weight if np.isnan(held[0]) else 0.0, term if np.isnan(held[-1]) else None
-    )
-
-
-def _read(spec: Any) -> tuple[Mapping[str, Any], float]:
-    if spec is None:
-        return {}, WIDTH
-    if isinstance(spec, Mapping):
-        for name in spec:
-            if name not in _NAMES:
-                raise FitError(
-                    f"the hyperprior is about {name!r}",
-                    expected=f"some of {', '.join(_NAMES)}",
-                    remedy=suggestion(str(name), _NAMES),
-                )
-        return spec, WIDTH
-    call = read_call(spec) if isinstance(spec, str) else None
-    if call and call[0] == "uniform_shrinkage":
-        return {}, read_arguments(call[0], call[1] or str(WIDTH))[0]
-    raise FitError(
-        f"there is no joint hyperprior {spec!r} of shares",
-        expected="uniform_shrinkage(c), or a mapping of parameter to density",
-        remedy='write for example {"mean": "dirichlet(1)", "concentration": "gamma(2, 0.1)"}',
     )
 
 
