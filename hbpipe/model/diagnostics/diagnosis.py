@@ -76,16 +76,6 @@ class DiagnosticSums:
         )
 
 
-def store_tails(priors: PoolPriors, statistics: Statistics, pools: Codes) -> Tails:
-    """Leave-one-out tails (J,) of stores with data; those with equal statistics share theirs."""
-    same = alike(statistics, pools)
-    if same is None:
-        return _tails(priors, statistics, pools)
-    stores, kind = same
-    some = {name: np.asarray(values)[stores] for name, values in statistics.items()}
-    return _tails(priors, some, np.asarray(pools)[stores]).take(kind)
-
-
 def _tails(priors: PoolPriors, statistics: Statistics, pools: Codes) -> Tails:
     return leave_one_out(priors.family, priors.nodes, priors.hyperparameters, statistics, pools)
 

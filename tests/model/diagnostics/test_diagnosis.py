@@ -11,8 +11,8 @@ from hbpipe.model.diagnostics.diagnosis import (
     DiagnosticSums,
     PoolTests,
     diagnose_stores,
-    store_tails,
 )
+from hbpipe.model.diagnostics.predictive import leave_one_out
 from hbpipe.model.diagnostics.sizes import group_counts
 from hbpipe.model.families import get_family
 from tests.model.diagnostics.drawn import Statistics, diagnose, draw, priors_of
@@ -79,7 +79,9 @@ def test_pit_is_uniform_under_the_model_and_not_without_leaving_out() -> None:
         "variance": np.full(12_000, 0.05),
     }
     priors = priors_of("normal_known_variance", statistics, pools, 3000, fixed={"tau": 0.5})
-    left_out = store_tails(priors, statistics, pools).below
+    left_out = leave_one_out(
+        priors.family, priors.nodes, priors.hyperparameters, statistics, pools
+    ).below
     mean = np.asarray(priors.hyperparameters["mu"])[pools]
     in_sample = stats.norm.cdf(statistics["estimate"], mean, np.sqrt(0.3))
     # Stores of a pool share its mean, so one of each is looked at.

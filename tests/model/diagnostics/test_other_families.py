@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from hbpipe.model.diagnostics.diagnosis import Diagnosis, PoolPriors, diagnose_stores, store_tails
+from hbpipe.model.diagnostics.diagnosis import Diagnosis, PoolPriors, diagnose_stores
+from hbpipe.model.diagnostics.predictive import leave_one_out
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Family
 from hbpipe.model.fit import fit_pools
@@ -22,7 +23,9 @@ def checked(
     nodes = integrate_pools(fits, uncertainty="plug_in")
     priors = PoolPriors(family, nodes, fits.hyperparameters, fits.coordinates, fits.held)
     sums, _ = diagnose_stores(priors, statistics, sizes, pools)
-    return Diagnosis(sums, np.ones(count, bool)), store_tails(priors, statistics, pools).below
+    return Diagnosis(sums, np.ones(count, bool)), leave_one_out(
+        priors.family, priors.nodes, priors.hyperparameters, statistics, pools
+    ).below
 
 
 @pytest.mark.parametrize("told", [True, False])
