@@ -18,7 +18,8 @@ from typing import Any
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from hbpipe.audit_sections import Audits
-from hbpipe.data.quantities import Metric, parse_metric
+from hbpipe.data.parsing import parse_metric
+from hbpipe.data.quantities import Metric
 from hbpipe.data.spelling import nearest
 from hbpipe.errors import ConfigError
 from hbpipe.layers import origin_of, origins_of, resolve_layers

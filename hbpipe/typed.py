@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
-from hbpipe.data.quantities import parse_metric
+from hbpipe.data.parsing import parse_metric
 
 _LONGEST_WINDOW = 36_500
 _UNITS = {"d": "days", "h": "hours", "m": "minutes"}

@@ -20,6 +20,7 @@ from hbpipe.data.daily import DayResult, close_day, finish_day, merge_shards
 from hbpipe.data.day_files import DayOrder
 from hbpipe.data.durable import Storage
 from hbpipe.data.events import EventFormat, find_files, full_path
+from hbpipe.data.parsing import parse_metric
 from hbpipe.data.partials import (
     Partial,
     ReadingOrder,
@@ -27,7 +28,7 @@ from hbpipe.data.partials import (
     merges,
     summarise_readings,
 )
-from hbpipe.data.quantities import Metric, parse_metric
+from hbpipe.data.quantities import Metric
 from hbpipe.data.readings import Source, plan_readings
 from hbpipe.data.recount import Recount, RecountMetric, RecountSpec
 from hbpipe.data.schemas import Table, statistics_table
@@ -237,7 +238,7 @@ def assert_same(
 def _assert_statistics(metric: Metric, found: dict[Any, dict[str, Any]], wanted: Recount) -> None:
     expected = wanted.statistics[metric.name]
     assert found.keys() == wanted.accepted.keys()
-    kinds = {one.name: one for one in metric.model.statistics}
+    kinds = {one.name: one for one in metric.measured.statistics}
     for key, values in found.items():
         if key not in expected:  # no row of this unit counts for the metric
             empty = {

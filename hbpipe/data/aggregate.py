@@ -153,7 +153,7 @@ class _Summary:
         batch, keys = Batch(stretch.table), ClusterKeys(stretch.table, self._one_in)
         for metric in self._metrics:
             with self._naming(metric):
-                found = measure(batch, metric, metric.model, accepted)
+                found = measure(batch, metric, metric.measured, accepted)
                 self._sums[metric.name].add(found, cells, first)
             if metric.name in self._clusters:
                 self._clusters[metric.name].add(found, cells.codes + first, keys)

@@ -22,7 +22,6 @@ from hbpipe.data.measure import Measured
 from hbpipe.data.quantities import Metric
 from hbpipe.data.schemas import CLUSTERS
 from hbpipe.data.units import encode_any
-from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Codes
 
 Hashes = NDArray[np.uint64]
@@ -171,7 +170,7 @@ class ClusterTotals:
 
     def totals(self, cells: Codes) -> Clusters:
         """Return the totals of clusters; ``cells`` are the numbers of those that were added."""
-        metric, family = self._metric, get_family(self._metric.family)
+        metric, family = self._metric, self._metric.measured
         codes = cells[np.concatenate(self._codes)]
         inverse, owner, key = _pairs(codes, np.concatenate(self._keys))
         values = {

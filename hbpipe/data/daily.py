@@ -103,7 +103,7 @@ def _write(reading: ReadingOrder, order: DayOrder, shard: int, found: DayStatist
         shared_ids=0 if unique else shared_ids(found.keys),
         n_events=int(found.n_events.sum()),
         impossible={
-            metric.name: count_impossible(metric.model, found.statistics[metric.name])
+            metric.name: count_impossible(metric.measured, found.statistics[metric.name])
             for metric in order.metrics
         },
         repeated_units=0 if unique else count_repeated(found.keys),

@@ -87,7 +87,7 @@ def add_up(metrics: tuple[Metric, ...], day: int, found: Sequence[DayStatistics]
     folded = {}
     for metric in metrics:
         try:
-            folded[metric.name] = metric.model.fold(
+            folded[metric.name] = metric.measured.fold(
                 _joined([one.statistics[metric.name] for one in found]), codes, units.n
             )
         except StatisticsError as error:
@@ -142,7 +142,7 @@ def from_table(table: pa.Table, metrics: Iterable[Metric], levels: int) -> DaySt
     for metric in metrics:
         statistics[metric.name] = {
             one.name: to_numpy(table.column(f"{metric.name} {one.name}"), one)
-            for one in metric.model.statistics
+            for one in metric.measured.statistics
         }
         if metric.cells.clusters:
             lists = table.select([f"{metric.name} {name}" for name in CLUSTERS])

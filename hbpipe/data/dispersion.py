@@ -20,7 +20,6 @@ from hbpipe.data.clusters import Clusters
 from hbpipe.data.quantities import Metric
 from hbpipe.data.units import compact
 from hbpipe.model.dispersion import CellSums
-from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Codes, Statistics
 
 _WEEK = 7
@@ -88,7 +87,7 @@ class Cells:
 
 def disperse_by_day(metric: Metric, daily: Statistics, rows: Days) -> Cells | None:
     """Compare the days of each unit; None where a family has no dispersion."""
-    family = get_family(metric.family)
+    family = metric.measured
     if family.dispersion is None:
         return None
     calendar = metric.calendar == "days"
@@ -112,6 +111,6 @@ def disperse_by_cluster(
     metric: Metric, clusters: Clusters, statistics: Statistics, n_units: int
 ) -> Any:
     """Compare the clusters of each unit; ``statistics`` are the unit's own of the window."""
-    law = get_family(metric.family).dispersion
+    law = metric.measured.dispersion
     assert law is not None  # parse_metric refuses clusters of other families
     return law.sums((clusters.size, clusters.total), clusters.owner, statistics, n_units)

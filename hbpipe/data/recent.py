@@ -69,7 +69,7 @@ def fold_apart(
     whole, head
         All months folded, and all but the last; no ``head`` where there is one at most.
     """
-    family = metric.model
+    family = metric.measured
     begin = int(np.searchsorted(rows.days, rows.last_day))
 
     def folded(some: slice) -> Statistics:
@@ -86,5 +86,5 @@ def fold_apart(
 def _counts_alone(metric: Metric) -> bool:
     return all(
         kind.merge == "sum" and (kind.dtype == "int64" or metric.calendar is not None)
-        for kind in metric.model.statistics
+        for kind in metric.measured.statistics
     )

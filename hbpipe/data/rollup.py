@@ -165,7 +165,7 @@ def read_month(
     statistics: dict[str, Statistics] = {}
     cells: dict[str, Cells | Clusters | None] = {}
     for metric in metrics:
-        kinds = metric.model.statistics
+        kinds = metric.measured.statistics
         names = [*(kind.name for kind in kinds), *_cell_names(metric)]
         table = source.read(metric.name, names)
         statistics[metric.name] = {
@@ -189,7 +189,7 @@ def read_month(
 def _cell_names(metric: Metric) -> Iterable[str]:
     if metric.cells.clusters:
         return CLUSTERS
-    if metric.model.dispersion is None:
+    if metric.measured.dispersion is None:
         return ()
     return (*CELL_SUMS, *NEW_CELL_SUMS) if metric.calendar == "days" else CELL_SUMS
 
@@ -197,7 +197,7 @@ def _cell_names(metric: Metric) -> Iterable[str]:
 def _cells(metric: Metric, table: pa.Table) -> Cells | Clusters | None:
     if metric.cells.clusters:
         return from_columns(table, np.arange(table.num_rows))
-    if metric.model.dispersion is None:
+    if metric.measured.dispersion is None:
         return None
     known = CellSums(*(table.column(name).to_numpy() for name in CELL_SUMS))
     if metric.calendar != "days":

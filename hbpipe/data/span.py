@@ -181,7 +181,7 @@ def _read_keys(order: SpanOrder, source: RowGroups) -> pa.Table:
 
 def _read_daily(order: SpanOrder, source: RowGroups, metric: Metric, expected: int) -> Statistics:
     """Read the daily statistics of a metric; refuse days that were computed without it."""
-    kinds = metric.model.statistics
+    kinds = metric.measured.statistics
     table = source.read(metric.name, [kind.name for kind in kinds])
     if table.num_rows != expected:  # units would be mixed up
         raise LakeError(
@@ -216,7 +216,7 @@ def _fold_months(
     -------
     All months, and all but the last, None without any.
     """
-    family = metric.model
+    family = metric.measured
     total, head = None, None
     for month in months:
         head = total

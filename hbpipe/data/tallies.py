@@ -103,7 +103,7 @@ class MetricSums:
     """What one metric measures, gathered over the stretches of a piece."""
 
     def __init__(self, metric: Metric) -> None:
-        self._metric, self._family = metric, metric.model
+        self._metric, self._family = metric, metric.measured
         self._adds_up = _adds_up(self._family)
         self._codes: list[NDArray[Any]] = []
         self._values: list[dict[str, NDArray[Any]]] = []

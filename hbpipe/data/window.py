@@ -225,7 +225,7 @@ def _attributes(order: WindowOrder, units: Units) -> pa.Table | None:
 
 def _combine(metric: Metric, placed: _Placed) -> Statistics:
     """Combine the statistics of the spans, in order."""
-    family, total = metric.model, None
+    family, total = metric.measured, None
     for span, at in zip(placed.spans, placed.codes, strict=True):
         whole = _spread(metric, span.statistics[metric.name], at, placed.n)
         total = whole if total is None else family.combine(total, whole)
@@ -235,7 +235,7 @@ def _combine(metric: Metric, placed: _Placed) -> Statistics:
 def _spread(metric: Metric, part: Statistics, at: NDArray[np.int64], n: int) -> Statistics:
     """Place the statistics of some units among all; the others have none."""
     whole = {}
-    for kind in metric.model.statistics:
+    for kind in metric.measured.statistics:
         whole[kind.name] = np.full((n, *kind.shape), kind.absent, kind.dtype)
         if part:
             whole[kind.name][at] = part[kind.name]
@@ -251,7 +251,7 @@ def _disperse(metric: Metric, order: WindowOrder, placed: _Placed, folded: Stati
             assert isinstance(mine, Clusters)
             clusters = merge_clusters([clusters, sampled(mine.of(at), order.one_in)])
         return disperse_by_cluster(metric, clusters, folded, placed.n)
-    if metric.model.dispersion is None:
+    if metric.measured.dispersion is None:
         return None
     total = CellSums(*(np.zeros(placed.n) for _ in range(3)))
     for span, at, new in zip(placed.spans, placed.codes, placed.new, strict=True):

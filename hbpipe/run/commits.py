@@ -58,7 +58,7 @@ def tables(night: Night) -> dict[str, schemas.Table]:
     """Return every table of the lake."""
     levels, pools, groups = level_columns(night), pool_columns(night), group_columns(night)
     quantiles = night.settings.inference.quantiles
-    families = [metric.family for metric in night.metrics]
+    families = [metric.measured.name for metric in night.metrics]
     clusters = any(metric.cells.clusters for metric in night.metrics)
     return {
         "files": schemas.FILES,

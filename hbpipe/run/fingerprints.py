@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from hbpipe.config import Settings, digest
 from hbpipe.data.events import EventFormat
 from hbpipe.data.quantities import Metric
-from hbpipe.model.families import get_family
 from hbpipe.run.ledger import DayEntry, Making
 from hbpipe.run.totals import TotalsTables
 
@@ -26,7 +25,7 @@ def makings(form: EventFormat, metrics: Iterable[Metric]) -> dict[str, Making]:
     return {
         metric.name: Making(
             settings=digest([reading, metric.measured_by()]),
-            kernel=f"{metric.family}/{get_family(metric.family).kernel_version}",
+            kernel=f"{metric.family}/{metric.measured.kernel_version}",
         )
         for metric in metrics
     }
@@ -44,7 +43,7 @@ def statistics_digest(form: EventFormat, metrics: Iterable[Metric]) -> str:
 
 def release_kernel_digest(metrics: Iterable[Metric]) -> str:
     """Hash the versions of all code that a release comes from."""
-    kernels = {m.family: get_family(m.family).kernel_version for m in metrics}
+    kernels = {m.family: m.measured.kernel_version for m in metrics}
     return digest([digest(kernels), MODEL_VERSION])
 
 

@@ -14,7 +14,8 @@ from hbpipe.data.batch import Batch
 from hbpipe.data.classes import Classes, read_classes
 from hbpipe.data.columns import schema_faults
 from hbpipe.data.measure import measure
-from hbpipe.data.quantities import Metric, parse_metric
+from hbpipe.data.parsing import parse_metric
+from hbpipe.data.quantities import Metric
 from hbpipe.data.recount import recount
 
 MIX = {"family": "dirichlet_multinomial", "class": "kind", "classes": ["cash", "card"]}

@@ -6,7 +6,7 @@ import pytest
 
 from hbpipe.data.attributes import is_categorical, look_up, to_values
 from hbpipe.data.covariates import Covariate, attributes
-from hbpipe.data.quantities import parse_metric
+from hbpipe.data.parsing import parse_metric
 
 CONVERSION = {"family": "beta_binomial", "successes": "converted", "trials": "rows"}
 

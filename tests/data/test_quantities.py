@@ -6,7 +6,8 @@ import pytest
 
 from hbpipe.data import posterior_schemas, schemas
 from hbpipe.data.audit_tables import diagnostics_table
-from hbpipe.data.quantities import RESERVED, parse_metric
+from hbpipe.data.parsing import parse_metric
+from hbpipe.data.quantities import RESERVED
 from hbpipe.data.spelling import nearest
 from hbpipe.data.terms import (
     Condition,

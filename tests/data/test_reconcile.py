@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hbpipe.data.quantities import parse_metric
+from hbpipe.data.parsing import parse_metric
 from hbpipe.data.reconcile import Reconcile, needed_columns, weight_columns
 
 RATE = {"family": "beta_binomial", "successes": "converted", "trials": "rows"}

@@ -13,7 +13,8 @@ from kernel import DAY, event_format, parse, recount_spec, run_kernel, write
 from hbpipe.data.batch import Batch
 from hbpipe.data.columns import schema_faults
 from hbpipe.data.measure import Measured, measure
-from hbpipe.data.quantities import Metric, parse_metric
+from hbpipe.data.parsing import parse_metric
+from hbpipe.data.quantities import Metric
 from hbpipe.data.recount import recount
 from hbpipe.data.terms import Condition, Quantity, parse_terms
 

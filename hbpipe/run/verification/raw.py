@@ -21,7 +21,8 @@ from hbpipe.data.clusters import one_in
 from hbpipe.data.events import full_path
 from hbpipe.data.forgotten import is_forgotten, read_forgotten
 from hbpipe.data.lake import Lake
-from hbpipe.data.quantities import Metric, parse_metric
+from hbpipe.data.parsing import parse_metric
+from hbpipe.data.quantities import Metric
 from hbpipe.data.recount import Recount, RecountMetric, RecountSpec, recount
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Statistic
@@ -100,7 +101,7 @@ def _compare_metric(
     metric: Metric, rows: Mapping[tuple[Any, ...], Mapping[str, Any]], counted: Recount
 ) -> Finding:
     """Compare every statistic; a unit none of whose rows counts has the family's empty ones."""
-    absent = {one.name: _absent(one) for one in metric.model.statistics}
+    absent = {one.name: _absent(one) for one in metric.measured.statistics}
     if metric.calendar is not None:
         del absent["exposure"]  # no row carries it: days are counted when the window is folded
     sampled = _sampled_days(counted)

@@ -9,7 +9,7 @@ import pytest
 
 import hbpipe
 from hbpipe.config import Inference
-from hbpipe.data.quantities import parse_metric
+from hbpipe.data.parsing import parse_metric
 from hbpipe.run.engine import SerialEngine
 from hbpipe.run.inference.fits import MetricFit
 from hbpipe.run.inference.nested import fit_groups

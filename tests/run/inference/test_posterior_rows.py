@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from hbpipe.data.quantities import parse_metric
+from hbpipe.data.parsing import parse_metric
 from hbpipe.data.window import Folded
 from hbpipe.model.update.pools import PosteriorColumns
 from hbpipe.run.inference.posterior_rows import (
