@@ -110,7 +110,7 @@ _METRIC_SCHEMA = {
     "required": ["family"],
     "properties": {"family": {"type": "string"}},
     "description": "a family, what fills its roles, and optionally where, transform, per, target, "
-    "fixed, hyperprior, overdispersion, covariates and nest",
+    "fixed, hyperprior, overdispersion, covariates, nest and experiment",
 }
 
 # Shown as they are typed, so that what is printed can be set again.

@@ -126,6 +126,9 @@ def _evaluate(batch: Batch, metric: Metric, quantity: Quantity) -> tuple[NDArray
     if quantity.kind == "class":
         assert metric.classes is not None
         return batch.class_numbers(metric.classes), None
+    if quantity.kind == "arm":
+        assert metric.experiment is not None
+        return batch.arms(metric.experiment)
     return batch.numbers(quantity.column)
 
 

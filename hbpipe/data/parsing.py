@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hbpipe.data.cells import parse_cells
 from hbpipe.data.classes import CLASS_KEYS, Classes, read_classes
 from hbpipe.data.covariates import parse_covariates
+from hbpipe.data.experiment import EFFECTS, parse_experiment
 from hbpipe.data.held import holdable, parse_fixed, parse_number
 from hbpipe.data.quantities import Metric
 from hbpipe.data.reconcile import parse_reconcile
@@ -38,6 +39,7 @@ _METRIC_KEYS = (
     "nest",
     "covariates",
     "reconcile",
+    "experiment",
 )
 
 
@@ -61,6 +63,10 @@ def parse_metric(name: str, raw: Any) -> Metric:
     faults.throw()  # without its classes little can be said of the metric
     raw, classes = written
     _check_keys(family, raw, faults)
+    experiment = None
+    if "experiment" in raw:
+        experiment = faults.collect(parse_experiment, raw["experiment"], family, raw)
+    fitted = FAMILIES[EFFECTS] if "experiment" in raw else family
     given = [role for role in family.roles if role.name in raw]
     quantities = {role.name: faults.collect(_role, role, raw) for role in given if not role.several}
     terms = _terms_of(family, raw, faults)
@@ -72,16 +78,17 @@ def parse_metric(name: str, raw: Any) -> Metric:
         where=faults.collect(parse_conditions, raw["where"]) if "where" in raw else (),
         per=faults.collect(_per, raw.get("per", 1), quantities.get("exposure")),
         target=target[0],
-        fixed=faults.collect(parse_fixed, raw.get("fixed", {}), holdable(family, raw), terms),
+        fixed=faults.collect(parse_fixed, raw.get("fixed", {}), holdable(fitted, raw), terms),
         hyperprior=raw.get("hyperprior"),
         terms=terms or {},
         target_term=target[1],
         cells=faults.collect(parse_cells, raw.get("overdispersion", {}), family),
         nest=faults.collect(_nest, raw.get("nest")),
-        covariates=faults.collect(parse_covariates, raw["covariates"], family)
+        covariates=faults.collect(parse_covariates, raw["covariates"], fitted)
         if "covariates" in raw
         else (),
         classes=classes,
+        experiment=experiment,
         reconcile=faults.collect(parse_reconcile, raw["reconcile"], family)
         if "reconcile" in raw
         else None,

@@ -66,6 +66,7 @@ class Folded:
     of each unit's days or clusters, None where the family has none. ``attributes`` are those of
     each unit (U,), null where the dimension table does not know it; None where none are needed.
     ``presence`` tells how many units each day has, ``recent`` what the last days tell of the units.
+    ``arms`` are filled where effects of experiments were made: by metric and arm its size, (U,).
     """
 
     keys: tuple[pa.Array, ...]
@@ -76,6 +77,7 @@ class Folded:
     attributes: pa.Table | None = None
     presence: Presence | None = None
     recent: Recent | None = None
+    arms: dict[str, dict[str, NDArray[np.int64]]] = field(default_factory=dict)
 
     @property
     def n(self) -> int:

@@ -69,7 +69,7 @@ def tables(night: Night) -> dict[str, schemas.Table]:
         "releases": RELEASES,
         "statistics": schemas.statistics_table(levels, families, clusters=clusters),
         "months": schemas.months_table(levels, families, clusters=clusters),
-        "hyperparameters": schemas.hyperparameters_table(groups),
+        "hyperparameters": schemas.hyperparameters_table(groups, quantiles),
         "fits": schemas.fits_table(pools),
         "diagnostics": diagnostics_table(pools),
         "posteriors": posterior_schemas.posteriors_table(levels, quantiles),
@@ -227,8 +227,11 @@ def _with_kept(account: Account, before: DayEntry | None, keeps: Iterable[str]) 
     """Add how the rows split for the metrics that were not measured again."""
     if before is None:
         return account
-    kept = {name: before.account.metrics[name] for name in keeps if name in before.account.metrics}
-    return replace(account, metrics={**kept, **account.metrics})
+    metrics, arms = (
+        {name: old[name] for name in keeps if name in old}
+        for old in (before.account.metrics, before.account.arms)
+    )
+    return replace(account, metrics={**metrics, **account.metrics}, arms={**arms, **account.arms})
 
 
 def _show_gone(days: Mapping[int, DayEntry], files: Iterable[FileEntry]) -> dict[int, DayEntry]:

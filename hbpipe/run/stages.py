@@ -21,6 +21,7 @@ from hbpipe.run.inference.changes import compare_with_earlier
 from hbpipe.run.inference.comparison import compare_units
 from hbpipe.run.inference.covariates import code_covariates
 from hbpipe.run.inference.diagnostics import diagnose, outliers_of
+from hbpipe.run.inference.effects import fold_effects
 from hbpipe.run.inference.findings import stage_diagnostics
 from hbpipe.run.inference.fit_tables import stage_fits
 from hbpipe.run.inference.fitting import find_trees, fit_on_sketches
@@ -87,6 +88,7 @@ def fit(night: Night) -> dict[str, Any]:
     night.presence = presence_of(night)
     trees = find_trees(night)
     pools = next(iter(trees.values())).pools
+    fold_effects(night, pools)
     coded = code_covariates(night, pools, [order.listed for order in orders])
     dispersed = measure(night, pools)
     divided = divisors(night.metrics, dispersed)

@@ -73,6 +73,8 @@ def measure(metric: RecountMetric, row: Mapping[str, Any]) -> tuple[Outcome, dic
         for quantity in _quantities(metric, role)
     ]
     raw = [_raw(quantity, row) for _, quantity in quantities]
+    if metric.experiment is not None and _arm(metric.experiment, row) is None:
+        return "skipped", {}
     if any(value is None for value in raw):
         return "skipped", {}
     columns = {role: quantity.get("column", role) for role, quantity in quantities}
@@ -87,7 +89,17 @@ def measure(metric: RecountMetric, row: Mapping[str, Any]) -> tuple[Outcome, dic
         raise RefusedError(columns["exposure"], "negative")
     if metric.family == "normal_known_variance" and values["variance"] <= 0:
         raise RefusedError(columns["variance"], "variance not above zero")
+    if metric.experiment is not None:
+        values["arm"] = _arm(metric.experiment, row)
     return "counted", values
+
+
+def _arm(experiment: Mapping[str, Any], row: Mapping[str, Any]) -> str | None:
+    """Return which arm a row belongs to; None for one without arm, or of another one."""
+    value, treatment = row[experiment["arm"]], experiment.get("treatment")
+    if value is None or value == experiment["control"]:
+        return None if value is None else "control"
+    return "treatment" if treatment is None or value == treatment else None
 
 
 def _quantities(metric: RecountMetric, role: str) -> list[dict[str, Any]]:

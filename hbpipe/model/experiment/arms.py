@@ -20,8 +20,6 @@ from hbpipe.model.family import Codes, Family, Role, Statistic, Statistics
 
 #: The names of the arms, in the order of their numbers.
 ARMS = ("control", "treatment")
-#: The families whose effects have a sampling variance (``effects``).
-COMPARABLE = ("beta_binomial", "normal")
 
 
 def by_arm(family: Family) -> Family:
@@ -54,9 +52,8 @@ def side_by_side(control: Statistics, treatment: Statistics) -> dict[str, NDArra
 
 
 def _of_arm(one: Statistic, arm: str) -> Statistic:
-    other = {key: getattr(one, key) for key in ("at_most", "needs")}
-    named = {key: name and f"{name}_{arm}" for key, name in other.items()}
-    return replace(one, name=f"{one.name}_{arm}", **named)
+    at_most, needs = (name and f"{name}_{arm}" for name in (one.at_most, one.needs))
+    return replace(one, name=f"{one.name}_{arm}", at_most=at_most, needs=needs)
 
 
 def _summarise(

@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from hbpipe.errors import FitError, StatisticsError
-from hbpipe.model.experiment.arms import ARMS, COMPARABLE, arm_of, side_by_side
+from hbpipe.model.experiment.arms import ARMS, arm_of, side_by_side
 from hbpipe.model.experiment.rates import RateScale, RateSums
 from hbpipe.model.experiment.variances import VarianceScale, VarianceSums
-from hbpipe.model.families import get_family
+from hbpipe.model.families import COMPARABLE, get_family
 from hbpipe.model.family import Array, Codes, Statistics
 from hbpipe.model.statistics import check_statistics
 
@@ -114,7 +114,7 @@ def effects_by_arm(
     }
 
 
-def arm_sizes(family: str, statistics: Statistics) -> dict[str, Array]:
+def arm_sizes(family: str, statistics: Statistics) -> dict[str, NDArray[np.int64]]:
     """Return the trials or values of each arm, arm -> (J,)."""
     name = get_family(family).sample_size
     return {arm: np.asarray(statistics[f"{name}_{arm}"]) for arm in ARMS}

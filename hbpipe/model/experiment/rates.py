@@ -48,7 +48,8 @@ class RateScale:
         y, n = (_of_arms(statistics, name) for name in ("successes", "trials"))
         arms, both, c = self.arms[:, pools], self.both[pools], self.concentration[pools]
         trials = n.sum(axis=0)
-        relative = ratio(np.sum(y / (arms * (1.0 - arms)), axis=0), np.sum(n / (1.0 - arms), axis=0))
+        weight = 1.0 / (arms * (1.0 - arms))
+        relative = ratio(np.sum(weight * y, axis=0), np.sum(weight * arms * n, axis=0))
         own = np.minimum(both * relative, 1.0)
         store = (c * both + trials * own) / (c + trials)
         logit = special.logit(store) + special.logit(arms) - special.logit(both)
@@ -75,11 +76,11 @@ class RateSums:
         family = _family()
         control, treatment = (arm_of(family, statistics, arm) for arm in ARMS)
         both = {name: control[name] + treatment[name] for name in control}
-        sums = (
+        successes, trials = (
             np.stack([float_sums(own[name], pools, n_pools) for own in (control, treatment)])
             for name in ("successes", "trials")
         )
-        return cls(*sums, family.compress(both, pools, n_pools))
+        return cls(successes, trials, family.compress(both, pools, n_pools))
 
     @classmethod
     def added(cls, parts: Sequence[RateSums]) -> RateSums:

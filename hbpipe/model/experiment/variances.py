@@ -70,7 +70,7 @@ class VarianceSums:
     def of(cls, statistics: Statistics, pools: Codes, n_pools: int) -> VarianceSums:
         """Add up stores by pool; a store whose values are all alike has no log variance."""
         _, degrees, squares = _of_arms(statistics)
-        sums = (
+        of_pools, squares_of_pools = (
             np.stack([float_sums(own, pools, n_pools) for own in part])
             for part in (degrees, squares)
         )
@@ -79,7 +79,7 @@ class VarianceSums:
         half = 0.5 * d[seen]
         logs = np.log(m2[seen] / d[seen]) + log_bias(half)
         noise = float_sums(special.polygamma(1, half), pools[seen], n_pools)
-        return cls(*sums, moments_of(logs, pools[seen], n_pools), noise)
+        return cls(of_pools, squares_of_pools, moments_of(logs, pools[seen], n_pools), noise)
 
     @classmethod
     def added(cls, parts: Sequence[VarianceSums]) -> VarianceSums:

@@ -24,6 +24,8 @@ def discover() -> dict[str, Family]:
 
 #: What the names of families by arm end with (``model.experiment``).
 BY_ARM = "_by_arm"
+#: The families whose effects have a sampling variance (``model.experiment``).
+COMPARABLE = ("beta_binomial", "normal")
 
 #: name -> family, in alphabetical order.
 FAMILIES: dict[str, Family] = discover()

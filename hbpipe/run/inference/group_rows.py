@@ -156,7 +156,10 @@ def _means(metric: Metric, nodes: Nodes, levels: Sequence[float]) -> dict[str, A
     A mean that is taken as known, as ``plug_in`` does for counts, has no sd and no quantiles.
     """
     names = ("sd", *(quantile_name(level) for level in levels))
-    out = {name: np.full(nodes.n_pools, np.nan) for name in ("mean", *names, "p_below_target")}
+    out = {
+        name: np.full(nodes.n_pools, np.nan)
+        for name in ("mean", *names, "p_below_target", "p_above_zero")
+    }
     known = nodes.method != "unidentified"
     out["mean"] = np.where(known, _centre(nodes), np.nan)
     spread = np.any(nodes.location_variance > 0, axis=(1, 2)) | np.any(
@@ -169,6 +172,8 @@ def _means(metric: Metric, nodes: Nodes, levels: Sequence[float]) -> dict[str, A
             out[name][some] = means[name]
         if metric.target is not None:
             out["p_below_target"][some] = means.cdf(metric.target)
+        if metric.experiment is not None:
+            out["p_above_zero"][some] = 1.0 - means.cdf(0.0)
     return out
 
 
