@@ -4,13 +4,14 @@ p̂ (1 − p̂)/n is 0 for an arm without conversions, and too small wherever p�
 mean weighted by precision then believes such stores, and is biased. So the rate of a store is that
 of *both its arms together*, shrunk by the concentration c of the chain's stores, Beta-distributed:
 
-    r_j = Σ_a y_a/(m_a (1 − m_a)) / Σ_a n_a/(1 − m_a),      p̃_j = (c m + n_j m r_j)/(c + n_j),
+    r_j = Σ_a y_a/(m_a (1 − m_a)) / Σ_a n_a/(1 − m_a),      p̃_j = (c m + ñ_j m r_j)/(c + ñ_j),
 
 with m_a the chain's rate in an arm and m in both: r_j is the store's rate in units of the chain's,
 weighted so that it is uncorrelated with the difference of the arms' rates where these are the
 chain's. Score tests pool the arms for the same reason (Miettinen and Nurminen 1985, *Statistics in
-Medicine* 4). How the arms of the chain differ is put back on the logit line, so that no rate
-leaves (0, 1): logit p̃_ja = logit p̃_j + logit m_a − logit m.
+Medicine* 4). ñ_j = (1 − m)/(m Var r_j) is how many trials at the rate m tell as much as r_j does:
+n_j where the arms have the same rate. How the arms of the chain differ is put back on the logit
+line, so that no rate leaves (0, 1): logit p̃_ja = logit p̃_j + logit m_a − logit m.
 """
 
 from __future__ import annotations
@@ -42,18 +43,18 @@ class RateScale:
     def variances(self, statistics: Statistics, pools: Codes) -> Array:
         """Return the expected sampling variance of the rate of each arm, (2, J).
 
-        With κ = c + n of the store, E p (1 − p) = p̃ (1 − p̃) κ/(κ + 1). An arm without trials has
+        With κ = c + ñ of the store, E p (1 − p) = p̃ (1 − p̃) κ/(κ + 1). An arm without trials has
         variance ∞.
         """
         y, n = (_of_arms(statistics, name) for name in ("successes", "trials"))
         arms, both, c = self.arms[:, pools], self.both[pools], self.concentration[pools]
-        trials = n.sum(axis=0)
         weight = 1.0 / (arms * (1.0 - arms))
-        relative = ratio(np.sum(weight * y, axis=0), np.sum(weight * arms * n, axis=0))
-        own = np.minimum(both * relative, 1.0)
-        store = (c * both + trials * own) / (c + trials)
+        expected = np.sum(weight * arms * n, axis=0)
+        relative = ratio(np.sum(weight * y, axis=0), expected)
+        effective = (1.0 - both) / both * ratio(expected**2, np.sum(weight * n, axis=0))
+        kappa = c + effective
+        store = (c * both + effective * np.minimum(both * relative, 1.0)) / kappa
         logit = special.logit(store) + special.logit(arms) - special.logit(both)
-        kappa = c + trials
         spread = special.expit(logit) * special.expit(-logit) * kappa / (kappa + 1.0)
         return np.where(n > 0, spread / np.maximum(n, 1.0), np.inf)
 
