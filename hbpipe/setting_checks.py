@@ -110,10 +110,12 @@ def _nested_faults(inference: Inference, metric: Metric) -> Iterator[str]:
         yield "nested levels do not go with covariates; set nest: false for one prior in each pool"
     most = _most_levels(metric.model)
     if most == 0:
-        yield f"{metric.family} has no nested levels; set nest: false for one prior in each pool"
+        yield (
+            f"{metric.model.name} has no nested levels; set nest: false for one prior in each pool"
+        )
     elif len(chosen) > most:
         yield (
-            f"{metric.family} takes {most} nested level, found {len(chosen)}; set nest to that "
+            f"{metric.model.name} takes {most} nested level, found {len(chosen)}; set nest to that "
             f"whose groups differ most, such as nest: [{chosen[0]}]"
         )
     kind, _, variant = inference.estimator.partition(":")

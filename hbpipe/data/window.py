@@ -72,6 +72,7 @@ class Folded:
 
     ``statistics`` are what units are updated with. Of metrics with a decay, ``for_fit`` has what
     hyperparameters are fitted to, and ``counted`` what all days hold, each counted once.
+    ``arms`` are filled where effects of experiments were made: by metric and arm its size, (U,).
     """
 
     keys: tuple[pa.Array, ...]
@@ -92,6 +93,8 @@ class Folded:
     def whole(self, metric: str) -> Statistics:
         """Return what all days of the window hold of a metric."""
         return self.counted.get(metric, self.statistics[metric])
+
+    arms: dict[str, dict[str, NDArray[np.int64]]] = field(default_factory=dict)
 
     @property
     def n(self) -> int:

@@ -18,7 +18,8 @@ class RecountMetric:
     ``{"column": ..., "transform": ...}`` or ``{"where": [...]}``, what of a spell falls into an
     interval (``{"duration": ..., "interval": [...]}``, a count with ``column``), or to a list of
     them, in which the number 1 is the constant; ``transform`` is the metric's own and applies to
-    the role ``value``; ``clusters`` are the columns that name a cluster.
+    the role ``value``; ``clusters`` are the columns that name a cluster;
+    ``experiment`` has ``arm``, ``control`` and perhaps ``treatment``.
     """
 
     name: str
@@ -27,6 +28,7 @@ class RecountMetric:
     where: Sequence[Sequence[Any]] = ()
     transform: str | None = None
     clusters: Sequence[str] = ()
+    experiment: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class RecountSpec:
         for metric in self.metrics:
             names += [condition[0] for condition in metric.where]
             names += metric.clusters
+            names += [] if metric.experiment is None else [metric.experiment["arm"]]
             for quantity in [one for raw in metric.roles.values() for one in as_mappings(raw)]:
                 names += [condition[0] for condition in quantity.get("where", ())]
                 names += [quantity[key] for key in ("column", "duration") if key in quantity]

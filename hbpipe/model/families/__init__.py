@@ -22,6 +22,11 @@ def discover() -> dict[str, Family]:
     return found
 
 
+#: What the names of families by arm end with (``model.experiment``).
+BY_ARM = "_by_arm"
+#: The families whose effects have a sampling variance (``model.experiment``).
+COMPARABLE = ("beta_binomial", "normal")
+
 #: name -> family, in alphabetical order.
 FAMILIES: dict[str, Family] = discover()
 
@@ -32,7 +37,7 @@ def get_family(name: str, size: int | None = None, covariates: int | None = None
     Parameters
     ----------
     name
-        Its name.
+        Its name; ending with ``_by_arm`` for the statistics of two arms side by side.
     size
         The number of coefficients or classes, where it has any.
     covariates
@@ -43,12 +48,23 @@ def get_family(name: str, size: int | None = None, covariates: int | None = None
     FitError
         If there is none, and the message suggests the nearest name; if it takes no covariates.
     """
+    base = name.removesuffix(BY_ARM)
+    if base != name and base in FAMILIES:
+        return _two_arms(base)
     if name not in FAMILIES:
         raise unknown("family", name, FAMILIES)
     family = FAMILIES[name]
     if size is not None and family.sized is not None and size != family.size:
         family = family.sized(size)
     return family if covariates is None else _with_covariates(family.name, size, covariates)
+
+
+@cache
+def _two_arms(name: str) -> Family:
+    """Build the two-arm form of a family once."""
+    from hbpipe.model.experiment.arms import by_arm  # it needs the contract, as families do
+
+    return by_arm(FAMILIES[name])
 
 
 @cache

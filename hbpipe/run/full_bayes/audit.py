@@ -190,7 +190,7 @@ def _check_pool(
     )
     statistics, places = window.of_pool(metric, pool.pool, stores.keys)
     found = audit_pool(
-        metric.family,
+        metric.model.name,
         statistics,
         places,
         stores.published,

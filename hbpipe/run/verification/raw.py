@@ -189,4 +189,6 @@ def _recount_metric(name: str, raw: Mapping[str, Any]) -> RecountMetric:
     }
     clusters = parse_metric(name, raw).cells.clusters
     where = written.get("where", ())
-    return RecountMetric(name, raw["family"], roles, where, raw.get("transform"), clusters)
+    return RecountMetric(
+        name, raw["family"], roles, where, raw.get("transform"), clusters, raw.get("experiment")
+    )

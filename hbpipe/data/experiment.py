@@ -1,0 +1,81 @@
+"""The two arms that a metric compares, as the configuration names them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+#: What the effects of stores are fitted as.
+EFFECTS = "normal_known_variance"
+
+Arm = str | int | bool
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The column that names each row's arm, and the two values that are compared.
+
+    Without ``treatment`` it is whatever is not ``control``, and must be one value.
+    """
+
+    column: str
+    control: Arm
+    treatment: Arm | None = None
+
+    @property
+    def values(self) -> tuple[Arm, ...]:
+        """The values that are named."""
+        return (self.control,) if self.treatment is None else (self.control, self.treatment)
+
+
+def parse_experiment(raw: Any, family: Any, metric: Mapping[str, Any]) -> Experiment:
+    """Parse ``experiment: {arm: ..., control: ..., treatment: ...}``.
+
+    Raises
+    ------
+    ValueError
+        For what is missing or unknown, a family without effects, and keys of the metric that do
+        not go with an experiment.
+    """
+    from hbpipe.model.families import COMPARABLE  # brings scipy
+
+    if family.name not in COMPARABLE:
+        raise ValueError(
+            f"experiment: effects of {family.name} are not defined; use {' or '.join(COMPARABLE)}"
+        )
+    if not isinstance(raw, Mapping):
+        raise ValueError(
+            f"experiment is a mapping such as {{arm: group, control: A}}, found {raw!r}"
+        )
+    for key in raw:
+        if key not in ("arm", "control", "treatment"):
+            raise ValueError(f"experiment: unknown key {key!r}; known: arm, control, treatment")
+    column, control, treatment = raw.get("arm"), raw.get("control"), raw.get("treatment")
+    if not isinstance(column, str) or not column:
+        raise ValueError(f"experiment.arm must be the column that names the arm, found {column!r}")
+    named = [control] if treatment is None else [control, treatment]
+    if control is None or not all(isinstance(value, Arm) for value in named):
+        raise ValueError(
+            "experiment: control and treatment are texts, whole numbers or booleans, found "
+            + " and ".join(map(repr, named))
+        )
+    if treatment is not None and type(control) is type(treatment) and control == treatment:
+        raise ValueError(f"experiment: control and treatment are both {control!r}")
+    if "overdispersion" in metric:
+        raise ValueError(
+            "overdispersion does not go with an experiment: its effects take every event of an arm "
+            "as independent, given the store"
+        )
+    if "reconcile" in metric:
+        raise ValueError("reconcile does not go with an experiment: effects have no known total")
+    return Experiment(column, control, treatment)
+
+
+def third_arms(experiment: Experiment, found: Mapping[str, int]) -> Sequence[str]:
+    """Return the values of the arm that are not ``control``, where they are more than one.
+
+    ``found`` are the rows that counted, by value as text. Named arms are never more.
+    """
+    others = sorted(value for value in found if value != str(experiment.control))
+    return others if experiment.treatment is None and len(others) > 1 else ()
