@@ -26,7 +26,7 @@ def test_importing_loads_nothing_heavy_and_the_library_no_pipeline():
     )
     light, names, model = json.loads(run.stdout)
     assert light == []
-    assert names == ["__version__", "fit", "posterior", "read", "to_xarray"]
+    assert names == ["__version__", "effects", "fit", "posterior", "read", "to_xarray"]
     assert model == []
 
 

@@ -111,9 +111,9 @@ def test_variances_of_large_trials_are_nearly_those_of_metafor() -> None:
     ratio = effects(*golden("bcg"))["variance"] / TRUTH["bcg"]["variance"]
     assert 0.4 < ratio[6] < 0.6
     others = np.delete(ratio, 6)
-    assert np.all((0.85 < others) & (others < 1.2))
+    assert np.all((others > 0.85) & (others < 1.2))
     ratio = effects(*golden("stay"))["variance"] / TRUTH["stay"]["variance"]
-    assert np.all((0.3 < ratio) & (ratio < 4.0))
+    assert np.all((ratio > 0.3) & (ratio < 4.0))
 
 
 # --- what variances do --------------------------------------------------------------------------
@@ -188,7 +188,8 @@ def test_shrunk_variances_are_the_posterior_mean_of_the_variance() -> None:
 def test_a_store_without_an_arm_and_values_that_are_all_alike_have_no_effect() -> None:
     control = {"successes": [3, 0], "trials": [10, 0]}
     found = effects("beta_binomial", control, {"successes": [2, 1], "trials": [9, 8]})
-    assert found["estimate"][1] == 0.0 and np.isinf(found["variance"][1])
+    assert found["estimate"][1] == 0.0
+    assert np.isinf(found["variance"][1])
     alike = {"n": [3, 4], "mean": [0.1, 0.1], "m2": [1e-34, 0.0]}
     assert np.isinf(effects("normal", alike, alike)["variance"]).all()
 
