@@ -29,8 +29,8 @@ class Experiment:
         return (self.control,) if self.treatment is None else (self.control, self.treatment)
 
 
-def parse_experiment(raw: Any, family: Any, metric: Mapping[str, Any]) -> Experiment:
-    """Parse ``experiment: {arm: ..., control: ..., treatment: ...}``.
+def parse_experiment(raw: Any, family: Any, metric: Mapping[str, Any]) -> Experiment | None:
+    """Parse ``experiment: {arm: ..., control: ..., treatment: ...}``; None without one.
 
     Raises
     ------
@@ -40,6 +40,8 @@ def parse_experiment(raw: Any, family: Any, metric: Mapping[str, Any]) -> Experi
     """
     from hbpipe.model.families import COMPARABLE  # brings scipy
 
+    if raw is None:
+        return None
     if family.name not in COMPARABLE:
         raise ValueError(
             f"experiment: effects of {family.name} are not defined; use {' or '.join(COMPARABLE)}"

@@ -65,7 +65,7 @@ def parse_metric(name: str, raw: Any) -> Metric:
     faults.throw()  # without its classes little can be said of the metric
     raw, classes = written
     _check_keys(family, raw, faults)
-    fitted = FAMILIES[EFFECTS] if "experiment" in raw else family
+    fitted = FAMILIES[EFFECTS] if raw.get("experiment") is not None else family
     given = [role for role in family.roles if role.name in raw]
     quantities = {role.name: faults.collect(_role, role, raw) for role in given if not role.several}
     terms = _terms_of(family, raw, faults)

@@ -174,11 +174,10 @@ def _with_kept(account: Account, before: DayEntry | None, keeps: Iterable[str]) 
     """Add how the rows split for the metrics that were not measured again."""
     if before is None:
         return account
-    metrics, arms = (
-        {name: old[name] for name in keeps if name in old}
-        for old in (before.account.metrics, before.account.arms)
-    )
-    return replace(account, metrics={**metrics, **account.metrics}, arms={**arms, **account.arms})
+    old = before.account
+    metrics = {name: old.metrics[name] for name in keeps if name in old.metrics}
+    arms = {name: old.arms[name] for name in keeps if name in old.arms}
+    return replace(account, metrics=metrics | account.metrics, arms=arms | account.arms)
 
 
 def _show_gone(days: Mapping[int, DayEntry], files: Iterable[FileEntry]) -> dict[int, DayEntry]:
