@@ -1,0 +1,136 @@
+"""The likelihood of levels that drift, from n and mean of each day and M2 within days.
+
+With q gathered into h values of mean m on the first day (``local_level/filtering.py``), squares S
+and fading F, a store of N values has the likelihood of the family ``normal`` for that day,
+
+    −½ [N log 2π + N log σ² + (M2 + S + h (m − μ)²/(1 + h τ²/σ²))/σ² + log(1 + h τ²/σ²) + F].
+
+It is the sum of the Kalman filter's innovations over the days, in another order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hbpipe.model.family import Array, Codes, Derivatives, Statistics
+from hbpipe.model.local_level.filtering import Evidence, evidence
+from hbpipe.model.marginal.means import LOG_2PI
+from hbpipe.model.marginal.row_sketch import RowSketch
+from hbpipe.model.numerics.grouped import Rows, stack
+from hbpipe.model.numerics.jets import (
+    chain,
+    exp,
+    log,
+    log1p,
+    reciprocal,
+    total,
+    variables,
+)
+
+#: Numbers of the coordinates (μ, τ², q, log σ).
+MU, TAU_SQUARED, RATIO, LOG_SIGMA = range(4)
+
+
+@dataclass(frozen=True)
+class DailySketch(RowSketch):
+    """The stores of each pool with their days, lossless.
+
+    ``rows`` has ``n`` and ``mean`` (R, D) of each store's days, ``m2`` within days, the sum
+    ``size`` of n, and ``stores``, which is 1: sorted by pool and by what the stores have, so the
+    order of the stores leaves every bit alone.
+    """
+
+    stores: ClassVar[str] = "stores"
+
+    @classmethod
+    def of(cls, statistics: Statistics, pools: Codes, n_pools: int) -> DailySketch:
+        """Take stores with values."""
+        n = np.asarray(statistics["n"], np.float64)
+        size = n.sum(axis=1)
+        seen = size > 0
+        columns = {
+            "n": n[seen],
+            "mean": np.where(n > 0, statistics["mean"], 0.0)[seen],
+            "m2": np.asarray(statistics["m2"], np.float64)[seen],
+            "size": size[seen],
+            "stores": np.ones(int(seen.sum())),
+        }
+        return cls(_ordered(np.asarray(pools)[seen].astype(np.int64), columns, n_pools))
+
+    @classmethod
+    def merged(cls, sketches: Sequence[DailySketch]) -> DailySketch:
+        """Put disjoint stores together."""
+        return cls(_ordered(*stack([one.rows for one in sketches]), sketches[0].n_pools))
+
+    @property
+    def n_values(self) -> Array:
+        """Values of all stores in each pool, (G,)."""
+        return self.rows.sum(self.rows["size"])
+
+    @property
+    def within(self) -> Array:
+        """Squares within days of each pool, (G,)."""
+        return self.rows.sum(self.rows["m2"])
+
+    @property
+    def n_days(self) -> Array:
+        """Days with values, over all stores of each pool, (G,)."""
+        return self.rows.sum(np.sum(self.rows["n"] > 0, axis=1))
+
+    def select(self, pools: Codes) -> DailySketch:
+        """Return the sketch of some pools."""
+        return DailySketch(self.rows.select(pools))
+
+    def evidence(self, ratio: Array) -> Evidence:
+        """Return what the days of each row say of the first, at the ratio of its pool, (G,)."""
+        return evidence(self.rows["n"], self.rows["mean"], ratio[self.rows.pool])
+
+
+def _ordered(pool: NDArray[np.int64], columns: dict[str, NDArray[Any]], n_pools: int) -> Rows:
+    """Sort rows by pool, then by everything they hold."""
+    keys = [*columns["mean"].T, *columns["n"].T, columns["m2"], columns["size"], pool]
+    order = np.lexsort(keys)
+    return Rows(n_pools, pool[order], {name: values[order] for name, values in columns.items()})
+
+
+def log_marginal(sketch: DailySketch, coordinates: Array) -> Derivatives:
+    """Log density of all values in (μ, τ², q, log σ), −½ log 2π per value included.
+
+    Returns
+    -------
+    Value (G,), gradient (G, 4), Hessian (G, 4, 4).
+    """
+    rows = sketch.rows
+    mu, tau_squared, ratio, log_sigma = variables(coordinates[rows.pool])
+    alone = evidence(rows["n"], rows["mean"], variables(ratio.value[:, None])[0])
+    size, mean, squares, fading = (
+        chain(part.value, part.gradient, part.hessian, [ratio])
+        for part in (alone.size, alone.mean, alone.squares, alone.fading)
+    )
+    unit = exp(-2.0 * log_sigma)
+    signal = size * tau_squared * unit
+    apart = mean - mu
+    within = squares + rows["m2"] + size * apart * apart * reciprocal(signal + 1.0)
+    stores = total(within * unit + log1p(signal) + fading, rows.pool, rows.n_pools)
+    values, of_pools = sketch.n_values, variables(coordinates)
+    found = -0.5 * stores - values * of_pools[LOG_SIGMA] - 0.5 * LOG_2PI * values
+    return found.value, found.gradient, found.hessian
+
+
+def log_restriction(sketch: DailySketch, coordinates: Array) -> Derivatives:
+    """Turn the likelihood into the restricted one: ½ log 2π − ½ log Σ h/(σ² + h τ²)."""
+    rows = sketch.rows
+    _, tau_squared, ratio, log_sigma = variables(coordinates[rows.pool])
+    alone = evidence(rows["n"], rows["mean"], variables(ratio.value[:, None])[0]).size
+    size = chain(alone.value, alone.gradient, alone.hessian, [ratio])
+    own = size * reciprocal(exp(2.0 * log_sigma) + size * tau_squared)
+    information = total(own, rows.pool, rows.n_pools)
+    there = np.asarray(sketch.n_groups) > 0
+    safe = information + np.where(there, 0.0, 1.0)
+    found = -0.5 * log(safe) + np.where(there, 0.5 * LOG_2PI, 0.0)
+    return found.value, found.gradient, found.hessian
