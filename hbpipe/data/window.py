@@ -36,8 +36,9 @@ class WindowOrder:
     """What a worker must know to fold one shard.
 
     ``window`` and ``history`` are the files of the window's days and of the days before it, but
-    for the whole months of either that ``months`` holds; ``listed`` the levels and ``attributes``
-    of the dimension table's units of this shard.
+    for the whole months of either that ``months`` holds; ``by_day`` are all files of the window's
+    days, where some metric wants its days one by one; ``listed`` the levels and ``attributes`` of
+    the dimension table's units of this shard.
     """
 
     metrics: tuple[Metric, ...]
@@ -55,6 +56,7 @@ class WindowOrder:
     #: Columns of ``listed`` that each unit brings along.
     attributes: tuple[str, ...] = ()
     months: Snapshot | None = None
+    by_day: Snapshot | None = None
 
 
 @dataclass(frozen=True)
