@@ -45,34 +45,26 @@ from hbpipe.model.local_level.hyperpriors import space
 from hbpipe.model.local_level.moments import degeneracies, scale, successive_differences
 from hbpipe.model.local_level.stores import drifting_sampling
 from hbpipe.model.marginal.local_level import DailySketch, log_marginal, log_restriction
-from hbpipe.model.numerics.grouped import float_sums, fold_moments, moments_of
+from hbpipe.model.numerics.grouped import fold_moments, moments_of
 from hbpipe.model.statistics import check_statistics
 
 
 def summarise(
     events: Mapping[str, NDArray[Any]], codes: Codes, n_stores: int, *, size: int
 ) -> dict[str, NDArray[Any]]:
-    """Count and mean of each store and day, and the squares within days."""
+    """Count, mean and centred sum of squares of each store and day, in two passes."""
     cells = np.asarray(codes, np.int64) * size + np.asarray(events["day"], np.int64)
     found = moments_of(np.asarray(events["value"], np.float64), cells, n_stores * size)
-    by_day = {name: values.reshape(n_stores, size) for name, values in found.items()}
-    return {**by_day, "m2": by_day["m2"].sum(axis=1)}
+    return {name: values.reshape(n_stores, size) for name, values in found.items()}
 
 
 def fold(statistics: Statistics, codes: Codes, n_stores: int) -> dict[str, NDArray[Any]]:
     """Merge rows of one store day by day."""
-    n = np.asarray(statistics["n"])
-    days = n.shape[1]
+    days = np.shape(statistics["n"])[1]
     cells = (np.asarray(codes, np.int64)[:, None] * days + np.arange(days)).ravel()
-    parts = {
-        "n": n.ravel(),
-        "mean": np.asarray(statistics["mean"]).ravel(),
-        "m2": np.zeros(n.size),
-    }
+    parts = {name: np.asarray(statistics[name]).ravel() for name in ("n", "mean", "m2")}
     merged = fold_moments(parts, cells, n_stores * days)
-    by_day = {name: values.reshape(n_stores, days) for name, values in merged.items()}
-    within = float_sums(np.asarray(statistics["m2"]), codes, n_stores)
-    return {**by_day, "m2": within + by_day["m2"].sum(axis=1)}
+    return {name: values.reshape(n_stores, days) for name, values in merged.items()}
 
 
 def simulate(
@@ -111,7 +103,7 @@ def raw_sd(statistics: Statistics, hyperparameters: Hyperparameters) -> Array:
 
 
 def admit(statistics: Mapping[str, Any]) -> tuple[Family, dict[str, NDArray[Any]]]:
-    """Take ``n`` and ``mean`` (J, D) of any number of days D."""
+    """Take ``n``, ``mean`` and ``m2`` (J, D) of any number of days D."""
     if "n" not in statistics:
         return FAMILY, check_statistics(FAMILY, statistics)
     shape = np.shape(statistics["n"])
@@ -150,7 +142,7 @@ def sized(size: int) -> Family:
         statistics=(
             Statistic("n", "int64", "moments", (size,), lowest=0.0),
             Statistic("mean", "float64", "moments", (size,)),
-            Statistic("m2", "float64", "moments", lowest=0.0),
+            Statistic("m2", "float64", "moments", (size,), 0.0, needs="n", needs_above=1.0),
         ),
         hyperparameters=NAMES,
         coordinates=(

@@ -1,1 +1,1 @@
-"""Levels that drift from day to day: the Kalman filter, hyperpriors, integration, next-day scores."""
+"""Levels that drift from day to day: filter, hyperpriors, integration, next-day scores."""

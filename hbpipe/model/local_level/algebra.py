@@ -14,7 +14,7 @@ import numpy as np
 
 from hbpipe.model.distributions.laws import NORMAL
 from hbpipe.model.family import Array, Description, Hyperparameters, Prior, Statistics
-from hbpipe.model.local_level.filtering import Filtered, evidence, filtered
+from hbpipe.model.local_level.filtering import Level, evidence, filtered
 from hbpipe.model.marginal.means import LOG_2PI
 
 NAMES = ("mu", "tau", "signal_ratio", "sigma")
@@ -65,7 +65,7 @@ def log_base_measure(statistics: Statistics, hyperparameters: Hyperparameters) -
     """Σ log N(x; 0, σ²) of the values of a store, which is 0 for an absent one."""
     sigma = np.asarray(hyperparameters["sigma"], np.float64)
     n = np.asarray(statistics["n"], np.float64)
-    squares = statistics["m2"] + np.sum(n * np.square(statistics["mean"]), axis=1)
+    squares = np.sum(statistics["m2"] + n * np.square(statistics["mean"]), axis=1)
     return np.asarray(
         -n.sum(axis=1) * (0.5 * LOG_2PI + np.log(sigma)) - 0.5 * squares / np.square(sigma)
     )
@@ -86,7 +86,7 @@ def predict(
     return NORMAL.describe(level.mean, posterior["sigma"] * np.sqrt(variance), quantiles)
 
 
-def _last(law: Prior) -> Filtered:
+def _last(law: Prior) -> Level:
     spread = np.square(law["tau"] / law["sigma"])
     return filtered(law["n"], law["mean"], law["mu"], spread, law["signal_ratio"])
 

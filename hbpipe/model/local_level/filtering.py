@@ -14,6 +14,7 @@ fades, and the store is one of the family ``normal``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,8 +72,8 @@ def evidence(n: Array, mean: Array, ratio: Any) -> Evidence:
 
 
 @dataclass(frozen=True)
-class Filtered:
-    """The level of the last day: its mean, and its variance in units of σ².
+class Level:
+    """The law of a day's level: its mean, and its variance in units of σ².
 
     ``share`` is what a change of the first day's prior mean changes the mean by.
     """
@@ -81,9 +82,22 @@ class Filtered:
     variance: Array
     share: Array
 
+    def drifted(self, ratio: Array) -> Level:
+        """Return the law of the next day's level."""
+        return Level(self.mean, self.variance + ratio, self.share)
 
-def filtered(n: Array, mean: Array, location: Array, spread: Array, ratio: Array) -> Filtered:
-    """Filter days forward from N(location, spread) on the first one.
+    def seen(self, n: Array, mean: Array) -> Level:
+        """Return the law given the mean of n values of the day; n = 0 changes nothing."""
+        kept = 1.0 / (1.0 + n * self.variance)
+        gain = n * self.variance * kept
+        level = self.mean + gain * (mean - self.mean)
+        return Level(level, self.variance * kept, self.share * kept)
+
+
+def predicted(
+    n: Array, mean: Array, location: Array, spread: Array, ratio: Array
+) -> Iterator[Level]:
+    """Give the law of each day's level before its values are seen, from N(location, spread).
 
     Parameters
     ----------
@@ -93,19 +107,20 @@ def filtered(n: Array, mean: Array, location: Array, spread: Array, ratio: Array
         μ, τ²/σ² and q; they broadcast against n and mean without their last axis.
     """
     shape = np.broadcast_shapes(n.shape[:-1], *(np.shape(x) for x in (location, spread, ratio)))
-    level, variance = (np.broadcast_to(x, shape).astype(np.float64) for x in (location, spread))
-    share = np.ones(shape)
+    start = (np.broadcast_to(np.asarray(x, np.float64), shape) for x in (location, spread, 1.0))
+    level = Level(*start)
     for day in range(n.shape[-1]):
-        if day:
-            variance = variance + ratio
-        kept = 1.0 / (1.0 + n[..., day] * variance)
-        gain = n[..., day] * variance * kept
-        level = level + gain * (mean[..., day] - level)
-        variance, share = variance * kept, share * kept
-    return Filtered(level, variance, share)
+        yield level
+        level = level.seen(n[..., day], mean[..., day]).drifted(ratio)
+
+
+def filtered(n: Array, mean: Array, location: Array, spread: Array, ratio: Array) -> Level:
+    """Return the law of the last day's level given all days; parameters as of ``predicted``."""
+    *_, last = predicted(n, mean, location, spread, ratio)
+    return last.seen(n[..., -1], mean[..., -1])
 
 
 def ahead(statistics: Statistics) -> dict[str, Any]:
     """Add a day without values, so that the last day is the one after the window."""
-    days = {name: np.pad(np.asarray(statistics[name]), ((0, 0), (0, 1))) for name in ("n", "mean")}
-    return {**statistics, **days}
+    days = ("n", "mean", "m2")
+    return {name: np.pad(np.asarray(statistics[name]), ((0, 0), (0, 1))) for name in days}

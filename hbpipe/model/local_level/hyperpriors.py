@@ -107,9 +107,7 @@ def check_proper(sketch: DailySketch, prior: LogPrior, held: Array, spec: Spec) 
     """
     free = np.isnan(held)
     flat = float(free[MU] and prior.term("mu") is None)
-    stores, values, days = (
-        float(x[0]) for x in (sketch.n_groups, sketch.n_values, sketch.n_days)
-    )
+    stores, values, days = (float(x[0]) for x in (sketch.n_groups, sketch.n_values, sketch.n_days))
     falls = {
         TAU_SQUARED: ("tau", stores - flat),
         RATIO: ("signal_ratio", 0.5 * (days - stores)),

@@ -73,7 +73,7 @@ def _within_stores(sketch: DailySketch) -> Array:
 def _squares(sketch: DailySketch) -> Array:
     """Squares of the values about their store's mean, (G,)."""
     static = sketch.evidence(np.zeros(sketch.n_pools))
-    return sketch.rows.sum(sketch.rows["m2"] + static.squares)
+    return sketch.rows.sum(sketch.rows["within"] + static.squares)
 
 
 def _log_sd(variance: Array) -> Array:

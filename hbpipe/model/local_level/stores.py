@@ -22,7 +22,7 @@ _LEAST_SD = 1e-150
 
 
 def conditional(statistics: Statistics, nodes: NodeValues) -> Conditional:
-    """Normal laws of the level of the last day, for ``J`` stores at ``S`` nodes.
+    """Give normal laws of the level of the last day, for ``J`` stores at ``S`` nodes.
 
     What is left open of μ at a node moves the mean by the share that the filter has kept of it.
     """

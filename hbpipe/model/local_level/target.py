@@ -144,7 +144,7 @@ class DriftTarget:
         signal = days.size * np.exp(2.0 * log_relative)[:, None]
         weight, apart = days.size / (1.0 + signal), days.mean - mu[:, None]
         unit, values = np.exp(-2.0 * log_sigma), float(self.sketch.n_values[0])
-        squares = np.sum(rows["m2"] + days.squares + weight * np.square(apart), axis=1)
+        squares = np.sum(rows["within"] + days.squares + weight * np.square(apart), axis=1)
         logs = np.sum(np.log1p(signal) + days.fading, axis=1)
         constant = -0.5 * (squares * unit + logs) - values * (log_sigma + 0.5 * LOG_2PI)
         return _Parabola(

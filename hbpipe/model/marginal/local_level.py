@@ -40,9 +40,9 @@ MU, TAU_SQUARED, RATIO, LOG_SIGMA = range(4)
 class DailySketch(RowSketch):
     """The stores of each pool with their days, lossless.
 
-    ``rows`` has ``n`` and ``mean`` (R, D) of each store's days, ``m2`` within days, the sum
-    ``size`` of n, and ``stores``, which is 1: sorted by pool and by what the stores have, so the
-    order of the stores leaves every bit alone.
+    ``rows`` has ``n``, ``mean`` and ``m2`` (R, D) of each store's days, their sums ``size`` and
+    ``within`` of n and m2, and ``stores``, which is 1: sorted by pool and by what the stores have,
+    so the order of the stores leaves every bit alone.
     """
 
     stores: ClassVar[str] = "stores"
@@ -50,16 +50,11 @@ class DailySketch(RowSketch):
     @classmethod
     def of(cls, statistics: Statistics, pools: Codes, n_pools: int) -> DailySketch:
         """Take stores with values."""
-        n = np.asarray(statistics["n"], np.float64)
-        size = n.sum(axis=1)
-        seen = size > 0
-        columns = {
-            "n": n[seen],
-            "mean": np.where(n > 0, statistics["mean"], 0.0)[seen],
-            "m2": np.asarray(statistics["m2"], np.float64)[seen],
-            "size": size[seen],
-            "stores": np.ones(int(seen.sum())),
-        }
+        n, m2 = (np.asarray(statistics[name], np.float64) for name in ("n", "m2"))
+        columns = {"n": n, "mean": np.where(n > 0, statistics["mean"], 0.0), "m2": m2}
+        columns |= {"size": n.sum(axis=1), "within": m2.sum(axis=1), "stores": np.ones(len(n))}
+        seen = columns["size"] > 0
+        columns = {name: values[seen] for name, values in columns.items()}
         return cls(_ordered(np.asarray(pools)[seen].astype(np.int64), columns, n_pools))
 
     @classmethod
@@ -75,12 +70,18 @@ class DailySketch(RowSketch):
     @property
     def within(self) -> Array:
         """Squares within days of each pool, (G,)."""
-        return self.rows.sum(self.rows["m2"])
+        return self.rows.sum(self.rows["within"])
 
     @property
     def n_days(self) -> Array:
         """Days with values, over all stores of each pool, (G,)."""
         return self.rows.sum(np.sum(self.rows["n"] > 0, axis=1))
+
+    def until(self, day: int) -> DailySketch:
+        """Return the sketch of the days before one, whose number counts from 0."""
+        rows = self.rows
+        days = {name: rows[name][:, :day] for name in ("n", "mean", "m2")}
+        return DailySketch.of(days, rows.pool, rows.n_pools)
 
     def select(self, pools: Codes) -> DailySketch:
         """Return the sketch of some pools."""
@@ -92,9 +93,12 @@ class DailySketch(RowSketch):
 
 
 def _ordered(pool: NDArray[np.int64], columns: dict[str, NDArray[Any]], n_pools: int) -> Rows:
-    """Sort rows by pool, then by everything they hold."""
-    keys = [*columns["mean"].T, *columns["n"].T, columns["m2"], columns["size"], pool]
+    """Sort rows by pool, then by their totals, and those that agree in them by everything else."""
+    keys = [columns["mean"].sum(axis=1), columns["within"], columns["size"], pool]
     order = np.lexsort(keys)
+    if np.any(np.all([np.diff(key[order]) == 0 for key in keys], axis=0)):
+        every = [day for name in ("m2", "mean", "n") for day in columns[name].T]
+        order = np.lexsort([*every, *keys])
     return Rows(n_pools, pool[order], {name: values[order] for name, values in columns.items()})
 
 
@@ -115,7 +119,7 @@ def log_marginal(sketch: DailySketch, coordinates: Array) -> Derivatives:
     unit = exp(-2.0 * log_sigma)
     signal = size * tau_squared * unit
     apart = mean - mu
-    within = squares + rows["m2"] + size * apart * apart * reciprocal(signal + 1.0)
+    within = squares + rows["within"] + size * apart * apart * reciprocal(signal + 1.0)
     stores = total(within * unit + log1p(signal) + fading, rows.pool, rows.n_pools)
     values, of_pools = sketch.n_values, variables(coordinates)
     found = -0.5 * stores - values * of_pools[LOG_SIGMA] - 0.5 * LOG_2PI * values
