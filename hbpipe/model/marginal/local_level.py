@@ -11,7 +11,7 @@ It is the sum of the Kalman filter's innovations over the days, in another order
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,6 +23,7 @@ from hbpipe.model.marginal.means import LOG_2PI
 from hbpipe.model.marginal.row_sketch import RowSketch
 from hbpipe.model.numerics.grouped import Rows, stack
 from hbpipe.model.numerics.jets import (
+    Jet,
     chain,
     exp,
     log,
@@ -34,6 +35,8 @@ from hbpipe.model.numerics.jets import (
 
 #: Numbers of the coordinates (μ, τ², q, log σ).
 MU, TAU_SQUARED, RATIO, LOG_SIGMA = range(4)
+#: Rows that are gathered together: what they need fits a core's cache.
+_BLOCK = 2**12
 
 
 @dataclass(frozen=True)
@@ -105,36 +108,65 @@ def _ordered(pool: NDArray[np.int64], columns: dict[str, NDArray[Any]], n_pools:
 def log_marginal(sketch: DailySketch, coordinates: Array) -> Derivatives:
     """Log density of all values in (μ, τ², q, log σ), −½ log 2π per value included.
 
+    Rows are summed as jets of A = τ²/σ² and q; μ and σ come in once for each pool, where the
+    squares about μ are Σ w (m − μ)² with w = h/(1 + hA).
+
     Returns
     -------
     Value (G,), gradient (G, 4), Hessian (G, 4, 4).
     """
-    rows = sketch.rows
-    mu, tau_squared, ratio, log_sigma = variables(coordinates[rows.pool])
-    alone = evidence(rows["n"], rows["mean"], variables(ratio.value[:, None])[0])
-    size, mean, squares, fading = (
-        chain(part.value, part.gradient, part.hessian, [ratio])
-        for part in (alone.size, alone.mean, alone.squares, alone.fading)
-    )
+    rows, values = sketch.rows, sketch.n_values
+    mu, tau_squared, ratio, log_sigma = variables(coordinates)
     unit = exp(-2.0 * log_sigma)
-    signal = size * tau_squared * unit
-    apart = mean - mu
-    within = squares + rows["within"] + size * apart * apart * reciprocal(signal + 1.0)
-    stores = total(within * unit + log1p(signal) + fading, rows.pool, rows.n_pools)
-    values, of_pools = sketch.n_values, variables(coordinates)
-    found = -0.5 * stores - values * of_pools[LOG_SIGMA] - 0.5 * LOG_2PI * values
+    inner = [tau_squared * unit, ratio]
+    odds, days = _signals(sketch, inner[0].value, ratio.value)
+    signal, apart = days.size * odds, days.mean - mu.value[rows.pool]
+    weight = days.size * reciprocal(signal + 1.0)
+    pull = weight * apart
+
+    def summed(jet: Jet) -> Jet:
+        found = total(jet, rows.pool, rows.n_pools)
+        return chain(found.value, found.gradient, found.hessian, inner)
+
+    move = mu - mu.value
+    within = summed(days.squares + pull * apart + rows["within"])
+    within = within - 2.0 * move * summed(pull) + move * move * summed(weight)
+    found = -0.5 * (within * unit + summed(log1p(signal) + days.fading))
+    found = found - values * log_sigma - 0.5 * LOG_2PI * values
     return found.value, found.gradient, found.hessian
 
 
 def log_restriction(sketch: DailySketch, coordinates: Array) -> Derivatives:
     """Turn the likelihood into the restricted one: ½ log 2π − ½ log Σ h/(σ² + h τ²)."""
-    rows = sketch.rows
-    _, tau_squared, ratio, log_sigma = variables(coordinates[rows.pool])
-    alone = evidence(rows["n"], rows["mean"], variables(ratio.value[:, None])[0]).size
-    size = chain(alone.value, alone.gradient, alone.hessian, [ratio])
-    own = size * reciprocal(exp(2.0 * log_sigma) + size * tau_squared)
-    information = total(own, rows.pool, rows.n_pools)
-    there = np.asarray(sketch.n_groups) > 0
-    safe = information + np.where(there, 0.0, 1.0)
-    found = -0.5 * log(safe) + np.where(there, 0.5 * LOG_2PI, 0.0)
+    rows, there = sketch.rows, np.asarray(sketch.n_groups) > 0
+    _, tau_squared, ratio, log_sigma = variables(coordinates)
+    unit = exp(-2.0 * log_sigma)
+    inner = [tau_squared * unit, ratio]
+    odds, days = _signals(sketch, inner[0].value, ratio.value)
+    weight = total(days.size * reciprocal(days.size * odds + 1.0), rows.pool, rows.n_pools)
+    # Without any store there is nothing to integrate: 2π makes the logarithm's value 0.
+    weight = weight + np.where(there, 0.0, 2.0 * np.pi)
+    information = chain(weight.value, weight.gradient, weight.hessian, inner) * unit
+    found = np.where(there, 1.0, 0.0) * (0.5 * LOG_2PI - 0.5 * log(information))
     return found.value, found.gradient, found.hessian
+
+
+def _signals(sketch: DailySketch, odds: Array, ratio: Array) -> tuple[Jet, Evidence]:
+    """Return A and what the days say, of each row as jets of A and q."""
+    rows = sketch.rows
+    first, second = variables(np.stack([odds, ratio], axis=1)[rows.pool])
+    alone = variables(second.value[:, None])[0]
+    parts = [
+        evidence(rows["n"][some], rows["mean"][some], alone.take(some))
+        for some in np.array_split(np.arange(len(rows)), max(1, len(rows) // _BLOCK))
+    ]
+
+    def joined(name: str) -> Jet:
+        jets = [getattr(part, name) for part in parts]
+        value, gradient, hessian = (
+            np.concatenate([getattr(jet, kind) for jet in jets])
+            for kind in ("value", "gradient", "hessian")
+        )
+        return chain(value, gradient, hessian, [second])
+
+    return first, Evidence(*(joined(item.name) for item in fields(Evidence)))
