@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hbpipe.data.cells import parse_cells
 from hbpipe.data.classes import CLASS_KEYS, Classes, read_classes
 from hbpipe.data.covariates import parse_covariates
+from hbpipe.data.dynamics import parse_dynamics
 from hbpipe.data.held import holdable, parse_fixed, parse_number
 from hbpipe.data.quantities import Metric
 from hbpipe.data.reconcile import parse_reconcile
@@ -38,6 +39,7 @@ _METRIC_KEYS = (
     "nest",
     "covariates",
     "reconcile",
+    "dynamics",
 )
 
 
@@ -65,6 +67,8 @@ def parse_metric(name: str, raw: Any) -> Metric:
     quantities = {role.name: faults.collect(_role, role, raw) for role in given if not role.several}
     terms = _terms_of(family, raw, faults)
     target = faults.collect(_target, raw.get("target"), terms) or (None, None)
+    dynamics = faults.collect(parse_dynamics, raw, family)
+    fitted = family if dynamics is None else dynamics.family
     metric = Metric(
         name=name,
         family=family.name,
@@ -72,7 +76,7 @@ def parse_metric(name: str, raw: Any) -> Metric:
         where=faults.collect(parse_conditions, raw["where"]) if "where" in raw else (),
         per=faults.collect(_per, raw.get("per", 1), quantities.get("exposure")),
         target=target[0],
-        fixed=faults.collect(parse_fixed, raw.get("fixed", {}), holdable(family, raw), terms),
+        fixed=faults.collect(parse_fixed, raw.get("fixed", {}), holdable(fitted, raw), terms),
         hyperprior=raw.get("hyperprior"),
         terms=terms or {},
         target_term=target[1],
@@ -85,6 +89,7 @@ def parse_metric(name: str, raw: Any) -> Metric:
         reconcile=faults.collect(parse_reconcile, raw["reconcile"], family)
         if "reconcile" in raw
         else None,
+        dynamics=dynamics,
     )
     faults.throw()
     return metric

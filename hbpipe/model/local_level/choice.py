@@ -8,6 +8,7 @@ Dawid 1984, *JRSS A* 147), and the score of a day is the log density of the mean
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +46,17 @@ class Choice:
     static: Array
     drifting: Array
     scored: NDArray[np.int64]
+
+    def hold(self, fixed: Mapping[str, Any]) -> dict[str, Any]:
+        """Add to what is held that levels do not drift, in the pools where that is chosen."""
+        if self.drifts.all():
+            return dict(fixed)
+        return {**fixed, "signal_ratio": np.where(self.drifts, np.nan, 0.0)}
+
+    @property
+    def words(self) -> list[str]:
+        """Name the model of each pool."""
+        return ["local_level" if drifts else "static" for drifts in self.drifts]
 
 
 def choose(family: Family, sketch: DailySketch, **options: Any) -> Choice:
@@ -92,10 +104,3 @@ def _score(sketch: DailySketch, fits: PoolFits, begin: int) -> Array:
             squares = np.square(mean - level.mean) / variance
             score += np.where(n > 0, -0.5 * (LOG_2PI + np.log(variance) + squares), 0.0)
     return rows.sum(score)
-
-
-def hold(choice: Choice, fixed: dict[str, Any]) -> dict[str, Any]:
-    """Return what is held of the hyperparameters once it is known which pools drift."""
-    if choice.drifts.all():
-        return fixed
-    return {**fixed, "signal_ratio": np.where(choice.drifts, np.nan, 0.0)}

@@ -23,6 +23,9 @@ import numpy as np
 from hbpipe.model.family import Array, Statistics
 from hbpipe.model.numerics.jets import Jet, log1p, reciprocal
 
+#: Statistics that have a column for each day.
+_DAILY = ("n", "mean", "m2")
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -122,5 +125,10 @@ def filtered(n: Array, mean: Array, location: Array, spread: Array, ratio: Array
 
 def ahead(statistics: Statistics) -> dict[str, Any]:
     """Add a day without values, so that the last day is the one after the window."""
-    days = ("n", "mean", "m2")
-    return {name: np.pad(np.asarray(statistics[name]), ((0, 0), (0, 1))) for name in days}
+    return {name: np.pad(np.asarray(statistics[name]), ((0, 0), (0, 1))) for name in _DAILY}
+
+
+def without_last_day(statistics: Statistics) -> dict[str, Any]:
+    """Take the values of the last day away, so that it is predicted from those before."""
+    last = np.arange(np.shape(statistics["n"])[1]) == np.shape(statistics["n"])[1] - 1
+    return {name: np.where(last, 0, statistics[name]) for name in _DAILY}

@@ -131,9 +131,8 @@ def _powers(prior: LogPrior, name: str) -> tuple[float, float]:
     """Powers of the hyperprior in one parameter at 0 and at infinity."""
     if name == "tau" and prior.term("odds") is not None:
         return 1.0, -3.0
-    if name == "tau" and prior.term("tau_squared") is not None:
-        ends = end_powers(prior.term("tau_squared"))
-        return 2.0 * ends[0] + 1.0, 2.0 * ends[1] + 1.0
-    terms = [term for term in prior.terms if term.parameter == name]
-    ends = [end_powers(term) for term in terms]
-    return sum(e[0] for e in ends), sum(e[1] for e in ends)
+    if name == "tau" and (squared := prior.term("tau_squared")) is not None:
+        at_zero, at_infinity = end_powers(squared)
+        return 2.0 * at_zero + 1.0, 2.0 * at_infinity + 1.0
+    found = prior.term(name)
+    return (0.0, 0.0) if found is None else end_powers(found)

@@ -55,7 +55,7 @@ def last_hyperparameters(
     table = read_of(night.lake, last, "hyperparameters")
     found: dict[str, dict[str, float]] = {}
     for row in table.to_pylist():
-        same = row["metric"] == metric.name and row["family"] == metric.family
+        same = row["metric"] == metric.name and row["family"] == metric.model.name
         # Nested groups have rows of their own, by levels that pools leave null.
         of_pool = all(row.get(name) is None for name in night.settings.inference.nest_by)
         if same and of_pool and row["value"] is not None:
@@ -117,7 +117,7 @@ def _hyperparameter_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]
     return [
         {
             **_pool_columns(night, found, pool),
-            "family": found.metric.family,
+            "family": found.metric.model.name,
             "parameter": label,
             "value": float(values[(g, *place)]) if _is_known(found, g, name, place) else None,
             "sd": _positive(sds[name][(g, *place)]),
@@ -168,7 +168,7 @@ def _fit_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
     return [
         {
             **_pool_columns(night, found, pool),
-            "family": found.metric.family,
+            "family": found.metric.model.name,
             "estimator": fits.estimator,
             "n_groups": int(fits.n_groups[g]),
             "log_marginal_likelihood": _finite(fits.log_marginal_likelihood[g]),
@@ -191,6 +191,7 @@ def _fit_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
             "definition": definition(found.metric),
             "covariates": told(found.design),
             **_overdispersion(found, g),
+            **_choice(found, g),
         }
         for g, pool in enumerate(found.pools)
     ]
@@ -203,6 +204,17 @@ def _overdispersion(found: MetricFit, g: int) -> dict[str, Any]:
         "overdispersion": float(found.overdispersion.phi[g]),
         "overdispersion_by": found.metric.cells.by,
         "overdispersion_df": float(found.overdispersion.df[g]),
+    }
+
+
+def _choice(found: MetricFit, g: int) -> dict[str, Any]:
+    if found.choice is None:
+        return {}
+    return {
+        "dynamics": found.choice.words[g],
+        "log_score_static": _finite(found.choice.static[g]),
+        "log_score_drifting": _finite(found.choice.drifting[g]),
+        "scored_days": int(found.choice.scored[g]),
     }
 
 
