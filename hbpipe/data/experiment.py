@@ -10,6 +10,13 @@ from typing import Any
 EFFECTS = "normal_known_variance"
 
 Arm = str | int | bool
+#: Keys of a metric that do not go with an experiment, and why.
+_APART = {
+    "overdispersion": "its effects take every event of an arm as independent, given the store",
+    "reconcile": "effects have no known total",
+    "decay": "all days of an experiment count alike",
+    "dynamics": "an effect is one number for the whole window",
+}
 
 
 @dataclass(frozen=True)
@@ -64,13 +71,9 @@ def parse_experiment(raw: Any, family: Any, metric: Mapping[str, Any]) -> Experi
         )
     if treatment is not None and type(control) is type(treatment) and control == treatment:
         raise ValueError(f"experiment: control and treatment are both {control!r}")
-    if "overdispersion" in metric:
-        raise ValueError(
-            "overdispersion does not go with an experiment: its effects take every event of an arm "
-            "as independent, given the store"
-        )
-    if "reconcile" in metric:
-        raise ValueError("reconcile does not go with an experiment: effects have no known total")
+    for key, why in _APART.items():
+        if key in metric:
+            raise ValueError(f"{key} does not go with an experiment: {why}")
     return Experiment(column, control, treatment)
 
 

@@ -258,6 +258,10 @@ def fits_table(pool_levels: Mapping[str, pa.DataType]) -> Table:
             "overdispersion": _FLOAT,
             "overdispersion_by": _TEXT,
             "overdispersion_df": _FLOAT,
+            "dynamics": _TEXT,  # of metrics whose levels may move: local_level or static
+            "log_score_static": _FLOAT,
+            "log_score_drifting": _FLOAT,
+            "scored_days": _INT,
             "run_id": _TEXT,
         },
         key=["as_of", "metric", *pool_levels, "pool"],

@@ -120,6 +120,7 @@ class Role:
     ``exclusive``: values equal to it are too.
     ``at_most`` names another role that bounds this one within an event (successes ≤ trials).
     ``several``: the role is filled by a list of quantities, and its events are (E, P).
+    ``below``: whole values are less than this.
     """
 
     name: str
@@ -128,6 +129,7 @@ class Role:
     exclusive: bool = False
     at_most: str | None = None
     several: bool = False
+    below: int | None = None
 
 
 @dataclass(frozen=True)

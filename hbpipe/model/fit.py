@@ -194,7 +194,9 @@ def _compile(
         return spec
     if family.hyperprior is not None:
         return family.hyperprior(spec, sketch, held[0])
-    names = frozenset(fixed)
+    # What some pools hold and others do not has a density.
+    free = {name for name, value in fixed.items() if np.isnan(np.asarray(value, float)).any()}
+    names = frozenset(fixed) - free
     if family.covariates is not None:
         from hbpipe.model.covariates.prior import compile_prior
 

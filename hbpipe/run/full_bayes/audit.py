@@ -165,6 +165,9 @@ def _check_pool(
 ) -> Iterator[Check]:
     """Audit one pool."""
     subject, settings = f"{metric.name}, {pool.label}", window.night.settings
+    if metric.dynamics is not None:
+        yield _not_comparable(subject, "levels move by day, which they do not in full Bayes here")
+        return
     if metric.covariates or settings.nest_by(metric):
         beyond = "covariates" if metric.covariates else "nested levels"
         yield _not_comparable(

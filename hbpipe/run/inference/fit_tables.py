@@ -194,6 +194,7 @@ def _fit_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
             "definition": definition(found.metric),
             "covariates": told(found.design),
             **_overdispersion(found, g),
+            **_choice(found, g),
         }
         for g, pool in enumerate(found.pools)
     ]
@@ -206,6 +207,17 @@ def _overdispersion(found: MetricFit, g: int) -> dict[str, Any]:
         "overdispersion": float(found.overdispersion.phi[g]),
         "overdispersion_by": found.metric.cells.by,
         "overdispersion_df": float(found.overdispersion.df[g]),
+    }
+
+
+def _choice(found: MetricFit, g: int) -> dict[str, Any]:
+    if found.choice is None:
+        return {}
+    return {
+        "dynamics": found.choice.words[g],
+        "log_score_static": _finite(found.choice.static[g]),
+        "log_score_drifting": _finite(found.choice.drifting[g]),
+        "scored_days": int(found.choice.scored[g]),
     }
 
 
