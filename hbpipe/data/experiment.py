@@ -13,6 +13,7 @@ Arm = str | int | bool
 #: Keys of a metric that do not go with an experiment, and why.
 _APART = {
     "overdispersion": "its effects take every event of an arm as independent, given the store",
+    "prior": "the effects of stores are taken to have one normal law",
     "reconcile": "effects have no known total",
     "decay": "all days of an experiment count alike",
     "dynamics": "an effect is one number for the whole window",
@@ -53,6 +54,15 @@ def parse_experiment(raw: Any, family: Any, metric: Mapping[str, Any]) -> Experi
         raise ValueError(
             f"experiment: effects of {family.name} are not defined; use {' or '.join(COMPARABLE)}"
         )
+    found = _arms(raw)
+    for key, why in _APART.items():
+        if key in metric:
+            raise ValueError(f"{key} does not go with an experiment: {why}")
+    return found
+
+
+def _arms(raw: Any) -> Experiment:
+    """Parse the column and the two values."""
     if not isinstance(raw, Mapping):
         raise ValueError(
             f"experiment is a mapping such as {{arm: group, control: A}}, found {raw!r}"
@@ -71,9 +81,6 @@ def parse_experiment(raw: Any, family: Any, metric: Mapping[str, Any]) -> Experi
         )
     if treatment is not None and type(control) is type(treatment) and control == treatment:
         raise ValueError(f"experiment: control and treatment are both {control!r}")
-    for key, why in _APART.items():
-        if key in metric:
-            raise ValueError(f"{key} does not go with an experiment: {why}")
     return Experiment(column, control, treatment)
 
 

@@ -14,6 +14,7 @@ from hbpipe.data.decay import parse_decay
 from hbpipe.data.dynamics import Dynamics, parse_dynamics
 from hbpipe.data.experiment import EFFECTS, parse_experiment
 from hbpipe.data.held import holdable, parse_fixed, parse_number
+from hbpipe.data.priors import parse_prior
 from hbpipe.data.quantities import Metric
 from hbpipe.data.reconcile import parse_reconcile
 from hbpipe.data.spelling import nearest
@@ -44,6 +45,7 @@ _METRIC_KEYS = (
     "decay",
     "experiment",
     "dynamics",
+    "prior",
 )
 
 
@@ -92,6 +94,7 @@ def parse_metric(name: str, raw: Any) -> Metric:
         reconcile=faults.of(raw, "reconcile", parse_reconcile, family),
         decay=faults.of(raw, "decay", parse_decay, family),
         dynamics=dynamics,
+        prior=faults.collect(parse_prior, family.name, raw) or "single",
     )
     faults.throw()
     return metric

@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 #: Columns that the lake's tables have of their own, so no level may be called so.
 _RESERVED = """
-as_of at_bound at_boundary boundary change change_sd check cluster_id cluster_size cluster_total
-complete_pooling complete_pooling_sd converged count counts covariates cross day days_seen
-definition drift dynamics ess estimate estimator expected expected_new expected_percentile exposure
-false_sign_rate family first_day gradient_norm is_new iterations largest_eigenvalue last_day
-last_day_n last_day_p last_day_q last_day_raw level log_likelihood_complete_pooling
-log_likelihood_no_pooling log_marginal_likelihood log_score_drifting log_score_static m2 m2_control
-m2_treatment made_from made_with mean mean_control mean_treatment means message method metric month
-n n_control n_effective n_events n_groups n_treatment next_exposure noise noise_new outlier
-overdispersion overdispersion_by overdispersion_df p_above_zero p_below_target p_bottom_10 p_top_10
-parameter pareto_k pool posterior_mean posterior_sd predictive_high predictive_low predictive_mean
-predictive_sd prior_mean r_hat r_value raw raw_sd reconciled reconciled_rmse run_id s_value sampler
-scored_days sd sd_plug_in shard silent smallest_eigenvalue squares squares_new
-start_log_marginal_likelihood start_values starts starts_agree status successes successes_control
-successes_treatment term threshold trials trials_control trials_treatment unit_ids value values
-variance weight
+as_of at_bound at_boundary bic_mixture bic_single boundary change change_sd check cluster_id
+cluster_size cluster_total complete_pooling complete_pooling_sd converged count counts covariates
+cross day days_seen definition drift dynamics ess estimate estimator expected expected_new
+expected_percentile exposure false_sign_rate family first_day gradient_norm is_new iterations
+largest_eigenvalue last_day last_day_n last_day_p last_day_q last_day_raw level
+log_likelihood_complete_pooling log_likelihood_no_pooling log_marginal_likelihood log_score_drifting
+log_score_static m2 m2_control m2_treatment made_from made_with mean mean_control mean_treatment
+means message method metric month n n_control n_effective n_events n_groups n_treatment
+next_exposure noise noise_new outlier overdispersion overdispersion_by overdispersion_df
+p_above_zero p_below_target p_bottom_10 p_top_10 parameter pareto_k pool posterior_mean posterior_sd
+predictive_high predictive_low predictive_mean predictive_sd prior prior_mean r_hat r_value raw
+raw_sd reconciled reconciled_rmse run_id s_value sampler scored_days sd sd_plug_in shard silent
+smallest_eigenvalue squares squares_new start_log_marginal_likelihood start_values starts
+starts_agree status successes successes_control successes_treatment term threshold trials
+trials_control trials_treatment unit_ids value values variance weight
 """
 RESERVED = frozenset(_RESERVED.split())
 
@@ -74,6 +74,8 @@ class Metric:
     experiment: Experiment | None = None
     #: How levels of units move from day to day; None where they stay.
     dynamics: Dynamics | None = None
+    #: How θ varies over units: one conjugate law, ``single``, or several.
+    prior: str = "single"
 
     @property
     def measured(self) -> Family:
@@ -86,12 +88,14 @@ class Metric:
 
     @property
     def model(self) -> Family:
-        """The family of what is fitted to the statistics of a window."""
+        """The family of what is fitted to the statistics of a window, with its prior."""
         from hbpipe.model.families import get_family
 
         if self.experiment is not None:
             return get_family(EFFECTS)
-        return self.measured if self.dynamics is None else self.dynamics.family
+        if self.dynamics is not None:
+            return self.dynamics.family
+        return get_family(self.measured.name, self.measured.size, prior=self.prior)
 
     @property
     def fitted(self) -> Family:
