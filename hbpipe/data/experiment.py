@@ -9,6 +9,12 @@ from typing import Any
 #: What the effects of stores are fitted as.
 EFFECTS = "normal_known_variance"
 
+#: Keys of a metric that do not go with an experiment, and why.
+_WITHOUT = {
+    "overdispersion": "its effects take every event of an arm as independent, given the store",
+    "reconcile": "effects have no known total",
+}
+
 Arm = str | int | bool
 
 
@@ -46,6 +52,14 @@ def parse_experiment(raw: Any, family: Any, metric: Mapping[str, Any]) -> Experi
         raise ValueError(
             f"experiment: effects of {family.name} are not defined; use {' or '.join(COMPARABLE)}"
         )
+    for key, why in _WITHOUT.items():
+        if key in metric:
+            raise ValueError(f"{key} does not go with an experiment: {why}")
+    return _read_arms(raw)
+
+
+def _read_arms(raw: Any) -> Experiment:
+    """Read the column and the values of the arms."""
     if not isinstance(raw, Mapping):
         raise ValueError(
             f"experiment is a mapping such as {{arm: group, control: A}}, found {raw!r}"
@@ -64,13 +78,6 @@ def parse_experiment(raw: Any, family: Any, metric: Mapping[str, Any]) -> Experi
         )
     if treatment is not None and type(control) is type(treatment) and control == treatment:
         raise ValueError(f"experiment: control and treatment are both {control!r}")
-    if "overdispersion" in metric:
-        raise ValueError(
-            "overdispersion does not go with an experiment: its effects take every event of an arm "
-            "as independent, given the store"
-        )
-    if "reconcile" in metric:
-        raise ValueError("reconcile does not go with an experiment: effects have no known total")
     return Experiment(column, control, treatment)
 
 
