@@ -54,7 +54,8 @@ def _metric_faults(types: Mapping[str, pa.DataType], metric: Metric) -> list[str
     faults = [
         f"{name!r} is {types[name]}, but {metric.name}.{what} needs a number or boolean"
         for what, quantity in (*metric.roles.items(), *metric.terms.items())
-        if (name := quantity.column or "") in types and not _is_number(types[name])
+        for name in (() if quantity.kind == "where" else quantity.columns)
+        if name in types and not _is_number(types[name])
     ]
     faults += [
         f"{name!r} is {types[name]}, but {metric.name} takes it for a cluster: text or a number"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hbpipe.data.cells import parse_cells
 from hbpipe.data.classes import CLASS_KEYS, Classes, read_classes
 from hbpipe.data.covariates import parse_covariates
+from hbpipe.data.decay import parse_decay
 from hbpipe.data.experiment import EFFECTS, parse_experiment
 from hbpipe.data.held import holdable, parse_fixed, parse_number
 from hbpipe.data.quantities import Metric
@@ -39,6 +40,7 @@ _METRIC_KEYS = (
     "nest",
     "covariates",
     "reconcile",
+    "decay",
     "experiment",
 )
 
@@ -63,7 +65,6 @@ def parse_metric(name: str, raw: Any) -> Metric:
     faults.throw()  # without its classes little can be said of the metric
     raw, classes = written
     _check_keys(family, raw, faults)
-    experiment = faults.collect(parse_experiment, raw.get("experiment"), family, raw)
     fitted = FAMILIES[EFFECTS] if raw.get("experiment") is not None else family
     given = [role for role in family.roles if role.name in raw]
     quantities = {role.name: faults.collect(_role, role, raw) for role in given if not role.several}
@@ -73,7 +74,7 @@ def parse_metric(name: str, raw: Any) -> Metric:
         name=name,
         family=family.name,
         roles=quantities,
-        where=faults.collect(parse_conditions, raw["where"]) if "where" in raw else (),
+        where=faults.of(raw, "where", parse_conditions) or (),
         per=faults.collect(_per, raw.get("per", 1), quantities.get("exposure")),
         target=target[0],
         fixed=faults.collect(parse_fixed, raw.get("fixed", {}), holdable(fitted, raw), terms),
@@ -81,15 +82,12 @@ def parse_metric(name: str, raw: Any) -> Metric:
         terms=terms or {},
         target_term=target[1],
         cells=faults.collect(parse_cells, raw.get("overdispersion", {}), family),
-        nest=faults.collect(_nest, raw.get("nest")),
-        covariates=faults.collect(parse_covariates, raw["covariates"], fitted)
-        if "covariates" in raw
-        else (),
+        nest=faults.of(raw, "nest", _nest),
+        covariates=faults.of(raw, "covariates", parse_covariates, fitted) or (),
         classes=classes,
-        experiment=experiment,
-        reconcile=faults.collect(parse_reconcile, raw["reconcile"], family)
-        if "reconcile" in raw
-        else None,
+        experiment=faults.of(raw, "experiment", parse_experiment, family, raw),
+        reconcile=faults.of(raw, "reconcile", parse_reconcile, family),
+        decay=faults.of(raw, "decay", parse_decay, family),
     )
     faults.throw()
     return metric
@@ -110,6 +108,10 @@ class _Faults:
             return parse(*arguments)
         except ValueError as error:
             self.found.append(str(error))
+
+    def of(self, raw: Mapping[str, Any], key: str, parse: Any, *arguments: Any) -> Any:
+        """Return what ``parse`` makes of a key that a metric may have; None without it."""
+        return self.collect(parse, raw[key], *arguments) if key in raw else None
 
     def throw(self) -> None:
         if self.found:

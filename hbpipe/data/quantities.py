@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hbpipe.data.cells import CellRule
 from hbpipe.data.classes import Classes
 from hbpipe.data.covariates import Covariate
+from hbpipe.data.decay import Decay
 from hbpipe.data.experiment import EFFECTS, Experiment
 from hbpipe.data.reconcile import Reconcile
 from hbpipe.data.terms import CALENDAR, Condition, Quantity
@@ -65,6 +66,8 @@ class Metric:
     classes: Classes | None = None
     #: The known totals that its estimates are to add up to.
     reconcile: Reconcile | None = None
+    #: How fast its days lose weight; None where all days of a window count alike.
+    decay: Decay | None = None
     #: The arms whose difference is the metric.
     experiment: Experiment | None = None
 
@@ -91,6 +94,11 @@ class Metric:
 
         family = self.model
         return get_family(family.name, family.size, 1) if self.covariates else family
+
+    @property
+    def by_day(self) -> bool:
+        """Whether the days of a window are wanted one by one, not only their total."""
+        return self.decay is not None
 
     @property
     def term_names(self) -> tuple[str, ...]:

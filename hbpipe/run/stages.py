@@ -34,6 +34,7 @@ from hbpipe.run.inference.update import update_shard
 from hbpipe.run.inference.updated import UpdateOrder
 from hbpipe.run.months import with_months
 from hbpipe.run.night import Night
+from hbpipe.run.tables import lake_table
 from hbpipe.run.windows import find_sources, presence_of, window_orders
 
 
@@ -120,7 +121,7 @@ def update(night: Night) -> dict[str, Any]:
         levels=night.form.levels,
         priors={name: found.priors for name, found in night.fits.items()},
         quantiles=night.settings.inference.quantiles,
-        table=commits.lake_table(night, "posteriors"),
+        table=lake_table(night, "posteriors"),
         label=to_date(night.plan.as_of).isoformat(),
         run_id=night.run_id,
         last_day=night.plan.as_of not in {entry.day for entry in night.left_out},

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.polynomial import legendre
 from scipy import special
-from scipy.interpolate import PchipInterpolator
 
 from hbpipe.model.family import Array
 from hbpipe.model.integration.nodes import Nodes
@@ -79,6 +78,8 @@ def _quantiles(weight: Array, tau: Array, levels: Sequence[float]) -> Array:
 
     The weights determine the density's Legendre series, whose integral is the cdf between nodes.
     """
+    from scipy.interpolate import PchipInterpolator  # slow to load; few nights have experiments
+
     at, _ = legendre.leggauss(len(weight))
     order = np.arange(len(weight))
     series = (order + 0.5) * (weight @ legendre.legvander(at, len(weight) - 1))

@@ -7,7 +7,7 @@ from typing import Any
 
 from hbpipe.config import Settings
 from hbpipe.data.quantities import Metric
-from hbpipe.data.terms import Condition, Quantity
+from hbpipe.data.terms import Condition, Quantity, Spell
 from hbpipe.run.history import Release
 
 
@@ -41,6 +41,10 @@ def _definition(metric: Metric) -> dict[str, Any]:
 
 
 def _quantity(quantity: Quantity) -> str:
+    if isinstance(quantity, Spell):
+        what = "time" if quantity.kind == "time" else quantity.column
+        ends = f"{quantity.lower:g} to {quantity.upper:g}".removesuffix(" to inf")
+        return f"{what} within {quantity.duration} from {ends}"
     if quantity.kind == "column":
         name = str(quantity.column)
         return f"{quantity.transform}({name})" if quantity.transform else name

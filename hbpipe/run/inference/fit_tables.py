@@ -22,7 +22,6 @@ from hbpipe.model.geometry import geometry_of
 from hbpipe.model.integration.drawing import Drawn
 from hbpipe.model.integration.sampled_nodes import AnyNodes, PoolNodes, SampledNodes
 from hbpipe.model.update.pools import update_pools
-from hbpipe.run import commits
 from hbpipe.run.fingerprints import definition
 from hbpipe.run.history import Release, newest
 from hbpipe.run.inference.covariates import told
@@ -33,6 +32,7 @@ from hbpipe.run.inference.tree import Pool, pool_label
 from hbpipe.run.inference.typical import NewStores
 from hbpipe.run.night import Night
 from hbpipe.run.releases import read_of, releases
+from hbpipe.run.tables import lake_table
 
 
 def last_hyperparameters(
@@ -79,7 +79,7 @@ def stage_fits(night: Night) -> None:
         rows["fits"] += _fit_rows(night, found)
         rows["new_stores"] += _new_store_rows(night, found)
     for name, records in rows.items():
-        definition = commits.lake_table(night, name)
+        definition = lake_table(night, name)
         schema = definition.data_schema
         table = pa.Table.from_pylist(records, schema=schema)
         night.repeated[name] = repeated_rows(night, table, definition.key)

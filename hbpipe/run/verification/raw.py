@@ -174,7 +174,7 @@ def recount_spec(settings: Settings) -> RecountSpec:
         event_id=events.event_id,
         earliest=events.earliest,
         latest=events.latest,
-        metrics=tuple(_recount_metric(name, raw) for name, raw in settings.metrics.items()),
+        metrics=tuple(_recount_metric(*one) for one in settings.written_metrics.items()),
     )
 
 
