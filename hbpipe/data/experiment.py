@@ -9,10 +9,22 @@ from typing import Any
 #: What the effects of stores are fitted as.
 EFFECTS = "normal_known_variance"
 
-#: Keys of a metric that do not go with an experiment, and why.
-_WITHOUT = {
-    "overdispersion": "its effects take every event of an arm as independent, given the store",
-    "reconcile": "effects have no known total",
+#: Keys of a metric that go with an experiment, beside the roles of its family.
+_ALLOWED = (
+    "family",
+    "where",
+    "transform",
+    "target",
+    "fixed",
+    "hyperprior",
+    "nest",
+    "covariates",
+    "experiment",
+)
+#: Why others do not.
+_WHY_NOT = {
+    "overdispersion": ": its effects take every event of an arm as independent, given the store",
+    "reconcile": ": effects have no known total",
 }
 
 Arm = str | int | bool
@@ -52,9 +64,10 @@ def parse_experiment(raw: Any, family: Any, metric: Mapping[str, Any]) -> Experi
         raise ValueError(
             f"experiment: effects of {family.name} are not defined; use {' or '.join(COMPARABLE)}"
         )
-    for key, why in _WITHOUT.items():
-        if key in metric:
-            raise ValueError(f"{key} does not go with an experiment: {why}")
+    allowed = (*_ALLOWED, *(role.name for role in family.roles))
+    if others := [key for key in metric if key not in allowed]:
+        why = _WHY_NOT.get(others[0], "")
+        raise ValueError(f"{others[0]} does not go with an experiment{why}")
     return _read_arms(raw)
 
 
