@@ -9,15 +9,25 @@ from typing import Any
 #: What the effects of stores are fitted as.
 EFFECTS = "normal_known_variance"
 
-Arm = str | int | bool
-#: Keys of a metric that do not go with an experiment, and why.
-_APART = {
-    "overdispersion": "its effects take every event of an arm as independent, given the store",
-    "prior": "the effects of stores are taken to have one normal law",
-    "reconcile": "effects have no known total",
-    "decay": "all days of an experiment count alike",
-    "dynamics": "an effect is one number for the whole window",
+#: Keys of a metric that go with an experiment, beside the roles of its family.
+_ALLOWED = (
+    "family",
+    "where",
+    "transform",
+    "target",
+    "fixed",
+    "hyperprior",
+    "nest",
+    "covariates",
+    "experiment",
+)
+#: Why others do not.
+_WHY_NOT = {
+    "overdispersion": ": its effects take every event of an arm as independent, given the store",
+    "reconcile": ": effects have no known total",
 }
+
+Arm = str | int | bool
 
 
 @dataclass(frozen=True)
@@ -54,15 +64,15 @@ def parse_experiment(raw: Any, family: Any, metric: Mapping[str, Any]) -> Experi
         raise ValueError(
             f"experiment: effects of {family.name} are not defined; use {' or '.join(COMPARABLE)}"
         )
-    found = _arms(raw)
-    for key, why in _APART.items():
-        if key in metric:
-            raise ValueError(f"{key} does not go with an experiment: {why}")
-    return found
+    allowed = (*_ALLOWED, *(role.name for role in family.roles))
+    if others := [key for key in metric if key not in allowed]:
+        why = _WHY_NOT.get(others[0], "")
+        raise ValueError(f"{others[0]} does not go with an experiment{why}")
+    return _read_arms(raw)
 
 
-def _arms(raw: Any) -> Experiment:
-    """Parse the column and the two values."""
+def _read_arms(raw: Any) -> Experiment:
+    """Read the column and the values of the arms."""
     if not isinstance(raw, Mapping):
         raise ValueError(
             f"experiment is a mapping such as {{arm: group, control: A}}, found {raw!r}"

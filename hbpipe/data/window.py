@@ -85,6 +85,7 @@ class Folded:
     recent: Recent | None = None
     for_fit: dict[str, Statistics] = field(default_factory=dict)
     counted: dict[str, Statistics] = field(default_factory=dict)
+    arms: dict[str, dict[str, NDArray[np.int64]]] = field(default_factory=dict)
 
     def fitted(self, metric: str) -> Statistics:
         """Return what the hyperparameters of a metric are fitted to."""
@@ -93,8 +94,6 @@ class Folded:
     def whole(self, metric: str) -> Statistics:
         """Return what all days of the window hold of a metric."""
         return self.counted.get(metric, self.statistics[metric])
-
-    arms: dict[str, dict[str, NDArray[np.int64]]] = field(default_factory=dict)
 
     @property
     def n(self) -> int:

@@ -65,6 +65,7 @@ def test_numbers_of_the_effect_may_be_held() -> None:
         ({"experiment": {**ARMS, "treatment": 0.5}}, "found 'A' and 0.5"),
         ({"experiment": {**ARMS, "treatment": "A"}}, "control and treatment are both 'A'"),
         ({"overdispersion": {"by": "day"}}, "overdispersion does not go with an experiment"),
+        ({"decay": {"half_life": "7d"}}, "decay does not go with an experiment"),
         ({"reconcile": {"totals": "t.parquet", "mean": "m"}}, "reconcile does not go with"),
     ],
 )
