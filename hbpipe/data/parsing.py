@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hbpipe.data.cells import parse_cells
 from hbpipe.data.classes import CLASS_KEYS, Classes, read_classes
 from hbpipe.data.covariates import parse_covariates
+from hbpipe.data.decay import parse_decay
 from hbpipe.data.held import holdable, parse_fixed, parse_number
 from hbpipe.data.quantities import Metric
 from hbpipe.data.reconcile import parse_reconcile
@@ -38,6 +39,7 @@ _METRIC_KEYS = (
     "nest",
     "covariates",
     "reconcile",
+    "decay",
 )
 
 
@@ -85,6 +87,7 @@ def parse_metric(name: str, raw: Any) -> Metric:
         reconcile=faults.collect(parse_reconcile, raw["reconcile"], family)
         if "reconcile" in raw
         else None,
+        decay=faults.collect(parse_decay, raw["decay"], family) if "decay" in raw else None,
     )
     faults.throw()
     return metric

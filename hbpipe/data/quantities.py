@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hbpipe.data.cells import CellRule
 from hbpipe.data.classes import Classes
 from hbpipe.data.covariates import Covariate
+from hbpipe.data.decay import Decay
 from hbpipe.data.reconcile import Reconcile
 from hbpipe.data.terms import CALENDAR, Condition, Quantity
 
@@ -62,6 +63,8 @@ class Metric:
     classes: Classes | None = None
     #: The known totals that its estimates are to add up to.
     reconcile: Reconcile | None = None
+    #: How fast its days lose weight; None where all days of a window count alike.
+    decay: Decay | None = None
 
     @property
     def measured(self) -> Family:
@@ -82,6 +85,11 @@ class Metric:
 
         family = self.model
         return get_family(family.name, family.size, 1) if self.covariates else family
+
+    @property
+    def by_day(self) -> bool:
+        """Whether the days of a window are wanted one by one, not only their total."""
+        return self.decay is not None
 
     @property
     def term_names(self) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ class Sources:
 
     ``months`` are the files that stand for daily ones, which ``window`` and ``history`` then lack.
     ``listed`` are the units of the dimension table; ``shards`` is in how many the fold is cut.
+    ``by_day`` are all daily files of the window, where some metric wants its days one by one.
     """
 
     window: Snapshot
@@ -42,6 +43,7 @@ class Sources:
     within_parent: bool
     shards: int
     months: Snapshot | None = None
+    by_day: Snapshot | None = None
 
 
 @dataclass(frozen=True)

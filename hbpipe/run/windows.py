@@ -39,12 +39,14 @@ def find_sources(night: Night) -> Sources:
     if listed is not None:
         check_weights(listed, weight_columns(night.metrics))
         listed = without_forgotten(listed, night.form.forgotten, levels)
+    window = _without(_between(snapshot, first, night.plan.as_of), night.left_out)
     return Sources(
-        window=_without(_between(snapshot, first, night.plan.as_of), night.left_out),
+        window=window,
         history=_between(snapshot, None, first - 1) if needs_history(settings) else None,
         listed=listed,
         within_parent=_within_parent(night, listed),
         shards=_fold_shards(night),
+        by_day=window if any(metric.by_day for metric in night.metrics) else None,
     )
 
 
@@ -71,6 +73,7 @@ def window_orders(night: Night, sources: Sources) -> list[WindowOrder]:
             one_in=max((one_in(entry.account.rows) for entry in night.rests_on), default=1),
             attributes=needed_columns(night.metrics),
             months=part(sources.months, shard),
+            by_day=part(sources.by_day, shard),
         )
         for shard in range(shards)
     ]

@@ -171,6 +171,11 @@ def _check_pool(
             subject, f"the prior mean has {beyond}, which full Bayes here has not"
         )
         return
+    if metric.decay is not None:
+        yield _not_comparable(
+            subject, "what a decay fits pools to and updates units with is no one likelihood"
+        )
+        return
     quantiles = settings.inference.quantiles
     levels = (min(quantiles), max(quantiles))
     stores = choose_stores(

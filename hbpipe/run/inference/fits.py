@@ -176,7 +176,7 @@ def compress_shard(
 ) -> Any:
     """Make the sketch of one shard: all that the likelihood of its stores depends on."""
     codes = pool_codes(folded, levels, pool_by, pools)
-    statistics = effective(metric, folded.statistics[metric.name], codes, divisor)
+    statistics = effective(metric, folded.fitted(metric.name), codes, divisor)
     own, statistics = with_covariates_only(codes, statistics)
     family = metric.model
     if COVARIATES in statistics:

@@ -101,7 +101,7 @@ def next_exposure(metric: Metric, folded: Folded) -> Array:
     Trials and values are whole, and at least one; a day is a day.
     """
     assert folded.recent is not None
-    size = folded.statistics[metric.name][_OBSERVED[metric.family][0]]
+    size = folded.whole(metric.name)[_OBSERVED[metric.family][0]]
     daily = size / np.maximum(folded.recent.days, 1)
     if metric.family != "gamma_poisson":
         return np.asarray(np.maximum(np.rint(daily), 1.0))

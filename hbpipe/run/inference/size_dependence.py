@@ -36,7 +36,7 @@ def sum_sizes(
     codes, found = pool_codes(folded, levels, pool_by, pools), {}
     for metric in metrics:
         at = estimates[metric.name]
-        statistics = effective(metric, folded.statistics[metric.name], codes, at.divisor)
+        statistics = effective(metric, folded.fitted(metric.name), codes, at.divisor)
         own, kept = with_covariates_only(codes, statistics)
         found[metric.name] = size_sums(at.family, kept, at.hyperparameters, own, len(pools))
     return found

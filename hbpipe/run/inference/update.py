@@ -14,7 +14,9 @@ from hbpipe.data.quantities import Metric
 from hbpipe.data.window import Folded
 from hbpipe.model.covariates.ranks import Span
 from hbpipe.model.diagnostics.predictive import sizes_of
+from hbpipe.model.estimation.moments import ratio
 from hbpipe.model.family import Codes, Statistics
+from hbpipe.model.kish import size_of
 from hbpipe.model.pooling import no_pooling
 from hbpipe.model.update.pools import PosteriorColumns, cdf_pools, update_pools
 from hbpipe.model.update.prior_range import prior_range
@@ -136,9 +138,14 @@ def sizes(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Give the size of each unit, and its effective size where events hang together, (U,)."""
     name = metric.model.sample_size
-    n = folded.n_events if name is None else _whole(folded.statistics[metric.name][name])
+    counted = folded.whole(metric.name)
+    n = folded.n_events if name is None else _whole(counted[name])
     independent = (n if name is None else _whole(statistics[name])).astype(np.float64)
-    if name is None and divisor is not None:
+    if name is None and metric.decay is not None:
+        # The exposure, or the precision, that is left of all, by age and by overdispersion.
+        left = size_of(metric.model, statistics)
+        independent = independent * ratio(left, size_of(metric.model, counted))
+    elif name is None and divisor is not None:
         independent = independent / divisor[codes]
     return n.astype(np.int64), independent
 
