@@ -25,13 +25,16 @@ complete_pooling complete_pooling_sd converged count counts covariates cross day
 definition drift ess estimate estimator expected expected_new expected_percentile exposure
 false_sign_rate family first_day gradient_norm is_new iterations largest_eigenvalue last_day
 last_day_n last_day_p last_day_q last_day_raw level log_likelihood_complete_pooling
-log_likelihood_no_pooling log_marginal_likelihood m2 made_from made_with mean means message method
-metric month n n_effective n_events n_groups next_exposure noise noise_new outlier overdispersion
-overdispersion_by overdispersion_df p_below_target p_bottom_10 p_top_10 parameter pareto_k pool
-predictive_high predictive_low predictive_mean predictive_sd prior_mean r_hat r_value raw raw_sd
-reconciled reconciled_rmse run_id s_value sampler sd sd_plug_in shard silent smallest_eigenvalue
-squares squares_new start_log_marginal_likelihood start_values starts starts_agree status successes
-term threshold trials unit_ids value values variance weight
+log_likelihood_no_pooling log_marginal_likelihood log_precision m2 made_from made_with mean means
+message method metric month n n_effective n_events n_groups next_exposure noise noise_new outlier
+overdispersion overdispersion_by overdispersion_df p_below_target p_bottom_10 p_top_10 parameter
+pareto_k pool precision predictive_high predictive_low predictive_mean predictive_sd prior_mean
+r_hat r_value raw raw_sd reconciled reconciled_rmse run_id s_value sampled_size sampler sd
+sd_plug_in shard silent smallest_eigenvalue squared_weights squares squares_new
+start_log_marginal_likelihood start_values starts starts_agree status successes term threshold
+trials unit_ids value values variance weight weighted_count weighted_counts weighted_estimate
+weighted_exposure weighted_m2 weighted_mean weighted_n weighted_successes weighted_trials
+weighted_variance
 """
 RESERVED = frozenset(_RESERVED.split())
 
@@ -63,6 +66,8 @@ class Metric:
     classes: Classes | None = None
     #: The known totals that its estimates are to add up to.
     reconcile: Reconcile | None = None
+    #: What the numbers of its role ``weight`` mean; None where it has none.
+    weights: str | None = None
     #: How fast its days lose weight; None where all days of a window count alike.
     decay: Decay | None = None
 
@@ -71,12 +76,15 @@ class Metric:
         """The family of the daily statistics, with as many classes as there are terms."""
         from hbpipe.model.families import get_family  # brings scipy
 
-        return get_family(self.family, len(self.terms) or None)
+        name = self.family if self.weights is None else f"{self.family}:{self.weights}"
+        return get_family(name, len(self.terms) or None)
 
     @property
     def model(self) -> Family:
         """The family of what is fitted to the statistics of a window."""
-        return self.measured
+        from hbpipe.model.families import get_family
+
+        return get_family(self.family, len(self.terms) or None)
 
     @property
     def fitted(self) -> Family:
@@ -124,6 +132,8 @@ class Metric:
         found = {"family": self.family, "roles": repr(self.roles), "where": repr(self.where)}
         if self.terms:
             found["terms"] = repr(tuple(self.terms.values()))
+        if self.weights is not None:
+            found["weights"] = self.weights
         if self.cells.clusters:
             found["clusters"] = repr(self.cells.clusters)
         return found

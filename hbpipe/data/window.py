@@ -24,6 +24,7 @@ from hbpipe.data.presence import Presence, count_presence, earliest_day
 from hbpipe.data.quantities import Metric
 from hbpipe.data.recent import NEW_FOR, Apart, Recent
 from hbpipe.data.rollup import read_month, read_seen
+from hbpipe.data.sampled import with_effective_sizes
 from hbpipe.data.snapshot import Snapshot
 from hbpipe.data.span import Span, SpanOrder, Statistics, cut, fold_days
 from hbpipe.data.standing import Sightings, identify, in_order, numbers, read_units
@@ -144,7 +145,7 @@ def fold_window(order: WindowOrder) -> Folded:
     presence = _presence(order, placed)
     recent = Recent(np.maximum(order.as_of - since + 1, 0), _is_new(order, first_seen), apart)
     shard = Folded(units.keys, n_events, statistics, unusable, dispersion, known, presence, recent)
-    return with_decay(shard, order, since)
+    return with_effective_sizes(with_decay(shard, order, since), order.metrics)
 
 
 def _spans(order: WindowOrder) -> list[Span]:

@@ -17,6 +17,7 @@ from hbpipe.data.terms import (
     parse_transform,
 )
 from hbpipe.model.families import FAMILIES
+from hbpipe.model.weights import can_have
 
 
 @pytest.mark.parametrize(
@@ -179,9 +180,10 @@ def test_every_fault_of_a_metric_is_told():
 
 
 def test_the_names_that_no_level_may_have_are_those_of_the_tables():
+    sampled = [f"{name}:sampling" for name, one in FAMILIES.items() if can_have(one, "sampling")]
     tables = [
-        schemas.statistics_table({}, FAMILIES, clusters=True),
-        schemas.months_table({}, FAMILIES, clusters=True),
+        schemas.statistics_table({}, [*FAMILIES, *sampled], clusters=True),
+        schemas.months_table({}, [*FAMILIES, *sampled], clusters=True),
         schemas.hyperparameters_table({}),
         schemas.fits_table({}),
         posterior_schemas.posteriors_table({}, ()),

@@ -18,7 +18,8 @@ class RecountMetric:
     ``{"column": ..., "transform": ...}`` or ``{"where": [...]}``, what of a spell falls into an
     interval (``{"duration": ..., "interval": [...]}``, a count with ``column``), or to a list of
     them, in which the number 1 is the constant; ``transform`` is the metric's own and applies to
-    the role ``value``; ``clusters`` are the columns that name a cluster.
+    the role ``value``; ``clusters`` are the columns that name a cluster;
+    ``weights`` says what the role ``weight`` means.
     """
 
     name: str
@@ -27,6 +28,7 @@ class RecountMetric:
     where: Sequence[Sequence[Any]] = ()
     transform: str | None = None
     clusters: Sequence[str] = ()
+    weights: str | None = None
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def get_family(name: str, size: int | None = None, covariates: int | None = None
     Parameters
     ----------
     name
-        Its name.
+        Its name; with weights of events ``NAME:MEANING``, see ``weights.py``.
     size
         The number of coefficients or classes, where it has any.
     covariates
@@ -43,11 +43,14 @@ def get_family(name: str, size: int | None = None, covariates: int | None = None
     FitError
         If there is none, and the message suggests the nearest name; if it takes no covariates.
     """
+    name, _, meaning = name.partition(":")
     if name not in FAMILIES:
         raise unknown("family", name, FAMILIES)
     family = FAMILIES[name]
     if size is not None and family.sized is not None and size != family.size:
         family = family.sized(size)
+    if meaning:
+        return _with_weights(family.name, size, meaning)
     return family if covariates is None else _with_covariates(family.name, size, covariates)
 
 
@@ -57,3 +60,11 @@ def _with_covariates(name: str, size: int | None, covariates: int) -> Family:
     from hbpipe.model.covariates import with_covariates  # it needs the contract, as families do
 
     return with_covariates(get_family(name, size), covariates)
+
+
+@cache
+def _with_weights(name: str, size: int | None, meaning: str) -> Family:
+    """Build each meaning of weights once, so that a family is the same object everywhere."""
+    from hbpipe.model.weights import with_weights
+
+    return with_weights(get_family(name, size), meaning)

@@ -17,6 +17,7 @@ from hbpipe.data.clock import to_number
 from hbpipe.data.lake import Lake
 from hbpipe.data.partitioned import upsert_partition
 from hbpipe.data.quantities import Metric
+from hbpipe.data.weights import SAMPLING
 from hbpipe.errors import ConfigError, GateError, LeaseError
 from hbpipe.full_bayes.audit import Audited, By, audit_pool
 from hbpipe.full_bayes.comparison import Comparison
@@ -160,21 +161,26 @@ def _check(
     return checks
 
 
+def _without_full_bayes(settings: Settings, metric: Metric) -> str | None:
+    """Say why full Bayes here has no model of a metric; None where it has."""
+    if metric.covariates or settings.nest_by(metric):
+        beyond = "covariates" if metric.covariates else "nested levels"
+        return f"the prior mean has {beyond}, which full Bayes here has not"
+    if metric.decay is not None:
+        return "what a decay fits pools to and updates units with is no one likelihood"
+    if metric.weights == SAMPLING:
+        return "sampling weights make a pseudo-likelihood"
+    return None
+
+
 def _check_pool(
     window: Window, row: Release, metric: Metric, pool: ChosenPool, request: Request
 ) -> Iterator[Check]:
     """Audit one pool."""
     subject, settings = f"{metric.name}, {pool.label}", window.night.settings
-    if metric.covariates or settings.nest_by(metric):
-        beyond = "covariates" if metric.covariates else "nested levels"
-        yield _not_comparable(
-            subject, f"the prior mean has {beyond}, which full Bayes here has not"
-        )
-        return
-    if metric.decay is not None:
-        yield _not_comparable(
-            subject, "what a decay fits pools to and updates units with is no one likelihood"
-        )
+    reason = _without_full_bayes(settings, metric)
+    if reason is not None:
+        yield _not_comparable(subject, reason)
         return
     quantiles = settings.inference.quantiles
     levels = (min(quantiles), max(quantiles))

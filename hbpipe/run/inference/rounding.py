@@ -33,10 +33,11 @@ def roundings(name: str, expected: Mapping[str, Any]) -> list[float]:
     √(M_aa M_bb).
     """
     values = numbers(expected[name])
-    if name not in ("m2", "cross"):
+    weighted, plain = name[: name.find("m2")] if "m2" in name else "", name.split("_")[-1]
+    if plain not in ("m2", "cross"):
         return [0.0] * len(values)
-    n = expected["n"]
-    means = numbers(expected["mean" if name == "m2" else "means"])
+    n = expected.get("precision", expected[f"{weighted}n"])
+    means = numbers(expected[f"{weighted}mean" if plain == "m2" else "means"])
     errors = [_EPSILON * abs(mean) for mean in means]
     sizes = [math.sqrt(max(values[k * (len(means) + 1)], 0.0)) for k in range(len(means))]
     return [
