@@ -50,7 +50,7 @@ def get_family(name: str, size: int | None = None, covariates: int | None = None
     if size is not None and family.sized is not None and size != family.size:
         family = family.sized(size)
     if meaning:
-        return _with_weights(family.name, size, meaning)
+        return _with_weights(family.name, family.size, meaning)
     return family if covariates is None else _with_covariates(family.name, size, covariates)
 
 
