@@ -58,6 +58,23 @@ def _normal(rng: np.random.Generator, replicates: int, groups: int, ratio: float
     return Truth(statistics, {"mu": 0.0 * tau, "tau": tau, "sigma": 0.0 * tau + 1.0})
 
 
+def _normal_weighted(rng: np.random.Generator, replicates: int, groups: int, ratio: float) -> Truth:
+    """Values with σ = 1 unknown, 2 to 100 a store, whose precisions are from 1/4 to 4."""
+    n = np.ceil(_sizes(rng, (replicates, groups), 1.0, 100.0)).astype(np.int64) + 1
+    precision = _sizes(rng, n.shape, 0.25, 4.0)
+    total = n * precision
+    tau = np.sqrt(ratio / np.median(total, axis=1))
+    theta = rng.normal(size=n.shape) * tau[:, None]
+    statistics = {
+        "n": n.ravel(),
+        "precision": total.ravel(),
+        "log_precision": (n * np.log(precision)).ravel(),
+        "mean": (theta + rng.normal(size=n.shape) / np.sqrt(total)).ravel(),
+        "m2": rng.chisquare(n - 1).ravel(),
+    }
+    return Truth(statistics, {"mu": 0.0 * tau, "tau": tau, "sigma": 0.0 * tau + 1.0})
+
+
 def _known_variance(rng: np.random.Generator, replicates: int, groups: int, ratio: float) -> Truth:
     """Variances log-normal with log-sd 0.3 or 1, or 1/n, in turn."""
     shape = (replicates, groups)
@@ -140,6 +157,7 @@ def _one_regression(
 
 DESIGNS: dict[str, Design] = {
     "normal": Design(_normal),
+    "normal_weighted": Design(_normal_weighted),
     "normal_known_variance": Design(_known_variance),
     "beta_binomial": Design(_beta_binomial),
     "gamma_poisson": Design(_gamma_poisson),
