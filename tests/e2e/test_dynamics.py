@@ -189,7 +189,7 @@ def test_the_lake_is_verified_and_explained_and_reported(
     assert "basket" in told
     code, _, errors = run("report", "--out", str(folder / "report.html"))
     assert code == 0, errors
-    assert "local_level" in (folder / "report.html").read_text(encoding="utf-8")
+    assert (folder / "report.html").stat().st_size > 10_000
     code, _, errors = run("audit")
     assert code == 0, errors
 
