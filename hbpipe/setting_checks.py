@@ -140,7 +140,7 @@ def _nested_faults(inference: Inference, metric: Metric) -> Iterator[str]:
         yield f"{name} has no nested levels; set nest: false for one prior in each pool"
     elif len(chosen) > most:
         yield (
-            f"{metric.family} takes {most} nested level, found {len(chosen)}; set nest to that "
+            f"{metric.model.name} takes {most} nested level, found {len(chosen)}; set nest to that "
             f"whose groups differ most, such as nest: [{chosen[0]}]"
         )
     kind, _, variant = inference.estimator.partition(":")

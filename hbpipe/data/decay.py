@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hbpipe.model.family import Family
 
 
 @dataclass(frozen=True)
@@ -20,8 +23,10 @@ class Decay:
     fit_undecayed: bool = False
 
 
-def parse_decay(raw: Any) -> Decay:
+def parse_decay(raw: Any, family: Family) -> Decay:
     """Parse ``decay: {half_life: 14d, fit: ...}``; raises ValueError with what is wrong."""
+    from hbpipe.model.kish import can_weigh  # brings scipy
+
     if not isinstance(raw, Mapping):
         raise ValueError(f"decay is a mapping with half_life and fit, found {raw!r}")
     for key in raw:
@@ -33,4 +38,9 @@ def parse_decay(raw: Any) -> Decay:
         raise ValueError(f"decay.half_life is a number of days such as 14d, found {given!r}")
     if fit not in ("decayed", "undecayed"):
         raise ValueError(f"decay.fit is decayed or undecayed, found {fit!r}")
+    if not can_weigh(family):
+        raise ValueError(
+            f"decay is not defined for the family {family.name}: how much its days tell is not "
+            "one number"
+        )
     return Decay(float(days[1]), fit == "undecayed")

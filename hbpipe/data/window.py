@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from hbpipe.data.attributes import look_up
 from hbpipe.data.clock import to_date
 from hbpipe.data.clusters import NO_CLUSTERS, Clusters, merge_clusters, sampled
+from hbpipe.data.decayed import with_decay
 from hbpipe.data.dispersion import Cells, disperse_by_cluster
 from hbpipe.data.presence import Presence, count_presence, earliest_day
 from hbpipe.data.quantities import Metric
@@ -68,6 +69,10 @@ class Folded:
     of each unit's days or clusters, None where the family has none. ``attributes`` are those of
     each unit (U,), null where the dimension table does not know it; None where none are needed.
     ``presence`` tells how many units each day has, ``recent`` what the last days tell of the units.
+
+    ``statistics`` are what units are updated with. Of metrics with a decay, ``for_fit`` has what
+    hyperparameters are fitted to, and ``counted`` what all days hold, each counted once.
+    ``arms`` are filled where effects of experiments were made: by metric and arm its size, (U,).
     """
 
     keys: tuple[pa.Array, ...]
@@ -78,6 +83,17 @@ class Folded:
     attributes: pa.Table | None = None
     presence: Presence | None = None
     recent: Recent | None = None
+    for_fit: dict[str, Statistics] = field(default_factory=dict)
+    counted: dict[str, Statistics] = field(default_factory=dict)
+    arms: dict[str, dict[str, NDArray[np.int64]]] = field(default_factory=dict)
+
+    def fitted(self, metric: str) -> Statistics:
+        """Return what the hyperparameters of a metric are fitted to."""
+        return self.for_fit.get(metric, self.statistics[metric])
+
+    def whole(self, metric: str) -> Statistics:
+        """Return what all days of the window hold of a metric."""
+        return self.counted.get(metric, self.statistics[metric])
 
     @property
     def n(self) -> int:
@@ -129,7 +145,8 @@ def fold_window(order: WindowOrder) -> Folded:
     known = _attributes(order, units)
     presence = _presence(order, placed)
     recent = Recent(np.maximum(order.as_of - since + 1, 0), _is_new(order, first_seen), apart)
-    return Folded(units.keys, n_events, statistics, unusable, dispersion, known, presence, recent)
+    shard = Folded(units.keys, n_events, statistics, unusable, dispersion, known, presence, recent)
+    return with_decay(shard, order, since)
 
 
 def _spans(order: WindowOrder) -> list[Span]:

@@ -20,6 +20,7 @@ from hbpipe.run.inference.changes import compare_with_earlier
 from hbpipe.run.inference.comparison import compare_units
 from hbpipe.run.inference.covariates import code_covariates
 from hbpipe.run.inference.diagnostics import diagnose, outliers_of
+from hbpipe.run.inference.effects import fold_effects
 from hbpipe.run.inference.findings import stage_diagnostics
 from hbpipe.run.inference.fit_tables import stage_fits
 from hbpipe.run.inference.fitting import find_trees, fit_on_sketches
@@ -32,6 +33,7 @@ from hbpipe.run.inference.update import update_shard
 from hbpipe.run.inference.updated import UpdateOrder
 from hbpipe.run.months import with_months
 from hbpipe.run.night import Night
+from hbpipe.run.tables import lake_table
 from hbpipe.run.windows import find_sources, fold_shards, presence_of, window_orders
 
 
@@ -83,6 +85,7 @@ def fit(night: Night) -> dict[str, Any]:
     night.presence = presence_of(night)
     trees = find_trees(night)
     pools = next(iter(trees.values())).pools
+    fold_effects(night, pools)
     coded = code_covariates(night, pools, [order.listed for order in orders])
     dispersed = measure(night, pools)
     divided = divisors(night.metrics, dispersed)
@@ -114,7 +117,7 @@ def update(night: Night) -> dict[str, Any]:
         levels=night.form.levels,
         priors={name: found.priors for name, found in night.fits.items()},
         quantiles=night.settings.inference.quantiles,
-        table=commits.lake_table(night, "posteriors"),
+        table=lake_table(night, "posteriors"),
         label=to_date(night.plan.as_of).isoformat(),
         run_id=night.run_id,
         last_day=night.plan.as_of not in {entry.day for entry in night.left_out},

@@ -18,20 +18,23 @@ from hbpipe.data.schemas import quantile_name
 from hbpipe.model.covariates.design import Design
 from hbpipe.model.estimation.delta import standard_deviations
 from hbpipe.model.family import Array, Family
+from hbpipe.model.fits import PoolFits
 from hbpipe.model.geometry import geometry_of
 from hbpipe.model.integration.drawing import Drawn
 from hbpipe.model.integration.sampled_nodes import AnyNodes, PoolNodes, SampledNodes
+from hbpipe.model.mixtures.fits import MixtureFits
 from hbpipe.model.update.pools import update_pools
-from hbpipe.run import commits
 from hbpipe.run.fingerprints import definition
 from hbpipe.run.history import Release, newest
 from hbpipe.run.inference.covariates import told
+from hbpipe.run.inference.effects import pooled_rows
 from hbpipe.run.inference.fits import MetricFit
 from hbpipe.run.inference.parameters import places
 from hbpipe.run.inference.tree import Pool, pool_label
 from hbpipe.run.inference.typical import NewStores
 from hbpipe.run.night import Night
 from hbpipe.run.releases import read_of, releases
+from hbpipe.run.tables import lake_table
 
 
 def last_hyperparameters(
@@ -78,7 +81,7 @@ def stage_fits(night: Night) -> None:
         rows["fits"] += _fit_rows(night, found)
         rows["new_stores"] += _new_store_rows(night, found)
     for name, records in rows.items():
-        definition = commits.lake_table(night, name)
+        definition = lake_table(night, name)
         schema = definition.data_schema
         table = pa.Table.from_pylist(records, schema=schema)
         night.repeated[name] = repeated_rows(night, table, definition.key)
@@ -114,6 +117,7 @@ def _pool_columns(night: Night, found: MetricFit, pool: Pool) -> dict[str, Any]:
 
 def _hyperparameter_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
     sds, terms = standard_deviations(found.fits), found.parameter_terms
+    pooled = pooled_rows(found, night.settings.inference.quantiles)
     return [
         {
             **_pool_columns(night, found, pool),
@@ -121,6 +125,7 @@ def _hyperparameter_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]
             "parameter": label,
             "value": float(values[(g, *place)]) if _is_known(found, g, name, place) else None,
             "sd": _positive(sds[name][(g, *place)]),
+            **pooled[g].get(label, {}),
         }
         for g, pool in enumerate(found.pools)
         for name, values in found.fits.hyperparameters.items()
@@ -140,7 +145,7 @@ def _group_hyperparameters(night: Night, found: MetricFit) -> list[dict[str, Any
     return [
         {
             **_pool_columns(night, found, group),
-            "family": found.metric.family,
+            "family": found.metric.model.name,
             "parameter": name,
             "value": float(values[g]) if known[g] else None,
         }
@@ -188,6 +193,8 @@ def _fit_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
             "method": str(found.nodes.method[g]),
             **_sampling_columns(found, g),
             "drift": found.drift[g],
+            "prior": fits.chosen[g],
+            **_criteria(fits, g),
             "definition": definition(found.metric),
             "covariates": told(found.design),
             **_overdispersion(found, g),
@@ -195,6 +202,13 @@ def _fit_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
         }
         for g, pool in enumerate(found.pools)
     ]
+
+
+def _criteria(fits: PoolFits, g: int) -> dict[str, float | None]:
+    """Tell what the choice between one law and a mixture rests on, where there was one."""
+    if not isinstance(fits, MixtureFits):
+        return {}
+    return {name: _finite(getattr(fits, name)[g]) for name in ("bic_single", "bic_mixture")}
 
 
 def _overdispersion(found: MetricFit, g: int) -> dict[str, Any]:

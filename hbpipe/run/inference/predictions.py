@@ -86,7 +86,7 @@ def is_predicted(metric: Metric) -> bool:
     A store's next estimate has a sampling variance, and a next response has predictors, that
     nobody knows yet, so none is predicted.
     """
-    return metric.family in _OBSERVED
+    return metric.measured.name in _OBSERVED
 
 
 def predict_next(units: Units) -> Columns:
@@ -115,10 +115,10 @@ def next_exposure(metric: Metric, folded: Folded) -> Array:
     Trials and values are whole, and at least one; a day is a day.
     """
     assert folded.recent is not None
-    size = folded.statistics[metric.name][_OBSERVED[metric.family][0]]
+    size = folded.whole(metric.name)[_OBSERVED[metric.measured.name][0]]
     whole = size if size.ndim == 1 else size.sum(axis=1)
     daily = whole / np.maximum(folded.recent.days, 1)
-    if metric.family != "gamma_poisson":
+    if metric.measured.name != "gamma_poisson":
         return np.asarray(np.maximum(np.rint(daily), 1.0))
     return np.full(folded.n, 1.0 / metric.per) if metric.calendar is not None else daily
 
@@ -130,7 +130,7 @@ def judge_last_day(units: Units) -> Columns:
     assert units.folded.recent is not None
     apart, per = units.folded.recent.apart[units.metric.name], units.metric.per
     size, _ = observed(units.metric, apart.day)
-    whole = units.metric.family != "gamma_poisson"
+    whole = units.metric.measured.name != "gamma_poisson"
     there = size > 0
     thinned = _rounded(units.metric, units.like(apart.day))
     exposure, outcome = observed(units.metric, thinned)
@@ -152,7 +152,7 @@ def judge_last_day(units: Units) -> Columns:
 
 def observed(metric: Metric, statistics: Statistics) -> tuple[Array, Array]:
     """Return size and outcome of what statistics hold, (U,) each."""
-    size, outcome = _OBSERVED[metric.family]
+    size, outcome = _OBSERVED[metric.measured.name]
     return (
         np.asarray(statistics[size], np.float64),
         np.asarray(statistics[outcome], np.float64),
@@ -165,5 +165,5 @@ def _rounded(metric: Metric, statistics: Statistics) -> Statistics:
     Fewer than half a trial is none.
     """
     names = {"beta_binomial": ("trials", "successes"), "gamma_poisson": ("count",)}
-    some = names.get(metric.family, ())
+    some = names.get(metric.measured.name, ())
     return {**statistics, **{name: np.rint(statistics[name]) for name in some}}

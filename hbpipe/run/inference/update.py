@@ -14,7 +14,9 @@ from hbpipe.data.quantities import Metric
 from hbpipe.data.window import Folded
 from hbpipe.model.covariates.ranks import Span
 from hbpipe.model.diagnostics.predictive import sizes_of
+from hbpipe.model.estimation.moments import ratio
 from hbpipe.model.family import Codes, Statistics
+from hbpipe.model.kish import size_of
 from hbpipe.model.pooling import no_pooling
 from hbpipe.model.update.pools import PosteriorColumns, cdf_pools, update_pools
 from hbpipe.model.update.prior_range import prior_range
@@ -64,7 +66,7 @@ def _update_metric(
     columns = _pooled(units, aside != "")
     columns["raw"] = metric.model.raw_estimates(own)
     _, columns["n_effective"] = sizes(metric, folded, statistics, codes, priors.divisor)
-    for further in (_below_target, _false_signs, predict_next, judge_last_day, _flags):
+    for further in (_below_target, _of_arms, _false_signs, predict_next, judge_last_day, _flags):
         columns |= further(units)
     if outliers is not None:
         columns["outlier"] = _flag_outliers(units, outliers)
@@ -137,10 +139,18 @@ def sizes(
     divisor: NDArray[np.float64] | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Give the size of each unit, and its effective size where events hang together, (U,)."""
+    if metric.experiment is not None:
+        both = sum(folded.arms[metric.name].values(), np.zeros(folded.n, np.int64))
+        return both, both.astype(np.float64)
     name = metric.model.sample_size
-    n = folded.n_events if name is None else _whole(folded.statistics[metric.name][name])
+    counted = folded.whole(metric.name)
+    n = folded.n_events if name is None else _whole(counted[name])
     independent = (n if name is None else _whole(statistics[name])).astype(np.float64)
-    if name is None and divisor is not None:
+    if name is None and metric.decay is not None:
+        # The exposure, or the precision, that is left of all, by age and by overdispersion.
+        left = size_of(metric.model, statistics)
+        independent = independent * ratio(left, size_of(metric.model, counted))
+    elif name is None and divisor is not None:
         independent = independent / divisor[codes]
     return n.astype(np.int64), independent
 
@@ -167,6 +177,18 @@ def _pooled(units: Units, aside: NDArray[np.bool_]) -> Columns:
         "complete_pooling": np.where(aside, np.nan, alike.T).T,
         "complete_pooling_sd": np.where(aside, np.nan, alike_sd.T).T,
     }
+
+
+def _of_arms(units: Units) -> Columns:
+    """Return the sizes of the arms of an experiment, and the probability of an effect above 0."""
+    metric, priors = units.metric, units.priors
+    if metric.experiment is None:
+        return {}
+    below = cdf_pools(
+        priors.family, priors.nodes, priors.hyperparameters, units.statistics, units.codes, 0.0
+    )
+    sizes = {f"n_{arm}": n for arm, n in units.folded.arms[metric.name].items()}
+    return {**sizes, "p_above_zero": units.shown(1.0 - below)}
 
 
 def _below_target(units: Units) -> Columns:
