@@ -61,11 +61,12 @@ def parse_metric(name: str, raw: Any) -> Metric:
     """
     from hbpipe.model.families import FAMILIES  # brings scipy: only when settings are read
 
+    known = [name for name, family in sorted(FAMILIES.items()) if _is_measured(family)]
     if not isinstance(raw, Mapping) or "family" not in raw:
-        raise ValueError(f"needs a family, one of {', '.join(sorted(FAMILIES))}")
+        raise ValueError(f"needs a family, one of {', '.join(known)}")
     raw, weights = read_weights(raw)
-    if raw["family"] not in sorted(FAMILIES):  # a list: the value may be of any type
-        raise ValueError(f"unknown family {raw['family']!r}{nearest(str(raw['family']), FAMILIES)}")
+    if raw["family"] not in known:  # a list: the value may be of any type
+        raise ValueError(f"unknown family {raw['family']!r}{nearest(str(raw['family']), known)}")
     family = FAMILIES[raw["family"]]
     faults = _Faults()
     written = faults.collect(_written_out, family, raw)
@@ -101,6 +102,11 @@ def parse_metric(name: str, raw: Any) -> Metric:
     )
     faults.throw()
     return metric
+
+
+def _is_measured(family: Family) -> bool:
+    """Tell whether events have all that a family needs: days are laid out by the window."""
+    return all(role.below is None for role in family.roles)
 
 
 class _Faults:
