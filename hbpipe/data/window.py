@@ -72,6 +72,7 @@ class Folded:
 
     ``statistics`` are what units are updated with. Of metrics with a decay, ``for_fit`` has what
     hyperparameters are fitted to, and ``counted`` what all days hold, each counted once.
+    ``arms`` are filled where effects of experiments were made: by metric and arm its size, (U,).
     """
 
     keys: tuple[pa.Array, ...]
@@ -84,6 +85,7 @@ class Folded:
     recent: Recent | None = None
     for_fit: dict[str, Statistics] = field(default_factory=dict)
     counted: dict[str, Statistics] = field(default_factory=dict)
+    arms: dict[str, dict[str, NDArray[np.int64]]] = field(default_factory=dict)
 
     def fitted(self, metric: str) -> Statistics:
         """Return what the hyperparameters of a metric are fitted to."""
@@ -268,7 +270,8 @@ def _disperse(metric: Metric, order: WindowOrder, placed: _Placed, folded: Stati
             assert isinstance(mine, Clusters)
             clusters = merge_clusters([clusters, sampled(mine.of(at), order.one_in)])
         return disperse_by_cluster(metric, clusters, folded, placed.n)
-    if metric.measured.dispersion is None:
+    # Days of a level that moves differ, and are no cells of one level.
+    if metric.measured.dispersion is None or metric.dynamics is not None:
         return None
     total = CellSums(*(np.zeros(placed.n) for _ in range(3)))
     for span, at, new in zip(placed.spans, placed.codes, placed.new, strict=True):

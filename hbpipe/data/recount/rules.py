@@ -66,28 +66,79 @@ def measure(metric: RecountMetric, row: Mapping[str, Any]) -> tuple[Outcome, dic
     """
     if not _holds(metric.where, row):
         return "excluded", {}
-    quantities = [
+    quantities = _by_row(metric)
+    if _lacks(metric, quantities, row):
+        return "skipped", {}
+    values: dict[str, Any] = {role: [] for role, _ in quantities if role in _SEVERAL}
+    for role, quantity in quantities:
+        number = _usable(
+            role, _column(role, quantity), _raw(quantity, row), quantity.get("transform")
+        )
+        if role == "count" and "duration" in quantity and number > 1:
+            raise RefusedError(quantity["column"], "more than one event")
+        values[role] = [*values[role], number] if role in _SEVERAL else number
+    _refuse_impossible(metric.family, values, quantities)
+    for role, quantity in quantities:
+        if "duration" in quantity:
+            values[role] = _within(quantity, values[role], row)
+    if metric.experiment is not None:
+        values["arm"] = _arm(metric.experiment, row)
+    return "counted", values
+
+
+def _by_row(metric: RecountMetric) -> list[tuple[str, dict[str, Any]]]:
+    """Give what is read of each row, by role; days are not."""
+    return [
         (role, quantity)
         for role in _ROLES[metric.family]
         if metric.roles[role] not in CALENDAR
         for quantity in _quantities(metric, role)
     ]
-    raw = [_raw(quantity, row) for _, quantity in quantities]
-    if any(value is None for value in raw):
-        return "skipped", {}
-    columns = {role: quantity.get("column", role) for role, quantity in quantities}
-    values: dict[str, Any] = {role: [] for role in _SEVERAL if role in columns}
-    for (role, quantity), value in zip(quantities, raw, strict=True):
-        column = quantity.get("column", role)
-        number = _usable(role, column, value, quantity.get("transform"))
-        values[role] = [*values[role], number] if role in _SEVERAL else number
-    if metric.family == "beta_binomial" and values["successes"] > values["trials"]:
+
+
+def _lacks(
+    metric: RecountMetric, quantities: list[tuple[str, dict[str, Any]]], row: Mapping[str, Any]
+) -> bool:
+    """Tell whether a row has no arm, or nothing in a column that is measured."""
+    if metric.experiment is not None and _arm(metric.experiment, row) is None:
+        return True
+    return any(_raw(quantity, row) is None for _, quantity in quantities)
+
+
+def _refuse_impossible(
+    family: str, values: Mapping[str, Any], quantities: list[tuple[str, dict[str, Any]]]
+) -> None:
+    """Refuse values that cannot be true together, or of their role."""
+    columns = {role: _column(role, quantity) for role, quantity in quantities}
+    if family == "beta_binomial" and values["successes"] > values["trials"]:
         raise RefusedError(columns["successes"], "successes exceed trials")
-    if metric.family == "gamma_poisson" and values.get("exposure", 0) < 0:
+    if family == "gamma_poisson" and values.get("exposure", 0) < 0:
         raise RefusedError(columns["exposure"], "negative")
-    if metric.family == "normal_known_variance" and values["variance"] <= 0:
+    if family == "normal_known_variance" and values["variance"] <= 0:
         raise RefusedError(columns["variance"], "variance not above zero")
-    return "counted", values
+
+
+def _column(role: str, quantity: Mapping[str, Any]) -> str:
+    """Name the column that a quantity reads, or the role where it reads none."""
+    return str(quantity.get("column", quantity.get("duration", role)))
+
+
+def _within(quantity: Mapping[str, Any], value: int | float, row: Mapping[str, Any]) -> int | float:
+    """Give what of a spell falls into its interval: its event, or without one its time."""
+    duration, (lower, end) = float(row[quantity["duration"]]), quantity["interval"]
+    upper = math.inf if end is None else float(end)
+    if "column" in quantity:
+        begun = duration > lower or duration == lower == 0
+        return value if begun and duration <= upper else 0
+    return max(min(duration, upper) - float(lower), 0.0)
+
+
+def _arm(experiment: Mapping[str, Any], row: Mapping[str, Any]) -> str | None:
+    """Return which arm a row belongs to; None for one without arm, or of another one."""
+    value, treatment = row[experiment["arm"]], experiment.get("treatment")
+    if value is None or value == experiment["control"]:
+        return None if value is None else "control"
+    return "treatment" if treatment is None or value == treatment else None
 
 
 def _quantities(metric: RecountMetric, role: str) -> list[dict[str, Any]]:
@@ -100,7 +151,10 @@ def _quantities(metric: RecountMetric, role: str) -> list[dict[str, Any]]:
 def _raw(quantity: Mapping[str, Any], row: Mapping[str, Any]) -> Any:
     if "where" in quantity:
         return _holds(quantity["where"], row)
-    return row[quantity["column"]] if "column" in quantity else 1
+    if "duration" in quantity and row[quantity["duration"]] is None:
+        return None
+    column = quantity.get("column", quantity.get("duration"))
+    return 1 if column is None else row[column]
 
 
 def _holds(conditions: Sequence[Sequence[Any]], row: Mapping[str, Any]) -> bool:

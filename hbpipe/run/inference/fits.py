@@ -20,6 +20,7 @@ from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Codes, Family, Statistics
 from hbpipe.model.fit import PoolFits, fit_pools
 from hbpipe.model.integration.sampled_nodes import AnyNodes, SampledNodes
+from hbpipe.model.local_level.choice import Choice, choose
 from hbpipe.model.overdispersion import Overdispersion
 from hbpipe.model.pooling import CompletePooling, complete_pooling, log_likelihood_no_pooling
 from hbpipe.run.engine import Engine
@@ -97,6 +98,8 @@ class MetricFit:
     #: None where the units have no predictive distribution in closed form.
     diagnosed: Diagnosed | None = None
     groups: Groups | None = None
+    #: Which pools' levels move, where the metric asks.
+    choice: Choice | None = None
 
     @property
     def pools(self) -> list[Pool]:
@@ -122,13 +125,15 @@ class MetricFit:
 
     @property
     def estimates(self) -> Estimates:
-        """What a worker needs of the fits without their uncertainty."""
-        return Estimates(self.fits.model, self.fits.hyperparameters, self.divisor)
+        """What a worker needs of the fits without their uncertainty, of one law to a pool."""
+        fits = self.fits.single_law()
+        return Estimates(fits.model, fits.hyperparameters, self.divisor)
 
     @property
     def parameter_terms(self) -> tuple[str, ...]:
         """The names of the numbers of a hyperparameter that is a vector or a matrix."""
-        return self.metric.term_names if self.design is None else self.design.labels
+        terms = self.metric.term_names if self.design is None else self.design.labels
+        return parameters.terms_of(self.fits.hyperparameters, terms)
 
     @property
     def labels(self) -> list[str]:
@@ -224,8 +229,15 @@ def fit_metric(
     design = None if coded is None else coded.design
     new_stores = NewStores(np.arange(len(tree.pools))) if coded is None else coded.new_stores
     span = _span(metric, sketch, inference)
-    fits, nodes, complete = _estimate(engine, metric, tree.pools, design, sketch, span, inference)
-    terms = metric.term_names if design is None else design.labels
+    options = _options(metric, inference)
+    choice = None if metric.dynamics is None else choose(metric.model, sketch, **options)
+    if choice is not None:
+        options["fixed"] = choice.hold(metric.fixed)
+    fits, nodes, complete = _estimate(
+        engine, family_of(metric, design), tree.pools, sketch, span, options, inference.uncertainty
+    )
+    labels = metric.term_names if design is None else design.labels
+    terms = parameters.terms_of(fits.hyperparameters, labels)
     drift = drifts(terms, tree.pools, fits, _without_effect(before, tree.pools, span, terms))
     return MetricFit(
         metric,
@@ -241,7 +253,16 @@ def fit_metric(
         divisor,
         design,
         span,
+        choice=choice,
     )
+
+
+def _options(metric: Metric, inference: Inference) -> dict[str, Any]:
+    return {
+        "estimator": inference.estimator,
+        "fixed": metric.fixed or None,
+        "hyperprior": metric.hyperprior,
+    }
 
 
 def _without_effect(
@@ -277,19 +298,13 @@ def _span(metric: Metric, sketch: Any, inference: Inference) -> Span | None:
 
 def _estimate(
     engine: Engine,
-    metric: Metric,
+    family: Family,
     pools: list[Pool],
-    design: Design | None,
     sketch: Any,
     span: Span | None,
-    inference: Inference,
+    options: dict[str, Any],
+    uncertainty: str,
 ) -> tuple[PoolFits, AnyNodes, CompletePooling]:
-    options: dict[str, Any] = {
-        "estimator": inference.estimator,
-        "fixed": metric.fixed or None,
-        "hyperprior": metric.hyperprior,
-    }
-    family, uncertainty = family_of(metric, design), inference.uncertainty
     if span is not None:
         ranked = fit_by_rank(family, sketch, span, **options, uncertainty=uncertainty)
         return ranked.fits, ranked.nodes, ranked.complete

@@ -33,10 +33,12 @@ def roundings(name: str, expected: Mapping[str, Any]) -> list[float]:
     √(M_aa M_bb).
     """
     values = numbers(expected[name])
-    if name not in ("m2", "cross"):
+    kind, _, arm = name.partition("_")
+    if kind not in ("m2", "cross"):
         return [0.0] * len(values)
-    n = expected["n"]
-    means = numbers(expected["mean" if name == "m2" else "means"])
+    of_arm = f"_{arm}" if arm else ""
+    n = expected[f"n{of_arm}"]
+    means = numbers(expected[("mean" if kind == "m2" else "means") + of_arm])
     errors = [_EPSILON * abs(mean) for mean in means]
     sizes = [math.sqrt(max(values[k * (len(means) + 1)], 0.0)) for k in range(len(means))]
     return [

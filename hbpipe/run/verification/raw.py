@@ -174,7 +174,7 @@ def recount_spec(settings: Settings) -> RecountSpec:
         event_id=events.event_id,
         earliest=events.earliest,
         latest=events.latest,
-        metrics=tuple(_recount_metric(name, raw) for name, raw in settings.metrics.items()),
+        metrics=tuple(_recount_metric(*one) for one in settings.written_metrics.items()),
     )
 
 
@@ -189,4 +189,6 @@ def _recount_metric(name: str, raw: Mapping[str, Any]) -> RecountMetric:
     }
     clusters = parse_metric(name, raw).cells.clusters
     where = written.get("where", ())
-    return RecountMetric(name, raw["family"], roles, where, raw.get("transform"), clusters)
+    return RecountMetric(
+        name, raw["family"], roles, where, raw.get("transform"), clusters, raw.get("experiment")
+    )
