@@ -148,8 +148,8 @@ def sizes(
     independent = (n if name is None else _whole(statistics[name])).astype(np.float64)
     if name is None and metric.decay is not None:
         # The exposure, or the precision, that is left of all, by age and by overdispersion.
-        left = size_of(metric.model, statistics)
-        independent = independent * ratio(left, size_of(metric.model, counted))
+        left = size_of(metric.measured, statistics)
+        independent = independent * ratio(left, size_of(metric.measured, counted))
     elif name is None and divisor is not None:
         independent = independent / divisor[codes]
     return n.astype(np.int64), independent
