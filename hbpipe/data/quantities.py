@@ -82,6 +82,13 @@ class Metric:
     prior: str = "single"
 
     @property
+    def base(self) -> Family:
+        """The family as it is named, without weights, arms, drift or another prior."""
+        from hbpipe.model.families import get_family  # brings scipy
+
+        return get_family(self.family, len(self.terms) or None)
+
+    @property
     def measured(self) -> Family:
         """The family of the daily statistics: by arm, or as many classes as there are terms."""
         from hbpipe.model.families import BY_ARM, get_family  # brings scipy
