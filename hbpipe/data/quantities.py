@@ -81,6 +81,13 @@ class Metric:
         return get_family(self.family, len(self.terms) or None)
 
     @property
+    def of_one_arm(self) -> Family:
+        """The family of the daily statistics; of an experiment that of each arm alone."""
+        from hbpipe.model.families import get_family
+
+        return self.measured if self.experiment is None else get_family(self.family)
+
+    @property
     def model(self) -> Family:
         """The family of what is fitted to the statistics of a window."""
         from hbpipe.model.families import get_family
