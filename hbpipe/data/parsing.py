@@ -11,8 +11,10 @@ from hbpipe.data.cells import parse_cells
 from hbpipe.data.classes import CLASS_KEYS, Classes, read_classes
 from hbpipe.data.covariates import parse_covariates
 from hbpipe.data.decay import parse_decay
+from hbpipe.data.dynamics import Dynamics, parse_dynamics
 from hbpipe.data.experiment import EFFECTS, parse_experiment
 from hbpipe.data.held import holdable, parse_fixed, parse_number
+from hbpipe.data.priors import parse_prior
 from hbpipe.data.quantities import Metric
 from hbpipe.data.reconcile import parse_reconcile
 from hbpipe.data.spelling import nearest
@@ -42,6 +44,8 @@ _METRIC_KEYS = (
     "reconcile",
     "decay",
     "experiment",
+    "dynamics",
+    "prior",
 )
 
 
@@ -65,11 +69,12 @@ def parse_metric(name: str, raw: Any) -> Metric:
     faults.throw()  # without its classes little can be said of the metric
     raw, classes = written
     _check_keys(family, raw, faults)
-    fitted = FAMILIES[EFFECTS] if raw.get("experiment") is not None else family
     given = [role for role in family.roles if role.name in raw]
     quantities = {role.name: faults.collect(_role, role, raw) for role in given if not role.several}
     terms = _terms_of(family, raw, faults)
     target = faults.collect(_target, raw.get("target"), terms) or (None, None)
+    dynamics = faults.collect(parse_dynamics, raw, family)
+    fitted = _fitted(family, raw, dynamics)
     metric = Metric(
         name=name,
         family=family.name,
@@ -88,6 +93,8 @@ def parse_metric(name: str, raw: Any) -> Metric:
         experiment=faults.of(raw, "experiment", parse_experiment, family, raw),
         reconcile=faults.of(raw, "reconcile", parse_reconcile, family),
         decay=faults.of(raw, "decay", parse_decay, family),
+        dynamics=dynamics,
+        prior=faults.collect(parse_prior, family.name, raw) or "single",
     )
     faults.throw()
     return metric
@@ -129,6 +136,15 @@ def _check_keys(family: Family, raw: Mapping[str, Any], faults: _Faults) -> None
         faults.add(f"family {family.name} needs {', '.join(missing)}")
     if raw.get("transform") is not None and "value" not in roles:
         faults.add("transform goes with a value column")
+
+
+def _fitted(family: Family, raw: Mapping[str, Any], dynamics: Dynamics | None) -> Family:
+    """Return the family of what is fitted, whose hyperparameters may be held."""
+    from hbpipe.model.families import get_family
+
+    if raw.get("experiment") is not None:
+        return get_family(EFFECTS)
+    return family if dynamics is None else dynamics.family
 
 
 def _written_out(

@@ -5,13 +5,14 @@ Parsed from the configuration by ``parsing.py``, shipped to workers, evaluated b
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hbpipe.data.cells import CellRule
 from hbpipe.data.classes import Classes
 from hbpipe.data.covariates import Covariate
 from hbpipe.data.decay import Decay
+from hbpipe.data.dynamics import Dynamics
 from hbpipe.data.experiment import EFFECTS, Experiment
 from hbpipe.data.reconcile import Reconcile
 from hbpipe.data.terms import CALENDAR, Condition, Quantity
@@ -21,18 +22,19 @@ if TYPE_CHECKING:
 
 #: Columns that the lake's tables have of their own, so no level may be called so.
 _RESERVED = """
-as_of at_bound at_boundary boundary change change_sd check cluster_id cluster_size cluster_total
-complete_pooling complete_pooling_sd converged count counts covariates cross day days_seen
-definition drift ess estimate estimator expected expected_new expected_percentile exposure
-false_sign_rate family first_day gradient_norm is_new iterations largest_eigenvalue last_day
-last_day_n last_day_p last_day_q last_day_raw level log_likelihood_complete_pooling
-log_likelihood_no_pooling log_marginal_likelihood m2 m2_control m2_treatment made_from made_with
-mean mean_control mean_treatment means message method metric month n n_control n_effective n_events
-n_groups n_treatment next_exposure noise noise_new outlier overdispersion overdispersion_by
-overdispersion_df p_above_zero p_below_target p_bottom_10 p_top_10 parameter pareto_k pool
-posterior_mean posterior_sd predictive_high predictive_low predictive_mean predictive_sd prior_mean
-r_hat r_value raw raw_sd reconciled reconciled_rmse run_id s_value sampler sd sd_plug_in shard
-silent smallest_eigenvalue squares squares_new start_log_marginal_likelihood start_values starts
+as_of at_bound at_boundary bic_mixture bic_single boundary change change_sd check cluster_id
+cluster_size cluster_total complete_pooling complete_pooling_sd converged count counts covariates
+cross day days_seen definition drift dynamics ess estimate estimator expected expected_new
+expected_percentile exposure false_sign_rate family first_day gradient_norm is_new iterations
+largest_eigenvalue last_day last_day_n last_day_p last_day_q last_day_raw level
+log_likelihood_complete_pooling log_likelihood_no_pooling log_marginal_likelihood log_score_drifting
+log_score_static m2 m2_control m2_treatment made_from made_with mean mean_control mean_treatment
+means message method metric month n n_control n_effective n_events n_groups n_treatment
+next_exposure noise noise_new outlier overdispersion overdispersion_by overdispersion_df
+p_above_zero p_below_target p_bottom_10 p_top_10 parameter pareto_k pool posterior_mean posterior_sd
+predictive_high predictive_low predictive_mean predictive_sd prior prior_mean r_hat r_value raw
+raw_sd reconciled reconciled_rmse run_id s_value sampler scored_days sd sd_plug_in shard silent
+smallest_eigenvalue squares squares_new start_log_marginal_likelihood start_values starts
 starts_agree status successes successes_control successes_treatment term threshold trials
 trials_control trials_treatment unit_ids value values variance weight
 """
@@ -70,6 +72,10 @@ class Metric:
     decay: Decay | None = None
     #: The arms whose difference is the metric.
     experiment: Experiment | None = None
+    #: How levels of units move from day to day; None where they stay.
+    dynamics: Dynamics | None = None
+    #: How θ varies over units: one conjugate law, ``single``, or several.
+    prior: str = "single"
 
     @property
     def measured(self) -> Family:
@@ -89,10 +95,14 @@ class Metric:
 
     @property
     def model(self) -> Family:
-        """The family of what is fitted to the statistics of a window."""
+        """The family of what is fitted to the statistics of a window, with its prior."""
         from hbpipe.model.families import get_family
 
-        return self.measured if self.experiment is None else get_family(EFFECTS)
+        if self.experiment is not None:
+            return get_family(EFFECTS)
+        if self.dynamics is not None:
+            return self.dynamics.family
+        return get_family(self.measured.name, self.measured.size, prior=self.prior)
 
     @property
     def fitted(self) -> Family:
@@ -105,7 +115,13 @@ class Metric:
     @property
     def by_day(self) -> bool:
         """Whether the days of a window are wanted one by one, not only their total."""
-        return self.decay is not None
+        return self.decay is not None or self.dynamics is not None
+
+    def over(self, days: int | None) -> Metric:
+        """Return the metric over windows of so many days; None for all days."""
+        if self.dynamics is None:
+            return self
+        return replace(self, dynamics=replace(self.dynamics, days=days))
 
     @property
     def term_names(self) -> tuple[str, ...]:

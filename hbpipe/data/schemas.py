@@ -221,6 +221,18 @@ def hyperparameters_table(
     )
 
 
+#: Of metrics with a choice of models: what was chosen for a pool, and by which numbers.
+_CHOICES = {
+    "prior": _TEXT,  # single, or the mixture that the pool's stores ask for
+    "bic_single": _FLOAT,
+    "bic_mixture": _FLOAT,
+    "dynamics": _TEXT,  # local_level, or static where levels do not move
+    "log_score_static": _FLOAT,
+    "log_score_drifting": _FLOAT,
+    "scored_days": _INT,
+}
+
+
 def fits_table(pool_levels: Mapping[str, pa.DataType]) -> Table:
     """One row per as-of day, metric and pool: the story of the fit."""
     return _table(
@@ -258,6 +270,7 @@ def fits_table(pool_levels: Mapping[str, pa.DataType]) -> Table:
             "overdispersion": _FLOAT,
             "overdispersion_by": _TEXT,
             "overdispersion_df": _FLOAT,
+            **_CHOICES,
             "run_id": _TEXT,
         },
         key=["as_of", "metric", *pool_levels, "pool"],

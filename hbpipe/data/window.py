@@ -270,7 +270,8 @@ def _disperse(metric: Metric, order: WindowOrder, placed: _Placed, folded: Stati
             assert isinstance(mine, Clusters)
             clusters = merge_clusters([clusters, sampled(mine.of(at), order.one_in)])
         return disperse_by_cluster(metric, clusters, folded, placed.n)
-    if metric.measured.dispersion is None:
+    # Days of a level that moves differ, and are no cells of one level.
+    if metric.measured.dispersion is None or metric.dynamics is not None:
         return None
     total = CellSums(*(np.zeros(placed.n) for _ in range(3)))
     for span, at, new in zip(placed.spans, placed.codes, placed.new, strict=True):

@@ -13,7 +13,6 @@ import numpy as np
 
 from hbpipe.data.clock import to_date
 from hbpipe.data.spill import drop_spilled
-from hbpipe.data.window import fold_window
 from hbpipe.run import audits, commits
 from hbpipe.run.day_tasks import day_tasks
 from hbpipe.run.gates import check_days, check_new_files, check_release, refuse_held
@@ -35,7 +34,7 @@ from hbpipe.run.inference.updated import UpdateOrder
 from hbpipe.run.months import with_months
 from hbpipe.run.night import Night
 from hbpipe.run.tables import lake_table
-from hbpipe.run.windows import find_sources, presence_of, window_orders
+from hbpipe.run.windows import find_sources, fold_shards, presence_of, window_orders
 
 
 def aggregate(night: Night) -> dict[str, Any]:
@@ -82,10 +81,7 @@ def fit(night: Night) -> dict[str, Any]:
     """Fold the window and fit every pool's hyperparameters from sketches."""
     night.totals = read_totals(night)
     orders = window_orders(night, with_months(night, find_sources(night)))
-    night.folded = [
-        night.engine.submit(fold_window, order, label=f"window fold of shard {shard}")
-        for shard, order in enumerate(orders)
-    ]
+    night.folded = fold_shards(night.engine, orders)
     night.presence = presence_of(night)
     trees = find_trees(night)
     pools = next(iter(trees.values())).pools

@@ -1,4 +1,4 @@
-"""Experiments from Parquet events to a release, against DuckDB, the library and the planted."""
+"""Experiments from Parquet events to a release, against DuckDB, the library and the truth."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ def test_a_third_arm_stops_the_night_until_the_treatment_is_named(tmp_path: Path
 
 
 def test_chains_and_regions_have_pooled_effects_of_their_own(folder: Path, tmp_path: Path) -> None:
-    """With nested levels the metric is one of ``normal_known_variance`` like any other."""
+    """Nested levels and processes: it is a metric of ``normal_known_variance`` like any other."""
     for number in range(2):
         rows = visits(number)
         for row in rows:

@@ -18,9 +18,11 @@ from hbpipe.data.schemas import quantile_name
 from hbpipe.model.covariates.design import Design
 from hbpipe.model.estimation.delta import standard_deviations
 from hbpipe.model.family import Array, Family
+from hbpipe.model.fits import PoolFits
 from hbpipe.model.geometry import geometry_of
 from hbpipe.model.integration.drawing import Drawn
 from hbpipe.model.integration.sampled_nodes import AnyNodes, PoolNodes, SampledNodes
+from hbpipe.model.mixtures.fits import MixtureFits
 from hbpipe.model.update.pools import update_pools
 from hbpipe.run.fingerprints import definition
 from hbpipe.run.history import Release, newest
@@ -191,12 +193,22 @@ def _fit_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
             "method": str(found.nodes.method[g]),
             **_sampling_columns(found, g),
             "drift": found.drift[g],
+            "prior": fits.chosen[g],
+            **_criteria(fits, g),
             "definition": definition(found.metric),
             "covariates": told(found.design),
             **_overdispersion(found, g),
+            **_choice(found, g),
         }
         for g, pool in enumerate(found.pools)
     ]
+
+
+def _criteria(fits: PoolFits, g: int) -> dict[str, float | None]:
+    """Tell what the choice between one law and a mixture rests on, where there was one."""
+    if not isinstance(fits, MixtureFits):
+        return {}
+    return {name: _finite(getattr(fits, name)[g]) for name in ("bic_single", "bic_mixture")}
 
 
 def _overdispersion(found: MetricFit, g: int) -> dict[str, Any]:
@@ -206,6 +218,17 @@ def _overdispersion(found: MetricFit, g: int) -> dict[str, Any]:
         "overdispersion": float(found.overdispersion.phi[g]),
         "overdispersion_by": found.metric.cells.by,
         "overdispersion_df": float(found.overdispersion.df[g]),
+    }
+
+
+def _choice(found: MetricFit, g: int) -> dict[str, Any]:
+    if found.choice is None:
+        return {}
+    return {
+        "dynamics": found.choice.words[g],
+        "log_score_static": _finite(found.choice.static[g]),
+        "log_score_drifting": _finite(found.choice.drifting[g]),
+        "scored_days": int(found.choice.scored[g]),
     }
 
 

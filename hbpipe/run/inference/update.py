@@ -70,7 +70,9 @@ def _update_metric(
         columns |= further(units)
     if outliers is not None:
         columns["outlier"] = _flag_outliers(units, outliers)
-    between = None if metric.terms else prior_range(priors.nodes, statistics, codes)
+    # A level that moves may lie beyond both the mean of all days and the prior's.
+    plain = not metric.terms and metric.dynamics is None
+    between = prior_range(priors.nodes, statistics, codes) if plain else None
     tally = tally_posteriors(metric, folded, posterior, columns["raw"], between)
     return MetricUpdate(codes, statistics, posterior, columns, tally)
 
