@@ -20,6 +20,7 @@ _ALLOWED = (
     "nest",
     "covariates",
     "overdispersion",
+    "prior",
     "experiment",
 )
 Arm = str | int | bool

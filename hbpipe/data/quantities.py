@@ -99,7 +99,7 @@ class Metric:
         from hbpipe.model.families import get_family
 
         if self.experiment is not None:
-            return get_family(EFFECTS)
+            return get_family(EFFECTS, prior=self.prior)
         if self.dynamics is not None:
             return self.dynamics.family
         return get_family(self.measured.name, self.measured.size, prior=self.prior)

@@ -49,6 +49,12 @@ def test_arms_decide_the_daily_statistics() -> None:
     assert metric(hyperprior={"tau": "half_normal(1)"}).measured_by() == makings[1]
 
 
+def test_effects_may_have_a_prior_of_two_laws() -> None:
+    assert metric(prior="mixture").prior == "mixture"
+    assert metric(prior="mixture").model.name.startswith("normal_known_variance")
+    assert metric(prior="mixture").measured.name == "beta_binomial_by_arm"
+
+
 def test_numbers_of_the_effect_may_be_held() -> None:
     assert metric(fixed={"tau": 0.1}).fixed == {"tau": 0.1}
     with pytest.raises(ValueError, match="fixed: unknown 'alpha'"):
