@@ -25,6 +25,8 @@ def discover() -> dict[str, Family]:
 
 #: What the names of families by arm end with (``model.experiment``).
 BY_ARM = "_by_arm"
+#: The arms of an experiment, in the order of their numbers.
+ARMS = ("control", "treatment")
 #: The families whose effects have a sampling variance (``model.experiment``).
 COMPARABLE = ("beta_binomial", "normal")
 

@@ -141,7 +141,7 @@ def sizes(
     """Give the size of each unit, and its effective size where events hang together, (U,)."""
     if metric.experiment is not None:
         both = sum(folded.arms[metric.name].values(), np.zeros(folded.n, np.int64))
-        return both, both.astype(np.float64)
+        return both, both / (1.0 if divisor is None else divisor[codes])
     name = metric.model.sample_size
     counted = folded.whole(metric.name)
     n = folded.n_events if name is None else _whole(counted[name])
