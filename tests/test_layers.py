@@ -29,8 +29,8 @@ MAY_IMPORT = {
     "hbpipe.data.spelling hbpipe.model.family hbpipe.model.nested.names hbpipe.sections",
     "hbpipe/layers.py": "yaml hbpipe.errors hbpipe.data.spelling",
     "hbpipe/config.py": "pydantic hbpipe.audit_sections hbpipe.errors hbpipe.data.parsing "
-    "hbpipe.data.quantities hbpipe.data.spelling hbpipe.layers hbpipe.observe_sections hbpipe.retention_sections "
-    "hbpipe.sections hbpipe.setting_checks hbpipe.typed",
+    "hbpipe.data.quantities hbpipe.data.spelling hbpipe.layers hbpipe.observe_sections "
+    "hbpipe.retention_sections hbpipe.sections hbpipe.setting_checks hbpipe.typed",
     "hbpipe/run": "numpy pyarrow yaml hbpipe.errors hbpipe.config hbpipe.audit_sections "
     "hbpipe.model.* hbpipe.full_bayes.* hbpipe.data.* hbpipe.report.* hbpipe.run.*",
     "hbpipe/run/engine.py": "dask distributed hbpipe.errors hbpipe.config hbpipe.run.tasks",

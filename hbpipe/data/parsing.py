@@ -11,6 +11,7 @@ from hbpipe.data.cells import parse_cells
 from hbpipe.data.classes import CLASS_KEYS, Classes, read_classes
 from hbpipe.data.covariates import parse_covariates
 from hbpipe.data.held import holdable, parse_fixed, parse_number
+from hbpipe.data.priors import parse_prior
 from hbpipe.data.quantities import Metric
 from hbpipe.data.reconcile import parse_reconcile
 from hbpipe.data.spelling import nearest
@@ -38,6 +39,7 @@ _METRIC_KEYS = (
     "nest",
     "covariates",
     "reconcile",
+    "prior",
 )
 
 
@@ -85,6 +87,7 @@ def parse_metric(name: str, raw: Any) -> Metric:
         reconcile=faults.collect(parse_reconcile, raw["reconcile"], family)
         if "reconcile" in raw
         else None,
+        prior=faults.collect(parse_prior, family.name, raw) or "single",
     )
     faults.throw()
     return metric

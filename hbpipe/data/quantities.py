@@ -62,6 +62,8 @@ class Metric:
     classes: Classes | None = None
     #: The known totals that its estimates are to add up to.
     reconcile: Reconcile | None = None
+    #: How θ varies over units: one conjugate law, ``single``, or several.
+    prior: str = "single"
 
     @property
     def measured(self) -> Family:
@@ -72,8 +74,11 @@ class Metric:
 
     @property
     def model(self) -> Family:
-        """The family of what is fitted to the statistics of a window."""
-        return self.measured
+        """The family of what is fitted to the statistics of a window, with its prior."""
+        from hbpipe.model.families import get_family
+
+        family = self.measured
+        return get_family(family.name, family.size, prior=self.prior)
 
     @property
     def fitted(self) -> Family:

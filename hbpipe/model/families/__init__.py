@@ -9,6 +9,7 @@ import importlib
 import pkgutil
 from functools import cache
 
+from hbpipe.errors import FitError
 from hbpipe.model.family import Family
 from hbpipe.model.names import unknown
 
@@ -26,7 +27,15 @@ def discover() -> dict[str, Family]:
 FAMILIES: dict[str, Family] = discover()
 
 
-def get_family(name: str, size: int | None = None, covariates: int | None = None) -> Family:
+#: How θ may vary over stores: word -> the module whose ``with_prior`` makes such a family of one
+#: with a single conjugate law.
+_PRIORS = {"mixture": "hbpipe.model.mixtures.family"}
+PRIORS = ("single", *_PRIORS)
+
+
+def get_family(
+    name: str, size: int | None = None, covariates: int | None = None, prior: str = "single"
+) -> Family:
     """Return the family of this name.
 
     Parameters
@@ -37,14 +46,19 @@ def get_family(name: str, size: int | None = None, covariates: int | None = None
         The number of coefficients or classes, where it has any.
     covariates
         The number of covariates on the prior mean; None for a mean that all stores share.
+    prior
+        ``single``, one conjugate law, or ``mixture``, two of them.
 
     Raises
     ------
     FitError
-        If there is none, and the message suggests the nearest name; if it takes no covariates.
+        If there is none, and the message suggests the nearest name; if it takes no covariates, or
+        no such prior.
     """
     if name not in FAMILIES:
         raise unknown("family", name, FAMILIES)
+    if prior != "single":
+        return _with_prior(name, covariates, prior)
     family = FAMILIES[name]
     if size is not None and family.sized is not None and size != family.size:
         family = family.sized(size)
@@ -57,3 +71,19 @@ def _with_covariates(name: str, size: int | None, covariates: int) -> Family:
     from hbpipe.model.covariates import with_covariates  # it needs the contract, as families do
 
     return with_covariates(get_family(name, size), covariates)
+
+
+@cache
+def _with_prior(name: str, covariates: int | None, prior: str) -> Family:
+    """Build the family with another prior once."""
+    if prior not in _PRIORS:
+        raise unknown("prior", prior, PRIORS)
+    if covariates is not None:
+        raise FitError(
+            f"a prior {prior!r} does not go with covariates",
+            where={"family": name},
+            expected="covariates and a single prior, or another prior without covariates",
+            remedy="leave one of them out",
+        )
+    family: Family = importlib.import_module(_PRIORS[prior]).with_prior(get_family(name))
+    return family
