@@ -10,7 +10,7 @@ A being no less than the median sampling sd: J stores tell no more of the shape 
 of its density, and narrower laws let single stores have a law each, whose intervals are too
 narrow. Further spreads are three times as wide each, up to half of the range of the estimates, so
 that a smooth prior takes few components (multiple scales as Stephens 2017, *Biostatistics* 18).
-Locations are one and a half spreads apart, on multiples of that, wherever a raw estimate is near.
+Locations are one and a half spreads apart, from the median on, wherever a raw estimate is near.
 """
 
 from __future__ import annotations
@@ -69,12 +69,12 @@ def components(family: str, statistics: Statistics, counts: Array) -> Prior:
     line = LINES[family]
     at, noise = line.place(statistics)
     spread = min(_smallest(at, noise, counts), line.largest)
-    width = 0.5 * float(np.ptp(at))
+    centre, width = _quantile(at, counts, 0.5), 0.5 * float(np.ptp(at))
     locations, spreads = [], []
     while True:
         apart = _APART * spread
-        cells = np.unique(np.rint(at / apart))
-        locations.append(apart * cells)
+        cells = np.unique(np.rint((at - centre) / apart))
+        locations.append(centre + apart * cells)
         spreads.append(np.full(len(cells), spread))
         if spread >= min(width, line.largest):
             break
