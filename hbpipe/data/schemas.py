@@ -245,6 +245,9 @@ def fits_table(pool_levels: Mapping[str, pa.DataType]) -> Table:
             "pareto_k": _FLOAT,
             "r_hat": _FLOAT,
             "drift": _FLOAT,
+            "prior": _TEXT,  # single, or the mixture that the pool's stores ask for
+            "bic_single": _FLOAT,
+            "bic_mixture": _FLOAT,
             "definition": _TEXT,  # digest of what the metric means
             "covariates": _TEXT,  # how they are coded, as JSON
             "overdispersion": _FLOAT,

@@ -178,6 +178,11 @@ class PoolFits:
         """Return the fits of the same stores with one conjugate law as the prior, as here."""
         return self
 
+    @property
+    def chosen(self) -> list[str]:
+        """How θ varies over the stores of each pool, in a word."""
+        return [self.prior_form] * len(self.status)
+
     def log_likelihood(self, coordinates: Array) -> Array:
         """Log marginal likelihood of each pool at any coordinates (G, D), (G,)."""
         return self.model.log_marginal(self.sketch, coordinates)[0]

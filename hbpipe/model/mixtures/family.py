@@ -17,6 +17,7 @@ from hbpipe.model.mixtures.conjugate import PROPORTION, ConjugateMixture
 from hbpipe.model.mixtures.coordinates import TwoComponents, as_two
 from hbpipe.model.mixtures.evidence import conjugate_law
 from hbpipe.model.mixtures.fit import estimate
+from hbpipe.model.mixtures.integrate import integrate, sampling
 from hbpipe.model.mixtures.likelihood import log_marginal
 from hbpipe.model.mixtures.sketch import MixtureSketch, compress, merge
 from hbpipe.model.pooling import no_pooling
@@ -62,6 +63,8 @@ def with_prior(base: Family) -> Family:
         geometry=None,
         regression=None,
         estimate=partial(estimate, base),
+        sampling=sampling(base),
+        integrate=partial(integrate, base),
     )
 
 

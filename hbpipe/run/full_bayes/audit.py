@@ -165,11 +165,8 @@ def _check_pool(
 ) -> Iterator[Check]:
     """Audit one pool."""
     subject, settings = f"{metric.name}, {pool.label}", window.night.settings
-    if metric.covariates or settings.nest_by(metric):
-        beyond = "covariates" if metric.covariates else "nested levels"
-        yield _not_comparable(
-            subject, f"the prior mean has {beyond}, which full Bayes here has not"
-        )
+    if beyond := _beyond(metric, settings):
+        yield _not_comparable(subject, f"{beyond}, which full Bayes here has not")
         return
     quantiles = settings.inference.quantiles
     levels = (min(quantiles), max(quantiles))
@@ -200,6 +197,15 @@ def _check_pool(
         yield _not_comparable(subject, f"{found.trouble} ({found.story})", found)
     for comparison in found.comparisons:
         yield _as_check(subject, comparison, found, metric, pool, stores)
+
+
+def _beyond(metric: Metric, settings: Settings) -> str:
+    """Say what of a metric's model is not in the full Bayes of the audit; nothing if all is."""
+    if metric.prior != "single":
+        return f"the prior is a {metric.prior}"
+    if metric.covariates or settings.nest_by(metric):
+        return f"the prior mean has {'covariates' if metric.covariates else 'nested levels'}"
+    return ""
 
 
 def _not_comparable(subject: str, why: str, found: Audited | None = None) -> Check:

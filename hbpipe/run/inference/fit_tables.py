@@ -18,9 +18,11 @@ from hbpipe.data.schemas import quantile_name
 from hbpipe.model.covariates.design import Design
 from hbpipe.model.estimation.delta import standard_deviations
 from hbpipe.model.family import Array, Family
+from hbpipe.model.fits import PoolFits
 from hbpipe.model.geometry import geometry_of
 from hbpipe.model.integration.drawing import Drawn
 from hbpipe.model.integration.sampled_nodes import AnyNodes, PoolNodes, SampledNodes
+from hbpipe.model.mixtures.fits import MixtureFits
 from hbpipe.model.update.pools import update_pools
 from hbpipe.run import commits
 from hbpipe.run.fingerprints import definition
@@ -188,12 +190,21 @@ def _fit_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
             "method": str(found.nodes.method[g]),
             **_sampling_columns(found, g),
             "drift": found.drift[g],
+            "prior": fits.chosen[g],
+            **_criteria(fits, g),
             "definition": definition(found.metric),
             "covariates": told(found.design),
             **_overdispersion(found, g),
         }
         for g, pool in enumerate(found.pools)
     ]
+
+
+def _criteria(fits: PoolFits, g: int) -> dict[str, float | None]:
+    """Tell what the choice between one law and a mixture rests on, where there was one."""
+    if not isinstance(fits, MixtureFits):
+        return {}
+    return {name: _finite(getattr(fits, name)[g]) for name in ("bic_single", "bic_mixture")}
 
 
 def _overdispersion(found: MetricFit, g: int) -> dict[str, Any]:

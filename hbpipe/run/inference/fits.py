@@ -122,13 +122,15 @@ class MetricFit:
 
     @property
     def estimates(self) -> Estimates:
-        """What a worker needs of the fits without their uncertainty."""
-        return Estimates(self.fits.model, self.fits.hyperparameters, self.divisor)
+        """What a worker needs of the fits without their uncertainty, of one law to a pool."""
+        fits = self.fits.single_law()
+        return Estimates(fits.model, fits.hyperparameters, self.divisor)
 
     @property
     def parameter_terms(self) -> tuple[str, ...]:
         """The names of the numbers of a hyperparameter that is a vector or a matrix."""
-        return self.metric.term_names if self.design is None else self.design.labels
+        terms = self.metric.term_names if self.design is None else self.design.labels
+        return parameters.terms_of(self.fits.hyperparameters, terms)
 
     @property
     def labels(self) -> list[str]:
@@ -225,7 +227,8 @@ def fit_metric(
     new_stores = NewStores(np.arange(len(tree.pools))) if coded is None else coded.new_stores
     span = _span(metric, sketch, inference)
     fits, nodes, complete = _estimate(engine, metric, tree.pools, design, sketch, span, inference)
-    terms = metric.term_names if design is None else design.labels
+    labels = metric.term_names if design is None else design.labels
+    terms = parameters.terms_of(fits.hyperparameters, labels)
     drift = drifts(terms, tree.pools, fits, _without_effect(before, tree.pools, span, terms))
     return MetricFit(
         metric,
