@@ -3,8 +3,8 @@
 Ten folds of the stores are left out in turn; the score is the mean log probability of the stores
 left out (Geisser and Eddy 1979, *JASA* 74). A store's fold is its place among the pool's stores,
 sorted by their data, modulo ten: each fold is like the whole, and the same however stores came. A
-pool keeps the single law unless the other prior predicts better: where both do as well, a curve
-with two parameters is what a reader understands.
+pool takes the grid where it predicts the stores better by a factor of e, all of them together;
+elsewhere a single law, whose two parameters a reader understands, does as well.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from hbpipe.model.nonparametric.pool import GridPool
 FOLDS = 10
 #: Pools of fewer stores have a single law: they do not tell of its shape.
 LEAST_STORES = 10
+#: Log probability of all stores that the grid must gain to be taken.
+MARGIN = 1.0
 
 
 def scores(family: Family, pool: GridPool, base: Array) -> tuple[float, float]:
