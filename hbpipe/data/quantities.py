@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 #: Columns that the lake's tables have of their own, so no level may be called so.
 _RESERVED = """
 as_of at_bound at_boundary bic_mixture bic_single boundary change change_sd check cluster_id
-cluster_size cluster_total complete_pooling complete_pooling_sd converged count counts
-covariates cross day days_seen definition drift ess estimate estimator expected expected_new
+cluster_size cluster_total complete_pooling complete_pooling_sd converged count counts covariates
+cross day days_seen definition drift duality_gap ess estimate estimator expected expected_new
 expected_percentile exposure false_sign_rate family first_day gradient_norm is_new iterations
 largest_eigenvalue last_day last_day_n last_day_p last_day_q last_day_raw level
 log_likelihood_complete_pooling log_likelihood_no_pooling log_marginal_likelihood m2 made_from
-made_with mean means message method metric month n n_effective n_events n_groups next_exposure
-noise noise_new outlier overdispersion overdispersion_by overdispersion_df p_below_target
-p_bottom_10 p_top_10 parameter pareto_k pool predictive_high predictive_low predictive_mean
-predictive_sd prior prior_mean r_hat r_value raw raw_sd reconciled reconciled_rmse run_id
-s_value sampler sd sd_plug_in shard silent smallest_eigenvalue squares squares_new
+made_with mean means message method metric month n n_effective n_events n_groups next_exposure noise
+noise_new outlier overdispersion overdispersion_by overdispersion_df p_below_target p_bottom_10
+p_top_10 parameter pareto_k pool predictive_high predictive_low predictive_mean predictive_sd prior
+prior_mean r_hat r_value raw raw_sd reconciled reconciled_rmse run_id s_value sampler score_grid
+score_single sd sd_plug_in shard silent smallest_eigenvalue squares squares_new
 start_log_marginal_likelihood start_values starts starts_agree status successes term threshold
 trials unit_ids value values variance weight
 """

@@ -248,6 +248,9 @@ def fits_table(pool_levels: Mapping[str, pa.DataType]) -> Table:
             "prior": _TEXT,  # single, or the mixture that the pool's stores ask for
             "bic_single": _FLOAT,
             "bic_mixture": _FLOAT,
+            "score_single": _FLOAT,
+            "score_grid": _FLOAT,
+            "duality_gap": _FLOAT,  # of a grid's weights: what the likelihood lacks at most
             "definition": _TEXT,  # digest of what the metric means
             "covariates": _TEXT,  # how they are coded, as JSON
             "overdispersion": _FLOAT,

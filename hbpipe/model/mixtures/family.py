@@ -93,5 +93,5 @@ def _log_no_pooling(base: Family, sketch: MixtureSketch, held: Array) -> Array:
 
 
 def raw_sd(base: Family, statistics: Statistics, hyperparameters: Hyperparameters) -> Array:
-    """Sampling sd of raw estimates, which no prior changes, (J,)."""
+    """Give the sampling sd of raw estimates, which no prior changes, (J,)."""
     return np.asarray(no_pooling(base, statistics, hyperparameters)[1])

@@ -19,7 +19,7 @@ import numpy as np
 from scipy import special
 
 from hbpipe.errors import FitError
-from hbpipe.model.family import Array, Family, Prior
+from hbpipe.model.family import Array, Family
 from hbpipe.model.geometry import LOCATION, SPREAD, geometry_of
 from hbpipe.model.hyperpriors import WIDTH
 from hbpipe.model.mixtures.coordinates import COMPONENTS, WEIGHT, TwoComponents

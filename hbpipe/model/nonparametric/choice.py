@@ -19,7 +19,7 @@ from hbpipe.model.nonparametric.pool import GridPool
 #: Parts of a pool that are left out in turn.
 FOLDS = 10
 #: Pools of fewer stores have a single law: they do not tell of its shape.
-LEAST_STORES = 10
+LEAST_STORES = 20
 #: Log probability of all stores that the grid must gain to be taken.
 MARGIN = 1.0
 

@@ -4,13 +4,17 @@ Locations and spreads are on the line of the family's link (the value itself, th
 the logarithm of an intensity). The smallest spread is that of a kernel density estimate of the
 stores' raw estimates, by the normal reference rule (Silverman 1986, section 3.4.2),
 
-    h = 1.06 A J^(−1/5),   A the smaller one of the sd and of the interquartile range over 1.34,
+    h = 1.06 A J^(−1/5),
 
-A being no less than the median sampling sd: J stores tell no more of the shape of their prior than
-of its density, and narrower laws let single stores have a law each, whose intervals are too
-narrow. Further spreads are three times as wide each, up to half of the range of the estimates, so
-that a smooth prior takes few components (multiple scales as Stephens 2017, *Biostatistics* 18).
-Locations are one and a half spreads apart, from the median on, wherever a raw estimate is near.
+with A the smaller one of the sd and of the sd of a normal law whose shortest half is as short
+(Rousseeuw and Leroy 1987, section 4.4, with their correction for few values 1 + 5/(J − 1)): two
+kinds of stores far apart do not make it wide. A is no less than the median sampling sd. J stores
+tell no more of the shape of their prior than of its density, and narrower laws let single stores
+have a law each, whose intervals are too narrow.
+
+Further spreads are three times as wide each, up to half of the range of the estimates, so that a
+smooth prior takes few components (scales as in Stephens 2017, *Biostatistics* 18). Locations are
+one and a half spreads apart, from the median on, wherever a raw estimate is near.
 """
 
 from __future__ import annotations
@@ -23,8 +27,8 @@ from scipy import special
 
 from hbpipe.model.family import Array, Prior, Statistics
 
-#: Silverman's factor, and what an interquartile range of a normal law is in sds.
-_RULE, _QUARTILES = 1.06, 1.34
+#: Silverman's factor, and the length of the shortest half of a normal law in sds.
+_RULE, _HALF = 1.06, 1.349
 #: A spread in those of the next smaller one, and locations in spreads apart.
 _FACTOR, _APART = 3.0, 1.5
 #: The largest spread on a logit or logarithm: a wider law has its mode at the edge.
@@ -87,9 +91,17 @@ def _smallest(at: Array, noise: Array, counts: Array) -> float:
     stores = float(np.sum(counts))
     mean = np.sum(counts * at) / stores
     sd = float(np.sqrt(np.sum(counts * np.square(at - mean)) / stores))
-    quartiles = (_quantile(at, counts, 0.75) - _quantile(at, counts, 0.25)) / _QUARTILES
-    spread = min(sd, quartiles) if quartiles > 0 else sd
-    return _RULE * max(spread, _quantile(noise, counts, 0.5)) * stores**-0.2
+    half = _shortest_half(at, counts) / _HALF * (1.0 + 5.0 / max(stores - 1.0, 1.0))
+    spread = min(sd, half) if half > 0 else sd
+    return _RULE * max(spread, _quantile(noise, counts, 0.5)) / float(stores**0.2)
+
+
+def _shortest_half(values: Array, counts: Array) -> float:
+    """Return the length of the shortest interval with more than half of the stores."""
+    order = np.argsort(values, kind="stable")
+    every = np.repeat(values[order], counts[order].astype(np.int64))
+    within = len(every) // 2
+    return float(np.min(every[within:] - every[: len(every) - within]))
 
 
 def _quantile(values: Array, counts: Array, level: float) -> float:

@@ -110,7 +110,7 @@ def _report(
     several = np.array([one is not None and one.several for one in found])
     nothing = (np.nan, np.nan)
     criteria = np.array([nothing if one is None else one.scores for one in found]).reshape(-1, 2)
-    plain: dict[str, Any] = {name: value for name, value in vars(single).items()}
+    plain: dict[str, Any] = dict(vars(single))
     plain |= {
         "hyperparameters": _hyperparameters(base, single, found),
         "sketch": sketch,
@@ -131,7 +131,8 @@ def _told(fits: GridFits, found: list[_OfPool | None]) -> GridFits:
     """Tell of the weights where the grid was chosen: how far they are from the maximum."""
     names = ("log_marginal_likelihood", "gradient_norm", "iterations", "converged", "boundary")
     parts: dict[str, Any] = {name: getattr(fits, name).copy() for name in names}
-    parts |= {"starts_agree": fits.starts_agree.copy(), "covariance": fits.covariance.copy()}
+    more = ("starts_agree", "covariance", "eigenvalues")
+    parts |= {name: getattr(fits, name).copy() for name in more}
     gaps, words, bounds = fits.duality_gap.copy(), list(fits.status), list(fits.at_bound)
     for pool in np.flatnonzero(fits.several):
         one = found[pool]
@@ -144,11 +145,9 @@ def _told(fits: GridFits, found: list[_OfPool | None]) -> GridFits:
         for name, value in zip(names, values, strict=True):
             parts[name][pool] = value
         parts["starts_agree"][pool] = True  # the problem is convex
-        parts["covariance"][pool] = 0.0
+        parts["covariance"][pool] = parts["eigenvalues"][pool] = 0.0
         words[pool], bounds[pool] = "ok" if converged else "not_converged", ()
-    return replace(
-        fits, **parts, duality_gap=gaps, status=tuple(words), at_bound=tuple(bounds)
-    )
+    return replace(fits, **parts, duality_gap=gaps, status=tuple(words), at_bound=tuple(bounds))
 
 
 def _hyperparameters(

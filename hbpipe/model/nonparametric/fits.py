@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hbpipe.model.family import Array
 from hbpipe.model.fits import PoolFits
+from hbpipe.model.mixtures.conjugate import PROPORTION
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -17,8 +18,8 @@ class GridFits(PoolFits):
     """The fits of ``G`` pools, each with a grid of laws or with one.
 
     Hyperparameters are (G, K), the components that have a weight at the maximum; of pools with
-    fewer the last ones are repeated, with the proportion 0. Coordinates and covariance are those
-    of the single law, which is all that has any.
+    fewer the last ones are repeated, with the proportion 0. Coordinates are those of the single
+    law, which is all that has any; where the grid was chosen they have no covariance.
 
     Parameters
     ----------
@@ -50,6 +51,12 @@ class GridFits(PoolFits):
         found = super().select(pools)
         assert isinstance(found, GridFits)
         return replace(found, single=self.single.select(pools))
+
+    @property
+    def n_estimated(self) -> NDArray[np.int64]:
+        """How many numbers are estimated, (G,): of a grid all weights but one, at least."""
+        weights = np.count_nonzero(self.hyperparameters[PROPORTION], axis=1) - 1
+        return np.where(self.several, np.maximum(weights, 1), super().n_estimated)
 
     @property
     def chosen(self) -> list[str]:

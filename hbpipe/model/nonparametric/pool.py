@@ -64,7 +64,7 @@ class GridPool:
     @property
     def likelihood(self) -> Array:
         """Likelihoods in units of each store's largest one, (R, K)."""
-        return np.exp(self.log_evidence - self.log_evidence.max(axis=1, keepdims=True))
+        return np.asarray(np.exp(self.log_evidence - self.log_evidence.max(axis=1, keepdims=True)))
 
     def maximise(self, counts: Array | None = None) -> Maximum:
         """Find the best weights for ``B`` counts of the stores, (B, R); else for their own."""

@@ -109,9 +109,7 @@ def _sparse(likelihood: Array, counts: Array, weight: Array, gap: float, rounds:
     if possible.any():
         after[possible] = _slopes(likelihood, counts[possible], clean[possible]).max(axis=1) - 1.0
     take = after <= np.maximum(gap, before)
-    return Maximum(
-        np.where(take[:, None], clean, weight), np.where(take, after, before), rounds
-    )
+    return Maximum(np.where(take[:, None], clean, weight), np.where(take, after, before), rounds)
 
 
 def one_step(likelihood: Array, weight: Array, counts: Array, near: Array) -> Array:
@@ -151,16 +149,16 @@ def _maximum(likelihood: Array, counts: Array, accuracy: float) -> tuple[Array, 
 _Slopes: TypeAlias = "Callable[[Array], tuple[Array, Array]]"
 
 
-def _interior_point(
-    at: _Slopes, problems: int, width: int, accuracy: float
-) -> tuple[Array, int]:
+def _interior_point(at: _Slopes, problems: int, width: int, accuracy: float) -> tuple[Array, int]:
     """Minimise Σ w − the function of ``B`` problems with these slopes, and count the rounds.
 
     The minimum has Σ w = 1; multipliers of w ≥ 0 are 1 − slope.
     """
     point = _Point(np.full((problems, width), 1.0 / width), np.ones((problems, width)))
-    for rounds in range(1, _ROUNDS + 1):
+    rounds = 0
+    while rounds < _ROUNDS:
         slope, hessian = at(point.weight)
+        rounds += 1
         if point.is_near(slope, accuracy):
             break
         point = point.moved(hessian, slope)
@@ -186,14 +184,15 @@ class _Point:
         hessian[:, place, place] += self.dual / self.weight
         ahead = self._step(hessian, slope, 0.0, 1.0)
         left = np.mean(ahead.weight * ahead.dual, axis=1, keepdims=True)
-        return self._step(hessian, slope, (left / barrier) ** 3 * barrier, _STEP)
+        return self._step(hessian, slope, np.asarray((left / barrier) ** 3 * barrier), _STEP)
 
     def _step(self, matrix: Array, slope: Array, barrier: Array | float, part: float) -> _Point:
         """Newton's step to where w z is ``barrier``, but only ``part`` of the way to the edge."""
         force = slope - 1.0 + barrier / self.weight
-        weight = np.linalg.solve(matrix, force[:, :, None])[:, :, 0]
+        weight: Array = np.asarray(np.linalg.solve(matrix, force[:, :, None])[:, :, 0], np.float64)
         dual = (barrier - self.dual * weight) / self.weight - self.dual
-        return _Point(_towards(self.weight, weight, part), _towards(self.dual, dual, part))
+        ahead = _towards(self.dual, np.asarray(dual, np.float64), part)
+        return _Point(_towards(self.weight, weight, part), ahead)
 
 
 def _towards(now: Array, step: Array, part: float) -> Array:

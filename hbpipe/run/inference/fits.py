@@ -26,6 +26,7 @@ from hbpipe.run.engine import Engine
 from hbpipe.run.inference import parameters
 from hbpipe.run.inference.coding import COVARIATES, known_units
 from hbpipe.run.inference.diagnosed import Diagnosed
+from hbpipe.run.inference.drift import drifts
 from hbpipe.run.inference.integration import integrate_on
 from hbpipe.run.inference.tree import Pool, Tree, pool_codes, pool_label
 from hbpipe.run.inference.typical import Coded, NewStores
@@ -305,26 +306,3 @@ def family_of(metric: Metric, design: Design | None) -> Family:
     """Return the family of a metric, with as many covariates as its design has columns."""
     family = metric.model
     return family if design is None else get_family(family.name, family.size, len(design.labels))
-
-
-def drifts(
-    terms: Sequence[str], pools: list[Pool], fits: PoolFits, before: dict[str, dict[str, float]]
-) -> list[float | None]:
-    """Twice the log likelihood lost by keeping the last release's hyperparameters, by pool.
-
-    Without change it is about chi-squared with one degree per hyperparameter.
-    """
-    family = fits.model
-    last = [before.get(pool_label(pool), {}) for pool in pools]
-    wanted = {name: fits.hyperparameters[name] for name in family.hyperparameters}
-    needed = parameters.labels(wanted, terms)
-    known = [
-        needed <= row.keys() and bool(sure) for row, sure in zip(last, fits.identified, strict=True)
-    ]
-    if not any(known):
-        return [None] * len(pools)
-    rows = [row if complete else {} for row, complete in zip(last, known, strict=True)]
-    old = {name: parameters.rebuild(name, values, terms, rows) for name, values in wanted.items()}
-    coordinates = np.clip(family.to_coordinates(old), *family.bounds)
-    kept, now = fits.log_likelihood(coordinates), fits.log_likelihood(fits.coordinates)
-    return [float(2 * (now[g] - kept[g])) if known[g] else None for g in range(len(pools))]
