@@ -23,6 +23,7 @@ from hbpipe.model.integration.proper import check_proper
 from hbpipe.model.integration.quadrature import quadrature
 from hbpipe.model.integration.sampled_nodes import AnyNodes, SampledNodes
 from hbpipe.model.integration.sampled_pools import sample_pools
+from hbpipe.model.integration.sampling import Composed
 from hbpipe.model.integration.target import Target
 from hbpipe.model.integration.window import locate
 from hbpipe.model.names import unknown
@@ -139,6 +140,8 @@ def _of_its_own(family: Family) -> Callable[..., SampledNodes] | None:
         from hbpipe.model.covariates.posterior import covariate_pools  # it starts as pools here do
 
         return covariate_pools
+    if isinstance(family.sampling, Composed):
+        return family.sampling.integrate
     if family.sampling is not None and family.geometry is None:
         return sample_pools
     return None

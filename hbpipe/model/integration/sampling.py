@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 
 from hbpipe.errors import FitError
 from hbpipe.model.distributions.laws import Law
+from hbpipe.model.distributions.mixture import Mixture
 from hbpipe.model.family import Array, Description, Family, Statistics
+from hbpipe.model.integration.sampled_nodes import SampledNodes
 
 #: What a worker must know of each node: name -> (S, ...).
 NodeValues: TypeAlias = Mapping[str, Array]
@@ -84,6 +86,13 @@ class Conditional:
     noise
         (J, S) what a store's next observation varies by about θ, where ``predict`` cannot tell it
         from the node: a squared scale, or a variance.
+    mixture
+        Weights of the nodes (S,) -> the posteriors over all nodes, of a family that has them
+        otherwise than node by node; its only term is θ.
+    has_mean, has_prior_mean
+        (J,) whether the averages of ``mean`` and ``variance``, and of ``prior_mean``, over the
+        hyperparameters exist; None where all do. Where they do not they are ∞: an average over
+        nodes is a number all the same, and says nothing.
     """
 
     law: Law
@@ -94,6 +103,25 @@ class Conditional:
     prior_mean: Array
     covariance: Array | Callable[[], Array] | None = None
     noise: Array | None = None
+    mixture: Callable[[Array], StoreMixture] | None = None
+    has_mean: NDArray[np.bool_] | None = None
+    has_prior_mean: NDArray[np.bool_] | None = None
+
+
+class StoreMixture(Protocol):
+    """Posteriors of ``J`` stores over all nodes of their pool."""
+
+    def quantiles(self, levels: Array) -> Array:
+        """Quantiles, (J, Q)."""
+
+    def cdf(self, points: Array) -> Array:
+        """Posterior probability that θ is at most the store's point (J,), (J,)."""
+
+    def below_prior_mean(self) -> Array:
+        """Probability that θ is at most its prior mean at the node, (J,)."""
+
+    def few(self) -> Mixture:
+        """Few laws of a monotone function of θ that stand for each posterior in comparisons."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +205,19 @@ class Sampling(StoreUpdate):
     integrable: Callable[[Any, Array], NDArray[np.bool_]] = any_store
     representatives: Callable[[Any], dict[str, NDArray[Any]]] | None = None
     on_a_line: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Composed(StoreUpdate):
+    """The same of a family made of others, whose grids give the nodes.
+
+    Parameters
+    ----------
+    integrate
+        As :func:`hbpipe.model.integration.sampled_pools.sample_pools`.
+    """
+
+    integrate: Callable[..., SampledNodes]
 
 
 def store_update(family: Family) -> StoreUpdate:
