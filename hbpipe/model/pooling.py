@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from scipy import special
 
+from hbpipe.model.estimation.alike import by_information
 from hbpipe.model.estimation.problem import Problem, diagnose
 from hbpipe.model.family import Array, Codes, Family, Hyperparameters, Statistics
 from hbpipe.model.geometry import LOCATION, NOISE, Geometry, geometry_of
@@ -127,8 +128,6 @@ class Pooling:
 
 #: A logit, or the logarithm of a rate, that is still an ordinary number.
 _FARTHEST = 12.0
-#: Step of a difference, relative to a coordinate.
-_STEP = 1e-6
 #: The fits at no spread, for as long as the fits live: posteriors of several shards ask once.
 _COMPLETE: WeakKeyDictionary[PoolFits, CompletePooling] = WeakKeyDictionary()
 
@@ -197,7 +196,7 @@ def _fit_complete(fits: PoolFits) -> CompletePooling:
     held[:, family.spreads] = 0.0
     best, parameters = _climb(family, fits, held), np.isnan(held).sum(axis=1)
     if (geometry := family.geometry) is None:
-        estimate, sd = by_information(family, best)
+        estimate, sd = by_information(family, best, held)
         return CompletePooling(estimate, sd, best.value, parameters)
     located = np.asarray(geometry.mean(best.coordinates[:, LOCATION]), np.float64)
     noise = np.ones(len(located))

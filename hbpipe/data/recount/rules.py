@@ -21,10 +21,13 @@ _ROLES: dict[str, tuple[str, ...]] = {
     "normal_inverse_gamma": ("value",),
     "normal_regression": ("response", "predictors"),
     "dirichlet_multinomial": ("counts",),
+    "hurdle_lognormal": ("value", "trials"),
 }
 #: Roles of a list of quantities.
 _SEVERAL = ("predictors", "counts")
 _COUNTS = ("successes", "trials", "count", "counts")
+#: Families of which a row without a value is a visit without a purchase.
+_HURDLES = ("hurdle_lognormal",)
 
 Outcome = Literal["counted", "skipped", "excluded"]
 
@@ -73,6 +76,8 @@ def measure(metric: RecountMetric, row: Mapping[str, Any]) -> tuple[Outcome, dic
         for quantity in _quantities(metric, role)
     ]
     raw = [_raw(quantity, row) for _, quantity in quantities]
+    if metric.family in _HURDLES:
+        raw[0] = 0.0 if raw[0] is None else raw[0]
     if any(value is None for value in raw):
         return "skipped", {}
     columns = {role: quantity.get("column", role) for role, quantity in quantities}
@@ -80,14 +85,23 @@ def measure(metric: RecountMetric, row: Mapping[str, Any]) -> tuple[Outcome, dic
     for (role, quantity), value in zip(quantities, raw, strict=True):
         column = quantity.get("column", role)
         number = _usable(role, column, value, quantity.get("transform"))
+        if metric.family in _HURDLES and number < 0:
+            raise RefusedError(column, "negative")
         values[role] = [*values[role], number] if role in _SEVERAL else number
-    if metric.family == "beta_binomial" and values["successes"] > values["trials"]:
-        raise RefusedError(columns["successes"], "successes exceed trials")
-    if metric.family == "gamma_poisson" and values.get("exposure", 0) < 0:
-        raise RefusedError(columns["exposure"], "negative")
-    if metric.family == "normal_known_variance" and values["variance"] <= 0:
-        raise RefusedError(columns["variance"], "variance not above zero")
+    _check_together(metric.family, values, columns)
     return "counted", values
+
+
+def _check_together(family: str, values: Mapping[str, Any], columns: Mapping[str, str]) -> None:
+    """Refuse values that are possible by themselves."""
+    if family == "beta_binomial" and values["successes"] > values["trials"]:
+        raise RefusedError(columns["successes"], "successes exceed trials")
+    if family == "gamma_poisson" and values.get("exposure", 0) < 0:
+        raise RefusedError(columns["exposure"], "negative")
+    if family == "normal_known_variance" and values["variance"] <= 0:
+        raise RefusedError(columns["variance"], "variance not above zero")
+    if family in _HURDLES and values["value"] > 0 and values["trials"] == 0:
+        raise RefusedError(columns["value"], "value without trials")
 
 
 def _quantities(metric: RecountMetric, role: str) -> list[dict[str, Any]]:

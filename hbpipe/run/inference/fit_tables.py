@@ -284,7 +284,7 @@ def _new_stores(
             "covariates": new.words[row] if new.words else None,
             "term": term,
             **{
-                name: float(values[row, k]) if columns.method[row] != "unidentified" else None
+                name: _finite(values[row, k]) if columns.method[row] != "unidentified" else None
                 for name, values in by_term.items()
             },
             "method": str(columns.method[row]),

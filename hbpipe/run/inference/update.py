@@ -68,7 +68,9 @@ def _update_metric(
         columns |= further(units)
     if outliers is not None:
         columns["outlier"] = _flag_outliers(units, outliers)
-    between = None if metric.terms else prior_range(priors.nodes, statistics, codes)
+    # The mean of a product need not lie between data and prior, even where it exists.
+    apart = bool(metric.terms) or metric.model.heavy_tails
+    between = None if apart else prior_range(priors.nodes, statistics, codes)
     tally = tally_posteriors(metric, folded, posterior, columns["raw"], between)
     return MetricUpdate(codes, statistics, posterior, columns, tally)
 
