@@ -35,7 +35,8 @@ def roundings(name: str, expected: Mapping[str, Any]) -> list[float]:
     values = numbers(expected[name])
     if name not in ("m2", "cross"):
         return [0.0] * len(values)
-    n = expected["n"]
+    # Every purchase has an amount, so their number is that of the log amounts.
+    n = expected["n"] if "n" in expected else expected["successes"]
     means = numbers(expected["mean" if name == "m2" else "means"])
     errors = [_EPSILON * abs(mean) for mean in means]
     sizes = [math.sqrt(max(values[k * (len(means) + 1)], 0.0)) for k in range(len(means))]
