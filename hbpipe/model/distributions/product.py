@@ -81,28 +81,31 @@ class Products:
 
     def quantiles(self, levels: Array) -> Array:
         """Return quantiles (J, Q), the inverse of ``cdf``; they never fall as the level rises."""
-        columns = [self.quantile(np.full(len(self.a), level)) for level in levels.tolist()]
-        found = np.stack(columns, axis=1) if columns else np.empty((len(self.a), 0))
-        return ascending(found, levels)
+        every = np.broadcast_to(levels, (len(self.a), len(levels)))
+        return ascending(self._quantiles(every), levels)
 
     def quantile(self, level: Array) -> Array:
-        """Return a quantile of each law at its own level (J,).
+        """Return a quantile of each law at its own level (J,)."""
+        return self._quantiles(level[:, None])[:, 0]
 
-        First one of a law like it, with a single normal law in place of all.
-        """
-        found = np.empty(len(self.a))
-        for rows, table in self._single._tables():
-            begin = table.mean + table.width * special.ndtri(level[rows])
-            found[rows] = table.quantile(level[rows], begin, _NEAR)
-        for rows, table in self._tables():
-            found[rows] = table.quantile(level[rows], found[rows], _ARRIVED)
-        return np.asarray(np.exp(found))
+    def _quantiles(self, levels: Array) -> Array:
+        """Seek quantiles at levels (J, Q) from those with a single normal law in place of all."""
+        found = np.empty(levels.shape)
+        for rows, log_p, mass, apart in self.grids():
+            some = self.take(rows)
+            table = _Table.of(some, log_p, mass, apart)
+            single = _Table.of(some._single, log_p, mass, apart)
+            for column, level in enumerate(levels[rows].T):
+                begin = single.mean + single.width * special.ndtri(level)
+                begin = single.quantile(level, begin, _NEAR)
+                found[rows, column] = table.quantile(level, begin, _ARRIVED)
+        return np.exp(found)
 
     @property
     def _single(self) -> Products:
         mean, variance = _mixed(self.weight, self.location, np.square(self.scale))
         one, sd = np.ones((len(mean), 1)), np.sqrt(variance)
-        return Products(self.share, self.a, self.b, one, mean[:, None], sd[:, None], QUICK)
+        return Products(self.share, self.a, self.b, one, mean[:, None], sd[:, None], self.step)
 
     def log_moments(self) -> tuple[Array, Array]:
         """Mean and variance of log θ, (J,) each."""
@@ -122,15 +125,11 @@ class Products:
                 rows = same[begin : begin + length]
                 yield rows, *grid.masses(self.take(rows), rows, points)
 
-    def _tables(self) -> Iterator[tuple[NDArray[np.int64], _Table]]:
-        for rows, log_p, mass, apart in self.grids():
-            yield rows, _Table.of(self.take(rows), log_p, mass, apart)
-
     def _at(self, x: Array, *, density: bool) -> Array:
         found, inside = np.zeros(len(self.a)), x > 0
         log_x = np.log(np.where(inside, x, 1.0))
-        for rows, table in self._tables():
-            found[rows] = table.at(log_x[rows])[int(density)]
+        for rows, *grid in self.grids():
+            found[rows] = _Table.of(self.take(rows), *grid).at(log_x[rows])[int(density)]
         return np.where(inside, np.clip(found, 0.0, np.inf if density else 1.0), 0.0)
 
 
@@ -141,13 +140,17 @@ def _mixed(weight: Array, mean: Array, variance: Array) -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class _Grid:
-    """Nodes u = ``centre`` + ``core`` sinh(``low`` + i ``step``) of each row, (J,) all."""
+    """Nodes u = ``centre`` + ``core`` sinh(``low`` + i ``step``) of each row, (J,) all.
+
+    ``cut`` (J,) tells whether something lies beyond: it is put on the first or the last node.
+    """
 
     centre: Array
     core: Array
     low: Array
     step: Array
     points: NDArray[np.int64]
+    cut: NDArray[np.bool_]
 
     @staticmethod
     def of(products: Products) -> _Grid:
@@ -160,6 +163,7 @@ class _Grid:
         reach = [_reach(_DROP / curvature, slope) for slope in (below, above)]
         low = np.min(np.where(carries, mode - reach[0], np.inf), axis=1)
         high = np.max(np.where(carries, mode + reach[1], -np.inf), axis=1)
+        cut = (low < _LOWEST) | (high > _HIGHEST)
         low, high = np.maximum(low, _LOWEST), np.minimum(high, _HIGHEST)
         # Next to p = 1 the density of log p is not smooth where a shape is below 1.
         corner = np.sqrt(np.clip(np.minimum(a, b), 0.1, 1.0))
@@ -172,7 +176,7 @@ class _Grid:
         wanted = 1.0 + (ends[1] - ends[0]) * core / (products.step * narrowest)
         place = np.minimum(np.searchsorted(_NODES, wanted), len(_NODES) - 1)
         points = _NODES[place]
-        return _Grid(centre, core, ends[0], (ends[1] - ends[0]) / (points - 1), points)
+        return _Grid(centre, core, ends[0], (ends[1] - ends[0]) / (points - 1), points, cut)
 
     def masses(
         self, products: Products, rows: NDArray[np.int64], points: int
@@ -186,17 +190,20 @@ class _Grid:
         first, second = kernel.statistics(centre, offset)
         mode = np.clip(np.log(products.a) - np.log(products.b) - centre, -700.0, 700.0)
         top = [products.a, -products.b] * np.stack(kernel.statistics(centre, mode))
-        mass = np.zeros(offset.shape)
+        mass, cut = np.zeros(offset.shape), np.flatnonzero(self.cut[rows])
         for k in range(products.a.shape[1]):
             a, b = products.a[:, k, None], products.b[:, k, None]
             part = np.exp(a * first - b * second - np.sum(top, axis=0)[:, k, None]) * apart
             part[:, [0, -1]] *= 0.5
-            ends = _beyond(a, b, centre + offset[:, [0, -1]])
-            part *= (1.0 - np.sum(ends, axis=1, keepdims=True)) / np.sum(part, axis=1)[:, None]
-            part[:, [0, -1]] += ends
-            mass += products.share[:, k, None] * part
-        u = centre + offset
-        return -np.logaddexp(0.0, -u), mass, apart * special.expit(-u)
+            # One that is left out of the range has no weight to speak of.
+            part *= products.share[:, k, None] / np.maximum(np.sum(part, axis=1), 1e-300)[:, None]
+            if len(cut):
+                ends = _beyond(a[cut], b[cut], centre[cut] + offset[cut][:, [0, -1]])
+                part[cut] *= 1.0 - np.sum(ends, axis=1, keepdims=True)
+                part[np.ix_(cut, np.array([0, -1]))] += products.share[cut, k, None] * ends
+            mass += part
+        u, total = centre + offset, np.sum(mass, axis=1, keepdims=True)
+        return -np.logaddexp(0.0, -u), mass / total, apart * special.expit(-u)
 
 
 def _reach(fall: Array, slope: Array) -> Array:

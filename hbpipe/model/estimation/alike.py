@@ -1,7 +1,8 @@
 """The θ that all stores of a pool share where there is no spread, of families without a geometry.
 
-Its sd comes from the information on the coordinates that it depends on, by the delta method (Oehlert
-1992). For most that is the location; a family whose θ has more in it says what in ``shared``.
+Its sd comes from the information on the coordinates that it depends on, by the delta method
+(Oehlert 1992). For most that is the location; a family whose θ has more in it says what in
+``shared``.
 """
 
 from __future__ import annotations
