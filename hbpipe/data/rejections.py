@@ -33,6 +33,7 @@ REMEDIES = {
     "logarithm of a value not above zero": "leave such rows out: where: [[column, '>', 0]]",
     "variance not above zero": "give the squared standard error, or null where it is unknown",
     "successes exceed trials": "check that both columns count the same events",
+    "value without trials": "give such rows a visit, or leave them out with a where condition",
 }
 
 
