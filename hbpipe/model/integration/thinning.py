@@ -48,10 +48,11 @@ def thinned(nodes: Nodes, geometry: Geometry, least: int = 1) -> Nodes:
     inner = nodes.weight.shape[2]
     if inner == 1 or not nodes.along_one:
         return nodes
-    wanted = np.clip(_wanted(nodes, geometry), min(least, inner), inner)
-    width = int(np.max(wanted))
     fields = ("weight", "spread", "location", "location_variance", "noise")
     small = nodes.collapse()
+    carries = small.weight[:, :, 0] > 0  # what only fills up has no moments
+    wanted = np.minimum(np.maximum(_wanted(nodes, geometry), np.where(carries, least, 1)), inner)
+    width = int(np.max(wanted))
     out: dict[str, Any] = {name: np.repeat(getattr(small, name), width, axis=2) for name in fields}
     out["weight"][:, :, 1:] = 0.0
     for count in np.unique(wanted[wanted > 1]).tolist():
