@@ -36,6 +36,7 @@ from hbpipe.sections import (
 )
 from hbpipe.setting_checks import (
     covariate_faults,
+    dynamics_faults,
     estimator_faults,
     nest_faults,
     nested_metric_faults,
@@ -98,12 +99,14 @@ class Settings(Section):
     @model_validator(mode="after")
     def _cross_checks(self) -> Settings:
         self._written = write_out_all(self.metrics)
-        self._metrics = tuple(parse_metric(name, raw) for name, raw in self._written.items())
         levels, inference = self.events.levels, self.inference
+        parsed = (parse_metric(name, raw) for name, raw in self._written.items())
+        self._metrics = tuple(metric.over(inference.window) for metric in parsed)
         faults = pool_faults(levels, inference.pool_by or ())
         faults += nest_faults(levels, inference.pool_by, inference.nest_by)
         faults += estimator_faults(inference.estimator, self._metrics)
         faults += nested_metric_faults(inference, self._metrics)
+        faults += dynamics_faults(inference, self._metrics)
         faults += covariate_faults(self.stores.path, self._metrics)
         faults += retention_faults(self.retention.statistics, inference, self.stores, self._metrics)
         if faults:

@@ -112,7 +112,7 @@ _METRIC_SCHEMA = {
     "required": ["family"],
     "properties": {"family": {"type": "string"}},
     "description": "a family, what fills its roles, and optionally where, transform, per, target, "
-    "fixed, hyperprior, overdispersion, covariates, nest and survival",
+    "fixed, hyperprior, overdispersion, covariates, nest, decay, experiment and survival",
 }
 
 # Shown as they are typed, so that what is printed can be set again.

@@ -126,6 +126,9 @@ def _evaluate(batch: Batch, metric: Metric, quantity: Quantity) -> tuple[NDArray
     if quantity.kind == "class":
         assert metric.classes is not None
         return batch.class_numbers(metric.classes), None
+    if quantity.kind == "arm":
+        assert metric.experiment is not None
+        return batch.arms(metric.experiment)
     array, null = batch.numbers(quantity.column)
     if isinstance(quantity, Spell):  # an event whose duration is null happened nobody knows when
         absent = [one for one in (null, batch.numbers(quantity.duration)[1]) if one is not None]

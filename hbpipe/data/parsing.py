@@ -11,7 +11,10 @@ from hbpipe.data.cells import parse_cells
 from hbpipe.data.classes import CLASS_KEYS, Classes, read_classes
 from hbpipe.data.covariates import parse_covariates
 from hbpipe.data.decay import parse_decay
+from hbpipe.data.dynamics import Dynamics, parse_dynamics
+from hbpipe.data.experiment import EFFECTS, parse_experiment
 from hbpipe.data.held import holdable, parse_fixed, parse_number
+from hbpipe.data.priors import parse_prior
 from hbpipe.data.quantities import Metric
 from hbpipe.data.reconcile import parse_reconcile
 from hbpipe.data.spelling import nearest
@@ -42,6 +45,9 @@ _METRIC_KEYS = (
     "reconcile",
     "decay",
     "weights",
+    "experiment",
+    "dynamics",
+    "prior",
 )
 
 
@@ -69,28 +75,29 @@ def parse_metric(name: str, raw: Any) -> Metric:
     quantities = _quantities(family, raw, faults, weights)
     terms = _terms_of(family, raw, faults)
     target = faults.collect(_target, raw.get("target"), terms) or (None, None)
+    dynamics = faults.collect(parse_dynamics, raw, family)
+    fitted = _fitted(family, raw, dynamics)
     metric = Metric(
         name=name,
         family=family.name,
         roles=quantities,
-        where=faults.collect(parse_conditions, raw["where"]) if "where" in raw else (),
+        where=faults.of(raw, "where", parse_conditions) or (),
         per=faults.collect(_per, raw.get("per", 1), quantities.get("exposure")),
         target=target[0],
-        fixed=faults.collect(parse_fixed, raw.get("fixed", {}), holdable(family, raw), terms),
+        fixed=faults.collect(parse_fixed, raw.get("fixed", {}), holdable(fitted, raw), terms),
         hyperprior=raw.get("hyperprior"),
         terms=terms or {},
         target_term=target[1],
         cells=faults.collect(parse_cells, raw.get("overdispersion", {}), family),
-        nest=faults.collect(_nest, raw.get("nest")),
-        covariates=faults.collect(parse_covariates, raw["covariates"], family)
-        if "covariates" in raw
-        else (),
+        nest=faults.of(raw, "nest", _nest),
+        covariates=faults.of(raw, "covariates", parse_covariates, fitted) or (),
         classes=classes,
-        reconcile=faults.collect(parse_reconcile, raw["reconcile"], family)
-        if "reconcile" in raw
-        else None,
+        experiment=faults.of(raw, "experiment", parse_experiment, family, raw),
+        reconcile=faults.of(raw, "reconcile", parse_reconcile, family),
         weights=weights,
-        decay=faults.collect(parse_decay, raw["decay"], family) if "decay" in raw else None,
+        decay=faults.of(raw, "decay", parse_decay, family),
+        dynamics=dynamics,
+        prior=faults.collect(parse_prior, family.name, raw) or "single",
     )
     faults.throw()
     return metric
@@ -112,6 +119,10 @@ class _Faults:
         except ValueError as error:
             self.found.append(str(error))
 
+    def of(self, raw: Mapping[str, Any], key: str, parse: Any, *arguments: Any) -> Any:
+        """Return what ``parse`` makes of a key that a metric may have; None without it."""
+        return self.collect(parse, raw[key], *arguments) if key in raw else None
+
     def throw(self) -> None:
         if self.found:
             raise ValueError("\n".join(self.found))
@@ -131,6 +142,15 @@ def _check_keys(
         faults.add(f"family {family.name} needs {', '.join(missing)}")
     if raw.get("transform") is not None and "value" not in roles:
         faults.add("transform goes with a value column")
+
+
+def _fitted(family: Family, raw: Mapping[str, Any], dynamics: Dynamics | None) -> Family:
+    """Return the family of what is fitted, whose hyperparameters may be held."""
+    from hbpipe.model.families import get_family
+
+    if raw.get("experiment") is not None:
+        return get_family(EFFECTS)
+    return family if dynamics is None else dynamics.family
 
 
 def _written_out(

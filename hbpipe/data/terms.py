@@ -23,7 +23,9 @@ INTERCEPT = "intercept"
 #: Hyperparameters are named by terms: ``Sigma[intercept,log_price]``.
 _NAME = re.compile(r"[^\s,\[\]]([^,\[\]]{0,62}[^\s,\[\]])?")
 
-QuantityKind = Literal["column", "rows", "where", "days", "active_days", "class", "time", "ended"]
+QuantityKind = Literal[
+    "column", "rows", "where", "days", "active_days", "class", "arm", "time", "ended"
+]
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Condition:
 class Quantity:
     """One number per event: a column, 1 (``rows``), or 1 where all conditions hold.
 
-    A ``class`` is the number of the class that a column names.
+    A ``class`` is the number of the class that a column names, an ``arm`` that of its arm.
     """
 
     kind: QuantityKind
@@ -50,7 +52,7 @@ class Quantity:
     @property
     def columns(self) -> tuple[str, ...]:
         """The event columns that must be read."""
-        if self.kind in ("column", "class") and self.column:
+        if self.kind in ("column", "class", "arm") and self.column:
             return (self.column,)
         return tuple(condition.column for condition in self.where)
 

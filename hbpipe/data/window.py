@@ -72,7 +72,8 @@ class Folded:
     ``presence`` tells how many units each day has, ``recent`` what the last days tell of the units.
 
     ``statistics`` are what units are updated with. Of metrics with a decay, ``for_fit`` has what
-    hyperparameters are fitted to, and ``counted`` what all days hold, each counted once.
+    hyperparameters are fitted to; of these and those of a sample, ``counted`` what all days hold.
+    ``arms`` are filled where effects of experiments were made: by metric and arm its size, (U,).
     """
 
     keys: tuple[pa.Array, ...]
@@ -85,6 +86,7 @@ class Folded:
     recent: Recent | None = None
     for_fit: dict[str, Statistics] = field(default_factory=dict)
     counted: dict[str, Statistics] = field(default_factory=dict)
+    arms: dict[str, dict[str, NDArray[np.int64]]] = field(default_factory=dict)
 
     def fitted(self, metric: str) -> Statistics:
         """Return what the hyperparameters of a metric are fitted to."""
@@ -141,8 +143,7 @@ def fold_window(order: WindowOrder) -> Folded:
         except StatisticsError as error:
             raise error.at(metric=metric.name) from None
         statistics[metric.name], unusable[metric.name] = _expose(metric, folded, order, since)
-    known = _attributes(order, units)
-    presence = _presence(order, placed)
+    known, presence = _attributes(order, units), _presence(order, placed)
     recent = Recent(np.maximum(order.as_of - since + 1, 0), _is_new(order, first_seen), apart)
     shard = Folded(units.keys, n_events, statistics, unusable, dispersion, known, presence, recent)
     return with_effective_sizes(with_decay(shard, order, since), order.metrics)
@@ -269,7 +270,8 @@ def _disperse(metric: Metric, order: WindowOrder, placed: _Placed, folded: Stati
             assert isinstance(mine, Clusters)
             clusters = merge_clusters([clusters, sampled(mine.of(at), order.one_in)])
         return disperse_by_cluster(metric, clusters, folded, placed.n)
-    if metric.measured.dispersion is None:
+    # Days of a level that moves differ, and are no cells of one level.
+    if metric.measured.dispersion is None or metric.dynamics is not None:
         return None
     total = CellSums(*(np.zeros(placed.n) for _ in range(3)))
     for span, at, new in zip(placed.spans, placed.codes, placed.new, strict=True):

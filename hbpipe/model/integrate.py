@@ -139,6 +139,8 @@ def _of_its_own(family: Family) -> Callable[..., SampledNodes] | None:
         from hbpipe.model.covariates.posterior import covariate_pools  # it starts as pools here do
 
         return covariate_pools
+    if family.integrate is not None:
+        return family.integrate
     if family.sampling is not None and family.geometry is None:
         return sample_pools
     return None

@@ -151,7 +151,7 @@ def no_pooling(
 
 def complete_pooling(fits: PoolFits) -> CompletePooling:
     """Fit every pool at no spread, of stores or of groups; what the user held stays held."""
-    fits = fits.without_levels()
+    fits = fits.without_levels().single_law()
     if fits not in _COMPLETE:
         _COMPLETE[fits] = _fit_complete(fits)
     return _COMPLETE[fits]

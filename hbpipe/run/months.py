@@ -26,6 +26,7 @@ from hbpipe.run import commits
 from hbpipe.run.fingerprints import makings
 from hbpipe.run.ledger import DayEntry, Making
 from hbpipe.run.night import Night
+from hbpipe.run.tables import lake_table
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def _over(night: Night, whole: Sequence[Month]) -> list[Month]:
 
 def _roll_up(night: Night, sources: Sources, due: Sequence[Month]) -> None:
     """Fold some months on the workers, and commit them together."""
-    schema = commits.lake_table(night, "months").data_schema
+    schema = lake_table(night, "months").data_schema
     wanted = makings(night.form, night.metrics)
     tasks = []
     for month in due:

@@ -9,13 +9,15 @@ import pyarrow as pa
 
 from hbpipe.data.clock import to_date
 from hbpipe.data.clusters import one_in
+from hbpipe.data.day_tables import lay_out_days
 from hbpipe.data.forgotten import without_forgotten
 from hbpipe.data.presence import Presence
 from hbpipe.data.reconcile import needed_columns, weight_columns
 from hbpipe.data.snapshot import Snapshot
 from hbpipe.data.units import shard_of, shared_ids
-from hbpipe.data.window import Folded, WindowOrder
+from hbpipe.data.window import Folded, WindowOrder, fold_window
 from hbpipe.errors import EventsError
+from hbpipe.run.engine import Engine, Task
 from hbpipe.run.fingerprints import needs_history
 from hbpipe.run.ledger import DayEntry
 from hbpipe.run.months import Sources, of_shard
@@ -77,6 +79,17 @@ def window_orders(night: Night, sources: Sources) -> list[WindowOrder]:
         )
         for shard in range(shards)
     ]
+
+
+def fold_shards(engine: Engine, orders: Iterable[WindowOrder]) -> list[Task]:
+    """Fold the shards of a window, in the form in which each metric is fitted."""
+    folded = []
+    for shard, order in enumerate(orders):
+        task = engine.submit(fold_window, order, label=f"window fold of shard {shard}")
+        if any(metric.dynamics is not None for metric in order.metrics):
+            task = engine.submit(lay_out_days, task, order, label=f"days of shard {shard}")
+        folded.append(task)
+    return folded
 
 
 def presence_of(night: Night) -> list[Presence]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from strategies import coordinates, events, families
+from strategies import WITH_OTHER_PRIORS, coordinates, events, families
 
 from hbpipe.errors import FitError
 from hbpipe.model.families import FAMILIES, get_family
@@ -20,19 +20,26 @@ from hbpipe.model.pooling import complete_pooling
 #: Statistics in the square of a value's unit.
 SQUARED = ("m2", "cross")
 
-#: Every family, and of those that come in sizes two more.
+#: Every family, those that come in sizes with two more, and those that take other priors.
 SIZED = [family for family in FAMILIES.values() if family.sized]
 ALL = [
     *FAMILIES.values(),
     *(f.sized(n) for f in SIZED for n in (f.least_size, 3) if n != f.size),
+    *WITH_OTHER_PRIORS,
 ]
 every_family = pytest.mark.parametrize(
-    "family", ALL, ids=lambda family: f"{family.name}{family.size or ''}"
+    "family",
+    ALL,
+    ids=lambda f: f"{f.name}{f.size or ''}{'' if f.prior_form == 'single' else f.prior_form}",
 )
 
 
 def inner_point(family: Family) -> np.ndarray:
-    return np.array([0.1 if axis.spread else 0.3 for axis in family.coordinates])
+    point = np.array([0.1 if axis.spread else 0.3 for axis in family.coordinates])
+    if family.prior_form != "single":  # components that can be told apart
+        locations = [i for i, axis in enumerate(family.coordinates) if not axis.spread]
+        point[locations] -= 2.5 * np.arange(len(locations))
+    return point
 
 
 def simulated(family: Family, seed: int, n_stores: int = 40, most: int = 12) -> Any:
@@ -337,7 +344,9 @@ def test_covariance_is_the_inverse_information(family: Family) -> None:
     free = np.ix_(inside, inside)
     product = fits.covariance[0][free] @ -hessian[0][free]
     np.testing.assert_allclose(product, np.eye(len(inside)), atol=1e-8)
-    assert len(inside) == len(hessian[0]) or fits.boundary[0]
+    # Where a single law was chosen in place of a mixture, its coordinates alone have a variance.
+    chosen = getattr(fits, "single", fits)
+    assert len(inside) in (len(hessian[0]), chosen.coordinates.shape[1]) or fits.boundary[0]
 
 
 def probability_integral(family: Family, seed: int) -> np.ndarray:
@@ -370,14 +379,18 @@ def test_description_agrees_with_itself(family: Family) -> None:
     assert described.mean.shape == described.sd.shape
     assert described.quantiles.shape == (*described.mean.shape, 5)
     for q, level in enumerate(levels):
-        np.testing.assert_allclose(described.cdf(described.quantiles[..., q]), level, rtol=1e-9)
+        # Between the summits of a mixture Newton's last step leaves a little more.
+        rtol = 1e-9 if family.prior_form == "single" else 1e-6
+        np.testing.assert_allclose(described.cdf(described.quantiles[..., q]), level, rtol=rtol)
     # Mean and sd by integrating the quantile function over a fine grid of probabilities.
     nodes, weights = np.polynomial.legendre.leggauss(400)
     grid = family.describe(family.update(statistics, hyperparameters), 0.5 + 0.5 * nodes)
     mean = grid.quantiles @ (weights / 2)
     sd = np.sqrt(((grid.quantiles - mean[..., None]) ** 2) @ (weights / 2))
-    np.testing.assert_allclose(described.mean, mean, rtol=1e-3)
-    np.testing.assert_allclose(described.sd, sd, rtol=1e-2)
+    # There the quantile function has a cliff, which the nodes miss by a little.
+    loose = 1.0 if family.prior_form == "single" else 10.0
+    np.testing.assert_allclose(described.mean, mean, rtol=loose * 1e-3)
+    np.testing.assert_allclose(described.sd, sd, rtol=loose * 1e-2)
 
 
 @every_family
@@ -439,11 +452,11 @@ def test_sketches_survive_pickling(family: Family) -> None:
 
 @every_family
 def test_declarations_fit_together(family: Family) -> None:
-    assert get_family(family.name, family.size) is family
+    assert get_family(family.name, family.size, prior=family.prior_form) is family
     spreads = [axis.lower for axis in family.coordinates if axis.spread]
     assert set(spreads) <= {0.0, -np.inf}
     assert 0.0 in spreads
-    assert family.mirror is not None or len(spreads) == 1
+    assert family.mirror is not None or set(spreads) == {0.0}
     assert (family.size is None) == (family.sized is None)
     roles = {role.name for role in family.roles}
     names = {item.name for item in family.statistics}

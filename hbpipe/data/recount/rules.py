@@ -67,45 +67,68 @@ def measure(metric: RecountMetric, row: Mapping[str, Any]) -> tuple[Outcome, dic
     """
     if not _holds(metric.where, row):
         return "excluded", {}
-    quantities = [
+    quantities = _by_row(metric)
+    if _lacks(metric, quantities, row):
+        return "skipped", {}
+    values: dict[str, Any] = {role: [] for role, _ in quantities if role in _SEVERAL}
+    for role, quantity in quantities:
+        if role != "weight":  # the faults of a row's other measures come first
+            number = _number(role, quantity, row)
+            values[role] = [*values[role], number] if role in _SEVERAL else number
+    _refuse_impossible(metric, values, quantities, row)
+    for role, quantity in quantities:
+        if "duration" in quantity:
+            values[role] = _within(quantity, values[role], row)
+    if metric.experiment is not None:
+        values["arm"] = _arm(metric.experiment, row)
+    return "counted", values
+
+
+def _by_row(metric: RecountMetric) -> list[tuple[str, dict[str, Any]]]:
+    """Give what is read of each row, by role; days are not."""
+    return [
         (role, quantity)
         for role in _roles(metric)
         if metric.roles[role] not in CALENDAR
         for quantity in _quantities(metric, role)
     ]
-    raw = [_raw(quantity, row) for _, quantity in quantities]
-    if any(value is None for value in raw):
-        return "skipped", {}
-    columns = {role: _column(role, quantity) for role, quantity in quantities}
-    values: dict[str, Any] = {role: [] for role in _SEVERAL if role in columns}
-    for (role, quantity), value in zip(quantities, raw, strict=True):
-        if role != "weight":  # the faults of a row's other measures come first
-            number = _number(role, quantity, value)
-            values[role] = [*values[role], number] if role in _SEVERAL else number
-    _check_signs(metric.family, values, columns)
-    if metric.weights is not None:
-        values["weight"] = _weight(columns["weight"], raw[-1], metric.weights)
-    if metric.family == "beta_binomial" and values["successes"] > values["trials"]:
-        raise RefusedError(columns["successes"], "successes exceed trials")
-    for role, quantity in quantities:
-        if "duration" in quantity:
-            values[role] = _within(quantity, values[role], row)
-    return "counted", values
 
 
-def _number(role: str, quantity: Mapping[str, Any], value: Any) -> int | float:
-    number = _usable(role, _column(role, quantity), value, quantity.get("transform"))
+def _lacks(
+    metric: RecountMetric, quantities: list[tuple[str, dict[str, Any]]], row: Mapping[str, Any]
+) -> bool:
+    """Tell whether a row has no arm, or nothing in a column that is measured."""
+    if metric.experiment is not None and _arm(metric.experiment, row) is None:
+        return True
+    return any(_raw(quantity, row) is None for _, quantity in quantities)
+
+
+def _number(role: str, quantity: Mapping[str, Any], row: Mapping[str, Any]) -> int | float:
+    column, value = _column(role, quantity), _raw(quantity, row)
+    number = _usable(role, column, value, quantity.get("transform"))
     if role == "count" and "duration" in quantity and number > 1:
-        raise RefusedError(quantity["column"], "more than one event")
+        raise RefusedError(column, "more than one event")
     return number
 
 
-def _check_signs(family: str, values: Mapping[str, Any], columns: Mapping[str, str]) -> None:
+def _refuse_impossible(
+    metric: RecountMetric,
+    values: dict[str, Any],
+    quantities: list[tuple[str, dict[str, Any]]],
+    row: Mapping[str, Any],
+) -> None:
+    """Refuse values that cannot be true together, or of their role; take the weight."""
+    columns = {role: _column(role, quantity) for role, quantity in quantities}
     for role in ("exposure", "precision"):
         if values.get(role, 0) < 0:
             raise RefusedError(columns[role], "negative")
-    if family == "normal_known_variance" and values["variance"] <= 0:
+    if metric.family == "normal_known_variance" and values["variance"] <= 0:
         raise RefusedError(columns["variance"], "variance not above zero")
+    if metric.weights is not None:
+        column = columns["weight"]
+        values["weight"] = _weight(column, row[column], metric.weights)
+    if metric.family == "beta_binomial" and values["successes"] > values["trials"]:
+        raise RefusedError(columns["successes"], "successes exceed trials")
 
 
 def _roles(metric: RecountMetric) -> tuple[str, ...]:
@@ -135,6 +158,14 @@ def _within(quantity: Mapping[str, Any], value: int | float, row: Mapping[str, A
         begun = duration > lower or duration == lower == 0
         return value if begun and duration <= upper else 0
     return max(min(duration, upper) - float(lower), 0.0)
+
+
+def _arm(experiment: Mapping[str, Any], row: Mapping[str, Any]) -> str | None:
+    """Return which arm a row belongs to; None for one without arm, or of another one."""
+    value, treatment = row[experiment["arm"]], experiment.get("treatment")
+    if value is None or value == experiment["control"]:
+        return None if value is None else "control"
+    return "treatment" if treatment is None or value == treatment else None
 
 
 def _quantities(metric: RecountMetric, role: str) -> list[dict[str, Any]]:

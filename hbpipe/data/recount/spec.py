@@ -19,7 +19,8 @@ class RecountMetric:
     interval (``{"duration": ..., "interval": [...]}``, a count with ``column``), or to a list of
     them, in which the number 1 is the constant; ``transform`` is the metric's own and applies to
     the role ``value``; ``clusters`` are the columns that name a cluster;
-    ``weights`` says what the role ``weight`` means.
+    ``weights`` says what the role ``weight`` means; ``experiment`` has ``arm``, ``control`` and
+    perhaps ``treatment``.
     """
 
     name: str
@@ -28,6 +29,7 @@ class RecountMetric:
     where: Sequence[Sequence[Any]] = ()
     transform: str | None = None
     clusters: Sequence[str] = ()
+    experiment: Mapping[str, Any] | None = None
     weights: str | None = None
 
 
@@ -52,6 +54,7 @@ class RecountSpec:
         for metric in self.metrics:
             names += [condition[0] for condition in metric.where]
             names += metric.clusters
+            names += [] if metric.experiment is None else [metric.experiment["arm"]]
             for quantity in [one for raw in metric.roles.values() for one in as_mappings(raw)]:
                 names += [condition[0] for condition in quantity.get("where", ())]
                 names += [quantity[key] for key in ("column", "duration") if key in quantity]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from hbpipe.data.recount.spec import RecountMetric
@@ -24,6 +25,8 @@ def reduce_values(metric: RecountMetric, rows: Sequence[Mapping[str, Any]]) -> d
     OverflowError
         When a sum is no number.
     """
+    if metric.experiment is not None:
+        return _by_arm(metric, rows)
     columns = {role: [row[role] for row in rows] for role in rows[0]}
     if metric.family == "normal_weighted":
         return _with_precisions(columns["value"], columns["precision"])
@@ -39,6 +42,19 @@ def reduce_values(metric: RecountMetric, rows: Sequence[Mapping[str, Any]]) -> d
     if metric.family == "dirichlet_multinomial":
         return {"counts": [total(column) for column in zip(*columns["counts"], strict=True)]}
     return {role: total(values) for role, values in columns.items()}
+
+
+def _by_arm(metric: RecountMetric, rows: Sequence[Mapping[str, Any]]) -> dict[str, Values]:
+    """Reduce each arm by itself; of an arm without rows every statistic is 0."""
+    own = {arm: [row for row in rows if row["arm"] == arm] for arm in ("control", "treatment")}
+    alone = replace(metric, experiment=None)
+    found = {
+        arm: reduce_values(alone, [{k: v for k, v in row.items() if k != "arm"} for row in some])
+        for arm, some in own.items()
+        if some
+    }
+    names = next(iter(found.values()))
+    return {f"{name}_{arm}": found.get(arm, {}).get(name, 0) for arm in own for name in names}
 
 
 def size_and_total(metric: RecountMetric, rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:

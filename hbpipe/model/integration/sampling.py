@@ -71,6 +71,8 @@ class Conditional:
     ----------
     law, parameters
         The marginal law of a term, and its parameters in the order of the law, (J, S, T) each.
+        Where a posterior at a node is a mixture of K such laws, (J, S K, T): those of a node next
+        to each other.
     mean, variance
         Its moments, (J, S, T); what is left of the uncertainty of an analytic location is in
         them, and in the parameters.
@@ -84,6 +86,8 @@ class Conditional:
     noise
         (J, S) what a store's next observation varies by about θ, where ``predict`` cannot tell it
         from the node: a squared scale, or a variance.
+    share
+        (J, S, K) the weight of each law at its node; None where there is one.
     """
 
     law: Law
@@ -94,6 +98,14 @@ class Conditional:
     prior_mean: Array
     covariance: Array | Callable[[], Array] | None = None
     noise: Array | None = None
+    share: Array | None = None
+
+    def law_weight(self, weight: Array) -> Array:
+        """Weight of each law, (S,), or (J, S K) where stores differ, from those of nodes (S,)."""
+        if self.share is None:
+            return weight
+        both = weight[:, None] * self.share
+        return both.reshape(len(both), -1)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,10 @@ def _definition(metric: Metric) -> dict[str, Any]:
     roles += [f"{term}: {_quantity(quantity)}" for term, quantity in metric.terms.items()]
     if metric.where:
         roles.append(f"where {_conditions(metric.where)}")
+    if metric.experiment is not None:
+        treatment = metric.experiment.treatment
+        other = "the other arm" if treatment is None else treatment
+        roles.append(f"{other} less {metric.experiment.control} of {metric.experiment.column}")
     value = metric.roles.get("value")
     return {
         "made_of": "; ".join(roles),

@@ -161,26 +161,13 @@ def _check(
     return checks
 
 
-def _without_full_bayes(settings: Settings, metric: Metric) -> str | None:
-    """Say why full Bayes here has no model of a metric; None where it has."""
-    if metric.covariates or settings.nest_by(metric):
-        beyond = "covariates" if metric.covariates else "nested levels"
-        return f"the prior mean has {beyond}, which full Bayes here has not"
-    if metric.decay is not None:
-        return "what a decay fits pools to and updates units with is no one likelihood"
-    if metric.weights == SAMPLING:
-        return "sampling weights make a pseudo-likelihood"
-    return None
-
-
 def _check_pool(
     window: Window, row: Release, metric: Metric, pool: ChosenPool, request: Request
 ) -> Iterator[Check]:
     """Audit one pool."""
     subject, settings = f"{metric.name}, {pool.label}", window.night.settings
-    reason = _without_full_bayes(settings, metric)
-    if reason is not None:
-        yield _not_comparable(subject, reason)
+    if beyond := _beyond(metric, settings):
+        yield _not_comparable(subject, f"{beyond}, which full Bayes here has not")
         return
     quantiles = settings.inference.quantiles
     levels = (min(quantiles), max(quantiles))
@@ -196,7 +183,7 @@ def _check_pool(
     )
     statistics, places = window.of_pool(metric, pool.pool, stores.keys)
     found = audit_pool(
-        metric.family,
+        metric.model.name,
         statistics,
         places,
         stores.published,
@@ -211,6 +198,21 @@ def _check_pool(
         yield _not_comparable(subject, f"{found.trouble} ({found.story})", found)
     for comparison in found.comparisons:
         yield _as_check(subject, comparison, found, metric, pool, stores)
+
+
+def _beyond(metric: Metric, settings: Settings) -> str:
+    """Say what of a metric's model is not in the full Bayes of the audit; nothing if all is."""
+    if metric.prior != "single":
+        return f"the prior is a {metric.prior}"
+    if metric.dynamics is not None:
+        return "levels move by day"
+    if metric.decay is not None:
+        return "days lose weight with age"
+    if metric.weights == SAMPLING:
+        return "weights of a sample make a pseudo-likelihood"
+    if metric.covariates or settings.nest_by(metric):
+        return f"the prior mean has {'covariates' if metric.covariates else 'nested levels'}"
+    return ""
 
 
 def _not_comparable(subject: str, why: str, found: Audited | None = None) -> Check:

@@ -7,10 +7,19 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from hbpipe.model.mixtures.conjugate import PROPORTION
+
 Array = NDArray[np.float64]
 
 #: Matrices whose diagonal says nothing, as it is always 1.
 _UNIT_DIAGONAL = ("correlation",)
+
+
+def terms_of(hyperparameters: Mapping[str, Array], terms: Sequence[str]) -> tuple[str, ...]:
+    """Name the numbers of a vector: the terms, or the numbers of a mixture's components."""
+    if PROPORTION not in hyperparameters:
+        return tuple(terms)
+    return tuple(str(k) for k in range(hyperparameters[PROPORTION].shape[1]))
 
 
 def places(

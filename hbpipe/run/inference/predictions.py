@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hbpipe.data.quantities import Metric
 from hbpipe.data.window import Folded
 from hbpipe.model.family import Array, Codes, Statistics
+from hbpipe.model.local_level.filtering import ahead, without_last_day
 from hbpipe.model.update.predict_pools import Pools, predict_stores, two_sided_p_values
 from hbpipe.run.inference.coding import COVARIATES
 from hbpipe.run.inference.fits import UnitPriors, effective
@@ -61,6 +62,19 @@ class Units:
             found[COVARIATES] = self.statistics[COVARIATES]
         return found
 
+    @property
+    def tomorrow(self) -> Statistics:
+        """What the day after the window is predicted from."""
+        return self.statistics if self.metric.dynamics is None else ahead(self.statistics)
+
+    @property
+    def before_last_day(self) -> Statistics:
+        """The window without its last day."""
+        assert self.folded.recent is not None
+        if self.metric.dynamics is not None:
+            return without_last_day(self.statistics)
+        return self.like(self.folded.recent.apart[self.metric.name].rest)
+
     def shown(self, values: Array, where: NDArray[np.bool_] | None = None) -> Array:
         """Return values of the units that have a posterior, and NaN of the others."""
         return np.where(self.known if where is None else self.known & where, values, np.nan)
@@ -72,7 +86,7 @@ def is_predicted(metric: Metric) -> bool:
     A store's next estimate has a sampling variance, and a next response has predictors, that
     nobody knows yet, so none is predicted.
     """
-    return metric.family in _OBSERVED
+    return metric.measured.name in _OBSERVED
 
 
 def predict_next(units: Units) -> Columns:
@@ -83,7 +97,7 @@ def predict_next(units: Units) -> Columns:
     there = exposure > 0
     levels = np.array([min(units.order.quantiles), max(units.order.quantiles)])
     found = predict_stores(
-        units.pools, units.statistics, units.codes, np.where(there, exposure, 1.0), levels
+        units.pools, units.tomorrow, units.codes, np.where(there, exposure, 1.0), levels
     )
     return {
         "next_exposure": np.where(there, exposure * units.metric.per, np.nan),
@@ -101,9 +115,10 @@ def next_exposure(metric: Metric, folded: Folded) -> Array:
     Trials and values are whole, and at least one; a day is a day.
     """
     assert folded.recent is not None
-    size = folded.whole(metric.name)[_OBSERVED[metric.family][0]]
-    daily = size / np.maximum(folded.recent.days, 1)
-    if metric.family != "gamma_poisson":
+    size = folded.whole(metric.name)[_OBSERVED[metric.measured.name][0]]
+    whole = size if size.ndim == 1 else size.sum(axis=1)
+    daily = whole / np.maximum(folded.recent.days, 1)
+    if metric.measured.name != "gamma_poisson":
         return np.asarray(np.maximum(np.rint(daily), 1.0))
     return np.full(folded.n, 1.0 / metric.per) if metric.calendar is not None else daily
 
@@ -115,11 +130,11 @@ def judge_last_day(units: Units) -> Columns:
     assert units.folded.recent is not None
     apart, per = units.folded.recent.apart[units.metric.name], units.metric.per
     size, _ = observed(units.metric, apart.day)
-    whole = units.metric.family != "gamma_poisson"
+    whole = units.metric.measured.name != "gamma_poisson"
     there = size > 0
     thinned = _rounded(units.metric, units.like(apart.day))
     exposure, outcome = observed(units.metric, thinned)
-    rows, rest = np.flatnonzero(units.known & (exposure > 0)), units.like(apart.rest)
+    rows, rest = np.flatnonzero(units.known & (exposure > 0)), units.before_last_day
     p = np.full(len(exposure), np.nan)
     p[rows] = two_sided_p_values(
         units.pools,
@@ -130,14 +145,14 @@ def judge_last_day(units: Units) -> Columns:
     )
     return {
         "last_day_n": np.where(there, size if whole else size * per, np.nan),
-        "last_day_raw": np.where(there, units.metric.model.raw_estimates(apart.day), np.nan),
+        "last_day_raw": np.where(there, units.metric.measured.raw_estimates(apart.day), np.nan),
         "last_day_p": p,
     }
 
 
 def observed(metric: Metric, statistics: Statistics) -> tuple[Array, Array]:
     """Return size and outcome of what statistics hold, (U,) each."""
-    size, outcome = _OBSERVED[metric.family]
+    size, outcome = _OBSERVED[metric.measured.name]
     return (
         np.asarray(statistics[size], np.float64),
         np.asarray(statistics[outcome], np.float64),
@@ -150,5 +165,5 @@ def _rounded(metric: Metric, statistics: Statistics) -> Statistics:
     Fewer than half a trial is none.
     """
     names = {"beta_binomial": ("trials", "successes"), "gamma_poisson": ("count",)}
-    some = names.get(metric.family, ())
+    some = names.get(metric.measured.name, ())
     return {**statistics, **{name: np.rint(statistics[name]) for name in some}}

@@ -131,7 +131,7 @@ def reconcile_shards(
     )
     found = reconcile(means, sds, weights, groups, totals.values, of_means=metric.reconcile.is_mean)
     unknown = sorted(set().union(*(part.unknown for part in parts)))
-    outcome = Outcome.of(totals, unknown, groups, found, limits(metric.model))
+    outcome = Outcome.of(totals, unknown, groups, found, limits(metric.measured))
     cuts = np.cumsum([len(part.groups) for part in parts])[:-1]
     shards = zip(np.split(found.estimate, cuts), np.split(found.rmse, cuts), strict=True)
     return outcome, [

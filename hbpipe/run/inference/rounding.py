@@ -33,11 +33,13 @@ def roundings(name: str, expected: Mapping[str, Any]) -> list[float]:
     √(M_aa M_bb).
     """
     values = numbers(expected[name])
-    weighted, plain = name[: name.find("m2")] if "m2" in name else "", name.split("_")[-1]
-    if plain not in ("m2", "cross"):
+    plain = name.removeprefix("weighted_")
+    weighted, (kind, _, arm) = name.removesuffix(plain), plain.partition("_")
+    if kind not in ("m2", "cross"):
         return [0.0] * len(values)
-    n = expected.get("precision", expected[f"{weighted}n"])
-    means = numbers(expected[f"{weighted}mean" if plain == "m2" else "means"])
+    of_arm = f"_{arm}" if arm else ""
+    n = expected.get("precision", expected[f"{weighted}n{of_arm}"])
+    means = numbers(expected[weighted + ("mean" if kind == "m2" else "means") + of_arm])
     errors = [_EPSILON * abs(mean) for mean in means]
     sizes = [math.sqrt(max(values[k * (len(means) + 1)], 0.0)) for k in range(len(means))]
     return [

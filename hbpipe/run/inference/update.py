@@ -66,11 +66,13 @@ def _update_metric(
     columns = _pooled(units, aside != "")
     columns["raw"] = metric.model.raw_estimates(own)
     _, columns["n_effective"] = sizes(metric, folded, statistics, codes, priors.divisor)
-    for further in (_below_target, _false_signs, predict_next, judge_last_day, _flags):
+    for further in (_below_target, _of_arms, _false_signs, predict_next, judge_last_day, _flags):
         columns |= further(units)
     if outliers is not None:
         columns["outlier"] = _flag_outliers(units, outliers)
-    between = None if metric.terms else prior_range(priors.nodes, statistics, codes)
+    # A level that moves may lie beyond both the mean of all days and the prior's.
+    plain = not metric.terms and metric.dynamics is None
+    between = prior_range(priors.nodes, statistics, codes) if plain else None
     tally = tally_posteriors(metric, folded, posterior, columns["raw"], between)
     return MetricUpdate(codes, statistics, posterior, columns, tally)
 
@@ -137,6 +139,9 @@ def sizes(
     divisor: NDArray[np.float64] | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Give the size of each unit, and its effective size where events hang together, (U,)."""
+    if metric.experiment is not None:
+        both = sum(folded.arms[metric.name].values(), np.zeros(folded.n, np.int64))
+        return both, both.astype(np.float64)
     name = metric.model.sample_size
     counted = folded.whole(metric.name)
     n = folded.n_events if name is None else _whole(counted[name])
@@ -172,6 +177,18 @@ def _pooled(units: Units, aside: NDArray[np.bool_]) -> Columns:
         "complete_pooling": np.where(aside, np.nan, alike.T).T,
         "complete_pooling_sd": np.where(aside, np.nan, alike_sd.T).T,
     }
+
+
+def _of_arms(units: Units) -> Columns:
+    """Return the sizes of the arms of an experiment, and the probability of an effect above 0."""
+    metric, priors = units.metric, units.priors
+    if metric.experiment is None:
+        return {}
+    below = cdf_pools(
+        priors.family, priors.nodes, priors.hyperparameters, units.statistics, units.codes, 0.0
+    )
+    sizes = {f"n_{arm}": n for arm, n in units.folded.arms[metric.name].items()}
+    return {**sizes, "p_above_zero": units.shown(1.0 - below)}
 
 
 def _below_target(units: Units) -> Columns:

@@ -192,4 +192,7 @@ def _recount_metric(name: str, raw: Mapping[str, Any]) -> RecountMetric:
         if role.several and isinstance(roles[role.name], Mapping)
     }
     where, transform = written.get("where", ()), raw.get("transform")
-    return RecountMetric(name, raw["family"], roles, where, transform, clusters, weights)
+    experiment = raw.get("experiment")
+    return RecountMetric(
+        name, raw["family"], roles, where, transform, clusters, experiment, weights
+    )
