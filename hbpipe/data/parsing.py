@@ -44,10 +44,10 @@ _METRIC_KEYS = (
     "covariates",
     "reconcile",
     "decay",
-    "weights",
     "experiment",
     "dynamics",
     "prior",
+    "weights",
 )
 
 
@@ -61,11 +61,12 @@ def parse_metric(name: str, raw: Any) -> Metric:
     """
     from hbpipe.model.families import FAMILIES  # brings scipy: only when settings are read
 
+    known = [name for name, family in sorted(FAMILIES.items()) if _is_measured(family)]
     if not isinstance(raw, Mapping) or "family" not in raw:
-        raise ValueError(f"needs a family, one of {', '.join(sorted(FAMILIES))}")
+        raise ValueError(f"needs a family, one of {', '.join(known)}")
     raw, weights = read_weights(raw)
-    if raw["family"] not in sorted(FAMILIES):  # a list: the value may be of any type
-        raise ValueError(f"unknown family {raw['family']!r}{nearest(str(raw['family']), FAMILIES)}")
+    if raw["family"] not in known:  # a list: the value may be of any type
+        raise ValueError(f"unknown family {raw['family']!r}{nearest(str(raw['family']), known)}")
     family = FAMILIES[raw["family"]]
     faults = _Faults()
     written = faults.collect(_written_out, family, raw)
@@ -92,15 +93,20 @@ def parse_metric(name: str, raw: Any) -> Metric:
         nest=faults.of(raw, "nest", _nest),
         covariates=faults.of(raw, "covariates", parse_covariates, fitted) or (),
         classes=classes,
+        weights=weights,
         experiment=faults.of(raw, "experiment", parse_experiment, family, raw),
         reconcile=faults.of(raw, "reconcile", parse_reconcile, family),
-        weights=weights,
         decay=faults.of(raw, "decay", parse_decay, family),
         dynamics=dynamics,
-        prior=faults.collect(parse_prior, family.name, raw) or "single",
+        prior=faults.collect(parse_prior, fitted.name, raw) or "single",
     )
     faults.throw()
     return metric
+
+
+def _is_measured(family: Family) -> bool:
+    """Tell whether events have all that a family needs: days are laid out by the window."""
+    return all(role.below is None for role in family.roles)
 
 
 class _Faults:

@@ -82,6 +82,13 @@ class Metric:
     prior: str = "single"
 
     @property
+    def base(self) -> Family:
+        """The family as it is named, without weights, arms, drift or another prior."""
+        from hbpipe.model.families import get_family  # brings scipy
+
+        return get_family(self.family, len(self.terms) or None)
+
+    @property
     def measured(self) -> Family:
         """The family of the daily statistics: by arm, or as many classes as there are terms."""
         from hbpipe.model.families import BY_ARM, get_family  # brings scipy
@@ -92,12 +99,19 @@ class Metric:
         return get_family(name, len(self.terms) or None)
 
     @property
+    def of_one_arm(self) -> Family:
+        """The family of the daily statistics; of an experiment that of each arm alone."""
+        from hbpipe.model.families import get_family
+
+        return self.measured if self.experiment is None else get_family(self.family)
+
+    @property
     def model(self) -> Family:
         """The family of what is fitted to the statistics of a window, with its prior."""
         from hbpipe.model.families import get_family
 
         if self.experiment is not None:
-            return get_family(EFFECTS)
+            return get_family(EFFECTS, prior=self.prior)
         if self.dynamics is not None:
             return self.dynamics.family
         return get_family(self.family, len(self.terms) or None, prior=self.prior)

@@ -73,9 +73,14 @@ def measure(metric: RecountMetric, row: Mapping[str, Any]) -> tuple[Outcome, dic
     values: dict[str, Any] = {role: [] for role, _ in quantities if role in _SEVERAL}
     for role, quantity in quantities:
         if role != "weight":  # the faults of a row's other measures come first
-            number = _number(role, quantity, row)
+            number = _number(role, quantity, _raw(quantity, row))
             values[role] = [*values[role], number] if role in _SEVERAL else number
-    _refuse_impossible(metric, values, quantities, row)
+    columns = {role: _column(role, quantity) for role, quantity in quantities}
+    _check_signs(metric.family, values, columns)
+    if metric.weights is not None:
+        values["weight"] = _weight(columns["weight"], row[columns["weight"]], metric.weights)
+    if metric.family == "beta_binomial" and values["successes"] > values["trials"]:
+        raise RefusedError(columns["successes"], "successes exceed trials")
     for role, quantity in quantities:
         if "duration" in quantity:
             values[role] = _within(quantity, values[role], row)
@@ -103,32 +108,19 @@ def _lacks(
     return any(_raw(quantity, row) is None for _, quantity in quantities)
 
 
-def _number(role: str, quantity: Mapping[str, Any], row: Mapping[str, Any]) -> int | float:
-    column, value = _column(role, quantity), _raw(quantity, row)
-    number = _usable(role, column, value, quantity.get("transform"))
+def _number(role: str, quantity: Mapping[str, Any], value: Any) -> int | float:
+    number = _usable(role, _column(role, quantity), value, quantity.get("transform"))
     if role == "count" and "duration" in quantity and number > 1:
-        raise RefusedError(column, "more than one event")
+        raise RefusedError(quantity["column"], "more than one event")
     return number
 
 
-def _refuse_impossible(
-    metric: RecountMetric,
-    values: dict[str, Any],
-    quantities: list[tuple[str, dict[str, Any]]],
-    row: Mapping[str, Any],
-) -> None:
-    """Refuse values that cannot be true together, or of their role; take the weight."""
-    columns = {role: _column(role, quantity) for role, quantity in quantities}
+def _check_signs(family: str, values: Mapping[str, Any], columns: Mapping[str, str]) -> None:
     for role in ("exposure", "precision"):
         if values.get(role, 0) < 0:
             raise RefusedError(columns[role], "negative")
-    if metric.family == "normal_known_variance" and values["variance"] <= 0:
+    if family == "normal_known_variance" and values["variance"] <= 0:
         raise RefusedError(columns["variance"], "variance not above zero")
-    if metric.weights is not None:
-        column = columns["weight"]
-        values["weight"] = _weight(column, row[column], metric.weights)
-    if metric.family == "beta_binomial" and values["successes"] > values["trials"]:
-        raise RefusedError(columns["successes"], "successes exceed trials")
 
 
 def _roles(metric: RecountMetric) -> tuple[str, ...]:

@@ -19,8 +19,8 @@ class RecountMetric:
     interval (``{"duration": ..., "interval": [...]}``, a count with ``column``), or to a list of
     them, in which the number 1 is the constant; ``transform`` is the metric's own and applies to
     the role ``value``; ``clusters`` are the columns that name a cluster;
-    ``weights`` says what the role ``weight`` means; ``experiment`` has ``arm``, ``control`` and
-    perhaps ``treatment``.
+    ``experiment`` has ``arm``, ``control`` and perhaps ``treatment``;
+    ``weights`` says what the role ``weight`` means.
     """
 
     name: str

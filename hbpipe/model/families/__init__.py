@@ -25,6 +25,8 @@ def discover() -> dict[str, Family]:
 
 #: What the names of families by arm end with (``model.experiment``).
 BY_ARM = "_by_arm"
+#: The arms of an experiment, in the order of their numbers.
+ARMS = ("control", "treatment")
 #: The families whose effects have a sampling variance (``model.experiment``).
 COMPARABLE = ("beta_binomial", "normal")
 
@@ -46,8 +48,8 @@ def get_family(
     Parameters
     ----------
     name
-        Its name; ending with ``_by_arm`` for the statistics of two arms side by side, with
-        ``:MEANING`` for those of weighted events.
+        Its name; ending with ``_by_arm`` for the statistics of two arms side by side; with
+        weights of events ``NAME:MEANING``, see ``weights.py``.
     size
         The number of coefficients or classes, where it has any.
     covariates
@@ -94,14 +96,6 @@ def _with_covariates(name: str, size: int | None, covariates: int) -> Family:
 
 
 @cache
-def _with_weights(name: str, size: int | None, meaning: str) -> Family:
-    """Build each meaning of weights once, so that a family is the same object everywhere."""
-    from hbpipe.model.weights import with_weights
-
-    return with_weights(get_family(name, size), meaning)
-
-
-@cache
 def _with_prior(name: str, covariates: int | None, prior: str) -> Family:
     """Build the family with another prior once."""
     if prior not in _PRIORS:
@@ -115,3 +109,11 @@ def _with_prior(name: str, covariates: int | None, prior: str) -> Family:
         )
     family: Family = importlib.import_module(_PRIORS[prior]).with_prior(get_family(name))
     return family
+
+
+@cache
+def _with_weights(name: str, size: int | None, meaning: str) -> Family:
+    """Build each meaning of weights once, so that a family is the same object everywhere."""
+    from hbpipe.model.weights import with_weights
+
+    return with_weights(get_family(name, size), meaning)

@@ -209,7 +209,7 @@ def _beyond(metric: Metric, settings: Settings) -> str:
     if metric.decay is not None:
         return "days lose weight with age"
     if metric.weights == SAMPLING:
-        return "weights of a sample make a pseudo-likelihood"
+        return "sampling weights make a pseudo-likelihood"
     if metric.covariates or settings.nest_by(metric):
         return f"the prior mean has {'covariates' if metric.covariates else 'nested levels'}"
     return ""

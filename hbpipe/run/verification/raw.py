@@ -192,7 +192,13 @@ def _recount_metric(name: str, raw: Mapping[str, Any]) -> RecountMetric:
         if role.several and isinstance(roles[role.name], Mapping)
     }
     where, transform = written.get("where", ()), raw.get("transform")
-    experiment = raw.get("experiment")
     return RecountMetric(
-        name, raw["family"], roles, where, transform, clusters, experiment, weights
+        name,
+        raw["family"],
+        roles,
+        where,
+        transform,
+        clusters,
+        experiment=raw.get("experiment"),
+        weights=weights,
     )
