@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 _RESERVED = """
 as_of at_bound at_boundary bic_mixture bic_single boundary change change_sd check cluster_id
 cluster_size cluster_total complete_pooling complete_pooling_sd converged count counts covariates
-cross day days_seen definition drift dynamics ess estimate estimator expected expected_new
-expected_percentile exposure false_sign_rate family first_day gradient_norm is_new iterations
-largest_eigenvalue last_day last_day_n last_day_p last_day_q last_day_raw level
+cross day days_seen definition drift duality_gap dynamics ess estimate estimator expected
+expected_new expected_percentile exposure false_sign_rate family first_day gradient_norm is_new
+iterations largest_eigenvalue last_day last_day_n last_day_p last_day_q last_day_raw level
 log_likelihood_complete_pooling log_likelihood_no_pooling log_marginal_likelihood log_precision
 log_score_drifting log_score_static m2 m2_control m2_treatment made_from made_with mean mean_control
 mean_treatment means message method metric month n n_control n_effective n_events n_groups
 n_treatment next_exposure noise noise_new outlier overdispersion overdispersion_by overdispersion_df
 p_above_zero p_below_target p_bottom_10 p_top_10 parameter pareto_k pool posterior_mean posterior_sd
 precision predictive_high predictive_low predictive_mean predictive_sd prior prior_mean r_hat
-r_value raw raw_sd reconciled reconciled_rmse run_id s_value sampled_size sampler scored_days sd
-sd_plug_in shard silent smallest_eigenvalue squared_weights squares squares_new
-start_log_marginal_likelihood start_values starts starts_agree status successes successes_control
-successes_treatment term threshold trials trials_control trials_treatment unit_ids value values
-variance weight weighted_count weighted_counts weighted_estimate weighted_exposure weighted_m2
-weighted_mean weighted_n weighted_successes weighted_trials weighted_variance
+r_value raw raw_sd reconciled reconciled_rmse run_id s_value sampled_size sampler score_grid
+score_single scored_days sd sd_plug_in shard silent smallest_eigenvalue squared_weights squares
+squares_new start_log_marginal_likelihood start_values starts starts_agree status successes
+successes_control successes_treatment term threshold trials trials_control trials_treatment unit_ids
+value values variance weight weighted_count weighted_counts weighted_estimate weighted_exposure
+weighted_m2 weighted_mean weighted_n weighted_successes weighted_trials weighted_variance
 """
 RESERVED = frozenset(_RESERVED.split())
 

@@ -36,7 +36,10 @@ FAMILIES: dict[str, Family] = discover()
 
 #: How θ may vary over stores: word -> the module whose ``with_prior`` makes such a family of one
 #: with a single conjugate law.
-_PRIORS = {"mixture": "hbpipe.model.mixtures.family"}
+_PRIORS = {
+    "mixture": "hbpipe.model.mixtures.family",
+    "grid": "hbpipe.model.nonparametric.family",
+}
 PRIORS = ("single", *_PRIORS)
 
 
@@ -55,7 +58,7 @@ def get_family(
     covariates
         The number of covariates on the prior mean; None for a mean that all stores share.
     prior
-        ``single``, one conjugate law, or ``mixture``, two of them.
+        ``single``, one conjugate law; ``mixture``, two of them; or ``grid``, any number.
 
     Raises
     ------
