@@ -65,7 +65,7 @@ def age_window(
     LakeError
         When a file is missing or damaged.
     """
-    sums = {metric.name: WeightedSums(metric.measured, len(since)) for metric in metrics}
+    sums = {metric.name: WeightedSums(metric.model, len(since)) for metric in metrics}
     known = np.maximum(days.as_of - since + 1, 0)
     ages = range(days.as_of - first_day + 1)
 
@@ -104,5 +104,5 @@ def _scaled(
         # As where windows are folded: no count comes without an exposure.
         sums["count"] = np.where(sums["exposure"] > 0, sums["count"], 0.0)
         sums["exposure"], squares = sums["exposure"] / metric.per, squares / metric.per
-    family, most = metric.measured, factor_of_days(ages, half_life)
+    family, most = metric.model, factor_of_days(ages, half_life)
     return Decayed(effective(family, sums, squares), effective(family, sums, squares, most))

@@ -221,6 +221,18 @@ def hyperparameters_table(
     )
 
 
+#: Of metrics with a choice of models: what was chosen for a pool, and by which numbers.
+_CHOICES = {
+    "prior": _TEXT,  # single, or the mixture that the pool's stores ask for
+    "bic_single": _FLOAT,
+    "bic_mixture": _FLOAT,
+    "dynamics": _TEXT,  # local_level, or static where levels do not move
+    "log_score_static": _FLOAT,
+    "log_score_drifting": _FLOAT,
+    "scored_days": _INT,
+}
+
+
 def fits_table(pool_levels: Mapping[str, pa.DataType]) -> Table:
     """One row per as-of day, metric and pool: the story of the fit."""
     return _table(
@@ -253,18 +265,12 @@ def fits_table(pool_levels: Mapping[str, pa.DataType]) -> Table:
             "pareto_k": _FLOAT,
             "r_hat": _FLOAT,
             "drift": _FLOAT,
-            "prior": _TEXT,  # single, or the mixture that the pool's stores ask for
-            "bic_single": _FLOAT,
-            "bic_mixture": _FLOAT,
             "definition": _TEXT,  # digest of what the metric means
             "covariates": _TEXT,  # how they are coded, as JSON
             "overdispersion": _FLOAT,
             "overdispersion_by": _TEXT,
             "overdispersion_df": _FLOAT,
-            "dynamics": _TEXT,  # of metrics whose levels may move: local_level or static
-            "log_score_static": _FLOAT,
-            "log_score_drifting": _FLOAT,
-            "scored_days": _INT,
+            **_CHOICES,
             "run_id": _TEXT,
         },
         key=["as_of", "metric", *pool_levels, "pool"],

@@ -445,7 +445,8 @@ def test_prediction_covers_new_data(family: Family) -> None:
     # Seven events are seen, the eighth of each store is predicted.
     last = np.arange(len(codes)) % 8 == 7
     seen = family.summarise(part(columns, ~last), codes[~last], n_stores)
-    given = [columns[role.name][last] for role in family.roles[1:] if role.several]
+    sized = [role for role in family.roles[1:] if role.several or role.name == "precision"]
+    given = [columns[role.name][last] for role in sized]
     exposure = given[0] if given else 1.0
     posterior = family.update(seen, hyperparameters)
     ahead = family.predict(posterior, exposure, hyperparameters, [0.05, 0.95])

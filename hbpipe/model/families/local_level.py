@@ -119,6 +119,29 @@ def admit(statistics: Mapping[str, Any]) -> tuple[Family, dict[str, NDArray[Any]
     return family, check_statistics(family, statistics)
 
 
+_COORDINATES = (
+    Coordinate("mu", -np.inf, np.inf, "mu"),
+    Coordinate("tau_squared", 0.0, np.inf, "tau", spread=True),
+    Coordinate("signal_ratio", 0.0, RATIO_BOUND, "signal_ratio", spread=True),
+    Coordinate("log_sigma", -LOG_SIGMA_BOUND, LOG_SIGMA_BOUND, "sigma"),
+)
+_MOMENTS = {
+    "paule_mandel": partial(successive_differences, paule_mandel),
+    "hedges": partial(successive_differences, hedges),
+    "dersimonian_laird": partial(successive_differences, dersimonian_laird),
+}
+
+
+def _require_days(size: int) -> None:
+    if size < 2:
+        raise FitError(
+            f"there {'is 1 day' if size == 1 else f'are {size} days'}",
+            where={"family": "local_level"},
+            expected="two days or more: a level of one day does not drift",
+            remedy="widen the window, or use the family normal",
+        )
+
+
 @lru_cache
 def sized(size: int) -> Family:
     """Return the family of windows of ``size`` days.
@@ -128,13 +151,7 @@ def sized(size: int) -> Family:
     FitError
         If there are not at least two.
     """
-    if size < 2:
-        raise FitError(
-            f"there {'is 1 day' if size == 1 else f'are {size} days'}",
-            where={"family": "local_level"},
-            expected="two days or more: a level of one day does not drift",
-            remedy="widen the window, or use the family normal",
-        )
+    _require_days(size)
     return Family(
         name="local_level",
         kernel_version=1,
@@ -145,21 +162,12 @@ def sized(size: int) -> Family:
             Statistic("m2", "float64", "moments", (size,), 0.0, needs="n", needs_above=1.0),
         ),
         hyperparameters=NAMES,
-        coordinates=(
-            Coordinate("mu", -np.inf, np.inf, "mu"),
-            Coordinate("tau_squared", 0.0, np.inf, "tau", spread=True),
-            Coordinate("signal_ratio", 0.0, RATIO_BOUND, "signal_ratio", spread=True),
-            Coordinate("log_sigma", -LOG_SIGMA_BOUND, LOG_SIGMA_BOUND, "sigma"),
-        ),
+        coordinates=_COORDINATES,
         summarise=partial(summarise, size=size),
         fold=fold,
         compress=DailySketch.of,
         merge_sketches=DailySketch.merged,
-        moments={
-            "paule_mandel": partial(successive_differences, paule_mandel),
-            "hedges": partial(successive_differences, hedges),
-            "dersimonian_laird": partial(successive_differences, dersimonian_laird),
-        },
+        moments=_MOMENTS,
         scale=scale,
         degeneracies=degeneracies,
         log_marginal=log_marginal,

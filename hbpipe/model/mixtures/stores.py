@@ -7,8 +7,8 @@ a single law K is 1, and what is left open within a node comes with it: ``locati
 :class:`hbpipe.model.integration.nodes.Nodes`.
 
 The weight of a store's own data is Σ_k r_k B_k, with r_k the posterior probability that the store
-is of component k and B_k = nA_k/(1 + nA_k): its mean is Σ_k r_k (B_k raw + (1 − B_k) m_k). The prior
-mean is Σ_k w_k m_k, what is expected of a store before it has data.
+is of component k and B_k = nA_k/(1 + nA_k): its mean is Σ_k r_k (B_k raw + (1 − B_k) m_k). The
+prior mean is Σ_k w_k m_k, what is expected of a store before it has data.
 """
 
 from __future__ import annotations

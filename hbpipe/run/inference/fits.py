@@ -27,6 +27,7 @@ from hbpipe.run.engine import Engine
 from hbpipe.run.inference import parameters
 from hbpipe.run.inference.coding import COVARIATES, known_units
 from hbpipe.run.inference.diagnosed import Diagnosed
+from hbpipe.run.inference.drift import drifts, without_effect
 from hbpipe.run.inference.integration import integrate_on
 from hbpipe.run.inference.tree import Pool, Tree, pool_codes, pool_label
 from hbpipe.run.inference.typical import Coded, NewStores
@@ -238,7 +239,7 @@ def fit_metric(
     )
     labels = metric.term_names if design is None else design.labels
     terms = parameters.terms_of(fits.hyperparameters, labels)
-    drift = drifts(terms, tree.pools, fits, _without_effect(before, tree.pools, span, terms))
+    drift = drifts(terms, tree.pools, fits, without_effect(before, tree.pools, span, terms))
     return MetricFit(
         metric,
         tree,
@@ -263,23 +264,6 @@ def _options(metric: Metric, inference: Inference) -> dict[str, Any]:
         "fixed": metric.fixed or None,
         "hyperprior": metric.hyperprior,
     }
-
-
-def _without_effect(
-    before: dict[str, dict[str, float]],
-    pools: list[Pool],
-    span: Span | None,
-    terms: Sequence[str],
-) -> dict[str, dict[str, float]]:
-    """Add zeros to earlier hyperparameters for coefficients that a pool does not determine."""
-    if span is None:
-        return before
-    found = dict(before)
-    for pool, determined in zip(map(pool_label, pools), span.determined, strict=True):
-        if pool in before:
-            left_out = [term for term, used in zip(terms, determined, strict=True) if not used]
-            found[pool] = {f"coefficients[{term}]": 0.0 for term in left_out} | before[pool]
-    return found
 
 
 def _span(metric: Metric, sketch: Any, inference: Inference) -> Span | None:
@@ -317,26 +301,3 @@ def family_of(metric: Metric, design: Design | None) -> Family:
     """Return the family of a metric, with as many covariates as its design has columns."""
     family = metric.model
     return family if design is None else get_family(family.name, family.size, len(design.labels))
-
-
-def drifts(
-    terms: Sequence[str], pools: list[Pool], fits: PoolFits, before: dict[str, dict[str, float]]
-) -> list[float | None]:
-    """Twice the log likelihood lost by keeping the last release's hyperparameters, by pool.
-
-    Without change it is about chi-squared with one degree per hyperparameter.
-    """
-    family = fits.model
-    last = [before.get(pool_label(pool), {}) for pool in pools]
-    wanted = {name: fits.hyperparameters[name] for name in family.hyperparameters}
-    needed = parameters.labels(wanted, terms)
-    known = [
-        needed <= row.keys() and bool(sure) for row, sure in zip(last, fits.identified, strict=True)
-    ]
-    if not any(known):
-        return [None] * len(pools)
-    rows = [row if complete else {} for row, complete in zip(last, known, strict=True)]
-    old = {name: parameters.rebuild(name, values, terms, rows) for name, values in wanted.items()}
-    coordinates = np.clip(family.to_coordinates(old), *family.bounds)
-    kept, now = fits.log_likelihood(coordinates), fits.log_likelihood(fits.coordinates)
-    return [float(2 * (now[g] - kept[g])) if known[g] else None for g in range(len(pools))]
