@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "hbpipe/full_bayes": "numpy scipy jax numpyro hbpipe.errors hbpipe.model.* hbpipe.full_bayes.*",
     "hbpipe/data": "numpy pyarrow deltalake hbpipe.errors hbpipe.model.family "
     "hbpipe.model.decay hbpipe.model.dispersion hbpipe.model.families hbpipe.model.kish "
-    "hbpipe.model.numerics.grouped hbpipe.data.*",
+    "hbpipe.model.numerics.grouped hbpipe.model.weights hbpipe.data.*",
     "hbpipe/typed.py": "pydantic hbpipe.data.parsing hbpipe.data.survival",
     "hbpipe/sections.py": "pydantic hbpipe.errors hbpipe.data.quantities hbpipe.typed",
     "hbpipe/audit_sections.py": "pydantic hbpipe.data.spelling hbpipe.sections hbpipe.typed",

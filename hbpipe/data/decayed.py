@@ -60,7 +60,7 @@ def age_window(metric: Metric, days: Days, first_day: int, since: NDArray[np.int
         When a file is missing or damaged.
     """
     assert metric.decay is not None
-    half_life, sums = metric.decay.half_life, WeightedSums(metric.measured, len(since))
+    half_life, sums = metric.decay.half_life, WeightedSums(metric.model, len(since))
     known = np.maximum(days.as_of - since + 1, 0)
     ages, last = range(days.as_of - first_day + 1), None
     for day in days.of(metric):
@@ -89,5 +89,5 @@ def _scaled(
         # As where windows are folded: no count comes without an exposure.
         sums["count"] = np.where(sums["exposure"] > 0, sums["count"], 0.0)
         sums["exposure"], squares = sums["exposure"] / metric.per, squares / metric.per
-    family, most = metric.measured, factor_of_days(ages, half_life)
+    family, most = metric.model, factor_of_days(ages, half_life)
     return Decayed(effective(family, sums, squares), effective(family, sums, squares, most))

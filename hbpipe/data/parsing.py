@@ -26,6 +26,7 @@ from hbpipe.data.terms import (
     parse_terms,
     parse_transform,
 )
+from hbpipe.data.weights import check_weights, read_weights
 
 if TYPE_CHECKING:
     from hbpipe.model.family import Family, Role
@@ -46,6 +47,7 @@ _METRIC_KEYS = (
     "experiment",
     "dynamics",
     "prior",
+    "weights",
 )
 
 
@@ -59,18 +61,19 @@ def parse_metric(name: str, raw: Any) -> Metric:
     """
     from hbpipe.model.families import FAMILIES  # brings scipy: only when settings are read
 
+    known = [name for name, family in sorted(FAMILIES.items()) if _is_measured(family)]
     if not isinstance(raw, Mapping) or "family" not in raw:
-        raise ValueError(f"needs a family, one of {', '.join(sorted(FAMILIES))}")
-    if raw["family"] not in sorted(FAMILIES):  # a list: the value may be of any type
-        raise ValueError(f"unknown family {raw['family']!r}{nearest(str(raw['family']), FAMILIES)}")
+        raise ValueError(f"needs a family, one of {', '.join(known)}")
+    raw, weights = read_weights(raw)
+    if raw["family"] not in known:  # a list: the value may be of any type
+        raise ValueError(f"unknown family {raw['family']!r}{nearest(str(raw['family']), known)}")
     family = FAMILIES[raw["family"]]
     faults = _Faults()
     written = faults.collect(_written_out, family, raw)
     faults.throw()  # without its classes little can be said of the metric
     raw, classes = written
-    _check_keys(family, raw, faults)
-    given = [role for role in family.roles if role.name in raw]
-    quantities = {role.name: faults.collect(_role, role, raw) for role in given if not role.several}
+    _check_keys(family, raw, faults, weights)
+    quantities = _quantities(family, raw, faults, weights)
     terms = _terms_of(family, raw, faults)
     target = faults.collect(_target, raw.get("target"), terms) or (None, None)
     dynamics = faults.collect(parse_dynamics, raw, family)
@@ -90,6 +93,7 @@ def parse_metric(name: str, raw: Any) -> Metric:
         nest=faults.of(raw, "nest", _nest),
         covariates=faults.of(raw, "covariates", parse_covariates, fitted) or (),
         classes=classes,
+        weights=weights,
         experiment=faults.of(raw, "experiment", parse_experiment, family, raw),
         reconcile=faults.of(raw, "reconcile", parse_reconcile, family),
         decay=faults.of(raw, "decay", parse_decay, family),
@@ -98,6 +102,11 @@ def parse_metric(name: str, raw: Any) -> Metric:
     )
     faults.throw()
     return metric
+
+
+def _is_measured(family: Family) -> bool:
+    """Tell whether events have all that a family needs: days are laid out by the window."""
+    return all(role.below is None for role in family.roles)
 
 
 class _Faults:
@@ -125,10 +134,13 @@ class _Faults:
             raise ValueError("\n".join(self.found))
 
 
-def _check_keys(family: Family, raw: Mapping[str, Any], faults: _Faults) -> None:
+def _check_keys(
+    family: Family, raw: Mapping[str, Any], faults: _Faults, weights: str | None
+) -> None:
     """Find keys that are unknown, missing, or of no use to the family."""
     roles = [role.name for role in family.roles]
-    known = [*roles, *_METRIC_KEYS, *(CLASS_KEYS if family.roles[0].several else ())]
+    weight = [] if weights is None else ["weight"]
+    known = [*roles, *weight, *_METRIC_KEYS, *(CLASS_KEYS if family.roles[0].several else ())]
     for key in raw:
         if key not in known:
             faults.add(f"unknown key {key!r}{nearest(str(key), known)}")
@@ -153,6 +165,18 @@ def _written_out(
     """Write out classes that are given by a column, of a family that counts them."""
     first = family.roles[0]
     return read_classes(first.name, raw) if first.several else (raw, None)
+
+
+def _quantities(
+    family: Family, raw: Mapping[str, Any], faults: _Faults, weights: str | None
+) -> dict[str, Quantity]:
+    """Parse what fills the roles of one quantity each, and the weight of a row."""
+    given = [role for role in family.roles if role.name in raw and not role.several]
+    quantities = {role.name: faults.collect(_role, role, raw) for role in given}
+    if weights is not None:
+        faults.collect(check_weights, raw, family, weights)
+        quantities["weight"] = Quantity("column", column=raw["weight"])
+    return quantities
 
 
 def _role(role: Role, raw: Mapping[str, Any]) -> Quantity:

@@ -24,19 +24,21 @@ if TYPE_CHECKING:
 _RESERVED = """
 as_of at_bound at_boundary bic_mixture bic_single boundary change change_sd check cluster_id
 cluster_size cluster_total complete_pooling complete_pooling_sd converged count counts covariates
-cross day days_seen definition drift dynamics ess estimate estimator expected expected_new
-expected_percentile exposure false_sign_rate family first_day gradient_norm is_new iterations
-largest_eigenvalue last_day last_day_n last_day_p last_day_q last_day_raw level
-log_likelihood_complete_pooling log_likelihood_no_pooling log_marginal_likelihood log_score_drifting
-log_score_static m2 m2_control m2_treatment made_from made_with mean mean_control mean_treatment
-means message method metric month n n_control n_effective n_events n_groups n_treatment
-next_exposure noise noise_new outlier overdispersion overdispersion_by overdispersion_df
+cross day days_seen definition drift duality_gap dynamics ess estimate estimator expected
+expected_new expected_percentile exposure false_sign_rate family first_day gradient_norm is_new
+iterations largest_eigenvalue last_day last_day_n last_day_p last_day_q last_day_raw level
+log_likelihood_complete_pooling log_likelihood_no_pooling log_marginal_likelihood log_precision
+log_score_drifting log_score_static m2 m2_control m2_treatment made_from made_with mean mean_control
+mean_treatment means message method metric month n n_control n_effective n_events n_groups
+n_treatment next_exposure noise noise_new outlier overdispersion overdispersion_by overdispersion_df
 p_above_zero p_below_target p_bottom_10 p_top_10 parameter pareto_k pool posterior_mean posterior_sd
-predictive_high predictive_low predictive_mean predictive_sd prior prior_mean r_hat r_value raw
-raw_sd reconciled reconciled_rmse run_id s_value sampler scored_days sd sd_plug_in shard silent
-smallest_eigenvalue squares squares_new start_log_marginal_likelihood start_values starts
-starts_agree status successes successes_control successes_treatment term threshold trials
-trials_control trials_treatment unit_ids value values variance weight
+precision predictive_high predictive_low predictive_mean predictive_sd prior prior_mean r_hat
+r_value raw raw_sd reconciled reconciled_rmse run_id s_value sampled_size sampler score_grid
+score_single scored_days sd sd_plug_in shard silent smallest_eigenvalue squared_weights squares
+squares_new start_log_marginal_likelihood start_values starts starts_agree status successes
+successes_control successes_treatment term threshold trials trials_control trials_treatment unit_ids
+value values variance weight weighted_count weighted_counts weighted_estimate weighted_exposure
+weighted_m2 weighted_mean weighted_n weighted_successes weighted_trials weighted_variance
 """
 RESERVED = frozenset(_RESERVED.split())
 
@@ -68,6 +70,8 @@ class Metric:
     classes: Classes | None = None
     #: The known totals that its estimates are to add up to.
     reconcile: Reconcile | None = None
+    #: What the numbers of its role ``weight`` mean; None where it has none.
+    weights: str | None = None
     #: How fast its days lose weight; None where all days of a window count alike.
     decay: Decay | None = None
     #: The arms whose difference is the metric.
@@ -78,13 +82,21 @@ class Metric:
     prior: str = "single"
 
     @property
+    def base(self) -> Family:
+        """The family as it is named, without weights, arms, drift or another prior."""
+        from hbpipe.model.families import get_family  # brings scipy
+
+        return get_family(self.family, len(self.terms) or None)
+
+    @property
     def measured(self) -> Family:
         """The family of the daily statistics: by arm, or as many classes as there are terms."""
         from hbpipe.model.families import BY_ARM, get_family  # brings scipy
 
         if self.experiment is not None:
             return get_family(self.family + BY_ARM)
-        return get_family(self.family, len(self.terms) or None)
+        name = self.family if self.weights is None else f"{self.family}:{self.weights}"
+        return get_family(name, len(self.terms) or None)
 
     @property
     def of_one_arm(self) -> Family:
@@ -102,7 +114,7 @@ class Metric:
             return get_family(EFFECTS, prior=self.prior)
         if self.dynamics is not None:
             return self.dynamics.family
-        return get_family(self.measured.name, self.measured.size, prior=self.prior)
+        return get_family(self.family, len(self.terms) or None, prior=self.prior)
 
     @property
     def fitted(self) -> Family:
@@ -160,6 +172,8 @@ class Metric:
         found = {"family": self.family, "roles": repr(self.roles), "where": repr(self.where)}
         if self.terms:
             found["terms"] = repr(tuple(self.terms.values()))
+        if self.weights is not None:
+            found["weights"] = self.weights
         if self.cells.clusters:
             found["clusters"] = repr(self.cells.clusters)
         if self.experiment is not None:

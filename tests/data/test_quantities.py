@@ -17,6 +17,7 @@ from hbpipe.data.terms import (
     parse_transform,
 )
 from hbpipe.model.families import BY_ARM, COMPARABLE, FAMILIES
+from hbpipe.model.weights import can_have
 
 
 @pytest.mark.parametrize(
@@ -179,7 +180,8 @@ def test_every_fault_of_a_metric_is_told():
 
 
 def test_the_names_that_no_level_may_have_are_those_of_the_tables():
-    measured = [*FAMILIES, *(name + BY_ARM for name in COMPARABLE)]
+    sampled = [f"{name}:sampling" for name, one in FAMILIES.items() if can_have(one, "sampling")]
+    measured = [*FAMILIES, *(name + BY_ARM for name in COMPARABLE), *sampled]
     tables = [
         schemas.statistics_table({}, measured, clusters=True),
         schemas.months_table({}, measured, clusters=True),

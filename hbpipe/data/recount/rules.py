@@ -18,6 +18,7 @@ _ROLES: dict[str, tuple[str, ...]] = {
     "gamma_poisson": ("count", "exposure"),
     "normal": ("value",),
     "normal_known_variance": ("estimate", "variance"),
+    "normal_weighted": ("value", "precision"),
     "normal_inverse_gamma": ("value",),
     "normal_regression": ("response", "predictors"),
     "dirichlet_multinomial": ("counts",),
@@ -46,7 +47,7 @@ def check_metric(metric: RecountMetric) -> None:
     if metric.family not in _ROLES:
         known = ", ".join(_ROLES)
         raise ConfigError(f"No recount for {metric.family!r}", where=where, expected=known)
-    roles = _ROLES[metric.family]
+    roles = _roles(metric)
     if set(metric.roles) != set(roles):
         found = ", ".join(metric.roles)
         raise ConfigError(f"Roles are {found}", where=where, expected=", ".join(roles))
@@ -71,13 +72,15 @@ def measure(metric: RecountMetric, row: Mapping[str, Any]) -> tuple[Outcome, dic
         return "skipped", {}
     values: dict[str, Any] = {role: [] for role, _ in quantities if role in _SEVERAL}
     for role, quantity in quantities:
-        number = _usable(
-            role, _column(role, quantity), _raw(quantity, row), quantity.get("transform")
-        )
-        if role == "count" and "duration" in quantity and number > 1:
-            raise RefusedError(quantity["column"], "more than one event")
-        values[role] = [*values[role], number] if role in _SEVERAL else number
-    _refuse_impossible(metric.family, values, quantities)
+        if role != "weight":  # the faults of a row's other measures come first
+            number = _number(role, quantity, _raw(quantity, row))
+            values[role] = [*values[role], number] if role in _SEVERAL else number
+    columns = {role: _column(role, quantity) for role, quantity in quantities}
+    _check_signs(metric.family, values, columns)
+    if metric.weights is not None:
+        values["weight"] = _weight(columns["weight"], row[columns["weight"]], metric.weights)
+    if metric.family == "beta_binomial" and values["successes"] > values["trials"]:
+        raise RefusedError(columns["successes"], "successes exceed trials")
     for role, quantity in quantities:
         if "duration" in quantity:
             values[role] = _within(quantity, values[role], row)
@@ -90,7 +93,7 @@ def _by_row(metric: RecountMetric) -> list[tuple[str, dict[str, Any]]]:
     """Give what is read of each row, by role; days are not."""
     return [
         (role, quantity)
-        for role in _ROLES[metric.family]
+        for role in _roles(metric)
         if metric.roles[role] not in CALENDAR
         for quantity in _quantities(metric, role)
     ]
@@ -105,17 +108,33 @@ def _lacks(
     return any(_raw(quantity, row) is None for _, quantity in quantities)
 
 
-def _refuse_impossible(
-    family: str, values: Mapping[str, Any], quantities: list[tuple[str, dict[str, Any]]]
-) -> None:
-    """Refuse values that cannot be true together, or of their role."""
-    columns = {role: _column(role, quantity) for role, quantity in quantities}
-    if family == "beta_binomial" and values["successes"] > values["trials"]:
-        raise RefusedError(columns["successes"], "successes exceed trials")
-    if family == "gamma_poisson" and values.get("exposure", 0) < 0:
-        raise RefusedError(columns["exposure"], "negative")
+def _number(role: str, quantity: Mapping[str, Any], value: Any) -> int | float:
+    number = _usable(role, _column(role, quantity), value, quantity.get("transform"))
+    if role == "count" and "duration" in quantity and number > 1:
+        raise RefusedError(quantity["column"], "more than one event")
+    return number
+
+
+def _check_signs(family: str, values: Mapping[str, Any], columns: Mapping[str, str]) -> None:
+    for role in ("exposure", "precision"):
+        if values.get(role, 0) < 0:
+            raise RefusedError(columns[role], "negative")
     if family == "normal_known_variance" and values["variance"] <= 0:
         raise RefusedError(columns["variance"], "variance not above zero")
+
+
+def _roles(metric: RecountMetric) -> tuple[str, ...]:
+    return (*_ROLES[metric.family], *(() if metric.weights is None else ("weight",)))
+
+
+def _weight(column: str, value: Any, meaning: str) -> int | float:
+    """Refuse a weight below zero or, of rows that stand for several, one that is not whole."""
+    number = _usable("weight", column, value, None)
+    if meaning == "frequency":
+        return _whole(column, number)
+    if number < 0:
+        raise RefusedError(column, "negative")
+    return number
 
 
 def _column(role: str, quantity: Mapping[str, Any]) -> str:

@@ -19,7 +19,8 @@ class RecountMetric:
     interval (``{"duration": ..., "interval": [...]}``, a count with ``column``), or to a list of
     them, in which the number 1 is the constant; ``transform`` is the metric's own and applies to
     the role ``value``; ``clusters`` are the columns that name a cluster;
-    ``experiment`` has ``arm``, ``control`` and perhaps ``treatment``.
+    ``experiment`` has ``arm``, ``control`` and perhaps ``treatment``;
+    ``weights`` says what the role ``weight`` means.
     """
 
     name: str
@@ -29,6 +30,7 @@ class RecountMetric:
     transform: str | None = None
     clusters: Sequence[str] = ()
     experiment: Mapping[str, Any] | None = None
+    weights: str | None = None
 
 
 @dataclass(frozen=True)

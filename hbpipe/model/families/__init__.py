@@ -36,7 +36,10 @@ FAMILIES: dict[str, Family] = discover()
 
 #: How θ may vary over stores: word -> the module whose ``with_prior`` makes such a family of one
 #: with a single conjugate law.
-_PRIORS = {"mixture": "hbpipe.model.mixtures.family"}
+_PRIORS = {
+    "mixture": "hbpipe.model.mixtures.family",
+    "grid": "hbpipe.model.nonparametric.family",
+}
 PRIORS = ("single", *_PRIORS)
 
 
@@ -48,13 +51,14 @@ def get_family(
     Parameters
     ----------
     name
-        Its name; ending with ``_by_arm`` for the statistics of two arms side by side.
+        Its name; ending with ``_by_arm`` for the statistics of two arms side by side; with
+        weights of events ``NAME:MEANING``, see ``weights.py``.
     size
         The number of coefficients or classes, where it has any.
     covariates
         The number of covariates on the prior mean; None for a mean that all stores share.
     prior
-        ``single``, one conjugate law, or ``mixture``, two of them.
+        ``single``, one conjugate law; ``mixture``, two of them; or ``grid``, any number.
 
     Raises
     ------
@@ -65,6 +69,7 @@ def get_family(
     base = name.removesuffix(BY_ARM)
     if base != name and base in FAMILIES:
         return _two_arms(base)
+    name, _, meaning = name.partition(":")
     if name not in FAMILIES:
         raise unknown("family", name, FAMILIES)
     if prior != "single":
@@ -72,6 +77,8 @@ def get_family(
     family = FAMILIES[name]
     if size is not None and family.sized is not None and size != family.size:
         family = family.sized(size)
+    if meaning:
+        return _with_weights(family.name, family.size, meaning)
     return family if covariates is None else _with_covariates(family.name, size, covariates)
 
 
@@ -105,3 +112,11 @@ def _with_prior(name: str, covariates: int | None, prior: str) -> Family:
         )
     family: Family = importlib.import_module(_PRIORS[prior]).with_prior(get_family(name))
     return family
+
+
+@cache
+def _with_weights(name: str, size: int | None, meaning: str) -> Family:
+    """Build each meaning of weights once, so that a family is the same object everywhere."""
+    from hbpipe.model.weights import with_weights
+
+    return with_weights(get_family(name, size), meaning)

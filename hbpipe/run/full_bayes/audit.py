@@ -17,6 +17,7 @@ from hbpipe.data.clock import to_number
 from hbpipe.data.lake import Lake
 from hbpipe.data.partitioned import upsert_partition
 from hbpipe.data.quantities import Metric
+from hbpipe.data.weights import SAMPLING
 from hbpipe.errors import ConfigError, GateError, LeaseError
 from hbpipe.full_bayes.audit import Audited, By, audit_pool
 from hbpipe.full_bayes.comparison import Comparison
@@ -207,6 +208,8 @@ def _beyond(metric: Metric, settings: Settings) -> str:
         return "levels move by day"
     if metric.decay is not None:
         return "days lose weight with age"
+    if metric.weights == SAMPLING:
+        return "sampling weights make a pseudo-likelihood"
     if metric.covariates or settings.nest_by(metric):
         return f"the prior mean has {'covariates' if metric.covariates else 'nested levels'}"
     return ""

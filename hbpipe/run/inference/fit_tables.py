@@ -23,13 +23,14 @@ from hbpipe.model.geometry import geometry_of
 from hbpipe.model.integration.drawing import Drawn
 from hbpipe.model.integration.sampled_nodes import AnyNodes, PoolNodes, SampledNodes
 from hbpipe.model.mixtures.fits import MixtureFits
+from hbpipe.model.nonparametric.fits import GridFits
 from hbpipe.model.update.pools import update_pools
 from hbpipe.run.fingerprints import definition
 from hbpipe.run.history import Release, newest
 from hbpipe.run.inference.covariates import told
 from hbpipe.run.inference.effects import pooled_rows
 from hbpipe.run.inference.fits import MetricFit
-from hbpipe.run.inference.parameters import places
+from hbpipe.run.inference.parameters import has_weight, places
 from hbpipe.run.inference.tree import Pool, pool_label
 from hbpipe.run.inference.typical import NewStores
 from hbpipe.run.night import Night
@@ -130,6 +131,7 @@ def _hyperparameter_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]
         for g, pool in enumerate(found.pools)
         for name, values in found.fits.hyperparameters.items()
         for label, place in places(name, np.shape(values)[1:], terms)
+        if has_weight(found.fits, g, place)
     ] + _group_hyperparameters(night, found)
 
 
@@ -206,9 +208,12 @@ def _fit_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
 
 def _criteria(fits: PoolFits, g: int) -> dict[str, float | None]:
     """Tell what the choice between one law and a mixture rests on, where there was one."""
-    if not isinstance(fits, MixtureFits):
-        return {}
-    return {name: _finite(getattr(fits, name)[g]) for name in ("bic_single", "bic_mixture")}
+    names: tuple[str, ...] = ()
+    if isinstance(fits, MixtureFits):
+        names = ("bic_single", "bic_mixture")
+    elif isinstance(fits, GridFits):
+        names = ("score_single", "score_grid", "duality_gap")
+    return {name: _finite(getattr(fits, name)[g]) for name in names}
 
 
 def _overdispersion(found: MetricFit, g: int) -> dict[str, Any]:

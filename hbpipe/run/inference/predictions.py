@@ -83,10 +83,10 @@ class Units:
 def is_predicted(metric: Metric) -> bool:
     """Tell whether a metric's next observation has a size that can be known.
 
-    A store's next estimate has a sampling variance, and a next response has predictors, that
-    nobody knows yet, so none is predicted.
+    A store's next estimate has a sampling variance, a next response has predictors, and a next
+    effect of an experiment has sizes of both arms, that nobody knows yet: none is predicted.
     """
-    return metric.measured.name in _OBSERVED
+    return metric.experiment is None and metric.family in _OBSERVED
 
 
 def predict_next(units: Units) -> Columns:
@@ -115,10 +115,10 @@ def next_exposure(metric: Metric, folded: Folded) -> Array:
     Trials and values are whole, and at least one; a day is a day.
     """
     assert folded.recent is not None
-    size = folded.whole(metric.name)[_OBSERVED[metric.measured.name][0]]
+    size = folded.whole(metric.name)[_OBSERVED[metric.family][0]]
     whole = size if size.ndim == 1 else size.sum(axis=1)
     daily = whole / np.maximum(folded.recent.days, 1)
-    if metric.measured.name != "gamma_poisson":
+    if metric.family != "gamma_poisson":
         return np.asarray(np.maximum(np.rint(daily), 1.0))
     return np.full(folded.n, 1.0 / metric.per) if metric.calendar is not None else daily
 
@@ -130,11 +130,12 @@ def judge_last_day(units: Units) -> Columns:
     assert units.folded.recent is not None
     apart, per = units.folded.recent.apart[units.metric.name], units.metric.per
     size, _ = observed(units.metric, apart.day)
-    whole = units.metric.measured.name != "gamma_poisson"
+    whole = units.metric.family != "gamma_poisson"
     there = size > 0
     thinned = _rounded(units.metric, units.like(apart.day))
     exposure, outcome = observed(units.metric, thinned)
     rows, rest = np.flatnonzero(units.known & (exposure > 0)), units.before_last_day
+    raw = units.metric.base.raw_estimates(apart.day)
     p = np.full(len(exposure), np.nan)
     p[rows] = two_sided_p_values(
         units.pools,
@@ -145,14 +146,14 @@ def judge_last_day(units: Units) -> Columns:
     )
     return {
         "last_day_n": np.where(there, size if whole else size * per, np.nan),
-        "last_day_raw": np.where(there, units.metric.measured.raw_estimates(apart.day), np.nan),
+        "last_day_raw": np.where(there, raw, np.nan),
         "last_day_p": p,
     }
 
 
 def observed(metric: Metric, statistics: Statistics) -> tuple[Array, Array]:
     """Return size and outcome of what statistics hold, (U,) each."""
-    size, outcome = _OBSERVED[metric.measured.name]
+    size, outcome = _OBSERVED[metric.family]
     return (
         np.asarray(statistics[size], np.float64),
         np.asarray(statistics[outcome], np.float64),
@@ -165,5 +166,5 @@ def _rounded(metric: Metric, statistics: Statistics) -> Statistics:
     Fewer than half a trial is none.
     """
     names = {"beta_binomial": ("trials", "successes"), "gamma_poisson": ("count",)}
-    some = names.get(metric.measured.name, ())
+    some = names.get(metric.family, ())
     return {**statistics, **{name: np.rint(statistics[name]) for name in some}}

@@ -146,13 +146,13 @@ def sizes(
     counted = folded.whole(metric.name)
     n = folded.n_events if name is None else _whole(counted[name])
     independent = (n if name is None else _whole(statistics[name])).astype(np.float64)
-    if name is None and metric.decay is not None:
-        # The exposure, or the precision, that is left of all, by age and by overdispersion.
-        left = size_of(metric.model, statistics)
-        independent = independent * ratio(left, size_of(metric.model, counted))
+    if name is None and metric.name in folded.counted:
+        # What is left of all trials, exposure or precision, by weight and by overdispersion.
+        left = size_of(metric.base, statistics)
+        independent = independent * ratio(left, size_of(metric.base, counted))
     elif name is None and divisor is not None:
         independent = independent / divisor[codes]
-    return n.astype(np.int64), independent
+    return (n if n.dtype.kind == "i" else np.rint(n)).astype(np.int64), independent
 
 
 def _whole(counts: NDArray[Any]) -> NDArray[Any]:
