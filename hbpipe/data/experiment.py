@@ -19,14 +19,10 @@ _ALLOWED = (
     "hyperprior",
     "nest",
     "covariates",
+    "overdispersion",
+    "prior",
     "experiment",
 )
-#: Why others do not.
-_WHY_NOT = {
-    "overdispersion": ": its effects take every event of an arm as independent, given the store",
-    "reconcile": ": effects have no known total",
-}
-
 Arm = str | int | bool
 
 
@@ -66,8 +62,13 @@ def parse_experiment(raw: Any, family: Any, metric: Mapping[str, Any]) -> Experi
         )
     allowed = (*_ALLOWED, *(role.name for role in family.roles))
     if others := [key for key in metric if key not in allowed]:
-        why = _WHY_NOT.get(others[0], "")
-        raise ValueError(f"{others[0]} does not go with an experiment{why}")
+        raise ValueError(f"{others[0]} does not go with an experiment")
+    cells = metric.get("overdispersion")
+    if isinstance(cells, Mapping) and cells.get("by", "day") == "day":
+        raise ValueError(
+            "overdispersion of an experiment is by the columns of what was assigned to arms "
+            "together, such as {by: household_id, correct: true}"
+        )
     return _read_arms(raw)
 
 

@@ -98,7 +98,7 @@ def parse_metric(name: str, raw: Any) -> Metric:
         reconcile=faults.of(raw, "reconcile", parse_reconcile, family),
         decay=faults.of(raw, "decay", parse_decay, family),
         dynamics=dynamics,
-        prior=faults.collect(parse_prior, family.name, raw) or "single",
+        prior=faults.collect(parse_prior, fitted.name, raw) or "single",
     )
     faults.throw()
     return metric

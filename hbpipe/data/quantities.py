@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 _RESERVED = """
 as_of at_bound at_boundary bic_mixture bic_single boundary change change_sd check cluster_id
 cluster_size cluster_total complete_pooling complete_pooling_sd converged count counts covariates
-cross day days_seen definition drift dynamics ess estimate estimator expected expected_new
-expected_percentile exposure false_sign_rate family first_day gradient_norm is_new iterations
-largest_eigenvalue last_day last_day_n last_day_p last_day_q last_day_raw level
+cross day days_seen definition drift duality_gap dynamics ess estimate estimator expected
+expected_new expected_percentile exposure false_sign_rate family first_day gradient_norm is_new
+iterations largest_eigenvalue last_day last_day_n last_day_p last_day_q last_day_raw level
 log_likelihood_complete_pooling log_likelihood_no_pooling log_marginal_likelihood log_precision
 log_score_drifting log_score_static m2 m2_control m2_treatment made_from made_with mean mean_control
 mean_treatment means message method metric month n n_control n_effective n_events n_groups
 n_treatment next_exposure noise noise_new outlier overdispersion overdispersion_by overdispersion_df
 p_above_zero p_below_target p_bottom_10 p_top_10 parameter pareto_k pool posterior_mean posterior_sd
 precision predictive_high predictive_low predictive_mean predictive_sd prior prior_mean r_hat
-r_value raw raw_sd reconciled reconciled_rmse run_id s_value sampled_size sampler scored_days sd
-sd_plug_in shard silent smallest_eigenvalue squared_weights squares squares_new
-start_log_marginal_likelihood start_values starts starts_agree status successes successes_control
-successes_treatment term threshold trials trials_control trials_treatment unit_ids value values
-variance weight weighted_count weighted_counts weighted_estimate weighted_exposure weighted_m2
-weighted_mean weighted_n weighted_successes weighted_trials weighted_variance
+r_value raw raw_sd reconciled reconciled_rmse run_id s_value sampled_size sampler score_grid
+score_single scored_days sd sd_plug_in shard silent smallest_eigenvalue squared_weights squares
+squares_new start_log_marginal_likelihood start_values starts starts_agree status successes
+successes_control successes_treatment term threshold trials trials_control trials_treatment unit_ids
+value values variance weight weighted_count weighted_counts weighted_estimate weighted_exposure
+weighted_m2 weighted_mean weighted_n weighted_successes weighted_trials weighted_variance
 """
 RESERVED = frozenset(_RESERVED.split())
 
@@ -82,6 +82,13 @@ class Metric:
     prior: str = "single"
 
     @property
+    def base(self) -> Family:
+        """The family as it is named, without weights, arms, drift or another prior."""
+        from hbpipe.model.families import get_family  # brings scipy
+
+        return get_family(self.family, len(self.terms) or None)
+
+    @property
     def measured(self) -> Family:
         """The family of the daily statistics: by arm, or as many classes as there are terms."""
         from hbpipe.model.families import BY_ARM, get_family  # brings scipy
@@ -92,12 +99,19 @@ class Metric:
         return get_family(name, len(self.terms) or None)
 
     @property
+    def of_one_arm(self) -> Family:
+        """The family of the daily statistics; of an experiment that of each arm alone."""
+        from hbpipe.model.families import get_family
+
+        return self.measured if self.experiment is None else get_family(self.family)
+
+    @property
     def model(self) -> Family:
         """The family of what is fitted to the statistics of a window, with its prior."""
         from hbpipe.model.families import get_family
 
         if self.experiment is not None:
-            return get_family(EFFECTS)
+            return get_family(EFFECTS, prior=self.prior)
         if self.dynamics is not None:
             return self.dynamics.family
         return get_family(self.family, len(self.terms) or None, prior=self.prior)

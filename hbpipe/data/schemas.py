@@ -226,6 +226,9 @@ _CHOICES = {
     "prior": _TEXT,  # single, or the mixture that the pool's stores ask for
     "bic_single": _FLOAT,
     "bic_mixture": _FLOAT,
+    "score_single": _FLOAT,
+    "score_grid": _FLOAT,
+    "duality_gap": _FLOAT,  # of a grid's weights: what the likelihood lacks at most
     "dynamics": _TEXT,  # local_level, or static where levels do not move
     "log_score_static": _FLOAT,
     "log_score_drifting": _FLOAT,

@@ -49,6 +49,12 @@ def test_arms_decide_the_daily_statistics() -> None:
     assert metric(hyperprior={"tau": "half_normal(1)"}).measured_by() == makings[1]
 
 
+def test_effects_may_have_a_prior_of_two_laws() -> None:
+    assert metric(prior="mixture").prior == "mixture"
+    assert metric(prior="mixture").model.name.startswith("normal_known_variance")
+    assert metric(prior="mixture").measured.name == "beta_binomial_by_arm"
+
+
 def test_numbers_of_the_effect_may_be_held() -> None:
     assert metric(fixed={"tau": 0.1}).fixed == {"tau": 0.1}
     with pytest.raises(ValueError, match="fixed: unknown 'alpha'"):
@@ -64,7 +70,8 @@ def test_numbers_of_the_effect_may_be_held() -> None:
         ({"experiment": {"arm": "group"}}, "texts, whole numbers or booleans, found None"),
         ({"experiment": {**ARMS, "treatment": 0.5}}, "found 'A' and 0.5"),
         ({"experiment": {**ARMS, "treatment": "A"}}, "control and treatment are both 'A'"),
-        ({"overdispersion": {"by": "day"}}, "overdispersion does not go with an experiment"),
+        ({"overdispersion": {"by": "day"}}, "overdispersion of an experiment is by the columns"),
+        ({"overdispersion": {"correct": True}}, "what was assigned to arms together"),
         ({"decay": {"half_life": "7d"}}, "decay does not go with an experiment"),
         ({"reconcile": {"totals": "t.parquet", "mean": "m"}}, "reconcile does not go with"),
     ],

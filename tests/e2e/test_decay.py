@@ -213,6 +213,7 @@ def test_a_decay_goes_with_all_that_is_done_with_sizes(folder: Path, tmp_path: P
         "curved": {**one, "covariates": ["size", {"spline": "n", "df": 3}]},
         "divided": {**one, "overdispersion": {"by": "amount", "correct": True}},
         "alone": one,
+        "two_kinds": {**METRICS["orders"], "nest": False, "prior": "mixture"},
         "known": {
             **one,
             "reconcile": {

@@ -215,6 +215,20 @@ def test_a_third_arm_stops_the_night_until_the_treatment_is_named(tmp_path: Path
     assert sum(row["n_treatment"] for row in rows) == groups.count("B")
 
 
+def test_an_arm_that_the_events_do_not_have_is_warned_of(tmp_path: Path) -> None:
+    write_day(tmp_path, 0)
+    raw = METRICS["money"]
+    metrics = {"seen": raw, "misspelt": {**raw, "experiment": {**ARMS, "treatment": "b"}}}
+    night(settings_for(tmp_path, **{**OPTIONS, "metrics": metrics}))
+    checks = read(Lake(str(tmp_path / "lake")), "audits").to_pylist()
+    found = {row["subject"]: row for row in checks if row["name"] == "arms_seen"}
+    assert (found["seen"]["status"], found["misspelt"]["status"]) == ("pass", "warn")
+    assert found["misspelt"]["message"].endswith("and no b: no store has an effect of its own")
+    assert {row["method"] for row in table_of(tmp_path, "posteriors", "misspelt")} == {
+        "unidentified"
+    }
+
+
 def test_chains_and_regions_have_pooled_effects_of_their_own(folder: Path, tmp_path: Path) -> None:
     """Nested levels and processes: it is a metric of ``normal_known_variance`` like any other."""
     for number in range(2):
@@ -230,3 +244,56 @@ def test_chains_and_regions_have_pooled_effects_of_their_own(folder: Path, tmp_p
     assert all(0.0 < row["p_above_zero"] < 1.0 for row in chains)
     parameters = table_of(tmp_path, "hyperparameters", "conversion")
     assert all(row["posterior_mean"] is None for row in parameters)
+
+
+def households(number: int) -> list[dict[str, Any]]:
+    """Households of four visits that all convert or none, each in one arm, on one day."""
+    rng = np.random.default_rng([19, number])
+    rows: list[dict[str, Any]] = []
+    for store in range(40):
+        for home in range(12):
+            arm, won = "AB"[rng.integers(0, 2)], bool(rng.random() < 0.3)
+            rows += [
+                {
+                    "event_id": f"{number}/{store}/{home}/{k}",
+                    "ts": datetime.combine(day(number), datetime.min.time()),
+                    "chain_id": "near",
+                    "store_id": f"s{store:02}",
+                    "home": f"{number}/{home}",
+                    "group": arm,
+                    "won": won,
+                    "amount": 1.0,
+                }
+                for k in range(4)
+            ]
+    return rows
+
+
+def test_households_that_were_assigned_as_one_widen_the_variances(tmp_path: Path) -> None:
+    for number in range(2):
+        write(tmp_path / "events" / f"{day(number)}.parquet", households(number))
+    raw = {key: value for key, value in METRICS["conversion"].items() if key != "target"}
+    together = {"by": "home", "correct": True}
+    metrics = {"plain": raw, "lift": {**raw, "overdispersion": together}}
+    settings = settings_for(tmp_path, **{**OPTIONS, "metrics": metrics})
+    night(settings)
+    [fit] = table_of(tmp_path, "fits", "lift")
+    assert fit["overdispersion"] == pytest.approx(4.0, rel=0.1)
+    assert fit["overdispersion_by"] == "home"
+    plain = {row["store_id"]: row for row in table_of(tmp_path, "posteriors", "plain")}
+    for row in table_of(tmp_path, "posteriors", "lift"):
+        same = plain[row["store_id"]]
+        assert row["raw"] == same["raw"]
+        assert (row["raw_sd"] / same["raw_sd"]) ** 2 == pytest.approx(fit["overdispersion"])
+        assert row["n_effective"] == pytest.approx(row["n"] / fit["overdispersion"])
+    found = {
+        (name, row["parameter"]): row
+        for name in metrics
+        for row in table_of(tmp_path, "hyperparameters", name)
+    }
+    assert found["lift", "mu"]["q0.025"] < 0.0 < found["lift", "mu"]["q0.975"]
+    # What households make of a store is no effect that differs between stores.
+    spreads = [found[name, "tau"]["posterior_mean"] for name in metrics]
+    assert spreads[1] < 0.6 * spreads[0]
+    findings = verify(settings, lake_of(settings), full=True)
+    assert [one for one in findings if not one.fine] == []

@@ -188,6 +188,8 @@ class _Tally:
         else:
             self._values[metric.name][key].append(values)
             identity = tuple(row[name] for name in metric.clusters)
+            if identity and metric.experiment is not None:
+                identity = (*identity, values["arm"])  # what it has in an arm is a cluster
             if identity and all(is_known(value) for value in identity):
                 self._clusters[metric.name][key][identity].append(values)
 

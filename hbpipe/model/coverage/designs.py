@@ -33,21 +33,25 @@ class Design:
     """How the pools of a family are drawn, and which of its terms are looked at.
 
     ``draw`` takes (rng, replicates G, stores J, signal ratio). ``terms`` are numbers of
-    coefficients where a store has several; none where θ is one number. ``size`` is the family's.
+    coefficients where a store has several; none where θ is one number. ``size`` is the family's,
+    ``family`` its name where the design has one of its own, ``prior`` its prior.
     """
 
     draw: Callable[[np.random.Generator, int, int, float], Truth]
     terms: tuple[int, ...] = ()
     size: int | None = None
+    family: str | None = None
+    prior: str = "single"
 
 
-def _sizes(rng: np.random.Generator, shape: tuple[int, int], low: float, high: float) -> Array:
+def draw_sizes(rng: np.random.Generator, shape: tuple[int, int], low: float, high: float) -> Array:
+    """Draw sizes of stores, log-uniform from ``low`` to ``high``."""
     return np.asarray(np.exp(rng.uniform(np.log(low), np.log(high), shape)))
 
 
 def _normal(rng: np.random.Generator, replicates: int, groups: int, ratio: float) -> Truth:
     """Values with σ = 1 unknown, 2 to 100 a store."""
-    n = np.ceil(_sizes(rng, (replicates, groups), 1.0, 100.0)).astype(np.int64) + 1
+    n = np.ceil(draw_sizes(rng, (replicates, groups), 1.0, 100.0)).astype(np.int64) + 1
     tau = np.sqrt(ratio / np.median(n, axis=1))
     theta = rng.normal(size=n.shape) * tau[:, None]
     statistics = {
@@ -60,8 +64,8 @@ def _normal(rng: np.random.Generator, replicates: int, groups: int, ratio: float
 
 def _normal_weighted(rng: np.random.Generator, replicates: int, groups: int, ratio: float) -> Truth:
     """Values with σ = 1 unknown, 2 to 100 a store, whose precisions are from 1/4 to 4."""
-    n = np.ceil(_sizes(rng, (replicates, groups), 1.0, 100.0)).astype(np.int64) + 1
-    precision = _sizes(rng, n.shape, 0.25, 4.0)
+    n = np.ceil(draw_sizes(rng, (replicates, groups), 1.0, 100.0)).astype(np.int64) + 1
+    precision = draw_sizes(rng, n.shape, 0.25, 4.0)
     total = n * precision
     tau = np.sqrt(ratio / np.median(total, axis=1))
     theta = rng.normal(size=n.shape) * tau[:, None]
@@ -80,7 +84,7 @@ def _known_variance(rng: np.random.Generator, replicates: int, groups: int, rati
     shape = (replicates, groups)
     turn = np.arange(replicates)[:, None] % 3
     log_normal = np.exp(np.where(turn == 0, 0.3, 1.0) * rng.normal(size=shape))
-    variance = np.where(turn == 2, 1.0 / _sizes(rng, shape, 5.0, 400.0), log_normal)
+    variance = np.where(turn == 2, 1.0 / draw_sizes(rng, shape, 5.0, 400.0), log_normal)
     tau = np.sqrt(ratio * np.median(variance, axis=1))
     theta = rng.normal(size=shape) * tau[:, None]
     estimate = theta + rng.normal(size=shape) * np.sqrt(variance)
@@ -90,7 +94,7 @@ def _known_variance(rng: np.random.Generator, replicates: int, groups: int, rati
 
 def _beta_binomial(rng: np.random.Generator, replicates: int, groups: int, ratio: float) -> Truth:
     """Rates around 0.02, 0.1 and 0.3 in turn, 5 to 400 trials."""
-    n = np.ceil(_sizes(rng, (replicates, groups), 4.0, 400.0)).astype(np.int64)
+    n = np.ceil(draw_sizes(rng, (replicates, groups), 4.0, 400.0)).astype(np.int64)
     mean = np.array([0.02, 0.1, 0.3])[np.arange(replicates) % 3]
     size = np.median(n, axis=1) / ratio
     theta = rng.beta((mean * size)[:, None], ((1.0 - mean) * size)[:, None], n.shape)
@@ -100,7 +104,7 @@ def _beta_binomial(rng: np.random.Generator, replicates: int, groups: int, ratio
 
 def _gamma_poisson(rng: np.random.Generator, replicates: int, groups: int, ratio: float) -> Truth:
     """Rates around 0.02, 0.2 and 2 in turn, exposures 5 to 400."""
-    exposure = _sizes(rng, (replicates, groups), 5.0, 400.0)
+    exposure = draw_sizes(rng, (replicates, groups), 5.0, 400.0)
     mean = np.array([0.02, 0.2, 2.0])[np.arange(replicates) % 3]
     rate = np.median(exposure, axis=1) / ratio
     theta = rng.gamma((mean * rate)[:, None], 1.0, exposure.shape) / rate[:, None]
@@ -110,7 +114,7 @@ def _gamma_poisson(rng: np.random.Generator, replicates: int, groups: int, ratio
 
 def _inverse_gamma(rng: np.random.Generator, replicates: int, groups: int, ratio: float) -> Truth:
     """Values with a variance per store, d0 = 4, 10 or 40 in turn, 2 to 100 a store."""
-    n = np.ceil(_sizes(rng, (replicates, groups), 1.0, 100.0)).astype(np.int64) + 1
+    n = np.ceil(draw_sizes(rng, (replicates, groups), 1.0, 100.0)).astype(np.int64) + 1
     d0 = np.array([4.0, 10.0, 40.0])[np.arange(replicates) % 3]
     kappa = np.median(n, axis=1) / ratio
     variance = d0[:, None] / rng.chisquare(np.broadcast_to(d0[:, None], n.shape))
@@ -132,7 +136,7 @@ _DAYS = 14
 def _local_level(rng: np.random.Generator, replicates: int, groups: int, ratio: float) -> Truth:
     """Values with σ = 1, 2 to 100 a store; drift over the window of 0.2, 1 or 4 τ² in turn."""
     family = get_family("local_level", _DAYS)
-    n = np.ceil(_sizes(rng, (replicates, groups), 1.0, 100.0)).astype(np.int64) + 1
+    n = np.ceil(draw_sizes(rng, (replicates, groups), 1.0, 100.0)).astype(np.int64) + 1
     tau = np.sqrt(ratio / np.median(n, axis=1))
     turn = np.array([0.2, 1.0, 4.0])[np.arange(replicates) % 3]
     found = {"mu": 0.0 * tau, "tau": tau, "signal_ratio": turn * tau**2 / (_DAYS - 1)}
@@ -162,7 +166,7 @@ def _regression(rng: np.random.Generator, replicates: int, groups: int, ratio: f
 def _one_regression(
     rng: np.random.Generator, family: Family, groups: int, ratio: float, turn: int
 ) -> Truth:
-    n = np.ceil(_sizes(rng, (1, groups), 4.0, 100.0)[0]).astype(np.int64)
+    n = np.ceil(draw_sizes(rng, (1, groups), 4.0, 100.0)[0]).astype(np.int64)
     codes = np.repeat(np.arange(groups), n)
     x = rng.normal(size=len(codes))
     centred = x - (np.bincount(codes, x) / n)[codes]
@@ -177,6 +181,27 @@ def _one_regression(
     return Truth(statistics, {"mu": np.zeros(2), "Sigma": sigma, "sigma": np.ones(())})
 
 
+def _hurdle(rng: np.random.Generator, replicates: int, groups: int, ratio: float) -> Truth:
+    """Conversion around 0.05, 0.1 and 0.3 in turn, 20 to 2000 visits; log amounts with σ = 0.8."""
+    n = np.ceil(draw_sizes(rng, (replicates, groups), 20.0, 2000.0)).astype(np.int64)
+    mean = np.array([0.05, 0.1, 0.3])[np.arange(replicates) % 3]
+    size = np.median(n, axis=1) / ratio
+    p = rng.beta((mean * size)[:, None], ((1.0 - mean) * size)[:, None], n.shape)
+    y, sigma = rng.binomial(n, p), 0.0 * mean + 0.8
+    tau = sigma * np.sqrt(ratio / (mean * np.median(n, axis=1)))
+    m = rng.normal(size=n.shape) * tau[:, None]
+    paid, noise = np.maximum(y, 1), sigma[:, None] * rng.normal(size=n.shape)
+    squares = np.square(sigma[:, None]) * rng.chisquare(np.maximum(y - 1, 1))
+    statistics = {
+        "successes": y.ravel(),
+        "trials": n.ravel(),
+        "mean": np.where(y > 0, m + noise / np.sqrt(paid), 0.0).ravel(),
+        "m2": np.where(y > 1, squares, 0.0).ravel(),
+    }
+    conversion = {"alpha": mean * size, "beta": (1.0 - mean) * size}
+    return Truth(statistics, conversion | {"mu": 0.0 * tau, "tau": tau, "sigma": sigma})
+
+
 DESIGNS: dict[str, Design] = {
     "normal": Design(_normal),
     "normal_weighted": Design(_normal_weighted),
@@ -186,4 +211,5 @@ DESIGNS: dict[str, Design] = {
     "normal_inverse_gamma": Design(_inverse_gamma),
     "normal_regression": Design(_regression, terms=(1,), size=2),
     "local_level": Design(_local_level, size=_DAYS),
+    "hurdle_lognormal": Design(_hurdle),
 }

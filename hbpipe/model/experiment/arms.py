@@ -15,11 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hbpipe.model.families import BY_ARM
+from hbpipe.model.families import ARMS, BY_ARM
 from hbpipe.model.family import Codes, Family, Role, Statistic, Statistics
-
-#: The names of the arms, in the order of their numbers.
-ARMS = ("control", "treatment")
 
 
 def by_arm(family: Family) -> Family:

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hbpipe.errors import FitError, StatisticsError
-from hbpipe.model.experiment.arms import ARMS, arm_of, side_by_side
+from hbpipe.model.experiment.arms import arm_of, side_by_side
 from hbpipe.model.experiment.rates import RateScale, RateSums
 from hbpipe.model.experiment.variances import VarianceScale, VarianceSums
-from hbpipe.model.families import COMPARABLE, get_family
+from hbpipe.model.families import ARMS, COMPARABLE, get_family
 from hbpipe.model.family import Array, Codes, Statistics
 from hbpipe.model.statistics import check_statistics
 

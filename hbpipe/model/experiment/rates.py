@@ -24,8 +24,8 @@ import numpy as np
 from scipy import special
 
 from hbpipe.model.estimation.moments import ratio
-from hbpipe.model.experiment.arms import ARMS, arm_of
-from hbpipe.model.families import get_family
+from hbpipe.model.experiment.arms import arm_of
+from hbpipe.model.families import ARMS, get_family
 from hbpipe.model.families.beta_binomial import MAX_CONCENTRATION
 from hbpipe.model.family import Array, Codes, Family, Statistics
 from hbpipe.model.fit import fit_pools

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from hbpipe.model.estimation.moments import ratio
-from hbpipe.model.experiment.arms import ARMS
+from hbpipe.model.families import ARMS
 from hbpipe.model.family import Array, Codes, Statistics
 from hbpipe.model.inverse_gamma.algebra import FEWEST_DEGREES, LARGEST
 from hbpipe.model.inverse_gamma.variances import log_bias, trigamma_inverse

@@ -25,6 +25,8 @@ def discover() -> dict[str, Family]:
 
 #: What the names of families by arm end with (``model.experiment``).
 BY_ARM = "_by_arm"
+#: The arms of an experiment, in the order of their numbers.
+ARMS = ("control", "treatment")
 #: The families whose effects have a sampling variance (``model.experiment``).
 COMPARABLE = ("beta_binomial", "normal")
 
@@ -34,7 +36,10 @@ FAMILIES: dict[str, Family] = discover()
 
 #: How θ may vary over stores: word -> the module whose ``with_prior`` makes such a family of one
 #: with a single conjugate law.
-_PRIORS = {"mixture": "hbpipe.model.mixtures.family"}
+_PRIORS = {
+    "mixture": "hbpipe.model.mixtures.family",
+    "grid": "hbpipe.model.nonparametric.family",
+}
 PRIORS = ("single", *_PRIORS)
 
 
@@ -53,7 +58,7 @@ def get_family(
     covariates
         The number of covariates on the prior mean; None for a mean that all stores share.
     prior
-        ``single``, one conjugate law, or ``mixture``, two of them.
+        ``single``, one conjugate law; ``mixture``, two of them; or ``grid``, any number.
 
     Raises
     ------

@@ -1,8 +1,11 @@
 """The posterior of the five hyperparameters of a mixture of two conjugate laws.
 
-Working variables, each over the whole line: for each component its location on the family's line
-and ½ log A, the log sd of θ in units of one observation's; and logit 2w of the proportion w of the
-second component, which is the smaller one: so the exchanged labels are not counted twice.
+Working variables, each over the whole line: for each component ½ log A, the log sd of θ in units of
+one observation's, and z = (l − l̂)/√((A + 1/n̄)/(V J w)) for its location l on the family's line,
+with l̂, w and V at the estimate, and J stores of median size n̄; and logit 2w of the proportion w of
+the second component, which is the smaller one: so the exchanged labels are not counted twice. In z,
+the non-centred form of Papaspiliopoulos, Roberts and Sköld (2007), a component of few stores is no
+funnel, which no law of fixed scales covers.
 
 Hyperpriors are proper for both components, for data may leave the second to itself: a location is
 normal about that of a single law, with the sd below (as Richardson and Green 1997, *JRSS B* 59,
@@ -29,13 +32,16 @@ from hbpipe.model.mixtures.sketch import MixtureSketch
 from hbpipe.model.mixtures.stores import prior_at
 from hbpipe.model.numerics.jets import variables
 
-WORKING = ("location[0]", "log_sd[0]", "location[1]", "log_sd[1]", "logit_proportion")
+WORKING = (
+    *("standard_location[0]", "log_sd[0]", "standard_location[1]", "log_sd[1]"),
+    "logit_proportion",
+)
 #: Sd of a location on a logit or logarithmic line, and in sds of estimates on a plain one.
 _LINE_SD, _ESTIMATE_SDS = 2.0, 5.0
 #: Log spreads of a start, beside that of a typical store.
 _LEAST, _MOST = -10.0, 30.0
 #: A location farther out on a logit or logarithmic line is as good as infinite.
-_FARTHEST = 12.0
+_FARTHEST = 40.0
 #: A proportion of a start is at least this.
 _SMALLEST = 1e-3
 
@@ -88,13 +94,31 @@ class MixtureTarget:
         geometry = geometry_of(self.base)
         at = np.where(np.isnan(self.held), self.estimate, self.held)
         own = TwoComponents(self.base).of_components(at)
-        line, log_spread = own[:, LOCATION], self._log_spread(own)
-        if not geometry.location_is_analytic:
-            line = np.clip(line, -_FARTHEST, _FARTHEST)
+        log_spread = self._log_spread(own)
         typical = -float(np.log(geometry.median_size(self.sketch.whole)[0]))
         inside = np.clip(log_spread, typical + _LEAST, typical + _MOST)
         second = np.clip(at[WEIGHT], _SMALLEST, 0.5 - _SMALLEST)
-        return np.array([line[0], 0.5 * inside[0], line[1], 0.5 * inside[1], _logit(second)])
+        return np.array([0.0, 0.5 * inside[0], 0.0, 0.5 * inside[1], _logit(second)])
+
+    @cached_property
+    def _lines(self) -> Array:
+        """Estimated, or held, locations on the line, (2,)."""
+        at = np.where(np.isnan(self.held), self.estimate, self.held)
+        return self._on_line(TwoComponents(self.base).of_components(at)[:, LOCATION])
+
+    def _on_line(self, line: Array) -> Array:
+        if geometry_of(self.base).location_is_analytic:
+            return line
+        return np.clip(line, -_FARTHEST, _FARTHEST)
+
+    def _widths(self, log_spread: Array) -> Array:
+        """About the sds of the locations given the spreads, (S, 2)."""
+        geometry = geometry_of(self.base)
+        unit = geometry.slope(np.asarray(geometry.mean(self._lines)))
+        second = 0.5 * special.expit(self._working[WEIGHT])
+        stores = float(self.sketch.n_groups[0]) * np.array([1.0 - second, second])
+        noise = 1.0 / float(geometry.median_size(self.sketch.whole)[0])
+        return np.sqrt((np.exp(log_spread) + noise) / (unit * np.maximum(stores, 1.0)))
 
     def _log_spread(self, own: Array) -> Array:
         """Log A of coordinates of the base family, (..., D)."""
@@ -122,16 +146,18 @@ class MixtureTarget:
         if not np.isnan(self.held[WEIGHT]):
             second = np.full(len(points), self.held[WEIGHT])
         log_spread = 2.0 * all_of[:, 1:WEIGHT:2]
-        return all_of[:, 0:WEIGHT:2], log_spread, np.stack([1.0 - second, second], axis=1)
+        line = self._on_line(self._lines + all_of[:, 0:WEIGHT:2] * self._widths(log_spread))
+        return line, log_spread, np.stack([1.0 - second, second], axis=1)
 
     def _log_prior(self, points: Array, line: Array, log_spread: Array) -> Array:
         """Log density of the free working variables, (S,)."""
-        value = np.zeros(len(points))
-        log_c = self._log_shrinkage
+        value, log_c = np.zeros(len(points)), self._log_shrinkage
+        widths = self._widths(log_spread)
         for k in range(COMPONENTS):
             if 2 * k in self.free:
                 z = (line[:, k] - self.centre) / self._line_sd
                 value -= 0.5 * z * z + np.log(self._line_sd * np.sqrt(2.0 * np.pi))
+                value += np.log(widths[:, k])
             if 2 * k + 1 in self.free:
                 # c/(c + A)² and dA/dx = 2 A, in logarithms.
                 u = log_spread[:, k] - log_c

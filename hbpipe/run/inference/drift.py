@@ -1,13 +1,17 @@
-"""How much likelihood is lost by the hyperparameters of the last release: their drift."""
+"""How far the priors of pools have moved since the last release."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from hbpipe.model.covariates.ranks import Span
+from hbpipe.model.families import get_family
+from hbpipe.model.family import Array
 from hbpipe.model.fits import PoolFits
+from hbpipe.model.mixtures.conjugate import PROPORTION
+from hbpipe.model.nonparametric.fits import GridFits
 from hbpipe.run.inference import parameters
 from hbpipe.run.inference.tree import Pool, pool_label
 
@@ -38,6 +42,8 @@ def drifts(
     """
     family = fits.model
     last = [before.get(pool_label(pool), {}) for pool in pools]
+    if isinstance(fits, GridFits):
+        return _of_grids(fits, last)
     wanted = {name: fits.hyperparameters[name] for name in family.hyperparameters}
     needed = parameters.labels(wanted, terms)
     known = [
@@ -50,3 +56,39 @@ def drifts(
     coordinates = np.clip(family.to_coordinates(old), *family.bounds)
     kept, now = fits.log_likelihood(coordinates), fits.log_likelihood(fits.coordinates)
     return [float(2 * (now[g] - kept[g])) if known[g] else None for g in range(len(pools))]
+
+
+def _of_grids(fits: GridFits, before: Sequence[Mapping[str, float]]) -> list[float | None]:
+    """Return the same of nonparametric priors, which have no coordinates.
+
+    Parameters
+    ----------
+    fits
+        The fits of ``G`` pools, with their sketch.
+    before
+        Of each pool the last release's parameters by their labels; the components that have a
+        weight, however many these were.
+
+    Returns
+    -------
+    None where there was no such prior, or the data do not determine one.
+    """
+    return [
+        _drift(fits, g, row) if f"{PROPORTION}[0]" in row and fits.identified[g] else None
+        for g, row in enumerate(before)
+    ]
+
+
+def _drift(fits: GridFits, g: int, before: Mapping[str, float]) -> float:
+    base = get_family(fits.family)
+    law = {name: _vector(before, name) for name in base.prior(fits.single.hyperparameters)}
+    kept = fits.log_likelihood_under(g, law, _vector(before, PROPORTION))
+    return float(2.0 * (fits.log_marginal_likelihood[g] - kept))
+
+
+def _vector(row: Mapping[str, float], name: str) -> Array:
+    """Return the numbers of a parameter in the order of the components."""
+    found: list[float] = []
+    while (label := f"{name}[{len(found)}]") in row:
+        found.append(row[label])
+    return np.array(found)

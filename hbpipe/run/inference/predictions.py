@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from hbpipe.data.quantities import Metric
 from hbpipe.data.window import Folded
-from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Codes, Statistics
 from hbpipe.model.local_level.filtering import ahead, without_last_day
 from hbpipe.model.update.predict_pools import Pools, predict_stores, two_sided_p_values
@@ -136,7 +135,7 @@ def judge_last_day(units: Units) -> Columns:
     thinned = _rounded(units.metric, units.like(apart.day))
     exposure, outcome = observed(units.metric, thinned)
     rows, rest = np.flatnonzero(units.known & (exposure > 0)), units.before_last_day
-    raw = get_family(units.metric.family).raw_estimates(apart.day)
+    raw = units.metric.base.raw_estimates(apart.day)
     p = np.full(len(exposure), np.nan)
     p[rows] = two_sided_p_values(
         units.pools,

@@ -70,8 +70,8 @@ def _update_metric(
         columns |= further(units)
     if outliers is not None:
         columns["outlier"] = _flag_outliers(units, outliers)
-    # A level that moves may lie beyond both the mean of all days and the prior's.
-    plain = not metric.terms and metric.dynamics is None
+    # A level that moves, and the mean of a product, need not lie between data and prior.
+    plain = not metric.terms and metric.dynamics is None and not metric.model.heavy_tails
     between = prior_range(priors.nodes, statistics, codes) if plain else None
     tally = tally_posteriors(metric, folded, posterior, columns["raw"], between)
     return MetricUpdate(codes, statistics, posterior, columns, tally)
@@ -141,15 +141,15 @@ def sizes(
     """Give the size of each unit, and its effective size where events hang together, (U,)."""
     if metric.experiment is not None:
         both = sum(folded.arms[metric.name].values(), np.zeros(folded.n, np.int64))
-        return both, both.astype(np.float64)
+        return both, both / (1.0 if divisor is None else divisor[codes])
     name = metric.model.sample_size
     counted = folded.whole(metric.name)
     n = folded.n_events if name is None else _whole(counted[name])
     independent = (n if name is None else _whole(statistics[name])).astype(np.float64)
     if name is None and metric.name in folded.counted:
         # What is left of all trials, exposure or precision, by weight and by overdispersion.
-        left = size_of(metric.model, statistics)
-        independent = independent * ratio(left, size_of(metric.model, counted))
+        left = size_of(metric.base, statistics)
+        independent = independent * ratio(left, size_of(metric.base, counted))
     elif name is None and divisor is not None:
         independent = independent / divisor[codes]
     return (n if n.dtype.kind == "i" else np.rint(n)).astype(np.int64), independent

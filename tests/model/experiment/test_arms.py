@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from hbpipe.errors import StatisticsError
-from hbpipe.model.experiment.arms import ARMS, arm_of, side_by_side
-from hbpipe.model.families import COMPARABLE, FAMILIES, get_family
+from hbpipe.model.experiment.arms import arm_of, side_by_side
+from hbpipe.model.families import ARMS, COMPARABLE, FAMILIES, get_family
 from hbpipe.model.statistics import check_statistics
 
 EVENTS = 400
