@@ -10,10 +10,25 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hbpipe.model.families import FAMILIES
+from hbpipe.errors import FitError
+from hbpipe.model.families import FAMILIES, PRIORS, get_family
 from hbpipe.model.family import Coordinate, Family, Role
 
-families = st.sampled_from(list(FAMILIES.values()))
+
+def _with_other_priors() -> list[Family]:
+    """Every family with every prior but a single law that it takes."""
+    found = []
+    for name in FAMILIES:
+        for prior in PRIORS[1:]:
+            try:
+                found.append(get_family(name, prior=prior))
+            except FitError:
+                continue
+    return found
+
+
+WITH_OTHER_PRIORS = _with_other_priors()
+families = st.sampled_from([*FAMILIES.values(), *WITH_OTHER_PRIORS])
 #: Names of the families whose hyperparameters are integrated on a grid, or by any method.
 ON_A_GRID = [name for name, family in FAMILIES.items() if family.geometry is not None]
 INTEGRABLE = [name for name, family in FAMILIES.items() if family.geometry or family.sampling]
@@ -27,7 +42,9 @@ def _column(family: Family, role: Role, size: int) -> st.SearchStrategy[NDArray[
         return flat.map(lambda values: values.reshape(size, width))
     if role.whole:
         least = int(role.lowest or 0)
-        items: st.SearchStrategy[Any] = st.integers(least, 1000)
+        items: st.SearchStrategy[Any] = st.integers(
+            least, 1000 if role.below is None else role.below - 1
+        )
         return st.lists(items, min_size=size, max_size=size).map(
             lambda values: np.array(values, dtype=np.int64)
         )

@@ -102,3 +102,25 @@ class Regression:
     link: str
     pearson: Callable[[Any, Array], Pearson]
     log_probability: Callable[[Any, Array], Array] | None = None
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """For a family in which coordinates of either sign stand for one model.
+
+    Its spread coordinates then have the bound 0 by convention alone: the gradient along them
+    vanishes there by symmetry, a climb walks across, and what it found is folded back.
+
+    Parameters
+    ----------
+    fold
+        (coordinates (G, D), sizes below which a spread counts as none (G, D)) -> the coordinates
+        inside the bounds that stand for the same models, and which of them (G, D) are 0 because
+        the covariance between stores has lost a rank.
+    names
+        (folded coordinates (G, D), which are estimated and on a bound (G, D)) -> names of what
+        is on a bound, for each pool.
+    """
+
+    fold: Callable[[Array, Array], tuple[Array, NDArray[np.bool_]]]
+    names: Callable[[Array, NDArray[np.bool_]], tuple[tuple[str, ...], ...]]

@@ -22,11 +22,13 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from hbpipe.model.declarations import Degeneracy, Description, Pearson, Regression
+from hbpipe.model.declarations import Degeneracy, Description, Mirror, Pearson, Regression
 
 if TYPE_CHECKING:
     from hbpipe.model.dispersion import Dispersion
+    from hbpipe.model.fits import PoolFits
     from hbpipe.model.geometry import Geometry
+    from hbpipe.model.integration.sampled_nodes import SampledNodes
     from hbpipe.model.integration.sampling import StoreUpdate
     from hbpipe.model.named import NamedSpace
     from hbpipe.model.nested.messages import Message
@@ -40,6 +42,7 @@ __all__ = [
     "Description",
     "Family",
     "Hyperparameters",
+    "Mirror",
     "Pearson",
     "Prior",
     "Regression",
@@ -119,7 +122,8 @@ class Role:
     ``whole``: values must be whole numbers. ``lowest``: values below are impossible;
     ``exclusive``: values equal to it are too. ``at_most`` names another role that bounds this one
     within an event (successes ≤ trials). ``several``: a list of quantities fills the role, and its
-    events are (E, P). ``zero_if_null``: a null is a 0. ``needs``: without that role, this one is 0.
+    events are (E, P). ``below``: whole values are less than this. ``zero_if_null``: a null is a 0.
+    ``needs`` names a role without which this one is 0.
     """
 
     name: str
@@ -128,6 +132,7 @@ class Role:
     exclusive: bool = False
     at_most: str | None = None
     several: bool = False
+    below: int | None = None
     zero_if_null: bool = False
     needs: str | None = None
 
@@ -147,28 +152,6 @@ class Coordinate:
     upper: float
     hyperparameter: str
     spread: bool = False
-
-
-@dataclass(frozen=True)
-class Mirror:
-    """For a family in which coordinates of either sign stand for one model.
-
-    Its spread coordinates then have the bound 0 by convention alone: the gradient along them
-    vanishes there by symmetry, a climb walks across, and what it found is folded back.
-
-    Parameters
-    ----------
-    fold
-        (coordinates (G, D), sizes below which a spread counts as none (G, D)) -> the coordinates
-        inside the bounds that stand for the same models, and which of them (G, D) are 0 because
-        the covariance between stores has lost a rank.
-    names
-        (folded coordinates (G, D), which are estimated and on a bound (G, D)) -> names of what
-        is on a bound, for each pool.
-    """
-
-    fold: Callable[[Array, Array], tuple[Array, NDArray[np.bool_]]]
-    names: Callable[[Array, NDArray[np.bool_]], tuple[tuple[str, ...], ...]]
 
 
 @dataclass(frozen=True)
@@ -273,12 +256,19 @@ class Family:
     #: same data in units in which the likelihood is round, its attribute ``units`` the way there
     #: and back; None where coordinates are such already.
     standardise: Callable[[Any, bool], Any] | None = None
+    #: How θ varies over stores: ``single``, one conjugate law, or the word of a mixture of them.
+    prior_form: str = "single"
+    #: (family, sketch, and the options of ``fit_pools`` by name) -> PoolFits; what is fitted
+    #: otherwise than by climbs in ``coordinates``.
+    estimate: Callable[..., PoolFits] | None = None
+    #: What takes the place of ``hbpipe.model.integrate.hyperposterior``, with its arguments.
+    integrate: Callable[..., SampledNodes] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by name: workers import the family instead of receiving its functions."""
         from hbpipe.model.families import get_family
 
-        return get_family, (self.name, self.size, self.covariates)
+        return get_family, (self.name, self.size, self.covariates, self.prior_form)
 
     @property
     def exposure_width(self) -> int | None:

@@ -18,6 +18,7 @@ from hbpipe.errors import FitError
 from hbpipe.model.covariates.restate import outside
 from hbpipe.model.estimation.adjusted import POWERS
 from hbpipe.model.estimation.climb import climb
+from hbpipe.model.estimation.compiled import compile_any
 from hbpipe.model.estimation.edge import closed
 from hbpipe.model.estimation.problem import (
     ADJUSTABLE,
@@ -53,6 +54,7 @@ def fit(
     hyperprior: Any = None,
     covariates: Any = None,
     link: str | None = None,
+    prior: str = "single",
     start: Mapping[str, Any] | None = None,
     nesting: Mapping[str, Any] | None = None,
 ) -> Fit:
@@ -80,6 +82,9 @@ def fit(
         the line of the family's link, with ``coefficients`` in place of the location.
     link
         The family's link, ``identity``, ``logit`` or ``log``, for those who want to name it.
+    prior
+        How θ varies over stores: ``single``, the family's conjugate law, or ``mixture``, two such
+        laws where the data ask for them (:mod:`hbpipe.model.mixtures`).
     start
         Hyperparameters to start from, in place of the moments.
     nesting
@@ -95,6 +100,8 @@ def fit(
         a bound is not an error: see ``Fit.boundary``.
     """
     model = family if isinstance(family, Family) else get_family(family)
+    if prior != "single":
+        model = get_family(model.name, model.size, model.covariates, prior)
     model, arrays = admitted(model, statistics)
     check_link(model, link)
     given: dict[str, Any] = {
@@ -111,7 +118,8 @@ def fit(
         stores = len(arrays[model.statistics[0].name])
         if covariates is not None or model.covariates is not None:
             arrays["covariates"] = check_covariates(covariates, stores, model.covariates)
-            model = get_family(model.name, model.size, arrays["covariates"].shape[1])
+            width = arrays["covariates"].shape[1]
+            model = get_family(model.name, model.size, width, model.prior_form)
         fits = fit_pools(model, model.compress(arrays, np.zeros(stores, np.int64), 1), **given)
     if not fits.identified[0]:
         raise _not_identified(fits.model, fits)
@@ -140,11 +148,14 @@ def fit_pools(
     """
     model = get_family(family) if isinstance(family, str) else family
     kind, variant = read_estimator(model, estimator)
+    if model.estimate is not None:
+        given = {"estimator": estimator, "fixed": fixed, "hyperprior": hyperprior, "start": start}
+        return model.estimate(model, sketch, **given)
     given = sketch
     if model.standardise is not None:
         sketch = model.standardise(given, kind != "map")
     held = inside(sketch, hold(model, fixed or {}, sketch.n_pools))
-    prior = _compile(model, sketch, hyperprior, fixed or {}, held, needed=kind == "map")
+    prior = compile_any(model, sketch, hyperprior, fixed or {}, held, needed=kind == "map")
     pinned, status, identified = diagnose(model, sketch, held, estimator=estimator)
     problem = Problem(
         model,
@@ -184,24 +195,6 @@ class _Found:
 def _same_summit(value: Array) -> Array:
     """Values this near to a summit's are of the same summit."""
     return np.asarray(_SAME_SUMMIT * (1.0 + np.abs(value)))
-
-
-def _compile(
-    family: Family, sketch: Any, spec: Any, fixed: Mapping[str, Any], held: Array, *, needed: bool
-) -> Any:
-    """Compile the hyperprior; a wrong specification is an error of every fit that is given one."""
-    if callable(spec) or (spec is None and not needed):
-        return spec
-    if family.hyperprior is not None:
-        return family.hyperprior(spec, sketch, held[0])
-    names = frozenset(fixed)
-    if family.covariates is not None:
-        from hbpipe.model.covariates.prior import compile_prior
-
-        return compile_prior(family, spec, sketch, held=names)
-    from hbpipe.model.hyperpriors import compile_hyperprior
-
-    return compile_hyperprior(family, spec, sketch, held=names)
 
 
 def _power(family: Family, kind: str, variant: str, held: Array, pinned: Array) -> Array | None:

@@ -100,7 +100,7 @@ class Fit:
 
         Partial pooling is one prior over all stores, also where the fit has nested levels.
         """
-        return compare(self.pools.without_levels().pool(0))
+        return compare(self.pools.without_levels().single_law().pool(0))
 
     @property
     def story(self) -> str:
@@ -114,9 +114,10 @@ class PoolFits:
 
     Parameters
     ----------
-    size, covariates
+    size, covariates, prior_form
         The family's number of coefficients or classes, and of covariates on the prior mean;
-        None where θ is one number, and where the prior mean is the same for all stores.
+        None where θ is one number, and where the prior mean is the same for all stores. How θ
+        varies over stores, as of :class:`hbpipe.model.family.Family`.
     coordinates
         (G, D).
     hyperparameters
@@ -162,15 +163,30 @@ class PoolFits:
     sketch: Any
     size: int | None = None
     covariates: int | None = None
+    prior_form: str = "single"
 
     @property
     def model(self) -> Family:
         """The family."""
-        return get_family(self.family, self.size, self.covariates)
+        return get_family(self.family, self.size, self.covariates, self.prior_form)
 
     def without_levels(self) -> PoolFits:
         """Return the fits of the same stores without nested levels, of which these have none."""
         return self
+
+    def single_law(self) -> PoolFits:
+        """Return the fits of the same stores with one conjugate law as the prior, as here."""
+        return self
+
+    @property
+    def chosen(self) -> list[str]:
+        """How θ varies over the stores of each pool, in a word."""
+        return [self.prior_form] * len(self.status)
+
+    @property
+    def n_estimated(self) -> NDArray[np.int64]:
+        """How many numbers are estimated, (G,): a held coordinate is not."""
+        return np.asarray(np.isnan(self.held).sum(axis=1))
 
     def log_likelihood(self, coordinates: Array) -> Array:
         """Log marginal likelihood of each pool at any coordinates (G, D), (G,)."""

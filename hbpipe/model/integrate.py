@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Family
 from hbpipe.model.fits import PoolFits
 from hbpipe.model.geometry import LOCATION, NOISE, SPREAD, Geometry, geometry_of
@@ -23,10 +24,11 @@ from hbpipe.model.integration.proper import check_proper
 from hbpipe.model.integration.quadrature import quadrature
 from hbpipe.model.integration.sampled_nodes import AnyNodes, SampledNodes
 from hbpipe.model.integration.sampled_pools import sample_pools
-from hbpipe.model.integration.sampling import Composed
 from hbpipe.model.integration.target import Target
 from hbpipe.model.integration.window import locate
 from hbpipe.model.names import unknown
+from hbpipe.model.nonparametric.fits import GridFits
+from hbpipe.model.nonparametric.integrate import integrate_grids
 from hbpipe.model.numerics.jets import variables
 
 UNCERTAINTIES = ("auto", "plug_in", "first_order", "integrated")
@@ -57,6 +59,10 @@ def integrate_pools(fits: PoolFits, *, uncertainty: str = "auto") -> AnyNodes:
     FitError
         As :func:`hyperposterior`.
     """
+    if isinstance(fits, GridFits):
+        if uncertainty not in UNCERTAINTIES:
+            raise unknown("uncertainty", uncertainty, UNCERTAINTIES)
+        return integrate_grids(get_family(fits.family), fits, uncertainty)
     return hyperposterior(
         fits.model,
         fits.sketch,
@@ -140,8 +146,8 @@ def _of_its_own(family: Family) -> Callable[..., SampledNodes] | None:
         from hbpipe.model.covariates.posterior import covariate_pools  # it starts as pools here do
 
         return covariate_pools
-    if isinstance(family.sampling, Composed):
-        return family.sampling.integrate
+    if family.integrate is not None:
+        return family.integrate
     if family.sampling is not None and family.geometry is None:
         return sample_pools
     return None

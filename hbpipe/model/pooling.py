@@ -150,7 +150,7 @@ def no_pooling(
 
 def complete_pooling(fits: PoolFits) -> CompletePooling:
     """Fit every pool at no spread, of stores or of groups; what the user held stays held."""
-    fits = fits.without_levels()
+    fits = fits.without_levels().single_law()
     if fits not in _COMPLETE:
         _COMPLETE[fits] = _fit_complete(fits)
     return _COMPLETE[fits]
@@ -294,8 +294,9 @@ def _sampling_sd(geometry: Geometry, estimate: Array, size: Array, noise: Array 
     seen = size > 0
     safe = np.where(seen, size, 1.0)
     inside = np.where(seen, estimate, 0.0)
-    if v1 > 0:
+    if v2 < 0:  # of less than an event, one half is all that lies inside
+        half = np.minimum(0.5 / safe, 0.5)
+        inside = np.clip(inside, half, 1.0 - half)
+    elif v1 > 0:
         inside = np.maximum(inside, 0.5 / safe)
-    if v2 < 0:
-        inside = np.minimum(inside, 1.0 - 0.5 / safe)
     return np.where(seen, np.sqrt(_variance(geometry, inside, noise) / safe), np.inf)

@@ -21,7 +21,6 @@ from hbpipe.model.cross_checks.closed_forms import (
     closed_form,
     is_closed_form,
 )
-from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Codes, Description, Family, Statistics
 from hbpipe.model.fits import Fit, PoolFits
 from hbpipe.model.integrate import UNCERTAINTIES, integrate_pools
@@ -115,7 +114,7 @@ def _admitted(
     fit: Fit, statistics: Mapping[str, Any], covariates: Any
 ) -> tuple[Family, dict[str, NDArray[Any]]]:
     """Check statistics of the family of a fit, and that they are of the fit's size."""
-    family = get_family(fit.family, fit.pools.size, fit.pools.covariates)
+    family = fit.pools.model
     model, arrays = admitted(family, statistics)
     if model.size != fit.pools.size:
         raise StatisticsError(

@@ -67,6 +67,8 @@ def _weighed(one: MetricStory) -> Iterator[str]:
         yield f"Both together say {median or 'no mean'}{about}. The mean does not exist."
     if row["p_below_target"] is not None:
         yield f"It lies below its target with probability {_share(row['p_below_target'])}."
+    if row.get("p_above_zero") is not None:
+        yield f"The effect is above 0 with probability {_share(row['p_above_zero'])}."
 
 
 def _standing(one: MetricStory) -> Iterator[str]:

@@ -170,7 +170,7 @@ def _values(table: pa.Table, metric: Metric, asked: Reconcile, groups: Sequence[
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         raise EventsError(f"{asked.column!r} of the table of totals is {kind}", expected="numbers")
     values = pc.fill_null(column.cast(pa.float64(), safe=False), float("nan")).to_numpy()
-    least, greatest = limits(metric.model)
+    least, greatest = limits(metric.measured)
     if not asked.is_mean:  # of how many stores is not known yet
         greatest = np.inf
     for group, value in zip(groups, values, strict=True):

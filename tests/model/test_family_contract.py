@@ -8,31 +8,40 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from strategies import coordinates, events, families
+from strategies import WITH_OTHER_PRIORS, coordinates, events, families
 
 from hbpipe.errors import FitError
 from hbpipe.model.families import FAMILIES, get_family
 from hbpipe.model.family import Family
 from hbpipe.model.fit import fit_pools
+from hbpipe.model.kish import WeightedSums, can_weigh
 from hbpipe.model.numerics.optimise import Curvature
 from hbpipe.model.pooling import complete_pooling
+from hbpipe.model.statistics import check_statistics
 
 #: Statistics in the square of a value's unit.
 SQUARED = ("m2", "cross")
 
-#: Every family, and of those that come in sizes two more.
+#: Every family, those that come in sizes with two more, and those that take other priors.
 SIZED = [family for family in FAMILIES.values() if family.sized]
 ALL = [
     *FAMILIES.values(),
     *(f.sized(n) for f in SIZED for n in (f.least_size, 3) if n != f.size),
+    *WITH_OTHER_PRIORS,
 ]
 every_family = pytest.mark.parametrize(
-    "family", ALL, ids=lambda family: f"{family.name}{family.size or ''}"
+    "family",
+    ALL,
+    ids=lambda f: f"{f.name}{f.size or ''}{'' if f.prior_form == 'single' else f.prior_form}",
 )
 
 
 def inner_point(family: Family) -> np.ndarray:
-    return np.array([0.1 if axis.spread else 0.3 for axis in family.coordinates])
+    point = np.array([0.1 if axis.spread else 0.3 for axis in family.coordinates])
+    if family.prior_form != "single":  # components that can be told apart
+        locations = [i for i, axis in enumerate(family.coordinates) if not axis.spread]
+        point[locations] -= 2.5 * np.arange(len(locations))
+    return point
 
 
 def simulated(family: Family, seed: int, n_stores: int = 40, most: int = 12) -> Any:
@@ -123,6 +132,36 @@ def test_evidence_is_the_ratio_of_normalisers(data: st.DataObject) -> None:
     # Normalisers of a nearly singular covariance are large, and their difference is not.
     rounding = 1e-9 + 1e-12 * np.sum(np.abs(ends[0]) + np.abs(ends[1]))
     np.testing.assert_allclose(value[0], stores.sum(), rtol=1e-9, atol=rounding)
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if can_weigh(FAMILIES[name])])
+def test_effective_statistics_obey_the_same_algebra(name: str) -> None:
+    """Counts with fractions: evidence, gradient, and sketches of disjoint stores."""
+    family, point = FAMILIES[name], inner_point(FAMILIES[name])
+    parts, weights = [simulated(family, seed)[0] for seed in (5, 6)], (0.3, 0.8)
+    sums = WeightedSums(family, 40)
+    for one, weight in zip(parts, weights, strict=True):
+        sums.add(np.arange(40), one, weight)
+    effective, hyperparameters = sums.effective(), family.from_coordinates(point)
+    assert check_statistics(family, effective).keys() == effective.keys()
+    before, after = family.prior(hyperparameters), family.update(effective, hyperparameters)
+    gain = family.log_normaliser(after) - family.log_normaliser(before)
+    stores = gain + family.log_base_measure(effective, hyperparameters)
+    halves = [
+        family.compress(part(effective, slice(k, None, 2)), np.zeros(20, np.int64), 1)
+        for k in (0, 1)
+    ]
+    for sketch in (
+        family.compress(effective, np.zeros(40, np.int64), 1),
+        family.merge_sketches(halves),
+    ):
+        value, gradient, _ = family.log_marginal(sketch, point[None])
+        assert value[0] == pytest.approx(stores.sum(), rel=1e-9)
+        for axis in range(len(point)):
+            step = 1e-6 * np.eye(len(point))[axis]
+            ends = [family.log_marginal(sketch, (point + s * step)[None])[0][0] for s in (1, -1)]
+            slope = (ends[0] - ends[1]) / 2e-6
+            assert gradient[0, axis] == pytest.approx(slope, rel=1e-5, abs=1e-4)
 
 
 @every_family
@@ -337,7 +376,11 @@ def test_covariance_is_the_inverse_information(family: Family) -> None:
     free = np.ix_(inside, inside)
     product = fits.covariance[0][free] @ -hessian[0][free]
     np.testing.assert_allclose(product, np.eye(len(inside)), atol=1e-8)
-    assert len(inside) == len(hessian[0]) or fits.boundary[0]
+    # Where a single law was chosen in place of a mixture, its coordinates alone have a variance;
+    # the weights of a grid of laws have no coordinates.
+    chosen = getattr(fits, "single", fits)
+    possible = (len(hessian[0]), chosen.coordinates.shape[1], 0 if fits.chosen[0] == "grid" else -1)
+    assert len(inside) in possible or fits.boundary[0]
 
 
 def probability_integral(family: Family, seed: int) -> np.ndarray:
@@ -370,14 +413,18 @@ def test_description_agrees_with_itself(family: Family) -> None:
     assert described.mean.shape == described.sd.shape
     assert described.quantiles.shape == (*described.mean.shape, 5)
     for q, level in enumerate(levels):
-        np.testing.assert_allclose(described.cdf(described.quantiles[..., q]), level, rtol=1e-9)
+        # Between the summits of a mixture Newton's last step leaves a little more.
+        rtol = 1e-9 if family.prior_form == "single" else 1e-6
+        np.testing.assert_allclose(described.cdf(described.quantiles[..., q]), level, rtol=rtol)
     # Mean and sd by integrating the quantile function over a fine grid of probabilities.
     nodes, weights = np.polynomial.legendre.leggauss(400)
     grid = family.describe(family.update(statistics, hyperparameters), 0.5 + 0.5 * nodes)
     mean = grid.quantiles @ (weights / 2)
     sd = np.sqrt(((grid.quantiles - mean[..., None]) ** 2) @ (weights / 2))
-    np.testing.assert_allclose(described.mean, mean, rtol=1e-3)
-    np.testing.assert_allclose(described.sd, sd, rtol=1e-2)
+    # There the quantile function has a cliff, which the nodes miss by a little.
+    loose = 1.0 if family.prior_form == "single" else 10.0
+    np.testing.assert_allclose(described.mean, mean, rtol=loose * 1e-3)
+    np.testing.assert_allclose(described.sd, sd, rtol=loose * 1e-2)
 
 
 @every_family
@@ -400,7 +447,8 @@ def test_prediction_covers_new_data(family: Family) -> None:
     # Seven events are seen, the eighth of each store is predicted.
     last = np.arange(len(codes)) % 8 == 7
     seen = family.summarise(part(columns, ~last), codes[~last], n_stores)
-    given = [columns[role.name][last] for role in family.roles[1:] if role.several]
+    sized = [role for role in family.roles[1:] if role.several or role.name == "precision"]
+    given = [columns[role.name][last] for role in sized]
     exposure = given[0] if given else 1.0
     posterior = family.update(seen, hyperparameters)
     ahead = family.predict(posterior, exposure, hyperparameters, [0.05, 0.95])
@@ -438,7 +486,7 @@ def test_sketches_survive_pickling(family: Family) -> None:
 
 @every_family
 def test_declarations_fit_together(family: Family) -> None:
-    assert get_family(family.name, family.size) is family
+    assert get_family(family.name, family.size, prior=family.prior_form) is family
     spreads = [axis.lower for axis in family.coordinates if axis.spread]
     assert set(spreads) <= {0.0, -np.inf}
     assert 0.0 in spreads

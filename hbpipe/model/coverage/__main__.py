@@ -11,8 +11,7 @@ from itertools import product
 from multiprocessing import get_context
 
 from hbpipe.model import coverage
-from hbpipe.model.coverage.designs import DESIGNS
-from hbpipe.model.coverage.study import HEADER, METHODS, Cell, study
+from hbpipe.model.coverage.study import HEADER, METHODS, STUDIED, Cell, study
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m hbpipe.model.coverage", description=str(coverage.__doc__).split("\n", 1)[0]
     )
-    parser.add_argument("--families", default=",".join(DESIGNS), help="comma-separated names")
+    parser.add_argument("--families", default=",".join(STUDIED), help="comma-separated names")
     parser.add_argument("--groups", default="10,50,200", help="stores of a pool")
     parser.add_argument("--ratios", default="0.05,0.25,1,4", help="signal ratios")
     parser.add_argument("--replicates", type=int, default=200, help="most pools in a cell")

@@ -33,21 +33,25 @@ class Design:
     """How the pools of a family are drawn, and which of its terms are looked at.
 
     ``draw`` takes (rng, replicates G, stores J, signal ratio). ``terms`` are numbers of
-    coefficients where a store has several; none where θ is one number. ``size`` is the family's.
+    coefficients where a store has several; none where θ is one number. ``size`` is the family's,
+    ``family`` its name where the design has one of its own, ``prior`` its prior.
     """
 
     draw: Callable[[np.random.Generator, int, int, float], Truth]
     terms: tuple[int, ...] = ()
     size: int | None = None
+    family: str | None = None
+    prior: str = "single"
 
 
-def _sizes(rng: np.random.Generator, shape: tuple[int, int], low: float, high: float) -> Array:
+def draw_sizes(rng: np.random.Generator, shape: tuple[int, int], low: float, high: float) -> Array:
+    """Draw sizes of stores, log-uniform from ``low`` to ``high``."""
     return np.asarray(np.exp(rng.uniform(np.log(low), np.log(high), shape)))
 
 
 def _normal(rng: np.random.Generator, replicates: int, groups: int, ratio: float) -> Truth:
     """Values with σ = 1 unknown, 2 to 100 a store."""
-    n = np.ceil(_sizes(rng, (replicates, groups), 1.0, 100.0)).astype(np.int64) + 1
+    n = np.ceil(draw_sizes(rng, (replicates, groups), 1.0, 100.0)).astype(np.int64) + 1
     tau = np.sqrt(ratio / np.median(n, axis=1))
     theta = rng.normal(size=n.shape) * tau[:, None]
     statistics = {
@@ -58,12 +62,29 @@ def _normal(rng: np.random.Generator, replicates: int, groups: int, ratio: float
     return Truth(statistics, {"mu": 0.0 * tau, "tau": tau, "sigma": 0.0 * tau + 1.0})
 
 
+def _normal_weighted(rng: np.random.Generator, replicates: int, groups: int, ratio: float) -> Truth:
+    """Values with σ = 1 unknown, 2 to 100 a store, whose precisions are from 1/4 to 4."""
+    n = np.ceil(draw_sizes(rng, (replicates, groups), 1.0, 100.0)).astype(np.int64) + 1
+    precision = draw_sizes(rng, n.shape, 0.25, 4.0)
+    total = n * precision
+    tau = np.sqrt(ratio / np.median(total, axis=1))
+    theta = rng.normal(size=n.shape) * tau[:, None]
+    statistics = {
+        "n": n.ravel(),
+        "precision": total.ravel(),
+        "log_precision": (n * np.log(precision)).ravel(),
+        "mean": (theta + rng.normal(size=n.shape) / np.sqrt(total)).ravel(),
+        "m2": rng.chisquare(n - 1).ravel(),
+    }
+    return Truth(statistics, {"mu": 0.0 * tau, "tau": tau, "sigma": 0.0 * tau + 1.0})
+
+
 def _known_variance(rng: np.random.Generator, replicates: int, groups: int, ratio: float) -> Truth:
     """Variances log-normal with log-sd 0.3 or 1, or 1/n, in turn."""
     shape = (replicates, groups)
     turn = np.arange(replicates)[:, None] % 3
     log_normal = np.exp(np.where(turn == 0, 0.3, 1.0) * rng.normal(size=shape))
-    variance = np.where(turn == 2, 1.0 / _sizes(rng, shape, 5.0, 400.0), log_normal)
+    variance = np.where(turn == 2, 1.0 / draw_sizes(rng, shape, 5.0, 400.0), log_normal)
     tau = np.sqrt(ratio * np.median(variance, axis=1))
     theta = rng.normal(size=shape) * tau[:, None]
     estimate = theta + rng.normal(size=shape) * np.sqrt(variance)
@@ -73,7 +94,7 @@ def _known_variance(rng: np.random.Generator, replicates: int, groups: int, rati
 
 def _beta_binomial(rng: np.random.Generator, replicates: int, groups: int, ratio: float) -> Truth:
     """Rates around 0.02, 0.1 and 0.3 in turn, 5 to 400 trials."""
-    n = np.ceil(_sizes(rng, (replicates, groups), 4.0, 400.0)).astype(np.int64)
+    n = np.ceil(draw_sizes(rng, (replicates, groups), 4.0, 400.0)).astype(np.int64)
     mean = np.array([0.02, 0.1, 0.3])[np.arange(replicates) % 3]
     size = np.median(n, axis=1) / ratio
     theta = rng.beta((mean * size)[:, None], ((1.0 - mean) * size)[:, None], n.shape)
@@ -83,7 +104,7 @@ def _beta_binomial(rng: np.random.Generator, replicates: int, groups: int, ratio
 
 def _gamma_poisson(rng: np.random.Generator, replicates: int, groups: int, ratio: float) -> Truth:
     """Rates around 0.02, 0.2 and 2 in turn, exposures 5 to 400."""
-    exposure = _sizes(rng, (replicates, groups), 5.0, 400.0)
+    exposure = draw_sizes(rng, (replicates, groups), 5.0, 400.0)
     mean = np.array([0.02, 0.2, 2.0])[np.arange(replicates) % 3]
     rate = np.median(exposure, axis=1) / ratio
     theta = rng.gamma((mean * rate)[:, None], 1.0, exposure.shape) / rate[:, None]
@@ -93,7 +114,7 @@ def _gamma_poisson(rng: np.random.Generator, replicates: int, groups: int, ratio
 
 def _inverse_gamma(rng: np.random.Generator, replicates: int, groups: int, ratio: float) -> Truth:
     """Values with a variance per store, d0 = 4, 10 or 40 in turn, 2 to 100 a store."""
-    n = np.ceil(_sizes(rng, (replicates, groups), 1.0, 100.0)).astype(np.int64) + 1
+    n = np.ceil(draw_sizes(rng, (replicates, groups), 1.0, 100.0)).astype(np.int64) + 1
     d0 = np.array([4.0, 10.0, 40.0])[np.arange(replicates) % 3]
     kappa = np.median(n, axis=1) / ratio
     variance = d0[:, None] / rng.chisquare(np.broadcast_to(d0[:, None], n.shape))
@@ -106,6 +127,28 @@ def _inverse_gamma(rng: np.random.Generator, replicates: int, groups: int, ratio
     return Truth(
         statistics, {"mu": 0.0 * d0, "kappa": kappa, "d0": d0, "s0_squared": 0.0 * d0 + 1.0}
     )
+
+
+#: Days of a window in which levels drift.
+_DAYS = 14
+
+
+def _local_level(rng: np.random.Generator, replicates: int, groups: int, ratio: float) -> Truth:
+    """Values with σ = 1, 2 to 100 a store; drift over the window of 0.2, 1 or 4 τ² in turn."""
+    family = get_family("local_level", _DAYS)
+    n = np.ceil(draw_sizes(rng, (replicates, groups), 1.0, 100.0)).astype(np.int64) + 1
+    tau = np.sqrt(ratio / np.median(n, axis=1))
+    turn = np.array([0.2, 1.0, 4.0])[np.arange(replicates) % 3]
+    found = {"mu": 0.0 * tau, "tau": tau, "signal_ratio": turn * tau**2 / (_DAYS - 1)}
+    pools = [
+        family.simulate(
+            rng, {**{name: v[g] for name, v in found.items()}, "sigma": 1.0}, groups, n[g]
+        )
+        for g in range(replicates)
+    ]
+    parts = [family.summarise(events, codes, groups) for events, codes, _ in pools]
+    statistics = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return Truth(statistics, {**found, "sigma": 0.0 * tau + 1.0})
 
 
 def _regression(rng: np.random.Generator, replicates: int, groups: int, ratio: float) -> Truth:
@@ -123,7 +166,7 @@ def _regression(rng: np.random.Generator, replicates: int, groups: int, ratio: f
 def _one_regression(
     rng: np.random.Generator, family: Family, groups: int, ratio: float, turn: int
 ) -> Truth:
-    n = np.ceil(_sizes(rng, (1, groups), 4.0, 100.0)[0]).astype(np.int64)
+    n = np.ceil(draw_sizes(rng, (1, groups), 4.0, 100.0)[0]).astype(np.int64)
     codes = np.repeat(np.arange(groups), n)
     x = rng.normal(size=len(codes))
     centred = x - (np.bincount(codes, x) / n)[codes]
@@ -140,7 +183,7 @@ def _one_regression(
 
 def _hurdle(rng: np.random.Generator, replicates: int, groups: int, ratio: float) -> Truth:
     """Conversion around 0.05, 0.1 and 0.3 in turn, 20 to 2000 visits; log amounts with σ = 0.8."""
-    n = np.ceil(_sizes(rng, (replicates, groups), 20.0, 2000.0)).astype(np.int64)
+    n = np.ceil(draw_sizes(rng, (replicates, groups), 20.0, 2000.0)).astype(np.int64)
     mean = np.array([0.05, 0.1, 0.3])[np.arange(replicates) % 3]
     size = np.median(n, axis=1) / ratio
     p = rng.beta((mean * size)[:, None], ((1.0 - mean) * size)[:, None], n.shape)
@@ -161,10 +204,12 @@ def _hurdle(rng: np.random.Generator, replicates: int, groups: int, ratio: float
 
 DESIGNS: dict[str, Design] = {
     "normal": Design(_normal),
+    "normal_weighted": Design(_normal_weighted),
     "normal_known_variance": Design(_known_variance),
     "beta_binomial": Design(_beta_binomial),
     "gamma_poisson": Design(_gamma_poisson),
     "normal_inverse_gamma": Design(_inverse_gamma),
     "normal_regression": Design(_regression, terms=(1,), size=2),
     "hurdle_lognormal": Design(_hurdle),
+    "local_level": Design(_local_level, size=_DAYS),
 }

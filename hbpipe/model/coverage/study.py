@@ -10,16 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.model.coverage.designs import DESIGNS, Design, Truth
+from hbpipe.model.coverage.mixtures import MIXTURES
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Family
 from hbpipe.model.fit import fit_pools
 from hbpipe.model.integrate import integrate_pools
 from hbpipe.model.update.pools import update_pools
 
+#: Every design by name.
+STUDIED = DESIGNS | MIXTURES
 METHODS = ("plug_in", "first_order", "integrated", "auto")
 LEVELS = (0.025, 0.975)
 HEADER = (
-    f"{'family':<22}{'J':>6}{'r':>7} {'method':<12}"
+    f"{'family':<30}{'J':>6}{'r':>7} {'method':<12}"
     f"{'coverage':>9}{'± se':>8}{'length':>8}{'5th pc':>8}{'integrated':>11}{'pools':>7}"
 )
 #: Stores, and replicates, that are fitted at once.
@@ -55,7 +58,7 @@ class Cell:
     def line(self) -> str:
         """Return one line of the table."""
         return (
-            f"{self.family:<22}{self.groups:>6}{self.ratio:>7g} {self.method:<12}"
+            f"{self.family:<30}{self.groups:>6}{self.ratio:>7g} {self.method:<12}"
             f"{self.coverage:>9.4f}{self.error:>8.4f}{self.length:>8.3f}"
             f"{self.worst:>8.3f}{self.integrated:>11.2f}{self.pools:>7}"
         )
@@ -76,7 +79,7 @@ def study(
     Parameters
     ----------
     family
-        A name of ``DESIGNS``.
+        A name of ``STUDIED``.
     groups
         Stores of a pool, ``J``.
     ratio
@@ -91,9 +94,9 @@ def study(
         Standard error of every method but ``plug_in`` at which a cell is done before all its
         replicates are.
     """
-    rng = np.random.default_rng([seed, groups, round(1000 * ratio), list(DESIGNS).index(family)])
-    design = DESIGNS[family]
-    model = get_family(family, design.size)
+    rng = np.random.default_rng([seed, groups, round(1000 * ratio), list(STUDIED).index(family)])
+    design = STUDIED[family]
+    model = get_family(design.family or family, design.size, prior=design.prior)
     parts: dict[str, list[Covered]] = {method: [] for method in methods}
     cells: list[Cell] = []
     done, batch = 0, min(_BATCH, max(_LEAST, _STORES // groups))

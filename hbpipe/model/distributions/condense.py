@@ -50,12 +50,12 @@ def mixture_quantiles(law: Law, weight: Array, parameters: Parameters, levels: A
     law, parameters
         The law, and its parameters, (R, S) each.
     weight
-        (S,), adding to one; the same for all rows.
+        (S,), adding to one, the same for all rows; or (R, S).
     levels
         (Q,).
     """
     whole = Mixture(law, np.broadcast_to(weight, parameters[0].shape), parameters)
-    if len(weight) <= 2 * _CELLS:
+    if weight.shape[-1] <= 2 * _CELLS:
         return whole.quantiles(levels)
     small = condensed(law, weight, parameters)
     found = small.quantiles(levels)
@@ -154,7 +154,7 @@ class _Cells:
 
     ``mean`` and ``variance`` are averages of the members', ``between`` is the variance of their
     means, ``covariance`` that of their means and variances. ``codes`` (R, S) has the cell of
-    each member, ``weight`` (S,) its weight, ``share`` the sum of weights.
+    each member, ``weight`` (S,) or (R, S) its weight, ``share`` the sum of weights.
     """
 
     codes: NDArray[np.int64]

@@ -45,7 +45,7 @@ from hbpipe.model.hurdle.pools import product_pools
 from hbpipe.model.hurdle.stores import conditional
 from hbpipe.model.hurdle.visits import predict as predict_at_nodes
 from hbpipe.model.hurdle.visits import predict_visit, single_visit
-from hbpipe.model.integration.sampling import Composed
+from hbpipe.model.integration.sampling import StoreUpdate
 from hbpipe.model.marginal.hurdle_lognormal import (
     HurdleSketch,
     basket_statistics,
@@ -199,6 +199,7 @@ FAMILY = Family(
     raw_sd=raw_sd,
     shared=typical,
     heavy_tails=True,
-    sampling=Composed(conditional=conditional, predict=predict_at_nodes, integrate=product_pools),
+    sampling=StoreUpdate(conditional=conditional, predict=predict_at_nodes),
+    integrate=product_pools,
     hyperprior=compile_parts,
 )

@@ -24,7 +24,6 @@ from hbpipe.errors import FitError
 from hbpipe.model.distributions.laws import Law
 from hbpipe.model.distributions.mixture import Mixture
 from hbpipe.model.family import Array, Description, Family, Statistics
-from hbpipe.model.integration.sampled_nodes import SampledNodes
 
 #: What a worker must know of each node: name -> (S, ...).
 NodeValues: TypeAlias = Mapping[str, Array]
@@ -73,6 +72,8 @@ class Conditional:
     ----------
     law, parameters
         The marginal law of a term, and its parameters in the order of the law, (J, S, T) each.
+        Where a posterior at a node is a mixture of K such laws, (J, S K, T): those of a node next
+        to each other.
     mean, variance
         Its moments, (J, S, T); what is left of the uncertainty of an analytic location is in
         them, and in the parameters.
@@ -93,6 +94,8 @@ class Conditional:
         (J,) whether the averages of ``mean`` and ``variance``, and of ``prior_mean``, over the
         hyperparameters exist; None where all do. Where they do not they are ∞: an average over
         nodes is a number all the same, and says nothing.
+    share
+        (J, S, K) the weight of each law at its node; None where there is one.
     """
 
     law: Law
@@ -103,9 +106,17 @@ class Conditional:
     prior_mean: Array
     covariance: Array | Callable[[], Array] | None = None
     noise: Array | None = None
+    share: Array | None = None
     mixture: Callable[[Array], StoreMixture] | None = None
     has_mean: NDArray[np.bool_] | None = None
     has_prior_mean: NDArray[np.bool_] | None = None
+
+    def law_weight(self, weight: Array) -> Array:
+        """Weight of each law, (S,), or (J, S K) where stores differ, from those of nodes (S,)."""
+        if self.share is None:
+            return weight
+        both = weight[:, None] * self.share
+        return both.reshape(len(both), -1)
 
 
 class StoreMixture(Protocol):
@@ -205,19 +216,6 @@ class Sampling(StoreUpdate):
     integrable: Callable[[Any, Array], NDArray[np.bool_]] = any_store
     representatives: Callable[[Any], dict[str, NDArray[Any]]] | None = None
     on_a_line: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Composed(StoreUpdate):
-    """The same of a family made of others, whose grids give the nodes.
-
-    Parameters
-    ----------
-    integrate
-        As :func:`hbpipe.model.integration.sampled_pools.sample_pools`.
-    """
-
-    integrate: Callable[..., SampledNodes]
 
 
 def store_update(family: Family) -> StoreUpdate:

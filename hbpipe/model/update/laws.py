@@ -98,13 +98,13 @@ class _SampledLaws:
     def mixtures(self, statistics: Statistics, pools: Codes) -> list[Mixture]:
         parts: list[list[tuple[NDArray[np.int64], Mixture]]] = [[] for _ in range(self.terms)]
         for rows, posterior in self._posteriors(statistics, pools):
-            law, weight = posterior.conditional.law, posterior.weight
             if posterior.conditional.mixture is not None:
-                parts[0].append((rows, posterior.conditional.mixture(weight).few()))
+                parts[0].append((rows, posterior.conditional.mixture(posterior.weight).few()))
                 continue
+            law, weight = posterior.conditional.law, posterior.law_weight
             for term, of_term in enumerate(parts):
                 own = tuple(p[:, :, term].copy() for p in posterior.conditional.parameters)
-                if len(weight) > _MANY:
+                if weight.shape[-1] > _MANY:
                     of_term.append((rows, condensed(law, weight, own)))
                 else:
                     mixture = Mixture(law, np.broadcast_to(weight, own[0].shape), own)

@@ -99,7 +99,7 @@ class StorePosterior:
         if self.conditional.mixture is not None:
             return self.conditional.mixture(self.weight).quantiles(levels)[:, None, :]
         parameters = tuple(_by_term(values) for values in self.conditional.parameters)
-        found = mixture_quantiles(self.conditional.law, self.weight, parameters, levels)
+        found = mixture_quantiles(self.conditional.law, self.law_weight, parameters, levels)
         return found.reshape(*self._shape, len(levels))
 
     def cdf(self, points: Array) -> Array:
@@ -107,16 +107,19 @@ class StorePosterior:
         if self.conditional.mixture is not None:
             return self.conditional.mixture(self.weight).cdf(points[:, 0])[:, None]
         parameters = tuple(_by_term(values) for values in self.conditional.parameters)
-        weight = np.broadcast_to(self.weight, parameters[0].shape)
+        weight = np.broadcast_to(self.law_weight, parameters[0].shape)
         found = Mixture(self.conditional.law, weight, parameters).cdf(points.reshape(-1))
         return found.reshape(self._shape)
 
     def below_prior_mean(self) -> Array:
         """Probability that each term is at most its prior mean, (J, T), of a deviation."""
-        at = self.conditional
+        at, (stores, nodes, terms) = self.conditional, self.conditional.mean.shape
         if at.mixture is not None:
             return at.mixture(self.weight).below_prior_mean()[:, None]
-        return self.average(quick_cdf(at.law, at.parameters, at.prior_mean))
+        laws = at.parameters[0].shape[1] // nodes
+        point = np.repeat(at.prior_mean, laws, axis=1)
+        rows = np.sum(self.law_weight * _by_term(quick_cdf(at.law, at.parameters, point)), axis=1)
+        return np.asarray(rows.reshape(stores, terms))
 
     def predictive_moments(self, sampling: StoreUpdate, exposure: Array) -> tuple[Array, Array]:
         """Mean and sd of the next observation of the given exposure (J,), each (J,) or (J, T)."""
@@ -132,6 +135,11 @@ class StorePosterior:
 
     def _predictive(self, sampling: StoreUpdate, exposure: Array) -> Predictive:
         return sampling.predict(self.conditional, self.values, exposure)
+
+    @property
+    def law_weight(self) -> Array:
+        """Weight of each law of the posteriors: (S,), or (J, S K) where stores differ."""
+        return self.conditional.law_weight(self.weight)
 
     @property
     def _shape(self) -> tuple[int, int]:
@@ -158,6 +166,8 @@ def _first_order(nodes: Conditional, moving: Array) -> Conditional:
     slope = (moving[:, 1 : axes + 1] - moving[:, axes + 1 :]) / (2.0 * STEP)
     mean = nodes.mean[:, :1]
     variance = nodes.variance[:, :1] + np.sum(slope**2, axis=1, keepdims=True)
+    if nodes.share is not None:
+        return _first_order_of_several(nodes, nodes.share, mean, variance)
     if nodes.law is BETA:
         variance = np.minimum(variance, _LARGEST_SHARE * mean * (1.0 - mean))
     at = tuple(values[:, :1] for values in nodes.parameters)
@@ -170,6 +180,25 @@ def _first_order(nodes: Conditional, moving: Array) -> Conditional:
         prior_mean=nodes.prior_mean[:, :1],
         covariance=_first_order_covariance(nodes.covariance, slope),
         noise=None if nodes.noise is None else nodes.noise[:, :1],
+    )
+
+
+def _first_order_of_several(
+    nodes: Conditional, share: Array, mean: Array, variance: Array
+) -> Conditional:
+    """Widen each law of the centre by what the variance (J, 1, T) of their mixture has gained."""
+    laws = share.shape[2]
+    at = tuple(values[:, :laws] for values in nodes.parameters)
+    centre, sd = nodes.law.mean_sd(*at)
+    wider = np.square(sd) + (variance - nodes.variance[:, :1])
+    return Conditional(
+        law=nodes.law,
+        parameters=with_moments(nodes.law, centre, wider, at),
+        mean=mean,
+        variance=variance,
+        weight=nodes.weight[:, :1],
+        prior_mean=nodes.prior_mean[:, :1],
+        share=share[:, :1],
     )
 
 

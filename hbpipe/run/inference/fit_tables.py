@@ -18,20 +18,24 @@ from hbpipe.data.schemas import quantile_name
 from hbpipe.model.covariates.design import Design
 from hbpipe.model.estimation.delta import standard_deviations
 from hbpipe.model.family import Array, Family
+from hbpipe.model.fits import PoolFits
 from hbpipe.model.geometry import geometry_of
 from hbpipe.model.integration.drawing import Drawn
 from hbpipe.model.integration.sampled_nodes import AnyNodes, PoolNodes, SampledNodes
+from hbpipe.model.mixtures.fits import MixtureFits
+from hbpipe.model.nonparametric.fits import GridFits
 from hbpipe.model.update.pools import update_pools
-from hbpipe.run import commits
 from hbpipe.run.fingerprints import definition
 from hbpipe.run.history import Release, newest
 from hbpipe.run.inference.covariates import told
+from hbpipe.run.inference.effects import pooled_rows
 from hbpipe.run.inference.fits import MetricFit
-from hbpipe.run.inference.parameters import places
+from hbpipe.run.inference.parameters import has_weight, places
 from hbpipe.run.inference.tree import Pool, pool_label
 from hbpipe.run.inference.typical import NewStores
 from hbpipe.run.night import Night
 from hbpipe.run.releases import read_of, releases
+from hbpipe.run.tables import lake_table
 
 
 def last_hyperparameters(
@@ -55,7 +59,7 @@ def last_hyperparameters(
     table = read_of(night.lake, last, "hyperparameters")
     found: dict[str, dict[str, float]] = {}
     for row in table.to_pylist():
-        same = row["metric"] == metric.name and row["family"] == metric.family
+        same = row["metric"] == metric.name and row["family"] == metric.model.name
         # Nested groups have rows of their own, by levels that pools leave null.
         of_pool = all(row.get(name) is None for name in night.settings.inference.nest_by)
         if same and of_pool and row["value"] is not None:
@@ -78,7 +82,7 @@ def stage_fits(night: Night) -> None:
         rows["fits"] += _fit_rows(night, found)
         rows["new_stores"] += _new_store_rows(night, found)
     for name, records in rows.items():
-        definition = commits.lake_table(night, name)
+        definition = lake_table(night, name)
         schema = definition.data_schema
         table = pa.Table.from_pylist(records, schema=schema)
         night.repeated[name] = repeated_rows(night, table, definition.key)
@@ -114,17 +118,20 @@ def _pool_columns(night: Night, found: MetricFit, pool: Pool) -> dict[str, Any]:
 
 def _hyperparameter_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
     sds, terms = standard_deviations(found.fits), found.parameter_terms
+    pooled = pooled_rows(found, night.settings.inference.quantiles)
     return [
         {
             **_pool_columns(night, found, pool),
-            "family": found.metric.family,
+            "family": found.metric.model.name,
             "parameter": label,
             "value": float(values[(g, *place)]) if _is_known(found, g, name, place) else None,
             "sd": _positive(sds[name][(g, *place)]),
+            **pooled[g].get(label, {}),
         }
         for g, pool in enumerate(found.pools)
         for name, values in found.fits.hyperparameters.items()
         for label, place in places(name, np.shape(values)[1:], terms)
+        if has_weight(found.fits, g, place)
     ] + _group_hyperparameters(night, found)
 
 
@@ -140,7 +147,7 @@ def _group_hyperparameters(night: Night, found: MetricFit) -> list[dict[str, Any
     return [
         {
             **_pool_columns(night, found, group),
-            "family": found.metric.family,
+            "family": found.metric.model.name,
             "parameter": name,
             "value": float(values[g]) if known[g] else None,
         }
@@ -168,7 +175,7 @@ def _fit_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
     return [
         {
             **_pool_columns(night, found, pool),
-            "family": found.metric.family,
+            "family": found.metric.model.name,
             "estimator": fits.estimator,
             "n_groups": int(fits.n_groups[g]),
             "log_marginal_likelihood": _finite(fits.log_marginal_likelihood[g]),
@@ -188,12 +195,25 @@ def _fit_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
             "method": str(found.nodes.method[g]),
             **_sampling_columns(found, g),
             "drift": found.drift[g],
+            "prior": fits.chosen[g],
+            **_criteria(fits, g),
             "definition": definition(found.metric),
             "covariates": told(found.design),
             **_overdispersion(found, g),
+            **_choice(found, g),
         }
         for g, pool in enumerate(found.pools)
     ]
+
+
+def _criteria(fits: PoolFits, g: int) -> dict[str, float | None]:
+    """Tell what the choice between one law and a mixture rests on, where there was one."""
+    names: tuple[str, ...] = ()
+    if isinstance(fits, MixtureFits):
+        names = ("bic_single", "bic_mixture")
+    elif isinstance(fits, GridFits):
+        names = ("score_single", "score_grid", "duality_gap")
+    return {name: _finite(getattr(fits, name)[g]) for name in names}
 
 
 def _overdispersion(found: MetricFit, g: int) -> dict[str, Any]:
@@ -203,6 +223,17 @@ def _overdispersion(found: MetricFit, g: int) -> dict[str, Any]:
         "overdispersion": float(found.overdispersion.phi[g]),
         "overdispersion_by": found.metric.cells.by,
         "overdispersion_df": float(found.overdispersion.df[g]),
+    }
+
+
+def _choice(found: MetricFit, g: int) -> dict[str, Any]:
+    if found.choice is None:
+        return {}
+    return {
+        "dynamics": found.choice.words[g],
+        "log_score_static": _finite(found.choice.static[g]),
+        "log_score_drifting": _finite(found.choice.drifting[g]),
+        "scored_days": int(found.choice.scored[g]),
     }
 
 

@@ -115,7 +115,7 @@ def weights_of(metric: Metric, asked: Reconcile, folded: Folded) -> Array:
     if asked.weight == EQUAL:
         return np.ones(folded.n)
     if asked.weight == SIZE:
-        return np.asarray(store_sizes(metric, folded.statistics[metric.name]), np.float64)
+        return np.asarray(store_sizes(metric, folded.whole(metric.name)), np.float64)
     assert folded.attributes is not None
     return to_values(folded.attributes.column(asked.weight), categorical=False)
 
@@ -131,7 +131,7 @@ def reconcile_shards(
     )
     found = reconcile(means, sds, weights, groups, totals.values, of_means=metric.reconcile.is_mean)
     unknown = sorted(set().union(*(part.unknown for part in parts)))
-    outcome = Outcome.of(totals, unknown, groups, found, limits(metric.model))
+    outcome = Outcome.of(totals, unknown, groups, found, limits(metric.measured))
     cuts = np.cumsum([len(part.groups) for part in parts])[:-1]
     shards = zip(np.split(found.estimate, cuts), np.split(found.rmse, cuts), strict=True)
     return outcome, [

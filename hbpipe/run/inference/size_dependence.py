@@ -21,7 +21,7 @@ from hbpipe.run.night import Night
 def can_depend(metric: Metric) -> bool:
     """Tell whether the check is about a metric: θ is one number, and no curve in n is there."""
     spline = any(covariate.is_spline for covariate in metric.covariates)
-    return metric.model.regression is not None and not spline
+    return metric.measured.regression is not None and not spline
 
 
 def sum_sizes(
@@ -36,7 +36,7 @@ def sum_sizes(
     codes, found = pool_codes(folded, levels, pool_by, pools), {}
     for metric in metrics:
         at = estimates[metric.name]
-        statistics = effective(metric, folded.statistics[metric.name], codes, at.divisor)
+        statistics = effective(metric, folded.fitted(metric.name), codes, at.divisor)
         own, kept = with_covariates_only(codes, statistics)
         found[metric.name] = size_sums(at.family, kept, at.hyperparameters, own, len(pools))
     return found
@@ -84,7 +84,9 @@ def check_size_dependence(fits: Mapping[str, MetricFit], limits: Audits) -> list
     for name, fit in sorted(fits.items()):
         found = fit.size_dependence
         if found is not None:
-            matters = found.matters & fit.fits.identified
+            # Stores of a mixture are shrunk to those like them, and not towards large ones.
+            one_law = np.array(fit.fits.chosen) == "single"
+            matters = found.matters & fit.fits.identified & one_law
             largest = float(np.abs(found.z)[matters].max(initial=0.0))
             story = _story(fit, found, matters)
             severity = limits.severity("size_dependence")
@@ -100,7 +102,7 @@ def _story(fit: MetricFit, found: PrecisionDependence, matters: NDArray[np.bool_
     if not matters.any():
         return f"the prior mean does not depend on n in any of {len(fit.pools)} pool(s)"
     most = int(np.argmax(np.where(matters, np.abs(found.z), 0.0)))
-    regression = fit.metric.model.regression
+    regression = fit.metric.measured.regression
     link = "identity" if regression is None else regression.link
     line = "prior mean" if link == "identity" else f"{link} of the prior mean"
     return (

@@ -14,6 +14,7 @@ const FAMILIES = {
   normal: "Normal",
   normal_known_variance: "Normal",
   normal_inverse_gamma: "Normal, with a variance of its own for each store",
+  local_level: "Normal, with levels that may drift",
   normal_regression: "Normal, jointly for all coefficients",
   dirichlet_multinomial: "Dirichlet",
   hurdle_lognormal: "Beta for who buys, Normal for the logarithm of what they pay",

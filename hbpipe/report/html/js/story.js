@@ -15,6 +15,7 @@ const SAID = [
     (value, { metric }) =>
       `below the target ${report.valueOf(metric)(metric.target)} with probability ${report.probability(value)}`,
   ],
+  ["p_above_zero", (value) => `an effect above 0 with probability ${report.probability(value)}`],
   [
     "expected_percentile",
     (value) => `expected percentile ${report.number(100 * value, 2)} among the stores of its chain`,
