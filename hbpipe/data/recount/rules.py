@@ -76,14 +76,13 @@ def measure(metric: RecountMetric, row: Mapping[str, Any]) -> tuple[Outcome, dic
     values: dict[str, Any] = {role: [] for role, _ in quantities if role in _SEVERAL}
     for role, quantity in quantities:
         if role != "weight":  # the faults of a row's other measures come first
-            number = _number(metric, role, quantity, _of_row(metric, role, quantity, row))
+            number = _number(role, quantity, _read(metric, role, quantity, row))
             values[role] = [*values[role], number] if role in _SEVERAL else number
     columns = {role: _column(role, quantity) for role, quantity in quantities}
     _check_signs(metric.family, values, columns)
     if metric.weights is not None:
         values["weight"] = _weight(columns["weight"], row[columns["weight"]], metric.weights)
-    if metric.family == "beta_binomial" and values["successes"] > values["trials"]:
-        raise RefusedError(columns["successes"], "successes exceed trials")
+    _check_together(metric.family, values, columns)
     for role, quantity in quantities:
         if "duration" in quantity:
             values[role] = _within(quantity, values[role], row)
@@ -108,26 +107,21 @@ def _lacks(
     """Tell whether a row has no arm, or nothing in a column that is measured."""
     if metric.experiment is not None and _arm(metric.experiment, row) is None:
         return True
-    return any(_of_row(metric, *one, row) is None for one in quantities)
+    return any(_read(metric, role, quantity, row) is None for role, quantity in quantities)
 
 
-def _of_row(
+def _read(
     metric: RecountMetric, role: str, quantity: Mapping[str, Any], row: Mapping[str, Any]
 ) -> Any:
-    """Read what stands in a row; a visit without a value ended without a purchase."""
+    """Return what a row has; a visit without a purchase is worth 0."""
     value = _raw(quantity, row)
-    hurdle = metric.family in _HURDLES and role == "value"
-    return 0.0 if hurdle and value is None else value
+    return 0.0 if value is None and role == "value" and metric.family in _HURDLES else value
 
 
-def _number(
-    metric: RecountMetric, role: str, quantity: Mapping[str, Any], value: Any
-) -> int | float:
+def _number(role: str, quantity: Mapping[str, Any], value: Any) -> int | float:
     number = _usable(role, _column(role, quantity), value, quantity.get("transform"))
     if role == "count" and "duration" in quantity and number > 1:
         raise RefusedError(quantity["column"], "more than one event")
-    if metric.family in _HURDLES and number < 0:
-        raise RefusedError(_column(role, quantity), "negative")
     return number
 
 
@@ -137,8 +131,8 @@ def _check_signs(family: str, values: Mapping[str, Any], columns: Mapping[str, s
             raise RefusedError(columns[role], "negative")
     if family == "normal_known_variance" and values["variance"] <= 0:
         raise RefusedError(columns["variance"], "variance not above zero")
-    if family in _HURDLES and values["value"] > 0 and values["trials"] == 0:
-        raise RefusedError(columns["value"], "value without trials")
+    if family in _HURDLES and values["value"] < 0:
+        raise RefusedError(columns["value"], "negative")
 
 
 def _roles(metric: RecountMetric) -> tuple[str, ...]:
@@ -176,6 +170,14 @@ def _arm(experiment: Mapping[str, Any], row: Mapping[str, Any]) -> str | None:
     if value is None or value == experiment["control"]:
         return None if value is None else "control"
     return "treatment" if treatment is None or value == treatment else None
+
+
+def _check_together(family: str, values: Mapping[str, Any], columns: Mapping[str, str]) -> None:
+    """Refuse values that are possible by themselves."""
+    if family == "beta_binomial" and values["successes"] > values["trials"]:
+        raise RefusedError(columns["successes"], "successes exceed trials")
+    if family in _HURDLES and values["value"] > 0 and values["trials"] == 0:
+        raise RefusedError(columns["value"], "value without trials")
 
 
 def _quantities(metric: RecountMetric, role: str) -> list[dict[str, Any]]:

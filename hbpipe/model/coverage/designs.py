@@ -210,6 +210,6 @@ DESIGNS: dict[str, Design] = {
     "gamma_poisson": Design(_gamma_poisson),
     "normal_inverse_gamma": Design(_inverse_gamma),
     "normal_regression": Design(_regression, terms=(1,), size=2),
-    "hurdle_lognormal": Design(_hurdle),
     "local_level": Design(_local_level, size=_DAYS),
+    "hurdle_lognormal": Design(_hurdle),
 }

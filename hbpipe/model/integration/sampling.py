@@ -87,6 +87,8 @@ class Conditional:
     noise
         (J, S) what a store's next observation varies by about θ, where ``predict`` cannot tell it
         from the node: a squared scale, or a variance.
+    share
+        (J, S, K) the weight of each law at its node; None where there is one.
     mixture
         Weights of the nodes (S,) -> the posteriors over all nodes, of a family that has them
         otherwise than node by node; its only term is θ.
@@ -94,8 +96,6 @@ class Conditional:
         (J,) whether the averages of ``mean`` and ``variance``, and of ``prior_mean``, over the
         hyperparameters exist; None where all do. Where they do not they are ∞: an average over
         nodes is a number all the same, and says nothing.
-    share
-        (J, S, K) the weight of each law at its node; None where there is one.
     """
 
     law: Law

@@ -98,10 +98,10 @@ class _SampledLaws:
     def mixtures(self, statistics: Statistics, pools: Codes) -> list[Mixture]:
         parts: list[list[tuple[NDArray[np.int64], Mixture]]] = [[] for _ in range(self.terms)]
         for rows, posterior in self._posteriors(statistics, pools):
+            law, weight = posterior.conditional.law, posterior.law_weight
             if posterior.conditional.mixture is not None:
                 parts[0].append((rows, posterior.conditional.mixture(posterior.weight).few()))
                 continue
-            law, weight = posterior.conditional.law, posterior.law_weight
             for term, of_term in enumerate(parts):
                 own = tuple(p[:, :, term].copy() for p in posterior.conditional.parameters)
                 if weight.shape[-1] > _MANY:
