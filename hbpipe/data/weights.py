@@ -67,6 +67,8 @@ def check_weights(raw: Mapping[str, Any], family: Family, meaning: str) -> None:
 
     if not can_have(family, meaning):
         raise ValueError(f"weights of meaning {meaning} are not defined for {family.name}")
+    if found := [key for key in ("experiment", "dynamics") if key in raw]:
+        raise ValueError(f"{found[0]} does not go with weights")
     if meaning != SAMPLING:
         return
     if "overdispersion" in raw:

@@ -72,7 +72,7 @@ class Folded:
     ``presence`` tells how many units each day has, ``recent`` what the last days tell of the units.
 
     ``statistics`` are what units are updated with. Of metrics with a decay, ``for_fit`` has what
-    hyperparameters are fitted to, and ``counted`` what all days hold, each counted once.
+    hyperparameters are fitted to; of these and those of a sample, ``counted`` what all days hold.
     ``arms`` are filled where effects of experiments were made: by metric and arm its size, (U,).
     """
 
@@ -143,8 +143,7 @@ def fold_window(order: WindowOrder) -> Folded:
         except StatisticsError as error:
             raise error.at(metric=metric.name) from None
         statistics[metric.name], unusable[metric.name] = _expose(metric, folded, order, since)
-    known = _attributes(order, units)
-    presence = _presence(order, placed)
+    known, presence = _attributes(order, units), _presence(order, placed)
     recent = Recent(np.maximum(order.as_of - since + 1, 0), _is_new(order, first_seen), apart)
     shard = Folded(units.keys, n_events, statistics, unusable, dispersion, known, presence, recent)
     return with_effective_sizes(with_decay(shard, order, since), order.metrics)
