@@ -8,7 +8,7 @@ out, and units that are forgotten, have no rows here either.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -21,8 +21,9 @@ from hbpipe.data.arrays import to_numpy
 from hbpipe.data.attributes import look_up
 from hbpipe.data.clock import to_number
 from hbpipe.data.quantities import Metric
+from hbpipe.data.row_groups import RowGroups
 from hbpipe.data.snapshot import Snapshot
-from hbpipe.data.standing import decoded, read_metric
+from hbpipe.data.standing import decoded
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,14 @@ class Days:
     as_of: int
 
     def of(self, metric: Metric) -> Iterator[Day]:
-        """Give the days that have events, the oldest first, one in memory at a time.
+        """Give the days of one metric; see :meth:`each`."""
+        return (found[metric.name] for found in self.each((metric,)))
 
-        The window that the files belong to has been folded: that the days have the metric, as it
-        is now defined, was made sure of then.
+    def each(self, metrics: Sequence[Metric]) -> Iterator[dict[str, Day]]:
+        """Give the days that have events, by metric, the oldest first, one in memory at a time.
+
+        The window that the files belong to has been folded: that the days have the metrics, as
+        they are now defined, was made sure of then.
 
         Raises
         ------
@@ -65,22 +70,30 @@ class Days:
             When a sum overflows.
         """
         for label in sorted({file.partition["day"] for file in self.files.files}):
+            source = RowGroups(self.files.in_partitions([{"day": label}]), "metric")
+            # Every metric of a day lists the same units in the same order.
+            units, at = np.unique(self._numbers(source, metrics[0]), return_inverse=True)
             age = self.as_of - to_number(date.fromisoformat(label))
-            yield self._read(metric, label, age)
+            yield {
+                metric.name: Day(age, units, _read(source, metric, at.reshape(-1), len(units)))
+                for metric in metrics
+            }
 
-    def _read(self, metric: Metric, label: str, age: int) -> Day:
-        family = metric.measured
-        named = self.levels if self.within_parent else self.levels[-1:]
-        statistics = [kind.name for kind in family.statistics]
-        files = self.files.in_partitions([{"day": label}])
-        rows = decoded(read_metric(files, metric.name, [*named, *statistics]))
-        units, at = np.unique(self._numbers(rows, named), return_inverse=True)
-        daily = {k.name: to_numpy(rows.column(k.name), k) for k in family.statistics}
-        return Day(age, units, family.fold(daily, at.reshape(-1), len(units)))
-
-    def _numbers(self, rows: pa.Table, named: tuple[str, ...]) -> NDArray[np.int64]:
+    def _numbers(self, source: RowGroups, metric: Metric) -> NDArray[np.int64]:
         """Return the number of each row's unit, (R,)."""
+        named = self.levels if self.within_parent else self.levels[-1:]
+        rows = decoded(source.read(metric.name, named))
         keys = self.keys[len(self.keys) - len(named) :]
         known = pa.table([*keys, pa.array(np.arange(len(keys[0])))], [*named, "unit"])
         mine = tuple(rows.column(level).combine_chunks() for level in named)
         return np.asarray(look_up(mine, known, named, ("unit",)).column("unit").to_numpy())
+
+
+def _read(
+    source: RowGroups, metric: Metric, at: NDArray[np.int64], n_units: int
+) -> dict[str, NDArray[Any]]:
+    """Read one day's statistics of a metric, merged where a unit (``at``, (R,)) has two rows."""
+    kinds = metric.measured.statistics
+    rows = source.read(metric.name, [kind.name for kind in kinds])
+    daily = {kind.name: to_numpy(rows.column(kind.name), kind) for kind in kinds}
+    return metric.measured.fold(daily, at, n_units)

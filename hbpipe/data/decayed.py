@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -31,25 +32,30 @@ def with_decay(folded: Folded, order: WindowOrder, since: NDArray[np.int64]) -> 
     ``since`` (U,) as of :func:`age_window`; raises as that does.
     """
     assert folded.recent is not None
-    statistics, for_fit, counted = dict(folded.statistics), {}, {}
-    apart = dict(folded.recent.apart)
-    for metric in order.metrics:
-        if metric.decay is not None:
-            name = metric.name
-            assert order.by_day is not None, "the orders of such metrics have their days"
-            days = Days(order.by_day, order.levels, folded.keys, order.within_parent, order.as_of)
-            aged = age_window(metric, days, order.first_day, since)
-            counted[name] = statistics[name]
-            statistics[name] = aged.whole.for_update
-            for_fit[name] = counted[name] if metric.decay.fit_undecayed else aged.whole.for_fit
-            if name in apart:
-                apart[name] = replace(apart[name], rest=aged.before.for_update)
+    metrics = [metric for metric in order.metrics if metric.decay is not None]
+    if not metrics:
+        return folded
+    assert order.by_day is not None, "the orders of such metrics have their days"
+    days = Days(order.by_day, order.levels, folded.keys, order.within_parent, order.as_of)
+    aged = age_window(metrics, days, order.first_day, since)
+    statistics, for_fit = dict(folded.statistics), dict(folded.for_fit)
+    counted, apart = dict(folded.counted), dict(folded.recent.apart)
+    for metric in metrics:
+        name, found = metric.name, aged[metric.name]
+        assert metric.decay is not None
+        counted[name] = statistics[name]
+        statistics[name] = found.whole.for_update
+        for_fit[name] = counted[name] if metric.decay.fit_undecayed else found.whole.for_fit
+        if name in apart:
+            apart[name] = replace(apart[name], rest=found.before.for_update)
     recent = replace(folded.recent, apart=apart)
     return replace(folded, statistics=statistics, for_fit=for_fit, counted=counted, recent=recent)
 
 
-def age_window(metric: Metric, days: Days, first_day: int, since: NDArray[np.int64]) -> Aged:
-    """Decay the days of a window, the oldest first.
+def age_window(
+    metrics: Sequence[Metric], days: Days, first_day: int, since: NDArray[np.int64]
+) -> dict[str, Aged]:
+    """Decay the days of a window, the oldest first, metric by metric.
 
     ``since`` (U,) is the first day of each unit in the window: a calendar exposure counts from
     there on, whether a day has events or not, and each of its days ages by itself.
@@ -59,19 +65,28 @@ def age_window(metric: Metric, days: Days, first_day: int, since: NDArray[np.int
     LakeError
         When a file is missing or damaged.
     """
-    assert metric.decay is not None
-    half_life, sums = metric.decay.half_life, WeightedSums(metric.model, len(since))
+    sums = {metric.name: WeightedSums(metric.model, len(since)) for metric in metrics}
     known = np.maximum(days.as_of - since + 1, 0)
-    ages, last = range(days.as_of - first_day + 1), None
-    for day in days.of(metric):
-        if day.age == 0:
-            last = day
-        else:
-            sums.add(day.units, day.statistics, weight(day.age, half_life))
-    before = _scaled(metric, sums, ages[1:], known)
-    if last is not None:
-        sums.add(last.units, last.statistics, 1.0)
-    return Aged(_scaled(metric, sums, ages, known), before)
+    ages = range(days.as_of - first_day + 1)
+
+    def scaled(some: range) -> dict[str, Decayed]:
+        return {one.name: _scaled(one, sums[one.name], some, known) for one in metrics}
+
+    before = None
+    for found in days.each(metrics):
+        if all(day.age == 0 for day in found.values()):
+            before = scaled(ages[1:])
+        for metric in metrics:
+            day = found[metric.name]
+            sums[metric.name].add(day.units, day.statistics, _weight(metric, day.age))
+    whole = scaled(ages)
+    before = scaled(ages[1:]) if before is None else before
+    return {name: Aged(found, before[name]) for name, found in whole.items()}
+
+
+def _weight(metric: Metric, age: int) -> float:
+    assert metric.decay is not None
+    return weight(age, metric.decay.half_life)
 
 
 def _scaled(

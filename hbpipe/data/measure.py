@@ -73,6 +73,8 @@ def measure(batch: Batch, metric: Metric, family: Family, accepted: Mask) -> Mea
     values = []
     for part in parts:
         array, null = _evaluate(batch, metric, part.quantity)
+        if null is not None and part.role.zero_if_null:
+            array, null = np.where(null, 0, array), None
         values.append(array)
         if null is not None:
             used = used & ~null
@@ -209,6 +211,9 @@ def _validate(
             above = _above(checked.values[place], checked.values[places[role.at_most]])
             if above is not None:
                 checked.refuse(part, f"{role.name} exceed {role.at_most}", above)
+        if role.needs is not None:
+            alone = (checked.values[place] != 0) & (checked.values[places[role.needs]] == 0)
+            checked.refuse(part, f"{role.name} without {role.needs}", alone)
     return checked
 
 

@@ -215,6 +215,20 @@ def test_a_third_arm_stops_the_night_until_the_treatment_is_named(tmp_path: Path
     assert sum(row["n_treatment"] for row in rows) == groups.count("B")
 
 
+def test_an_arm_that_the_events_do_not_have_is_warned_of(tmp_path: Path) -> None:
+    write_day(tmp_path, 0)
+    raw = METRICS["money"]
+    metrics = {"seen": raw, "misspelt": {**raw, "experiment": {**ARMS, "treatment": "b"}}}
+    night(settings_for(tmp_path, **{**OPTIONS, "metrics": metrics}))
+    checks = read(Lake(str(tmp_path / "lake")), "audits").to_pylist()
+    found = {row["subject"]: row for row in checks if row["name"] == "arms_seen"}
+    assert (found["seen"]["status"], found["misspelt"]["status"]) == ("pass", "warn")
+    assert found["misspelt"]["message"].endswith("and no b: no store has an effect of its own")
+    assert {row["method"] for row in table_of(tmp_path, "posteriors", "misspelt")} == {
+        "unidentified"
+    }
+
+
 def test_chains_and_regions_have_pooled_effects_of_their_own(folder: Path, tmp_path: Path) -> None:
     """Nested levels and processes: it is a metric of ``normal_known_variance`` like any other."""
     for number in range(2):

@@ -22,10 +22,13 @@ _ROLES: dict[str, tuple[str, ...]] = {
     "normal_inverse_gamma": ("value",),
     "normal_regression": ("response", "predictors"),
     "dirichlet_multinomial": ("counts",),
+    "hurdle_lognormal": ("value", "trials"),
 }
 #: Roles of a list of quantities.
 _SEVERAL = ("predictors", "counts")
 _COUNTS = ("successes", "trials", "count", "counts")
+#: Families of which a row without a value is a visit without a purchase.
+_HURDLES = ("hurdle_lognormal",)
 
 Outcome = Literal["counted", "skipped", "excluded"]
 
@@ -73,14 +76,13 @@ def measure(metric: RecountMetric, row: Mapping[str, Any]) -> tuple[Outcome, dic
     values: dict[str, Any] = {role: [] for role, _ in quantities if role in _SEVERAL}
     for role, quantity in quantities:
         if role != "weight":  # the faults of a row's other measures come first
-            number = _number(role, quantity, _raw(quantity, row))
+            number = _number(role, quantity, _read(metric, role, quantity, row))
             values[role] = [*values[role], number] if role in _SEVERAL else number
     columns = {role: _column(role, quantity) for role, quantity in quantities}
     _check_signs(metric.family, values, columns)
     if metric.weights is not None:
         values["weight"] = _weight(columns["weight"], row[columns["weight"]], metric.weights)
-    if metric.family == "beta_binomial" and values["successes"] > values["trials"]:
-        raise RefusedError(columns["successes"], "successes exceed trials")
+    _check_together(metric.family, values, columns)
     for role, quantity in quantities:
         if "duration" in quantity:
             values[role] = _within(quantity, values[role], row)
@@ -105,7 +107,15 @@ def _lacks(
     """Tell whether a row has no arm, or nothing in a column that is measured."""
     if metric.experiment is not None and _arm(metric.experiment, row) is None:
         return True
-    return any(_raw(quantity, row) is None for _, quantity in quantities)
+    return any(_read(metric, role, quantity, row) is None for role, quantity in quantities)
+
+
+def _read(
+    metric: RecountMetric, role: str, quantity: Mapping[str, Any], row: Mapping[str, Any]
+) -> Any:
+    """Return what a row has; a visit without a purchase is worth 0."""
+    value = _raw(quantity, row)
+    return 0.0 if value is None and role == "value" and metric.family in _HURDLES else value
 
 
 def _number(role: str, quantity: Mapping[str, Any], value: Any) -> int | float:
@@ -121,6 +131,8 @@ def _check_signs(family: str, values: Mapping[str, Any], columns: Mapping[str, s
             raise RefusedError(columns[role], "negative")
     if family == "normal_known_variance" and values["variance"] <= 0:
         raise RefusedError(columns["variance"], "variance not above zero")
+    if family in _HURDLES and values["value"] < 0:
+        raise RefusedError(columns["value"], "negative")
 
 
 def _roles(metric: RecountMetric) -> tuple[str, ...]:
@@ -158,6 +170,14 @@ def _arm(experiment: Mapping[str, Any], row: Mapping[str, Any]) -> str | None:
     if value is None or value == experiment["control"]:
         return None if value is None else "control"
     return "treatment" if treatment is None or value == treatment else None
+
+
+def _check_together(family: str, values: Mapping[str, Any], columns: Mapping[str, str]) -> None:
+    """Refuse values that are possible by themselves."""
+    if family == "beta_binomial" and values["successes"] > values["trials"]:
+        raise RefusedError(columns["successes"], "successes exceed trials")
+    if family in _HURDLES and values["value"] > 0 and values["trials"] == 0:
+        raise RefusedError(columns["value"], "value without trials")
 
 
 def _quantities(metric: RecountMetric, role: str) -> list[dict[str, Any]]:

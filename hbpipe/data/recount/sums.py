@@ -39,6 +39,10 @@ def reduce_values(metric: RecountMetric, rows: Sequence[Mapping[str, Any]]) -> d
         pairs = zip(columns["predictors"], columns["response"], strict=True)
         n, means, cross = moments([[*predictors, response] for predictors, response in pairs])
         return {"n": n, "means": means, "cross": cross}
+    if metric.family == "hurdle_lognormal":
+        bought = [[math.log(value)] for value in columns["value"] if value > 0]
+        n, (mean,), (m2,) = moments(bought) if bought else (0, [0.0], [0.0])
+        return {"successes": n, "trials": total(columns["trials"]), "mean": mean, "m2": m2}
     if metric.family == "dirichlet_multinomial":
         return {"counts": [total(column) for column in zip(*columns["counts"], strict=True)]}
     return {role: total(values) for role, values in columns.items()}

@@ -181,6 +181,27 @@ def _one_regression(
     return Truth(statistics, {"mu": np.zeros(2), "Sigma": sigma, "sigma": np.ones(())})
 
 
+def _hurdle(rng: np.random.Generator, replicates: int, groups: int, ratio: float) -> Truth:
+    """Conversion around 0.05, 0.1 and 0.3 in turn, 20 to 2000 visits; log amounts with σ = 0.8."""
+    n = np.ceil(draw_sizes(rng, (replicates, groups), 20.0, 2000.0)).astype(np.int64)
+    mean = np.array([0.05, 0.1, 0.3])[np.arange(replicates) % 3]
+    size = np.median(n, axis=1) / ratio
+    p = rng.beta((mean * size)[:, None], ((1.0 - mean) * size)[:, None], n.shape)
+    y, sigma = rng.binomial(n, p), 0.0 * mean + 0.8
+    tau = sigma * np.sqrt(ratio / (mean * np.median(n, axis=1)))
+    m = rng.normal(size=n.shape) * tau[:, None]
+    paid, noise = np.maximum(y, 1), sigma[:, None] * rng.normal(size=n.shape)
+    squares = np.square(sigma[:, None]) * rng.chisquare(np.maximum(y - 1, 1))
+    statistics = {
+        "successes": y.ravel(),
+        "trials": n.ravel(),
+        "mean": np.where(y > 0, m + noise / np.sqrt(paid), 0.0).ravel(),
+        "m2": np.where(y > 1, squares, 0.0).ravel(),
+    }
+    conversion = {"alpha": mean * size, "beta": (1.0 - mean) * size}
+    return Truth(statistics, conversion | {"mu": 0.0 * tau, "tau": tau, "sigma": sigma})
+
+
 DESIGNS: dict[str, Design] = {
     "normal": Design(_normal),
     "normal_weighted": Design(_normal_weighted),
@@ -190,4 +211,5 @@ DESIGNS: dict[str, Design] = {
     "normal_inverse_gamma": Design(_inverse_gamma),
     "normal_regression": Design(_regression, terms=(1,), size=2),
     "local_level": Design(_local_level, size=_DAYS),
+    "hurdle_lognormal": Design(_hurdle),
 }

@@ -4,6 +4,9 @@ Hyperparameters come from the days before the last seven. Then each of these day
 those before it, the level updated every day and the hyperparameters left alone (prequential:
 Dawid 1984, *JRSS A* 147), and the score of a day is the log density of the mean of its values
 (Good 1952; Gneiting and Raftery 2007). Both models are scored on the same days of the same stores.
+
+Where the days before show no drift at all, q = 0, both models are one and so are their scores. The
+marginal likelihood of the whole window then tells: levels drift if its maximum is not at q = 0.
 """
 
 from __future__ import annotations
@@ -60,7 +63,7 @@ class Choice:
 
 
 def choose(family: Family, sketch: DailySketch, **options: Any) -> Choice:
-    """Choose by pool whether levels drift: only where that predicts better.
+    """Choose by pool whether levels drift: where that predicts better; see the module for ties.
 
     Parameters
     ----------
@@ -85,7 +88,19 @@ def choose(family: Family, sketch: DailySketch, **options: Any) -> Choice:
         np.divide(_score(sketch, fits, begin), scored, out=np.full(pools, np.nan), where=scored > 0)
         for fits in (held, free)
     )
-    return Choice(drifting > static, static, drifting, scored.astype(np.int64))
+    drifts = drifting > static
+    # Days that show no drift give both models one score, but for rounding.
+    alike = np.flatnonzero((free.hyperparameters["signal_ratio"] == 0) & (scored > 0))
+    if len(alike):
+        whole = fit_pools(family, sketch.select(alike), fixed=_of(fixed, alike), **options)
+        drifts[alike] = whole.hyperparameters["signal_ratio"] > 0
+        drifting[alike] = static[alike]
+    return Choice(drifts, static, drifting, scored.astype(np.int64))
+
+
+def _of(fixed: Mapping[str, Any], pools: NDArray[np.int64]) -> dict[str, Any]:
+    """Return what is held of some pools."""
+    return {name: np.asarray(v)[pools] if np.ndim(v) else v for name, v in fixed.items()}
 
 
 def _score(sketch: DailySketch, fits: PoolFits, begin: int) -> Array:

@@ -92,8 +92,7 @@ def _smallest(at: Array, noise: Array, counts: Array) -> float:
     mean = np.sum(counts * at) / stores
     sd = float(np.sqrt(np.sum(counts * np.square(at - mean)) / stores))
     half = _shortest_half(at, counts) / _HALF * (1.0 + 5.0 / max(stores - 1.0, 1.0))
-    spread = min(sd, half) if half > 0 else sd
-    return _RULE * max(spread, _quantile(noise, counts, 0.5)) / float(stores**0.2)
+    return _RULE * max(min(sd, half), _quantile(noise, counts, 0.5)) / float(stores**0.2)
 
 
 def _shortest_half(values: Array, counts: Array) -> float:

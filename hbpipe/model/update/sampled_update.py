@@ -61,7 +61,7 @@ def update_sampled(
     for rows, pool, some in blocks_of_pools(nodes, statistics, pools, width):
         posterior = StorePosterior.of(sampling, nodes.pools[pool], some)
         out["weight"][rows] = posterior.average(posterior.conditional.weight)
-        out["prior_mean"][rows] = posterior.average(posterior.conditional.prior_mean)
+        out["prior_mean"][rows] = posterior.prior_mean
         if nodes.pools[pool].method in PLAIN:
             continue
         out["mean"][rows] = posterior.mean

@@ -5,19 +5,16 @@ What comes after knows effects alone: ``normal_known_variance`` of treatment les
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from hbpipe.data.experiment import third_arms
 from hbpipe.data.quantities import Metric
 from hbpipe.data.recent import Apart
 from hbpipe.data.schemas import quantile_name
 from hbpipe.data.window import Folded
-from hbpipe.errors import StatisticsError
 from hbpipe.model.experiment.effects import (
     ArmScale,
     ArmSums,
@@ -29,6 +26,7 @@ from hbpipe.model.experiment.effects import (
 from hbpipe.model.experiment.pooled import pooled_effect
 from hbpipe.model.family import Codes, Statistics
 from hbpipe.model.integration.nodes import Nodes
+from hbpipe.run.inference.arms import refuse_third_arms
 from hbpipe.run.inference.fits import MetricFit
 from hbpipe.run.inference.tree import Pool, pool_codes
 from hbpipe.run.night import Night
@@ -59,7 +57,7 @@ def fold_effects(night: Night, pools: list[Pool]) -> None:
     metrics = tuple(metric for metric in night.metrics if metric.experiment is not None)
     if not metrics:
         return
-    _refuse_third_arms(night, metrics)
+    refuse_third_arms(night.rests_on, metrics)
     order = EffectOrder(metrics, night.form.levels, tuple(night.settings.pool_by), pools)
     shards = night.engine.gather(
         [
@@ -75,24 +73,6 @@ def fold_effects(night: Night, pools: list[Pool]) -> None:
         night.engine.submit(with_effects, order, scales, folded, label="effects of experiments")
         for folded in night.folded
     ]
-
-
-def _refuse_third_arms(night: Night, metrics: Sequence[Metric]) -> None:
-    """Refuse to take several treatments for one; the ledger knows the arms of every day."""
-    for metric in metrics:
-        assert metric.experiment is not None
-        found: Counter[str] = Counter()
-        for day in night.rests_on:
-            found.update(day.account.arms.get(metric.name, {}))
-        if others := third_arms(metric.experiment, found):
-            rows = ", ".join(f"{value} ({found[value]:,} rows)" for value in others)
-            raise StatisticsError(
-                f"{metric.experiment.column} has {len(others)} values beside "
-                f"{metric.experiment.control}: {rows}",
-                where={"metric": metric.name},
-                expected="one treatment",
-                remedy=f"name it: experiment.treatment: {others[0]}; a metric for each treatment",
-            )
 
 
 def sum_shard(order: EffectOrder, folded: Folded) -> dict[str, ArmSums]:

@@ -40,7 +40,10 @@ def roundings(name: str, expected: Mapping[str, Any]) -> list[float]:
     if squares is None:
         return [0.0] * len(values)
     weighted, kind, arm = squares.groups("")
-    n = expected.get("precision", expected[f"{weighted}n{arm}"])
+    size = next(
+        name for name in ("precision", f"{weighted}n{arm}", "successes") if name in expected
+    )
+    n = expected[size]  # every purchase has an amount: of a hurdle it is their number
     means = numbers(expected[weighted + ("mean" if kind == "m2" else "means") + arm])
     errors = [_EPSILON * abs(mean) for mean in means]
     sizes = [math.sqrt(max(values[k * (len(means) + 1)], 0.0)) for k in range(len(means))]

@@ -19,9 +19,9 @@ from hbpipe.run.night import Night
 
 
 def can_depend(metric: Metric) -> bool:
-    """Tell whether the check is about a metric: θ is one number, and no curve in n is there."""
+    """Tell whether the check is about a metric: θ is one number, without curve in n or drift."""
     spline = any(covariate.is_spline for covariate in metric.covariates)
-    return metric.measured.regression is not None and not spline
+    return metric.measured.regression is not None and metric.dynamics is None and not spline
 
 
 def sum_sizes(

@@ -70,8 +70,8 @@ def _update_metric(
         columns |= further(units)
     if outliers is not None:
         columns["outlier"] = _flag_outliers(units, outliers)
-    # A level that moves may lie beyond both the mean of all days and the prior's.
-    plain = not metric.terms and metric.dynamics is None
+    # A level that moves, and the mean of a product, need not lie between data and prior.
+    plain = not metric.terms and metric.dynamics is None and not metric.model.heavy_tails
     between = prior_range(priors.nodes, statistics, codes) if plain else None
     tally = tally_posteriors(metric, folded, posterior, columns["raw"], between)
     return MetricUpdate(codes, statistics, posterior, columns, tally)

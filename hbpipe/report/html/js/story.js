@@ -103,7 +103,7 @@ function amount(metric, mean) {
 }
 
 function weighed(format, at) {
-  if (!Number.isFinite(at("mean")))
+  if (!Number.isFinite(at("mean")) && !Number.isFinite(at("low")))
     return "No estimate: these data determine no prior of its chain.";
   if (at("n") === 0) return "It was not observed, so this is what its chain believes.";
   const observed = Number.isFinite(at("raw"))
