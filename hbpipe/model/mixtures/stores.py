@@ -7,8 +7,8 @@ a single law K is 1, and what is left open within a node comes with it: ``locati
 :class:`hbpipe.model.integration.nodes.Nodes`.
 
 The weight of a store's own data is Σ_k r_k B_k, with r_k the posterior probability that the store
-is of component k and B_k = nA_k/(1 + nA_k): its mean is Σ_k r_k (B_k raw + (1 − B_k) m_k). The prior
-mean is Σ_k w_k m_k, what is expected of a store before it has data.
+is of component k and B_k = nA_k/(1 + nA_k): its mean is Σ_k r_k (B_k raw + (1 − B_k) m_k). The
+prior mean is Σ_k w_k m_k, what is expected of a store before it has data.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from scipy import special
 from hbpipe.model.distributions.condense import condensed
 from hbpipe.model.distributions.laws import BETA, GAMMA, NORMAL
 from hbpipe.model.family import Array, Description, Family, Prior, Statistics
-from hbpipe.model.geometry import Geometry, geometry_of
-from hbpipe.model.integration.sampling import Conditional, NodeValues, Predictive, StoreUpdate
+from hbpipe.model.geometry import geometry_of
+from hbpipe.model.integration.sampling import Conditional, NodeValues, Predictive
 from hbpipe.model.mixtures.evidence import log_evidence
 from hbpipe.model.update.deviation import deviation as beside_prior_mean
 from hbpipe.model.update.predictive import mix_predictive, predictive_moments
