@@ -213,6 +213,17 @@ def hyperparameters_table(pool_levels: Mapping[str, pa.DataType]) -> Table:
     )
 
 
+#: What the choice of a pool's prior rests on, where there was one.
+_CHOICE = {
+    "prior": _TEXT,  # single, or the mixture that the pool's stores ask for
+    "bic_single": _FLOAT,
+    "bic_mixture": _FLOAT,
+    "score_single": _FLOAT,
+    "score_grid": _FLOAT,
+    "duality_gap": _FLOAT,  # of a grid's weights: what the likelihood lacks at most
+}
+
+
 def fits_table(pool_levels: Mapping[str, pa.DataType]) -> Table:
     """One row per as-of day, metric and pool: the story of the fit."""
     return _table(
@@ -245,12 +256,7 @@ def fits_table(pool_levels: Mapping[str, pa.DataType]) -> Table:
             "pareto_k": _FLOAT,
             "r_hat": _FLOAT,
             "drift": _FLOAT,
-            "prior": _TEXT,  # single, or the mixture that the pool's stores ask for
-            "bic_single": _FLOAT,
-            "bic_mixture": _FLOAT,
-            "score_single": _FLOAT,
-            "score_grid": _FLOAT,
-            "duality_gap": _FLOAT,  # of a grid's weights: what the likelihood lacks at most
+            **_CHOICE,
             "definition": _TEXT,  # digest of what the metric means
             "covariates": _TEXT,  # how they are coded, as JSON
             "overdispersion": _FLOAT,

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
-from hbpipe.model.family import Array
+from hbpipe.model.family import Array, Prior
 from hbpipe.model.fits import PoolFits
 from hbpipe.model.mixtures.conjugate import PROPORTION
+from hbpipe.model.mixtures.evidence import log_evidence
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -57,6 +59,13 @@ class GridFits(PoolFits):
         """How many numbers are estimated, (G,): of a grid all weights but one, at least."""
         weights = np.count_nonzero(self.hyperparameters[PROPORTION], axis=1) - 1
         return np.where(self.several, np.maximum(weights, 1), super().n_estimated)
+
+    def log_likelihood_under(self, pool: int, law: Prior, proportion: Array) -> float:
+        """Log marginal likelihood of a pool's stores under any mixture of laws, (K,) each."""
+        base, one = self.single.model, self.sketch.select(np.array([pool]))
+        own = {name: np.asarray(values)[:, None] for name, values in one.statistics.items()}
+        each = special.logsumexp(log_evidence(base, own, law), b=proportion, axis=1)
+        return float(np.sum(one.rows["stores"] * (each + one.log_base_measure)))
 
     @property
     def chosen(self) -> list[str]:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import special
 
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Array
 from hbpipe.model.fits import PoolFits
 from hbpipe.model.mixtures.conjugate import PROPORTION
-from hbpipe.model.mixtures.evidence import log_evidence
 from hbpipe.model.nonparametric.fits import GridFits
 from hbpipe.run.inference import parameters
 from hbpipe.run.inference.tree import Pool, pool_label
@@ -64,11 +62,9 @@ def _of_grids(fits: GridFits, before: Sequence[Mapping[str, float]]) -> list[flo
 
 
 def _drift(fits: GridFits, g: int, before: Mapping[str, float]) -> float:
-    base, sketch = get_family(fits.family), fits.sketch.select(np.array([g]))
-    law = {name: _vector(before, name) for name in base.prior(fits.single.hyperparameters)}
-    own = {name: np.asarray(values)[:, None] for name, values in sketch.statistics.items()}
-    each = special.logsumexp(log_evidence(base, own, law), b=_vector(before, PROPORTION), axis=1)
-    kept = np.sum(sketch.rows["stores"] * (each + sketch.log_base_measure))
+    names = get_family(fits.family).prior(fits.single.hyperparameters)
+    law = {name: _vector(before, name) for name in names}
+    kept = fits.log_likelihood_under(g, law, _vector(before, PROPORTION))
     return float(2.0 * (fits.log_marginal_likelihood[g] - kept))
 
 
