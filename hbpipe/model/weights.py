@@ -35,11 +35,10 @@ _INT64_MAX = 2**63 - 1
 
 def can_have(family: Family, meaning: str) -> bool:
     """Whether events of a family may have weights of this meaning."""
-    if family.name == "normal_weighted":
-        return False
     if meaning == "precision":
         return family.name == "normal_known_variance"
-    return meaning == "frequency" or kish.can_weigh(family)
+    regression = meaning == "frequency" and family.name == "normal_regression"
+    return regression or kish.can_weigh(family)
 
 
 def with_weights(base: Family, meaning: str) -> Family:
