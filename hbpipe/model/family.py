@@ -122,7 +122,8 @@ class Role:
     ``whole``: values must be whole numbers. ``lowest``: values below are impossible;
     ``exclusive``: values equal to it are too. ``at_most`` names another role that bounds this one
     within an event (successes ≤ trials). ``several``: a list of quantities fills the role, and its
-    events are (E, P). ``zero_if_null``: a null is a 0. ``needs``: without that role, this one is 0.
+    events are (E, P). ``below``: whole values are less than this. ``zero_if_null``: a null is a 0.
+    ``needs``: without that role, this one is 0.
     """
 
     name: str

@@ -12,6 +12,9 @@ from hbpipe.data.batch import Batch
 from hbpipe.data.measure import measure
 from hbpipe.data.parsing import parse_metric
 from hbpipe.data.quantities import Metric
+from hbpipe.data.recount.weights import reduce_weighted
+from hbpipe.model.families import get_family
+from hbpipe.model.weights import with_weights
 
 RATE: dict[str, Any] = {"family": "beta_binomial", "successes": "hit", "trials": "rows"}
 VALUE: dict[str, Any] = {"family": "normal", "value": "x"}
@@ -74,6 +77,12 @@ def test_faults_of_weights(raw: dict[str, Any], message: str) -> None:
     [
         (RATE, "precision", {}, "precision are not defined for beta_binomial"),
         (
+            {"family": "hurdle_lognormal", "value": "x", "trials": "rows"},
+            "frequency",
+            {},
+            "frequency are not defined for hurdle_lognormal",
+        ),
+        (
             {"family": "normal_regression", "response": "y", "predictors": [1, "x"]},
             "sampling",
             {},
@@ -81,6 +90,12 @@ def test_faults_of_weights(raw: dict[str, Any], message: str) -> None:
         ),
         (RATE, "sampling", {"overdispersion": {"by": "day"}}, "overdispersion does not go with"),
         (RATE, "sampling", {"decay": {"half_life": "7d"}}, "decay does not go with"),
+        (
+            RATE,
+            "frequency",
+            {"experiment": {"arm": "group", "control": "A"}},
+            "experiment does not go with weights",
+        ),
         (
             {"family": "gamma_poisson", "count": "rows", "exposure": "days"},
             "sampling",
@@ -110,3 +125,19 @@ def test_impossible_weights_are_rejected_for_the_metric_alone() -> None:
         assert {(r.column, r.reason, *r.rows.tolist()) for r in found.refusals} == expected | more
         assert np.flatnonzero(found.skipped).tolist() == [5, 6]
         assert found.rows.tolist() == ([0] if more else [0, 1])
+
+
+def test_visits_that_stand_for_several_are_recounted() -> None:
+    family = with_weights(get_family("hurdle_lognormal"), "frequency")
+    events = {
+        "value": np.array([5.0, 0.0, 7.0, 0.0, 2.0]),
+        "trials": np.array([1, 2, 1, 1, 1]),
+        "weight": np.array([2, 3, 1, 0, 0]),
+    }
+    rows = [{name: values[k].item() for name, values in events.items()} for k in range(5)]
+    for some in (slice(0, 5), slice(1, 2), slice(4, 5)):
+        part = {name: values[some] for name, values in events.items()}
+        codes = np.zeros(len(part["weight"]), np.int64)
+        expected = reduce_weighted("hurdle_lognormal", "frequency", rows[some])
+        for name, values in family.summarise(part, codes, 1).items():
+            assert values[0] == pytest.approx(expected[name])

@@ -44,6 +44,12 @@ def _weighted(
         pairs = zip(columns["predictors"], columns["response"], strict=True)
         n, means, cross = moments([[*p, response] for p, response in pairs], weights)
         return {"n": n, "means": means, "cross": cross}
+    if family == "hurdle_lognormal":
+        bought = [(v, w) for v, w in zip(columns["value"], weights, strict=True) if v > 0]
+        amounts = [[math.log(value)] for value, _ in bought] or [[0.0]]
+        n, (mean,), (m2,) = moments(amounts, [w for _, w in bought] or [0])
+        visits = _product(columns["trials"], weights)
+        return {"successes": n, "trials": visits, "mean": mean, "m2": m2}
     if family == "dirichlet_multinomial":
         by_class = zip(*columns["counts"], strict=True)
         return {"counts": [_product(column, weights) for column in by_class]}

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hbpipe.model.distributions.product import BETA_LOGNORMAL
+from hbpipe.model.distributions.beta_lognormal import BETA_LOGNORMAL
 from hbpipe.model.family import (
     Array,
     Codes,

@@ -15,9 +15,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from hbpipe.model.distributions.beta_lognormal import BETA_LOGNORMAL
 from hbpipe.model.distributions.laws import BETA, NORMAL, Pair
 from hbpipe.model.distributions.mixture import Mixture, few
-from hbpipe.model.distributions.product import BETA_LOGNORMAL, FINE, QUICK, Products
+from hbpipe.model.distributions.product import FINE, QUICK, Products
 from hbpipe.model.family import Array, Family, Statistics
 from hbpipe.model.geometry import geometry_of
 from hbpipe.model.hurdle.parts import basket, conversion

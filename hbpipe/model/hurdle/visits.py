@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from hbpipe.errors import FitError
-from hbpipe.model.distributions.product import Products, mean_and_square
+from hbpipe.model.distributions.beta_lognormal import mean_and_square
+from hbpipe.model.distributions.product import Products
 from hbpipe.model.family import Array, Description
 from hbpipe.model.integration.sampling import Conditional, NodeValues, Predictive
 

@@ -6,13 +6,8 @@ import numpy as np
 import pytest
 from scipy import integrate, special, stats
 
-from hbpipe.model.distributions.product import (
-    BETA_LOGNORMAL,
-    FINE,
-    QUICK,
-    QUICK_BETA_LOGNORMAL,
-    Products,
-)
+from hbpipe.model.distributions.beta_lognormal import BETA_LOGNORMAL, QUICK_BETA_LOGNORMAL
+from hbpipe.model.distributions.product import FINE, QUICK, Products
 
 LEVELS = np.array([0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99])
 #: a, b, mean and sd of w, and how exact the cdf is: sds far below that of log p are the hard case.
