@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -59,7 +61,7 @@ def _of(values: Array, components: NDArray[np.int64]) -> Array:
     return np.take_along_axis(values, components, axis=1)
 
 
-def _truth(statistics: dict[str, Array], hyperparameters: dict[str, Array]) -> Truth:
+def _truth(statistics: dict[str, NDArray[Any]], hyperparameters: dict[str, Array]) -> Truth:
     replicates = len(next(iter(hyperparameters.values())))
     proportion = np.tile([1.0 - _SECOND, _SECOND], (replicates, 1))
     flat = {name: values.ravel() for name, values in statistics.items()}
