@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 #: By the family that is measured, the models of a level that moves.
 _MODELS = {"normal": ("local_level",)}
 #: Keys of a metric that take a level to stay where it is.
-_STATIC = ("covariates", "decay", "overdispersion")
+_STATIC = ("covariates", "decay", "experiment", "overdispersion", "prior", "weights")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Dawid 1984, *JRSS A* 147), and the score of a day is the log density of the mean
 (Good 1952; Gneiting and Raftery 2007). Both models are scored on the same days of the same stores.
 
 Where the days before show no drift at all, q = 0, both models are one and so are their scores. The
-marginal likelihood of the whole window then tells: levels drift if its maximum is not at q = 0.
+marginal likelihood of the whole window then tells: levels drift if q is a standard error off 0.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from hbpipe.model.marginal.means import LOG_2PI
 
 #: Days that are predicted.
 SCORED_DAYS = 7
-#: A window has days enough to be fitted without those.
-LEAST_DAYS = 14
+#: Log likelihood that drift gains where q is a standard error off 0.
+_GAIN = 0.5
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,19 @@ def choose(family: Family, sketch: DailySketch, **options: Any) -> Choice:
     # Days that show no drift give both models one score, but for rounding.
     alike = np.flatnonzero((free.hyperparameters["signal_ratio"] == 0) & (scored > 0))
     if len(alike):
-        whole = fit_pools(family, sketch.select(alike), fixed=_of(fixed, alike), **options)
-        drifts[alike] = whole.hyperparameters["signal_ratio"] > 0
+        drifts[alike] = _gain(family, sketch.select(alike), _of(fixed, alike), options) > _GAIN
         drifting[alike] = static[alike]
     return Choice(drifts, static, drifting, scored.astype(np.int64))
+
+
+def _gain(
+    family: Family, sketch: DailySketch, fixed: dict[str, Any], options: Mapping[str, Any]
+) -> Array:
+    """Log marginal likelihood of all days that drift gains, (G,); 0 where nothing is determined."""
+    free = fit_pools(family, sketch, fixed=fixed, **options)
+    held = fit_pools(family, sketch, fixed={**fixed, "signal_ratio": 0.0}, **options)
+    gain = free.log_marginal_likelihood - held.log_marginal_likelihood
+    return np.where(free.identified & held.identified, gain, 0.0)
 
 
 def _of(fixed: Mapping[str, Any], pools: NDArray[np.int64]) -> dict[str, Any]:
