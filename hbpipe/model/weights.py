@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from hbpipe.errors import StatisticsError
 from hbpipe.model import kish
 from hbpipe.model.family import Codes, Family, Role, Statistic, Statistics
-from hbpipe.model.numerics.grouped import float_sums
+from hbpipe.model.numerics.grouped import float_sums, integer_sums
 
 _PREFIX = "weighted_"
 _SIZE, _SQUARES = "sampled_size", "squared_weights"
@@ -35,11 +35,10 @@ _INT64_MAX = 2**63 - 1
 
 def can_have(family: Family, meaning: str) -> bool:
     """Whether events of a family may have weights of this meaning."""
-    if family.name == "normal_weighted":
-        return False
     if meaning == "precision":
         return family.name == "normal_known_variance"
-    return meaning == "frequency" or kish.can_weigh(family)
+    regression = meaning == "frequency" and family.name == "normal_regression"
+    return regression or kish.can_weigh(family)
 
 
 def with_weights(base: Family, meaning: str) -> Family:
@@ -85,9 +84,36 @@ def _summarise(
 ) -> dict[str, NDArray[Any]]:
     """Weigh the statistics of each row by itself, and fold the rows of a store."""
     weight = np.asarray(events["weight"])
+    if "counts" in events and np.ndim(events["counts"]) == 1 and len(weight):
+        return _by_class(base, events["counts"], weight, codes, n_stores, sampled=fold is not None)
     own = {name: values for name, values in events.items() if name != "weight"}
     rows = weigh(base, base.summarise(own, np.arange(len(weight)), len(weight)), weight)
     return (fold or base.fold)(rows, codes, n_stores)
+
+
+def _by_class(
+    base: Family,
+    numbers: NDArray[Any],
+    weight: NDArray[Any],
+    codes: Codes,
+    n_stores: int,
+    *,
+    sampled: bool,
+) -> dict[str, NDArray[Any]]:
+    """Add up the weights of each store and class, of rows (E,) that name one class each.
+
+    The same as of rows that count each class, without a column for each.
+    """
+    assert base.size is not None
+    cells, n_cells = np.asarray(codes, np.int64) * base.size + numbers, n_stores * base.size
+    if not sampled:
+        return {"counts": integer_sums(weight, cells, n_cells).reshape(n_stores, -1)}
+    weight = weight.astype(np.float64)
+    return {
+        f"{_PREFIX}counts": float_sums(weight, cells, n_cells).reshape(n_stores, -1),
+        _SIZE: np.bincount(codes, minlength=n_stores).astype(np.float64),
+        _SQUARES: float_sums(np.square(weight), codes, n_stores),
+    }
 
 
 def _copies(base: Family, rows: Statistics, weight: NDArray[Any]) -> dict[str, NDArray[Any]]:

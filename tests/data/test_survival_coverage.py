@@ -37,6 +37,7 @@ def draw(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, pa.Table]:
     return hazards, codes, table
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("interval", range(3))
 def test_intervals_cover(interval: int) -> None:
     rng = np.random.default_rng([5, interval])

@@ -77,6 +77,12 @@ def test_faults_of_weights(raw: dict[str, Any], message: str) -> None:
     [
         (RATE, "precision", {}, "precision are not defined for beta_binomial"),
         (
+            {"family": "hurdle_lognormal", "value": "x", "trials": "rows"},
+            "frequency",
+            {},
+            "frequency are not defined for hurdle_lognormal",
+        ),
+        (
             {"family": "normal_regression", "response": "y", "predictors": [1, "x"]},
             "sampling",
             {},
@@ -84,6 +90,12 @@ def test_faults_of_weights(raw: dict[str, Any], message: str) -> None:
         ),
         (RATE, "sampling", {"overdispersion": {"by": "day"}}, "overdispersion does not go with"),
         (RATE, "sampling", {"decay": {"half_life": "7d"}}, "decay does not go with"),
+        (
+            RATE,
+            "frequency",
+            {"experiment": {"arm": "group", "control": "A"}},
+            "experiment does not go with weights",
+        ),
         (
             {"family": "gamma_poisson", "count": "rows", "exposure": "days"},
             "sampling",

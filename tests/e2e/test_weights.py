@@ -14,6 +14,8 @@ import pytest
 import hbpipe
 from hbpipe.data.lake import Lake
 from hbpipe.model.families import get_family
+from hbpipe.report.html.metrics import describe_metrics
+from hbpipe.run.history import read_releases
 from hbpipe.run.releases import read
 from hbpipe.run.verification.verify import verify
 from tests.nights import day, lake_of, night, settings_for, write
@@ -233,3 +235,13 @@ def test_the_lake_is_verified_against_the_raw_files(folder: Path) -> None:
     settings = settings_for(folder, metrics=METRICS, **OPTIONS)
     findings = verify(settings, lake_of(settings), full=True)
     assert [one for one in findings if not one.fine] == []
+
+
+def test_the_report_says_what_weights_mean(folder: Path) -> None:
+    settings = settings_for(folder, metrics=METRICS, **OPTIONS)
+    [release] = read_releases(lake_of(settings))
+    names = ["rate", "sampled_rate"]
+    fits = [{"metric": name, "family": "beta_binomial"} for name in names]
+    told = [one["made_of"] for one in describe_metrics(settings, release, names, fits)]
+    assert "weight: n; weights of meaning frequency" in told[0]
+    assert "weights of meaning sampling, a pseudo-likelihood" in told[1]

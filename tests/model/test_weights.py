@@ -57,11 +57,18 @@ def test_a_frequency_is_so_many_rows(data: st.DataObject) -> None:
     assert_close(found, expected, largest(columns) * 30)
 
 
-def test_classes_by_number_have_frequencies() -> None:
-    family = get_family("dirichlet_multinomial:frequency", 3)
-    rows = {"counts": np.array([0, 2, 2, 1]), "weight": np.array([2, 1, 4, 0])}
-    found = family.summarise(rows, np.array([0, 0, 0, 1]), 2)
-    assert found["counts"].tolist() == [[2, 0, 5], [0, 0, 0]]
+@pytest.mark.parametrize("meaning", ["frequency", "sampling"])
+def test_classes_by_number_are_counts_of_one(meaning: str) -> None:
+    family, rng = get_family(f"dirichlet_multinomial:{meaning}", 3), np.random.default_rng(2)
+    numbers, codes = rng.integers(0, 3, 200), rng.integers(0, 4, 200)
+    weight = rng.integers(0, 9, 200) * (1 if meaning == "frequency" else 0.37)
+    found = family.summarise({"counts": numbers, "weight": weight}, codes, 5)
+    columns = {"counts": np.eye(3, dtype=np.int64)[numbers], "weight": weight}
+    expected = family.summarise(columns, codes, 5)
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        assert found[name].dtype == values.dtype
+        np.testing.assert_array_equal(found[name], values)
 
 
 def test_a_count_times_its_frequency_must_fit() -> None:
@@ -249,10 +256,11 @@ def survey(rng: np.random.Generator, stores: int) -> tuple[np.ndarray, dict[str,
     return theta, rows
 
 
+@pytest.mark.long
 def test_intervals_of_a_sample_cover() -> None:
     """Rates of all visits; without the weights few are inside."""
     rng, inside, without = np.random.default_rng(8), [], []
-    for turn in range(8):
+    for turn in range(20):
         theta, rows = survey(rng, 40)
         columns = {"successes": rows["y"], "trials": np.ones(len(rows["y"]))}
         found, _ = sampled("beta_binomial", columns, rows["weight"], rows["codes"], 40)

@@ -24,7 +24,7 @@ LEAST_STORES = 20
 MARGIN = 1.0
 
 
-def scores(family: Family, pool: GridPool, base: Array) -> tuple[float, float]:
+def scores(family: Family, pool: GridPool, best: Array, base: Array) -> tuple[float, float]:
     """Mean log score of stores left out, under a single law and under weights of the components.
 
     Parameters
@@ -33,6 +33,8 @@ def scores(family: Family, pool: GridPool, base: Array) -> tuple[float, float]:
         That of the single law.
     pool
         The stores, at least ``LEAST_STORES``.
+    best
+        (K,) the weights for all stores.
     base
         (R,) log base measure of the distinct stores.
     """
@@ -40,7 +42,7 @@ def scores(family: Family, pool: GridPool, base: Array) -> tuple[float, float]:
     kept = pool.counts - left_out
     stores = pool.counts.sum()
     single = np.sum(left_out * (_single(family, pool, kept) + base)) / stores
-    weights = pool.maximise(kept).weight
+    weights = pool.maximise_near(best, kept)
     grid = [
         np.sum(out * (pool.log_likelihoods(weight) + base))
         for out, weight in zip(left_out, weights, strict=True)

@@ -85,7 +85,7 @@ def _fit_pool(base: Family, sketch: MixtureSketch, single: PoolFits, pool: int) 
     grid = GridPool.of(base, one.statistics, stores)
     best: Maximum = grid.maximise()
     weight = best.weight[0]
-    found = scores(base, grid, one.log_base_measure)
+    found = scores(base, grid, weight, one.log_base_measure)
     used = np.flatnonzero(weight)
     each = grid.log_likelihoods(weight) + one.log_base_measure
     return _OfPool(

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Prior
 from hbpipe.model.fits import PoolFits
 from hbpipe.model.mixtures.conjugate import PROPORTION
@@ -61,20 +60,12 @@ class GridFits(PoolFits):
         weights = np.count_nonzero(self.hyperparameters[PROPORTION], axis=1) - 1
         return np.where(self.several, np.maximum(weights, 1), super().n_estimated)
 
-    def log_likelihood_under(self, pool: int, components: Prior, proportion: Array) -> float:
-        """Log likelihood of a pool's stores under another mixture of conjugate laws.
-
-        Parameters
-        ----------
-        pool
-            Its number.
-        components, proportion
-            Parameters of ``K`` laws of the base family, name -> (K,), and their weights (K,).
-        """
-        base, sketch = get_family(self.family), self.sketch.select(np.array([pool]))
-        own = {name: np.asarray(values)[:, None] for name, values in sketch.statistics.items()}
-        each = special.logsumexp(log_evidence(base, own, components), b=proportion, axis=1)
-        return float(np.sum(sketch.rows["stores"] * (each + sketch.log_base_measure)))
+    def log_likelihood_under(self, pool: int, law: Prior, proportion: Array) -> float:
+        """Log marginal likelihood of a pool's stores under any mixture of laws, (K,) each."""
+        base, one = self.single.model, self.sketch.select(np.array([pool]))
+        own = {name: np.asarray(values)[:, None] for name, values in one.statistics.items()}
+        each = special.logsumexp(log_evidence(base, own, law), b=proportion, axis=1)
+        return float(np.sum(one.rows["stores"] * (each + one.log_base_measure)))
 
     @property
     def chosen(self) -> list[str]:

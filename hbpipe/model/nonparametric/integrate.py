@@ -13,8 +13,8 @@ from hbpipe.model.mixtures.sketch import MixtureSketch
 from hbpipe.model.nonparametric.fits import GridFits
 from hbpipe.model.nonparametric.pool import REFITS, GridPool
 
-#: Components with less weight in every refit are left out.
-_NONE = 1e-9
+#: Components that have less of a store than this in every refit are left out.
+_NONE = 1e-2
 
 
 def integrate_grids(base: Family, fits: GridFits, uncertainty: str) -> SampledNodes:
@@ -44,7 +44,7 @@ def _refitted(base: Family, sketch: MixtureSketch) -> PoolNodes:
     stores = sketch.rows["stores"].astype(np.float64)
     grid = GridPool.of(base, sketch.statistics, stores)
     weight = grid.refit()
-    used = np.flatnonzero(np.any(weight > _NONE, axis=0))
+    used = np.flatnonzero(np.any(weight * stores.sum() > _NONE, axis=0))
     law = {name: values[used] for name, values in grid.law.items()}
     return _node("bootstrap", base, law, weight[:, used], int(stores.sum()))
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,19 @@ from scipy import special
 from hbpipe.model.family import Array, Family, Prior
 from hbpipe.model.mixtures.evidence import log_evidence
 from hbpipe.model.nonparametric.components import components
-from hbpipe.model.nonparametric.weights import Maximum, maximise_weights, one_step
+from hbpipe.model.nonparametric.weights import (
+    Maximum,
+    maximise_weights,
+    one_step,
+    sparse_weights,
+)
 
 #: Refits of a pool.
 REFITS = 100
-#: In pools of more stores a refit is one step from the maximum.
+#: In pools of more stores the maximum for nearby counts is taken to be one step away.
 MOST_STORES = 2**11
+#: A sum of likelihoods below this has lost digits.
+_LOST = 1e-250
 #: Of the random numbers.
 _SEED = 1981
 
@@ -61,24 +69,39 @@ class GridPool:
         own = {name: np.asarray(values)[:, None] for name, values in statistics.items()}
         return GridPool(statistics, counts, law, log_evidence(family, own, law))
 
-    @property
+    @cached_property
+    def largest(self) -> Array:
+        """The largest log likelihood of each store, (R,)."""
+        return np.asarray(self.log_evidence.max(axis=1))
+
+    @cached_property
     def likelihood(self) -> Array:
         """Likelihoods in units of each store's largest one, (R, K)."""
-        return np.asarray(np.exp(self.log_evidence - self.log_evidence.max(axis=1, keepdims=True)))
+        return np.asarray(np.exp(self.log_evidence - self.largest[:, None]))
 
-    def maximise(self, counts: Array | None = None) -> Maximum:
-        """Find the best weights for ``B`` counts of the stores, (B, R); else for their own."""
-        return maximise_weights(self.likelihood, self.counts[None] if counts is None else counts)
+    def maximise(self) -> Maximum:
+        """Find the best weights of the components."""
+        return sparse_weights(self.likelihood, self.counts)
+
+    def maximise_near(self, best: Array, counts: Array) -> Array:
+        """Find the best weights (B, K) for ``B`` counts of the same stores, (B, R).
+
+        ``best`` (K,) are those for the pool's own counts: in a large pool others are a step away.
+        """
+        if self.counts.sum() <= MOST_STORES:
+            return maximise_weights(self.likelihood, counts).weight
+        return one_step(self.likelihood, best, self.counts, counts)
 
     def log_likelihoods(self, weight: Array) -> Array:
         """Log likelihood of each distinct store under weights (K,), (R,), as ``log_evidence``."""
-        return np.asarray(special.logsumexp(self.log_evidence, b=weight, axis=1))
+        mixed = self.likelihood @ weight
+        lost = np.flatnonzero(mixed < _LOST)
+        found = np.log(np.maximum(mixed, _LOST)) + self.largest
+        found[lost] = special.logsumexp(self.log_evidence[lost], b=weight, axis=1)
+        return found
 
     def refit(self) -> Array:
         """Maximise for stores of random weights, ``REFITS`` times, (B, K)."""
-        weights = np.random.default_rng(_SEED).standard_gamma(
-            self.counts, (REFITS, len(self.counts))
-        )
-        if self.counts.sum() <= MOST_STORES:
-            return maximise_weights(self.likelihood, weights).weight
-        return one_step(self.likelihood, self.maximise().weight[0], self.counts, weights)
+        shape = (REFITS, len(self.counts))
+        weights = np.random.default_rng(_SEED).standard_gamma(self.counts, shape)
+        return self.maximise_near(self.maximise().weight[0], weights)

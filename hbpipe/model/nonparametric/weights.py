@@ -34,8 +34,8 @@ _LIKELY = 1e-3
 #: Of the interior point: most rounds, the share of the gap asked for at which it ends, and the part
 #: of the way to the edge that it goes at most.
 _ROUNDS, _ACCURACY, _STEP = 100, 1e-2, 0.995
-#: Weights below this share of the largest are none, if the gap allows.
-_NONE = 1e-6
+#: Shares of the largest weight below which weights may be none.
+_NEXT_TO_NOTHING = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def maximise_weights(likelihood: Array, counts: Array, *, gap: float = GAP) -> M
         if not len(further):
             break
         chosen = np.union1d(chosen, further)
-    return _sparse(likelihood, counts, weight, gap, rounds)
+    return Maximum(weight, slope.max(axis=1) - 1.0, rounds)
 
 
 def _slopes(likelihood: Array, counts: Array, weight: Array) -> Array:
@@ -98,18 +98,24 @@ def _columns_that_matter(likelihood: Array, counts: Array) -> NDArray[np.int64]:
     return np.union1d(chosen, np.argmax(likelihood[alone], axis=1))
 
 
-def _sparse(likelihood: Array, counts: Array, weight: Array, gap: float, rounds: int) -> Maximum:
-    """Take weights that are next to nothing for none, where that leaves the gap."""
-    clean = np.where(weight >= _NONE * weight.max(axis=1, keepdims=True), weight, 0.0)
-    clean = clean / clean.sum(axis=1, keepdims=True)
-    before = _slopes(likelihood, counts, weight).max(axis=1) - 1.0
-    mixed = clean @ likelihood.T
-    possible = np.all((mixed > 0) | (counts == 0), axis=1)
-    after = np.full(len(weight), np.inf)
-    if possible.any():
-        after[possible] = _slopes(likelihood, counts[possible], clean[possible]).max(axis=1) - 1.0
-    take = after <= np.maximum(gap, before)
-    return Maximum(np.where(take[:, None], clean, weight), np.where(take, after, before), rounds)
+def sparse_weights(likelihood: Array, counts: Array, *, gap: float = GAP) -> Maximum:
+    """Maximise for one of the counts, (R,), and leave out the columns that it does not take.
+
+    An interior point has no weight of 0. Columns of the smallest weights are left out, as many
+    as the gap allows, and the others maximised again.
+    """
+    best = maximise_weights(likelihood, counts[None], gap=gap)
+    weight = best.weight[0]
+    for share in _NEXT_TO_NOTHING:
+        kept = np.flatnonzero(weight >= share * weight.max())
+        if not likelihood[:, kept].any(axis=1).all():
+            continue
+        found = np.zeros((1, len(weight)))
+        found[:, kept], steps = _maximum(likelihood[:, kept], counts[None], _ACCURACY * gap)
+        now = _slopes(likelihood, counts[None], found).max(axis=1) - 1.0
+        if now[0] <= max(gap, best.gap[0]):
+            return Maximum(found, now, best.rounds + steps)
+    return best
 
 
 def one_step(likelihood: Array, weight: Array, counts: Array, near: Array) -> Array:

@@ -8,6 +8,7 @@ from typing import Any
 from hbpipe.config import Settings
 from hbpipe.data.quantities import Metric
 from hbpipe.data.terms import Condition, Quantity, Spell
+from hbpipe.data.weights import SAMPLING
 from hbpipe.run.history import Release
 
 
@@ -25,6 +26,9 @@ def describe_metrics(
 def _definition(metric: Metric) -> dict[str, Any]:
     roles = [f"{role}: {_quantity(quantity)}" for role, quantity in metric.roles.items()]
     roles += [f"{term}: {_quantity(quantity)}" for term, quantity in metric.terms.items()]
+    if metric.weights is not None:
+        likelihood = ", a pseudo-likelihood" if metric.weights == SAMPLING else ""
+        roles.append(f"weights of meaning {metric.weights}{likelihood}")
     if metric.where:
         roles.append(f"where {_conditions(metric.where)}")
     if metric.experiment is not None:

@@ -80,8 +80,8 @@ def _of_grids(fits: GridFits, before: Sequence[Mapping[str, float]]) -> list[flo
 
 
 def _drift(fits: GridFits, g: int, before: Mapping[str, float]) -> float:
-    base = get_family(fits.family)
-    law = {name: _vector(before, name) for name in base.prior(fits.single.hyperparameters)}
+    names = get_family(fits.family).prior(fits.single.hyperparameters)
+    law = {name: _vector(before, name) for name in names}
     kept = fits.log_likelihood_under(g, law, _vector(before, PROPORTION))
     return float(2.0 * (fits.log_marginal_likelihood[g] - kept))
 

@@ -11,6 +11,7 @@ are computed anew from their description in hbpipe/model/README.md, the weights 
 import csv
 import json
 from importlib.metadata import version
+from pathlib import Path
 
 import cvxpy
 import numpy as np
@@ -18,7 +19,7 @@ from scipy import stats
 
 
 def column(case, name):
-    with open(f"{case}/data.csv", newline="") as file:
+    with Path(case, "data.csv").open(newline="") as file:
         return np.array([float(row[name]) for row in csv.DictReader(file)])
 
 

@@ -11,9 +11,7 @@ from hbpipe.model.families import get_family
 from hbpipe.model.mixtures.conjugate import ConjugateMixture
 from hbpipe.model.nonparametric.pool import GridPool
 
-TRUTH = json.loads(
-    (Path(__file__).parents[2] / "golden" / "grid_prior" / "truth.json").read_text()
-)
+TRUTH = json.loads((Path(__file__).parents[2] / "golden" / "grid_prior" / "truth.json").read_text())
 
 
 def rats() -> dict:

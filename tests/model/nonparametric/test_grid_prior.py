@@ -133,7 +133,9 @@ def test_the_order_of_stores_and_shards_change_no_bit() -> None:
         fits = fit_pools(family, family.merge_sketches(parts))
         nodes = integrate_pools(fits)
         own = {name: values[rows] for name, values in statistics.items()}
-        found = update_pools(family, nodes, fits.hyperparameters, own, pools[rows], quantiles=(0.05, 0.95))
+        found = update_pools(
+            family, nodes, fits.hyperparameters, own, pools[rows], quantiles=(0.05, 0.95)
+        )
         back = np.argsort(rows)
         return {name: getattr(found, name)[back] for name in ("mean", "sd", "quantiles")}
 
