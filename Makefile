@@ -22,12 +22,17 @@ SHELLCHECK = $(or $(wildcard $(BIN)/shellcheck),shellcheck)
 
 ON_A_GRID := normal,normal_known_variance,beta_binomial,gamma_poisson
 SAMPLED := normal_regression,normal_inverse_gamma
+# Refits of many pools take long, so there are fewer.
+GRIDS := normal_known_variance+grid,beta_binomial+grid,gamma_poisson+grid
+GRIDS := $(GRIDS),normal_known_variance+grid_one_law,beta_binomial+grid_one_law
+GRIDS := $(GRIDS),gamma_poisson+grid_one_law
+GRID_STORES ?= 20,50
 COVERAGE = OMP_NUM_THREADS=1 $(BIN)/python -m hbpipe.model.coverage --ratios 0.05,0.25,1,4 --seed 1 \
   --replicates $(REPLICATES) --error $(ERROR) --methods auto --floor 0.94 --jobs 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo retail test test-browser test-services test-reference test-history test-spark coverage bench lint format lock clean
+.PHONY: help install demo retail test test-long test-browser test-services test-reference test-history test-spark coverage bench lint format lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +80,9 @@ retail/events/cheese.parquet: tests/golden/cheese/data.csv configs/retail_events
 test: $(INSTALLED)  ## Run the tests
 	$(BIN)/python -m pytest
 
+test-long: $(INSTALLED)  ## Run the tests that take long: brute force, simulation, other programs
+	$(BIN)/python -m pytest -m long
+
 test-browser: $(INSTALLED)  ## Open reports in headless Chromium
 	@$(BIN)/python tests/browser/chromium.py
 	$(BIN)/python -m pytest --numprocesses=0 -m browser tests/browser
@@ -110,6 +118,7 @@ $(SPARK)/installed: requirements-spark.lock $(INSTALLED)
 coverage: $(INSTALLED)  ## Measure how often intervals hold the truth (STORES, ERROR)
 	$(COVERAGE) --groups $(STORES) --families $(ON_A_GRID)
 	$(COVERAGE) --groups $(SAMPLED_STORES) --families $(SAMPLED)
+	$(COVERAGE) --groups $(GRID_STORES) --families $(GRIDS) --floor 0.92
 
 bench: $(INSTALLED)  ## Measure hbpipe beside DuckDB, Polars, scipy, NUTS... (BENCH=options)
 	$(BIN)/python -m tests.bench $(BENCH)

@@ -183,6 +183,11 @@ class PoolFits:
         """How θ varies over the stores of each pool, in a word."""
         return [self.prior_form] * len(self.status)
 
+    @property
+    def n_estimated(self) -> NDArray[np.int64]:
+        """How many numbers are estimated, (G,): a held coordinate is not."""
+        return np.asarray(np.isnan(self.held).sum(axis=1))
+
     def log_likelihood(self, coordinates: Array) -> Array:
         """Log marginal likelihood of each pool at any coordinates (G, D), (G,)."""
         return self.model.log_marginal(self.sketch, coordinates)[0]

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Family
 from hbpipe.model.fits import PoolFits
 from hbpipe.model.geometry import LOCATION, NOISE, SPREAD, Geometry, geometry_of
@@ -26,6 +27,8 @@ from hbpipe.model.integration.sampled_pools import sample_pools
 from hbpipe.model.integration.target import Target
 from hbpipe.model.integration.window import locate
 from hbpipe.model.names import unknown
+from hbpipe.model.nonparametric.fits import GridFits
+from hbpipe.model.nonparametric.integrate import integrate_grids
 from hbpipe.model.numerics.jets import variables
 
 UNCERTAINTIES = ("auto", "plug_in", "first_order", "integrated")
@@ -56,6 +59,10 @@ def integrate_pools(fits: PoolFits, *, uncertainty: str = "auto") -> AnyNodes:
     FitError
         As :func:`hyperposterior`.
     """
+    if isinstance(fits, GridFits):
+        if uncertainty not in UNCERTAINTIES:
+            raise unknown("uncertainty", uncertainty, UNCERTAINTIES)
+        return integrate_grids(get_family(fits.family), fits, uncertainty)
     return hyperposterior(
         fits.model,
         fits.sketch,

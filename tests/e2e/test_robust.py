@@ -86,9 +86,7 @@ def counted(folder: Path) -> dict[str, NDArray[np.int64]]:
 def test_posteriors_are_those_of_the_library(folder: Path) -> None:
     statistics = counted(folder)
     fit = hbpipe.fit("beta_binomial", statistics, prior="mixture")
-    expected = hbpipe.posterior(
-        fit, statistics, uncertainty="first_order", quantiles=QUANTILES
-    )
+    expected = hbpipe.posterior(fit, statistics, uncertainty="first_order", quantiles=QUANTILES)
     rows = sorted(rows_in(folder, "posteriors", "robust"), key=lambda row: row["store_id"])
     assert len(rows) == STORES
     for name in ("mean", "sd", "sd_plug_in", "q0.05", "q0.5", "q0.95", "weight", "prior_mean"):

@@ -10,6 +10,8 @@ from hbpipe.model.coverage.mixtures import MIXTURES
 from hbpipe.model.coverage.study import study
 from hbpipe.model.families import FAMILIES
 
+pytestmark = pytest.mark.long
+
 #: (stores, signal ratio, replicates): no spread to speak of, the hard middle, and plain sight.
 CELLS = [(10, 0.05, 60), (10, 4.0, 90), (50, 0.25, 30), (200, 0.25, 15)]
 

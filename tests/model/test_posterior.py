@@ -33,6 +33,11 @@ def stores_of(name, stores=20, seed=1):
         at = {"mu": np.array([5.0, 2.0]), "Sigma": np.diag([0.3, 0.2]), "sigma": 1.0}
         columns, codes, _ = family.simulate(rng, at, stores, n)
         return family.summarise(columns, codes, stores)
+    if name == "local_level":
+        family = get_family(name)
+        at = {"mu": 5.0, "tau": 0.5, "signal_ratio": 0.05, "sigma": 1.0}
+        columns, codes, _ = family.simulate(rng, at, stores, n)
+        return family.summarise(columns, codes, stores)
     mean = rng.normal(rng.normal(5, 0.5, stores), 1 / np.sqrt(n))
     if name in ("normal", "normal_inverse_gamma"):
         return {"n": n, "mean": mean, "m2": rng.chisquare(n - 1) * (n > 1)}
@@ -50,8 +55,9 @@ def absent(name, stores):
 
 def terms_of(name):
     """The axis of terms that columns have beside that of stores."""
-    size = get_family(name).size
-    return () if size is None else (size,)
+    family = get_family(name)
+    by_day = any(role.below is not None for role in family.roles)
+    return () if family.size is None or by_day else (family.size,)
 
 
 def next_observation(name, amount):

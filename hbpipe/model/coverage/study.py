@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbpipe.model.coverage.designs import DESIGNS, Design, Truth
+from hbpipe.model.coverage.grids import GRIDS
 from hbpipe.model.coverage.mixtures import MIXTURES
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Family
@@ -18,7 +19,7 @@ from hbpipe.model.integrate import integrate_pools
 from hbpipe.model.update.pools import update_pools
 
 #: Every design by name.
-STUDIED = DESIGNS | MIXTURES
+STUDIED = DESIGNS | MIXTURES | GRIDS
 METHODS = ("plug_in", "first_order", "integrated", "auto")
 LEVELS = (0.025, 0.975)
 HEADER = (

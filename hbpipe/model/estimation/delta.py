@@ -32,9 +32,21 @@ def standard_deviations(fits: PoolFits) -> dict[str, Array]:
             risen = (high[name] - low[name]).T / width
             slopes.append(np.where(used, risen, 0.0).T)
     return {
-        name: np.sqrt(np.maximum(_quadratic(np.stack(slopes, axis=1), fits.covariance), 0.0))
+        name: _beside(
+            np.sqrt(np.maximum(_quadratic(np.stack(slopes, axis=1), fits.covariance), 0.0)),
+            fits.hyperparameters[name],
+        )
         for name, slopes in jacobian.items()
     }
+
+
+def _beside(sd: Array, values: Array) -> Array:
+    """Add zeros for components that have no coordinates, (G, 1) beside (G, K)."""
+    if sd.shape == np.shape(values):
+        return sd
+    found = np.zeros(np.shape(values))
+    found[:, : sd.shape[1]] = sd
+    return found
 
 
 def _quadratic(slopes: Array, covariance: Array) -> Array:

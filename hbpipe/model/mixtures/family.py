@@ -59,7 +59,7 @@ def with_prior(base: Family) -> Family:
         location_message=None,
         log_no_pooling=base.log_no_pooling and partial(_log_no_pooling, base),
         raw=base.raw_estimates,
-        raw_sd=partial(_raw_sd, base),
+        raw_sd=partial(raw_sd, base),
         geometry=None,
         regression=None,
         estimate=partial(estimate, base),
@@ -92,5 +92,6 @@ def _log_no_pooling(base: Family, sketch: MixtureSketch, held: Array) -> Array:
     return base.log_no_pooling(sketch.whole, held[:, : len(base.coordinates)])
 
 
-def _raw_sd(base: Family, statistics: Statistics, hyperparameters: Hyperparameters) -> Array:
+def raw_sd(base: Family, statistics: Statistics, hyperparameters: Hyperparameters) -> Array:
+    """Give the sampling sd of raw estimates, which no prior changes, (J,)."""
     return np.asarray(no_pooling(base, statistics, hyperparameters)[1])

@@ -63,14 +63,14 @@ def integrate(
         some = sketch if len(pools) == sketch.n_pools else sketch.select(pools)
         at, known = coordinates[pools], held[pools]
         if of:
-            parts = _single(base, some, at, options)
+            parts = single_law_pools(base, some, at, options)
         else:
             parts = list(sample_pools(family, some, at, held=known, enough=enough, **options).pools)
         found |= dict(zip(pools.tolist(), parts, strict=True))
     return SampledNodes(family.name, tuple(found[pool] for pool in range(len(coordinates))))
 
 
-def _single(
+def single_law_pools(
     base: Family, sketch: MixtureSketch, coordinates: Array, options: dict[str, Any]
 ) -> list[PoolNodes]:
     """Integrate pools with one law on the family's own grid."""

@@ -6,6 +6,9 @@ a single law K is 1, and what is left open within a node comes with it: ``locati
 (S, 1), and of ``first_order`` nodes ``spread_variance`` and ``covariance`` (S, 1), as in
 :class:`hbpipe.model.integration.nodes.Nodes`.
 
+With ``refits`` (S, B, K), proportions that were estimated B times, a store's probabilities of
+components are averages over these.
+
 The weight of a store's own data is Σ_k r_k B_k, with r_k the posterior probability that the store
 is of component k and B_k = nA_k/(1 + nA_k): its mean is Σ_k r_k (B_k raw + (1 − B_k) m_k). The
 prior mean is Σ_k w_k m_k, what is expected of a store before it has data.
@@ -31,6 +34,8 @@ from hbpipe.model.update.shrink import NodeRows, node_moments
 
 #: With more laws than this, predictive counts are those of a few that stand for all.
 _MANY = 64
+#: A sum of likelihoods below this has lost digits.
+_LOST = 1e-250
 
 
 def prior_at(base: Family, line: Array, spread: Array) -> Prior:
@@ -106,9 +111,31 @@ def _responsibilities(base: Family, statistics: Statistics, nodes: NodeValues) -
         return np.ones((stores, *shape))
     own = {name: np.asarray(values)[:, None, None] for name, values in statistics.items()}
     prior = {name: nodes[name] for name in _law_names(base)}
+    evidence = log_evidence(base, own, prior)
+    if "refits" in nodes:
+        return _average_responsibilities(evidence, nodes["refits"])
     with np.errstate(divide="ignore"):
-        log_weight = np.log(nodes["proportion"]) + log_evidence(base, own, prior)
+        log_weight = np.log(nodes["proportion"]) + evidence
     return np.asarray(special.softmax(log_weight, axis=2))
+
+
+def _average_responsibilities(log_evidence: Array, refits: Array) -> Array:
+    """Average over B refits of the proportions, (J, S, K) and (S, B, K) -> (J, S, K).
+
+    Refit by refit, so that a row's bits do not depend on other rows.
+    """
+    likelihood = np.exp(log_evidence - log_evidence.max(axis=2, keepdims=True))
+    found = np.zeros_like(likelihood)
+    for proportion in np.moveaxis(refits, 1, 0):
+        each = proportion * likelihood
+        total = np.sum(each, axis=2, keepdims=True)
+        lost = np.flatnonzero(np.any(total < _LOST, axis=(1, 2)))
+        if len(lost):  # the components of these stores have next to no weight in this refit
+            with np.errstate(divide="ignore"):
+                log_weight = np.log(proportion) + log_evidence[lost]
+            each[lost], total[lost] = special.softmax(log_weight, axis=2), 1.0
+        found += each / total
+    return np.asarray(found / refits.shape[1])
 
 
 def _law_names(base: Family) -> tuple[str, ...]:

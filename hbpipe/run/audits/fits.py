@@ -104,8 +104,7 @@ def check_drift(fits: Mapping[str, Any], earlier: EarlierFits, limits: Audits) -
 
 def drift_limits(fit: Any, limits: Audits) -> list[float | None]:
     """Return what chance gives of likelihood ratios, to warn at and to fail at; None for off."""
-    # A held coordinate is not estimated.
-    free = int(np.isnan(fit.fits.held).sum(axis=1).max(initial=1))
+    free = int(fit.fits.n_estimated.max(initial=1))
     known = sum(drift is not None for drift in fit.drift)
     return [
         None if level is None else likelihood_ratio_limit(level, max(free, 1), known)

@@ -28,7 +28,8 @@ from hbpipe.model.nesting import NestedFits, fit_nested, integrate_nested, own_v
 from hbpipe.model.overdispersion import Overdispersion
 from hbpipe.model.pooling import CompletePooling, complete_pooling, log_likelihood_no_pooling
 from hbpipe.run.engine import Engine
-from hbpipe.run.inference.fits import MetricFit, UnitPriors, drifts
+from hbpipe.run.inference.drift import drifts
+from hbpipe.run.inference.fits import MetricFit, UnitPriors
 from hbpipe.run.inference.tree import Pool, Tree, pool_label
 from hbpipe.run.inference.typical import NewStores
 

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from hbpipe.model.fits import PoolFits
 from hbpipe.model.mixtures.conjugate import PROPORTION
+from hbpipe.model.nonparametric.fits import GridFits
 
 Array = NDArray[np.float64]
 
@@ -20,6 +22,13 @@ def terms_of(hyperparameters: Mapping[str, Array], terms: Sequence[str]) -> tupl
     if PROPORTION not in hyperparameters:
         return tuple(terms)
     return tuple(str(k) for k in range(hyperparameters[PROPORTION].shape[1]))
+
+
+def has_weight(fits: PoolFits, g: int, place: tuple[int, ...]) -> bool:
+    """Tell whether a number is of a component of the pool: pools have grids of different size."""
+    if not isinstance(fits, GridFits):
+        return True
+    return bool(fits.hyperparameters[PROPORTION][(g, *place)] > 0)
 
 
 def places(

@@ -151,9 +151,7 @@ def test_posteriors_of_two_laws_agree_with_themselves(name):
 @every
 def test_a_store_without_data_has_the_mixture_as_its_prediction(name):
     statistics, _, fit = of_two_laws(name)
-    absent = {
-        item.name: np.array([item.absent], item.dtype) for item in fit.pools.model.statistics
-    }
+    absent = {item.name: np.array([item.absent], item.dtype) for item in fit.pools.model.statistics}
     found = hbpipe.posterior(fit, absent, uncertainty="integrated")
     np.testing.assert_array_equal(found["weight"], [0.0])
     np.testing.assert_allclose(found["mean"], found["prior_mean"], rtol=1e-12)
@@ -169,9 +167,7 @@ def test_a_pool_does_not_depend_on_the_others(name):
     both = {key: np.concatenate([one[key] for one in data]) for key in data[0]}
     fits = fit_pools(family, family.compress(both, pools, 2))
     nodes = integrate_pools(fits, uncertainty="first_order")
-    together = update_pools(
-        family, nodes, fits.hyperparameters, both, pools, quantiles=(0.1, 0.9)
-    )
+    together = update_pools(family, nodes, fits.hyperparameters, both, pools, quantiles=(0.1, 0.9))
     for number, own in enumerate(data):
         every_store = np.zeros(40, int)
         alone = fit_pools(family, family.compress(own, every_store, 1))
