@@ -22,6 +22,11 @@ SHELLCHECK = $(or $(wildcard $(BIN)/shellcheck),shellcheck)
 
 ON_A_GRID := normal,normal_known_variance,beta_binomial,gamma_poisson
 SAMPLED := normal_regression,normal_inverse_gamma
+# Refits of many pools take long, so there are fewer.
+GRIDS := normal_known_variance+grid,beta_binomial+grid,gamma_poisson+grid
+GRIDS := $(GRIDS),normal_known_variance+grid_one_law,beta_binomial+grid_one_law
+GRIDS := $(GRIDS),gamma_poisson+grid_one_law
+GRID_STORES ?= 20,50
 COVERAGE = OMP_NUM_THREADS=1 $(BIN)/python -m hbpipe.model.coverage --ratios 0.05,0.25,1,4 --seed 1 \
   --replicates $(REPLICATES) --error $(ERROR) --methods auto --floor 0.94 --jobs 2
 
@@ -113,6 +118,7 @@ $(SPARK)/installed: requirements-spark.lock $(INSTALLED)
 coverage: $(INSTALLED)  ## Measure how often intervals hold the truth (STORES, ERROR)
 	$(COVERAGE) --groups $(STORES) --families $(ON_A_GRID)
 	$(COVERAGE) --groups $(SAMPLED_STORES) --families $(SAMPLED)
+	$(COVERAGE) --groups $(GRID_STORES) --families $(GRIDS) --floor 0.92
 
 bench: $(INSTALLED)  ## Measure hbpipe beside DuckDB, Polars, scipy, NUTS... (BENCH=options)
 	$(BIN)/python -m tests.bench $(BENCH)

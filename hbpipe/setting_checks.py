@@ -31,6 +31,13 @@ def estimator_faults(estimator: str, metrics: Sequence[Metric]) -> list[str]:
     faults = []
     for metric in metrics:
         family = metric.fitted
+        if family.prior_form != "single":
+            if estimator != "ml":
+                faults.append(
+                    f"inference.estimator: the prior {family.prior_form} of {metric.name} has "
+                    f"ml alone, found {estimator}"
+                )
+            continue
         if kind == "reml" and family.log_restriction is None:
             faults.append(
                 f"inference.estimator: {family.name} of {metric.name} has no restricted "
