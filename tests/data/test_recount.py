@@ -589,8 +589,10 @@ def test_a_simulation_with_every_accident_is_recounted_exactly(tmp_path, layout)
 def test_every_family_has_a_recount():
     """Or `hbpipe verify --full` would stop at a metric that `hbpipe run` has released."""
     known = rules._ROLES
-    assert known.keys() == FAMILIES.keys()
-    for name, family in FAMILIES.items():
+    # The days of a level that drifts are laid out by the window: what is measured is ``normal``.
+    measured = {n: one for n, one in FAMILIES.items() if all(r.below is None for r in one.roles)}
+    assert known.keys() == measured.keys()
+    for name, family in measured.items():
         assert known[name] == tuple(role.name for role in family.roles)
         several = tuple(role.name for role in family.roles if role.several)
         assert set(several) <= set(rules._SEVERAL)

@@ -36,6 +36,8 @@ _RESOLVED = 1.2
 _CORE = 2.0
 #: Numbers of nodes: a row takes the first that is enough for it, or the last.
 _NODES = np.array([24, 32, 40, 48, 64, 80, 96, 112, 128, 160, 192, 256, 384, 512, 1024, 2048])
+#: So many sds away a normal cdf is 0 or 1.
+_FAR = 40.0
 #: Numbers that one array of a block may hold.
 _BLOCK = 2**16
 #: Newton steps to a quantile at most, and the step in sds of log θ after which it is there: what
@@ -125,11 +127,17 @@ class Products:
                 yield rows, *grid.masses(self.take(rows), rows, points)
 
     def _at(self, x: Array, *, density: bool) -> Array:
-        found, inside = np.zeros(len(self.a)), x > 0
-        log_x = np.log(np.where(inside, x, 1.0))
+        inside = (x > 0) & (x < np.inf)
+        found, log_x = np.zeros(len(self.a)), np.log(np.where(inside, x, 1.0))
         for rows, *grid in self.grids():
             found[rows] = _Table.of(self.take(rows), *grid).at(log_x[rows])[int(density)]
-        return np.where(inside, np.clip(found, 0.0, np.inf if density else 1.0), 0.0)
+        outside = 0.0 if density else np.where(x > 0, 1.0, 0.0)
+        return np.where(inside, np.clip(found, 0.0, np.inf if density else 1.0), outside)
+
+
+def _flat(values: Array) -> Array:
+    """Lay nodes and laws side by side, (R, N, L) -> (R, N L)."""
+    return values.reshape(len(values), -1)
 
 
 def _mixed(weight: Array, mean: Array, variance: Array) -> tuple[Array, Array]:
@@ -222,8 +230,8 @@ def _beyond(a: Array, b: Array, ends: Array) -> Array:
 class _Table:
     """Mixtures of N L normal laws of log θ, with what has to be taken off them.
 
-    ``weight``, ``centre``, ``sd`` and ``surplus`` (R, N, L), the last as a share of sd²; ``mean``
-    and ``width`` (R,) those of log θ.
+    ``weight``, ``centre``, ``sd`` and ``surplus`` (R, N L), the last as a share of sd²; ``mean``
+    and ``width`` (R,) those of log θ. Sums run along memory, so a row's bits are its own.
     """
 
     weight: Array
@@ -235,29 +243,29 @@ class _Table:
 
     @staticmethod
     def of(products: Products, log_p: Array, mass: Array, apart: Array) -> _Table:
-        scale = products.scale[:, None, :]
-        sd = np.maximum(scale, _RESOLVED * np.maximum(apart, 1e-150)[:, :, None])
-        weight = mass[:, :, None] * products.weight[:, None, :]
-        centre = log_p[:, :, None] + products.location[:, None, :]
-        mean = np.sum(weight * centre, axis=(1, 2))
-        spread = np.square(centre - mean[:, None, None]) + np.square(scale)
-        width = np.sqrt(np.sum(weight * spread, axis=(1, 2)))
-        return _Table(weight, centre, sd, 1.0 - np.square(scale / sd), mean, width)
+        resolved = _RESOLVED * np.maximum(apart, 1e-150)
+        scale = _flat(0.0 * mass[:, :, None] + products.scale[:, None, :])
+        sd = np.maximum(scale, np.repeat(resolved, products.scale.shape[1], axis=1))
+        weight = _flat(mass[:, :, None] * products.weight[:, None, :])
+        centre = _flat(log_p[:, :, None] + products.location[:, None, :])
+        mean, variance = _mixed(weight, centre, np.square(scale))
+        surplus = 1.0 - np.square(scale / sd)
+        return _Table(weight, centre, sd, surplus, mean, np.sqrt(variance))
 
     def take(self, rows: NDArray[np.int64]) -> _Table:
         return _Table(**{name: values[rows] for name, values in vars(self).items()})
 
     def at(self, y: Array) -> tuple[Array, Array]:
         """Cdf and density of log θ at its own point (R,)."""
-        z = (y[:, None, None] - self.centre) / self.sd
+        z = np.clip((y[:, None] - self.centre) / self.sd, -_FAR, _FAR)
         square, half, slope = np.square(z), 0.5 * self.surplus, np.ones(())
         bell, cdf = np.exp(-0.5 * square) / np.sqrt(2.0 * np.pi), special.ndtr(z)
         if half.any():
             cdf += bell * z * half * (1.0 - 0.5 * half * (square - 3.0))
             slope = 1.0 + half * (1.0 - square + 0.5 * half * (square * (square - 6.0) + 3.0))
         return (
-            np.sum(self.weight * cdf, axis=(1, 2)),
-            np.sum(self.weight * bell * slope / self.sd, axis=(1, 2)),
+            np.sum(self.weight * cdf, axis=1),
+            np.sum(self.weight * bell * slope / self.sd, axis=1),
         )
 
     def quantile(self, level: Array, begin: Array, arrived: float) -> Array:
@@ -266,8 +274,8 @@ class _Table:
         Newton's method on the probit scale, between brackets that it narrows. A row that is done
         no longer moves, so its bits do not depend on the other rows.
         """
-        low = np.min(self.centre - 9.0 * self.sd, axis=(1, 2))
-        high = np.max(self.centre + 9.0 * self.sd, axis=(1, 2))
+        low = np.min(self.centre - 9.0 * self.sd, axis=1)
+        high = np.max(self.centre + 9.0 * self.sd, axis=1)
         wanted = special.ndtri(level)
         y = np.clip(begin, low, high)
         going, some = np.arange(len(y)), self

@@ -219,6 +219,5 @@ def _in_groups(values: Array, mass: Array) -> Pair:
     ends = reached[:, -1:] * np.arange(_GROUPS + 1) / _GROUPS
     held = np.diff(np.clip(ends[:, :, None], (reached - mass)[:, None], reached[:, None]), axis=1)
     share = held * (_GROUPS / reached[:, -1:, None])
-    mean = np.einsum("rgn,rn->rg", share, values)
-    apart = np.square(values[:, None, :] - mean[:, :, None])
-    return mean, np.einsum("rgn,rgn->rg", share, apart)
+    mean = np.sum(share * values[:, None, :], axis=2)
+    return mean, np.sum(share * np.square(values[:, None, :] - mean[:, :, None]), axis=2)

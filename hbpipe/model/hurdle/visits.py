@@ -97,7 +97,7 @@ def predict(found: Conditional, nodes: NodeValues, exposure: Array) -> Predictiv
             moments = [np.where(exists, values, np.inf) for values in moments]
         return describe_visit(chance, share, log_amount, sd, (moments[0], moments[1]), levels)
 
-    return Predictive(mean, np.maximum(square - np.square(mean), 0.0), mixed)
+    return Predictive(mean, np.maximum(square - np.square(mean), 0.0), mixed, exists)
 
 
 def _visit_moments(bought: Array, location: Array, sd: Array) -> tuple[Array, Array]:

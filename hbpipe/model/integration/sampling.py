@@ -146,11 +146,14 @@ class Predictive:
     mixed
         (weights of the nodes (S,), levels (Q,)) -> Description of the mixture over nodes: mean
         and sd (J,) or (J, T), quantiles (J, Q) or (J, T, Q), cdf.
+    has_mean
+        As of :class:`Conditional`.
     """
 
     mean: Array
     variance: Array
     mixed: Callable[[Array, Array], Description]
+    has_mean: NDArray[np.bool_] | None = None
 
 
 def theta(statistics: Statistics) -> tuple[str, ...]:

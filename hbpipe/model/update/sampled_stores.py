@@ -127,7 +127,10 @@ class StorePosterior:
         weight = self.weight if law.mean.ndim == 2 else self.weight[:, None]
         mean = np.sum(weight * law.mean, axis=1)
         spread = law.variance + np.square(law.mean - mean[:, None])
-        return mean, np.sqrt(np.sum(weight * spread, axis=1))
+        sd = np.sqrt(np.sum(weight * spread, axis=1))
+        if law.has_mean is None:
+            return mean, sd
+        return np.where(law.has_mean, mean, np.inf), np.where(law.has_mean, sd, np.inf)
 
     def predict(self, sampling: StoreUpdate, exposure: Array, levels: Array) -> Description:
         """Describe the next observation of the given exposure (J,)."""
