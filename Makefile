@@ -32,7 +32,7 @@ COVERAGE = OMP_NUM_THREADS=1 $(BIN)/python -m hbpipe.model.coverage --ratios 0.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo retail test test-browser test-services test-reference test-history test-spark coverage bench lint format lock clean
+.PHONY: help install demo retail test test-long test-browser test-services test-reference test-history test-spark coverage bench lint format lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ retail/events/cheese.parquet: tests/golden/cheese/data.csv configs/retail_events
 
 test: $(INSTALLED)  ## Run the tests
 	$(BIN)/python -m pytest
+
+test-long: $(INSTALLED)  ## Run the tests that take long: brute force, simulation, other programs
+	$(BIN)/python -m pytest -m long
 
 test-browser: $(INSTALLED)  ## Open reports in headless Chromium
 	@$(BIN)/python tests/browser/chromium.py

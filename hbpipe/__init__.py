@@ -5,8 +5,8 @@
 >>> fit = hbpipe.fit("beta_binomial", stores)
 >>> stores_posterior = hbpipe.posterior(fit, stores)
 
-``fit``, ``posterior``, ``read`` and ``to_xarray`` are imported when they are first used, so that
-importing ``hbpipe`` loads nothing heavy.
+``effects``, ``fit``, ``posterior``, ``read`` and ``to_xarray`` are imported when they are first
+used, so that importing ``hbpipe`` loads nothing heavy.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hbpipe.model.experiment.effects import effects
     from hbpipe.model.fit import fit
     from hbpipe.model.posterior import posterior
     from hbpipe.report.datatree import to_xarray
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["__version__", "fit", "posterior", "read", "to_xarray"]
+__all__ = ["__version__", "effects", "fit", "posterior", "read", "to_xarray"]
 
 _HOMES = {
+    "effects": "hbpipe.model.experiment.effects",
     "fit": "hbpipe.model.fit",
     "posterior": "hbpipe.model.posterior",
     "read": "hbpipe.run.releases",

@@ -41,6 +41,7 @@ OPTIONAL = (
     "covariates_known",
     "prior_means_estimable",
     "pools_identified",
+    "arms_seen",
     "statistics_possible",
     "totals_known",
     "totals_met",

@@ -21,6 +21,7 @@ from hbpipe.audit_sections import Audits
 from hbpipe.data.parsing import parse_metric
 from hbpipe.data.quantities import Metric
 from hbpipe.data.spelling import nearest
+from hbpipe.data.survival import write_out_all
 from hbpipe.errors import ConfigError
 from hbpipe.layers import origin_of, origins_of, resolve_layers
 from hbpipe.observe_sections import Notify, Observe
@@ -35,6 +36,7 @@ from hbpipe.sections import (
 )
 from hbpipe.setting_checks import (
     covariate_faults,
+    dynamics_faults,
     estimator_faults,
     nest_faults,
     nested_metric_faults,
@@ -91,16 +93,20 @@ class Settings(Section):
     observe: Observe = Observe()
     notify: Notify = Notify()
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+    _written: dict[str, Any] = PrivateAttr(default_factory=dict)
     _metrics: tuple[Metric, ...] = PrivateAttr(default=())
 
     @model_validator(mode="after")
     def _cross_checks(self) -> Settings:
-        self._metrics = tuple(parse_metric(name, raw) for name, raw in self.metrics.items())
+        self._written = write_out_all(self.metrics)
         levels, inference = self.events.levels, self.inference
+        parsed = (parse_metric(name, raw) for name, raw in self._written.items())
+        self._metrics = tuple(metric.over(inference.window) for metric in parsed)
         faults = pool_faults(levels, inference.pool_by or ())
         faults += nest_faults(levels, inference.pool_by, inference.nest_by)
         faults += estimator_faults(inference.estimator, self._metrics)
         faults += nested_metric_faults(inference, self._metrics)
+        faults += dynamics_faults(inference, self._metrics)
         faults += covariate_faults(self.stores.path, self._metrics)
         faults += retention_faults(self.retention.statistics, inference, self.stores, self._metrics)
         if faults:
@@ -118,6 +124,11 @@ class Settings(Section):
     def nest_by(self, metric: Metric) -> tuple[str, ...]:
         """Return the levels between pool and unit at which the priors of a metric vary."""
         return self.inference.nest_by if metric.nest is None else metric.nest
+
+    @property
+    def written_metrics(self) -> dict[str, Any]:
+        """The metrics as they stand in the file, those by interval written out."""
+        return self._written
 
     @property
     def parsed_metrics(self) -> tuple[Metric, ...]:

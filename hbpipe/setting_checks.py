@@ -51,6 +51,32 @@ def estimator_faults(estimator: str, metrics: Sequence[Metric]) -> list[str]:
     return faults
 
 
+#: Days of the windows over which levels may move: two weeks, the last of them predicted, to a year.
+_DYNAMIC_DAYS = (14, 366)
+
+
+def dynamics_faults(inference: Inference, metrics: Sequence[Metric]) -> list[str]:
+    """List the metrics whose levels move over too few or too many days, or without their model."""
+    least, most = _DYNAMIC_DAYS
+    kind, _, variant = inference.estimator.partition(":")
+    faults = []
+    for metric in metrics:
+        if metric.dynamics is None:
+            continue
+        key, days = f"metrics.{metric.name}: dynamics", metric.dynamics.days
+        if days is None or not least <= days <= most:
+            found = "all" if days is None else f"{days}d"
+            faults.append(
+                f"{key} needs inference.window of {least}d to {most}d, one state a day; it is "
+                f"{found}"
+            )
+        if variant and kind != "moments":
+            faults.append(
+                f"{key} has two spreads, and {inference.estimator} adjusts one; use {kind} or map"
+            )
+    return faults
+
+
 def covariate_faults(path: str | None, metrics: Sequence[Metric]) -> list[str]:
     """List the metrics whose covariates or weights are in no table."""
     if path is not None:
@@ -117,10 +143,11 @@ def _nested_faults(inference: Inference, metric: Metric) -> Iterator[str]:
         yield "nested levels do not go with covariates; set nest: false for one prior in each pool"
     most = _most_levels(metric.model)
     if most == 0:
-        yield f"{metric.family} has no nested levels; set nest: false for one prior in each pool"
+        name = metric.model.name
+        yield f"{name} has no nested levels; set nest: false for one prior in each pool"
     elif len(chosen) > most:
         yield (
-            f"{metric.family} takes {most} nested level, found {len(chosen)}; set nest to that "
+            f"{metric.model.name} takes {most} nested level, found {len(chosen)}; set nest to that "
             f"whose groups differ most, such as nest: [{chosen[0]}]"
         )
     kind, _, variant = inference.estimator.partition(":")

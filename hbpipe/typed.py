@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 from hbpipe.data.parsing import parse_metric
+from hbpipe.data.survival import write_out
 
 _LONGEST_WINDOW = 36_500
 _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
@@ -91,7 +92,8 @@ def _as_limit(limit: float | None) -> float | str:
 
 
 def _metric(raw: Any) -> Any:
-    parse_metric("metric", raw)  # its own name is checked as the key
+    for name, one in write_out("metric", raw).items():  # its own name is checked as the key
+        parse_metric(name, one)
     return raw
 
 
@@ -110,7 +112,7 @@ _METRIC_SCHEMA = {
     "required": ["family"],
     "properties": {"family": {"type": "string"}},
     "description": "a family, what fills its roles, and optionally where, transform, per, target, "
-    "fixed, hyperprior, overdispersion, covariates and nest",
+    "fixed, hyperprior, overdispersion, covariates, nest, decay, experiment and survival",
 }
 
 # Shown as they are typed, so that what is printed can be set again.

@@ -71,6 +71,7 @@ def recount_spec(form: EventFormat, metrics: dict[str, dict[str, Any]]) -> Recou
                 {role.name: raw[role.name] for role in get_family(raw["family"]).roles},
                 raw.get("where", ()),
                 raw.get("transform"),
+                experiment=raw.get("experiment"),
             )
             for name, raw in metrics.items()
         ),
@@ -173,7 +174,7 @@ def _kinds(form: EventFormat, survey: Survey) -> dict[str, Any]:
 
 def _table(kinds: dict[str, Any], metrics: Any) -> Table:
     clusters = any(metric.cells.clusters for metric in metrics)
-    return statistics_table(kinds, [metric.family for metric in metrics], clusters=clusters)
+    return statistics_table(kinds, [metric.measured.name for metric in metrics], clusters=clusters)
 
 
 def snapshot_of(
@@ -207,7 +208,7 @@ def _take_statistics(
 
 
 def _family(metrics: tuple[Metric, ...], name: str) -> str:
-    return next(metric.family for metric in metrics if metric.name == name)
+    return next(metric.measured.name for metric in metrics if metric.name == name)
 
 
 def assert_same(
@@ -257,8 +258,12 @@ def _assert_statistics(metric: Metric, found: dict[Any, dict[str, Any]], wanted:
 def _assert_close(where: Any, values: dict[str, Any], name: str, value: Any) -> None:
     """Compare floats: centred products to what rounding of the means costs, others to 1e-12."""
     found, wanted = (one if isinstance(one, list) else [one] for one in (values[name], value))
-    means = values["mean"] if name == "m2" else values.get("means")
-    slack = _rounding(values["n"], means, wanted) if name in ("m2", "cross") else [0.0] * len(found)
+    kind, _, arm = name.partition("_")
+    of_arm = f"_{arm}" if arm else ""
+    slack = [0.0] * len(found)
+    if kind in ("m2", "cross"):
+        means = values[("mean" if kind == "m2" else "means") + of_arm]
+        slack = _rounding(values[f"n{of_arm}"], means, wanted)
     for place, (one, right, allowed) in enumerate(zip(found, wanted, slack, strict=True)):
         assert math.isclose(one, right, rel_tol=1e-12, abs_tol=max(1e-12, allowed)), (
             f"{where}[{place}]: {one}, expected {right}"

@@ -165,7 +165,7 @@ def _posteriors(
 
 
 _POOL = {"chain_id": _TEXT}
-_HYPER = schemas.hyperparameters_table(_POOL)
+_HYPER = schemas.hyperparameters_table(_POOL, _QUANTILES)
 _FITS = schemas.fits_table(_POOL)
 _NEW = posterior_schemas.new_stores_table(_POOL, _QUANTILES)
 _PRIORS = {

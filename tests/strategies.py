@@ -42,7 +42,9 @@ def _column(family: Family, role: Role, size: int) -> st.SearchStrategy[NDArray[
         return flat.map(lambda values: values.reshape(size, width))
     if role.whole:
         least = int(role.lowest or 0)
-        items: st.SearchStrategy[Any] = st.integers(least, 1000)
+        items: st.SearchStrategy[Any] = st.integers(
+            least, 1000 if role.below is None else role.below - 1
+        )
         return st.lists(items, min_size=size, max_size=size).map(
             lambda values: np.array(values, dtype=np.int64)
         )

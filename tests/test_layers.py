@@ -19,8 +19,9 @@ MAY_IMPORT = {
     "hbpipe/model": "numpy scipy hbpipe.errors hbpipe.model.*",
     "hbpipe/full_bayes": "numpy scipy jax numpyro hbpipe.errors hbpipe.model.* hbpipe.full_bayes.*",
     "hbpipe/data": "numpy pyarrow deltalake hbpipe.errors hbpipe.model.family "
-    "hbpipe.model.dispersion hbpipe.model.families hbpipe.model.numerics.grouped hbpipe.data.*",
-    "hbpipe/typed.py": "pydantic hbpipe.data.parsing",
+    "hbpipe.model.decay hbpipe.model.dispersion hbpipe.model.families hbpipe.model.kish "
+    "hbpipe.model.numerics.grouped hbpipe.model.weights hbpipe.data.*",
+    "hbpipe/typed.py": "pydantic hbpipe.data.parsing hbpipe.data.survival",
     "hbpipe/sections.py": "pydantic hbpipe.errors hbpipe.data.quantities hbpipe.typed",
     "hbpipe/audit_sections.py": "pydantic hbpipe.data.spelling hbpipe.sections hbpipe.typed",
     "hbpipe/observe_sections.py": "pydantic hbpipe.sections hbpipe.typed",
@@ -30,7 +31,8 @@ MAY_IMPORT = {
     "hbpipe/layers.py": "yaml hbpipe.errors hbpipe.data.spelling",
     "hbpipe/config.py": "pydantic hbpipe.audit_sections hbpipe.errors hbpipe.data.parsing "
     "hbpipe.data.quantities hbpipe.data.spelling hbpipe.layers hbpipe.observe_sections "
-    "hbpipe.retention_sections hbpipe.sections hbpipe.setting_checks hbpipe.typed",
+    "hbpipe.retention_sections hbpipe.sections hbpipe.setting_checks hbpipe.typed "
+    "hbpipe.data.survival",
     "hbpipe/run": "numpy pyarrow yaml hbpipe.errors hbpipe.config hbpipe.audit_sections "
     "hbpipe.model.* hbpipe.full_bayes.* hbpipe.data.* hbpipe.report.* hbpipe.run.*",
     "hbpipe/run/engine.py": "dask distributed hbpipe.errors hbpipe.config hbpipe.run.tasks",

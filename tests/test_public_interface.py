@@ -26,16 +26,18 @@ def test_importing_loads_nothing_heavy_and_the_library_no_pipeline():
     )
     light, names, model = json.loads(run.stdout)
     assert light == []
-    assert names == ["__version__", "fit", "posterior", "read", "to_xarray"]
+    assert names == ["__version__", "effects", "fit", "posterior", "read", "to_xarray"]
     assert model == []
 
 
 def test_the_names_are_the_ones_they_stand_for():
+    from hbpipe.model.experiment.effects import effects
     from hbpipe.model.fit import fit
     from hbpipe.model.posterior import posterior
     from hbpipe.report.datatree import to_xarray
     from hbpipe.run.releases import read
 
+    assert hbpipe.effects is effects
     assert hbpipe.fit is fit
     assert hbpipe.posterior is posterior
     assert hbpipe.read is read

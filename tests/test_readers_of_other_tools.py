@@ -82,6 +82,7 @@ def to_rows(found: Any) -> list[dict[str, Any]]:
     return list(table.to_pylist())
 
 
+@pytest.mark.long
 def test_duckdb_polars_and_xarray(
     root: Path, folder: Path, expected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ code in row order, so they have the same bits wherever and whenever they are com
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,9 +16,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from hbpipe.data.arms import rows_of_arms
 from hbpipe.data.batch import Batch, Mask
 from hbpipe.data.clusters import ClusterKeys, Clusters, ClusterTotals
 from hbpipe.data.events import EventFormat, Piece, full_path
+from hbpipe.data.experiment import Experiment
 from hbpipe.data.keys import check_keys
 from hbpipe.data.measure import Measured, measure
 from hbpipe.data.quantities import Metric
@@ -34,7 +37,8 @@ class Account:
     """Where the rows of one file and day went; every row goes to exactly one of three places.
 
     ``conflicting`` counts the repeated rows that differ from the copy that counts. ``metrics``
-    holds, per metric, how the accepted rows split: used, skipped, excluded, rejected.
+    holds, per metric, how the accepted rows split: used, skipped, excluded, rejected; ``arms``,
+    per metric of an experiment, how the used ones split by the value of their arm.
     """
 
     accepted: int = 0
@@ -42,6 +46,7 @@ class Account:
     repeated: int = 0
     conflicting: int = 0
     metrics: dict[str, dict[str, int]] = field(default_factory=dict)
+    arms: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -158,7 +163,26 @@ class _Summary:
             if metric.name in self._clusters:
                 self._clusters[metric.name].add(found, cells.codes + first, keys)
             _account(accounts, metric, found, stretch.days)
+            if metric.experiment is not None:
+                self._count_arms(stretch, metric.experiment, metric, found, accounts)
             self._rejections += _refused(stretch, metric, found)
+
+    def _count_arms(
+        self,
+        stretch: Stretch,
+        experiment: Experiment,
+        metric: Metric,
+        found: Measured,
+        accounts: dict[int, Account],
+    ) -> None:
+        """Enter how the rows of each day that count split by the value of their arm."""
+        with self._naming(metric):
+            values = rows_of_arms(experiment, stretch.table, found.rows)
+        days = np.array(list(accounts), np.int32)
+        for value, rows in values.items():
+            for account, n in zip(accounts.values(), stretch.days.count(rows, days), strict=True):
+                if n:
+                    account.arms.setdefault(metric.name, {})[value] = n
 
     @contextmanager
     def _naming(self, metric: Metric) -> Iterator[None]:
@@ -248,12 +272,17 @@ def add_accounts(left: Account | None, right: Account) -> Account:
         name: {key: split[key] + right.metrics[name][key] for key in split}
         for name, split in left.metrics.items()
     }
+    arms = {
+        name: dict(Counter(left.arms.get(name, {})) + Counter(right.arms.get(name, {})))
+        for name in left.arms | right.arms
+    }
     return Account(
         left.accepted + right.accepted,
         left.rejected + right.rejected,
         left.repeated + right.repeated,
         left.conflicting + right.conflicting,
         metrics,
+        arms,
     )
 
 

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from hbpipe.data.classes import Classes
+from hbpipe.data.experiment import Experiment
 from hbpipe.data.terms import Condition
 
 Mask = NDArray[np.bool_]
@@ -81,6 +82,16 @@ class Batch:
             found = _numbered(column, classes)
         numbers = pc.fill_null(found, rest if classes.others else -1).to_numpy()
         return np.asarray(numbers, np.int64)
+
+    def arms(self, experiment: Experiment) -> tuple[NDArray[np.int64], Mask | None]:
+        """Return each row's arm, 0 for control and 1 for treatment, and where it is neither.
+
+        Rows without an arm are in none, nor are those of an arm that is not compared.
+        """
+        others = experiment.treatment is None
+        numbers = self.class_numbers(Classes(experiment.column, experiment.values, others))
+        neither = (numbers < 0) | self.table.column(experiment.column).is_null().to_numpy()
+        return numbers, neither if neither.any() else None
 
     def _holds(self, condition: Condition) -> Mask:
         column = self.table.column(condition.column)

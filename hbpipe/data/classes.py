@@ -21,7 +21,7 @@ class Classes:
     """The column that names a row's class, those declared, and whether all others are one more."""
 
     column: str
-    values: tuple[str | int, ...]
+    values: tuple[str | int | bool, ...]
     others: bool
 
 

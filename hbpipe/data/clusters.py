@@ -29,6 +29,7 @@ Hashes = NDArray[np.uint64]
 #: Rows of a day above which a sample of its clusters is kept.
 SAMPLED_ROWS = 1 << 20
 _LARGEST_WHOLE_FLOAT = 2.0**53
+_ARM_BIT = np.uint64(1 << 63)
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,16 @@ def _mix(hashes: Hashes) -> Hashes:
     return np.asarray(hashes ^ (hashes >> np.uint64(31)))
 
 
+def in_arm(keys: Hashes, arm: NDArray[np.int64]) -> Hashes:
+    """Put the arm, 0 or 1, into the first bit of keys; samples go by the last ones."""
+    return (keys & ~_ARM_BIT) | (arm.astype(np.uint64) << np.uint64(63))
+
+
+def of_arm(clusters: Clusters, arm: int) -> Clusters:
+    """Return the clusters of an arm."""
+    return clusters.take((clusters.key >> np.uint64(63)) == np.uint64(arm))
+
+
 # --- totals -------------------------------------------------------------------------------------
 
 
@@ -159,18 +170,21 @@ class ClusterTotals:
     def add(self, found: Measured, codes: Codes, keys: ClusterKeys) -> None:
         """Add what the metric measured, by cluster and the cell (E,) of each row.
 
-        A row without a key says nothing of clusters and stays out.
+        A row without a key says nothing of clusters and stays out. What a cluster has in each arm
+        of an experiment is a cluster of its own.
         """
         hashes, kept = keys.of(self._metric.cells.clusters)
         kept = kept[found.rows]
         rows = found.rows[kept]
         self._codes.append(codes[rows])
-        self._keys.append(hashes[rows])
-        self._values.append({role: column[kept] for role, column in found.values.items()})
+        values = {role: column[kept] for role, column in found.values.items()}
+        arm = values.pop("arm", None)
+        self._keys.append(hashes[rows] if arm is None else in_arm(hashes[rows], arm))
+        self._values.append(values)
 
     def totals(self, cells: Codes) -> Clusters:
         """Return the totals of clusters; ``cells`` are the numbers of those that were added."""
-        metric, family = self._metric, self._metric.measured
+        metric, family = self._metric, self._metric.of_one_arm
         codes = cells[np.concatenate(self._codes)]
         inverse, owner, key = _pairs(codes, np.concatenate(self._keys))
         values = {

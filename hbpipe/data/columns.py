@@ -54,13 +54,15 @@ def _metric_faults(types: Mapping[str, pa.DataType], metric: Metric) -> list[str
     faults = [
         f"{name!r} is {types[name]}, but {metric.name}.{what} needs a number or boolean"
         for what, quantity in (*metric.roles.items(), *metric.terms.items())
-        if (name := quantity.column or "") in types and not _is_number(types[name])
+        for name in (() if quantity.kind == "where" else quantity.columns)
+        if name in types and not _is_number(types[name])
     ]
     faults += [
         f"{name!r} is {types[name]}, but {metric.name} takes it for a cluster: text or a number"
         for name in metric.cells.clusters
         if name in types and not (_is_text(types[name]) or _is_number(types[name]))
     ]
+    faults += _arm_faults(types, metric)
     quantities = (*metric.roles.values(), *metric.terms.values())
     conditions = metric.where + tuple(c for q in quantities for c in q.where)
     for condition in conditions:
@@ -73,6 +75,22 @@ def _metric_faults(types: Mapping[str, pa.DataType], metric: Metric) -> list[str
                 if not _comparable(kind, value)
             ]
     return faults
+
+
+def _arm_faults(types: Mapping[str, pa.DataType], metric: Metric) -> list[str]:
+    if metric.experiment is None or metric.experiment.column not in types:
+        return []
+    name, kind = metric.experiment.column, types[metric.experiment.column]
+    if not (_is_text(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
+        return [
+            f"{name!r} is {kind}, but {metric.name} takes it for an arm: text, a whole number or a "
+            "boolean"
+        ]
+    return [
+        f"{name!r} is {kind}, but {metric.name} has the arm {value!r}"
+        for value in metric.experiment.values
+        if not _comparable(kind, value)
+    ]
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hbpipe.data.clusters import Clusters
+from hbpipe.data.clusters import Clusters, of_arm
 from hbpipe.data.quantities import Metric
 from hbpipe.data.units import compact
 from hbpipe.model.dispersion import CellSums
+from hbpipe.model.families import ARMS
 from hbpipe.model.family import Array, Codes, Statistics
 
 _WEEK = 7
@@ -110,7 +111,17 @@ def disperse_by_day(metric: Metric, daily: Statistics, rows: Days) -> Cells | No
 def disperse_by_cluster(
     metric: Metric, clusters: Clusters, statistics: Statistics, n_units: int
 ) -> Any:
-    """Compare the clusters of each unit; ``statistics`` are the unit's own of the window."""
-    law = metric.measured.dispersion
+    """Compare the clusters of each unit; ``statistics`` are the unit's own of the window.
+
+    In an experiment clusters are compared with those of their arm, and both arms added up.
+    """
+    law = metric.of_one_arm.dispersion
     assert law is not None  # parse_metric refuses clusters of other families
-    return law.sums((clusters.size, clusters.total), clusters.owner, statistics, n_units)
+    if metric.experiment is None:
+        return law.sums((clusters.size, clusters.total), clusters.owner, statistics, n_units)
+    names = [one.name for one in metric.of_one_arm.statistics]
+    found = []
+    for number, arm in enumerate(ARMS):
+        own, mine = of_arm(clusters, number), {name: statistics[f"{name}_{arm}"] for name in names}
+        found.append(law.sums((own.size, own.total), own.owner, mine, n_units))
+    return CellSums.added(found)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hbpipe.data.batch import Batch, Mask
 from hbpipe.data.quantities import Metric
-from hbpipe.data.terms import Quantity
+from hbpipe.data.terms import Quantity, Spell
 from hbpipe.errors import StatisticsError
 from hbpipe.model.family import Family, Role
 
@@ -73,6 +73,8 @@ def measure(batch: Batch, metric: Metric, family: Family, accepted: Mask) -> Mea
     values = []
     for part in parts:
         array, null = _evaluate(batch, metric, part.quantity)
+        if null is not None and part.role.zero_if_null:
+            array, null = np.where(null, 0, array), None
         values.append(array)
         if null is not None:
             used = used & ~null
@@ -86,7 +88,7 @@ def measure(batch: Batch, metric: Metric, family: Family, accepted: Mask) -> Mea
         chosen = rows[checked.fine]
         checked.values = [array[checked.fine] for array in checked.values]
     excluded, skipped = _left_out(accepted, usable), _left_out(usable, used)
-    found = _by_role(parts, checked.values)
+    found = _by_role(parts, _within_intervals(batch, parts, checked.values, chosen))
     return Measured(batch.n, chosen, found, excluded, skipped, refusals)
 
 
@@ -126,7 +128,37 @@ def _evaluate(batch: Batch, metric: Metric, quantity: Quantity) -> tuple[NDArray
     if quantity.kind == "class":
         assert metric.classes is not None
         return batch.class_numbers(metric.classes), None
-    return batch.numbers(quantity.column)
+    if quantity.kind == "arm":
+        assert metric.experiment is not None
+        return batch.arms(metric.experiment)
+    array, null = batch.numbers(quantity.column)
+    if isinstance(quantity, Spell):  # an event whose duration is null happened nobody knows when
+        absent = [one for one in (null, batch.numbers(quantity.duration)[1]) if one is not None]
+        null = np.logical_or.reduce(absent) if absent else None
+    return array, null
+
+
+def _within_intervals(
+    batch: Batch,
+    parts: Sequence[_Part],
+    values: Sequence[NDArray[Any]],
+    chosen: NDArray[np.int64] | None,
+) -> list[NDArray[Any]]:
+    """Give what of sound durations and events falls into the interval of their quantity."""
+    found = list(values)
+    for place, part in enumerate(parts):
+        if isinstance(part.quantity, Spell):
+            durations, _ = batch.numbers(part.quantity.duration)
+            durations = durations if chosen is None else durations[chosen]
+            found[place] = _within(part.quantity, found[place], durations.astype(np.float64))
+    return found
+
+
+def _within(spell: Spell, values: NDArray[Any], durations: NDArray[np.float64]) -> NDArray[Any]:
+    if spell.kind == "time":
+        return np.asarray(np.maximum(np.minimum(durations, spell.upper) - spell.lower, 0.0))
+    begun = durations > spell.lower if spell.lower > 0 else durations >= 0.0
+    return np.asarray(values * (begun & (durations <= spell.upper)))
 
 
 def _by_role(parts: Sequence[_Part], values: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -179,6 +211,9 @@ def _validate(
             above = _above(checked.values[place], checked.values[places[role.at_most]])
             if above is not None:
                 checked.refuse(part, f"{role.name} exceed {role.at_most}", above)
+        if role.needs is not None:
+            alone = (checked.values[place] != 0) & (checked.values[places[role.needs]] == 0)
+            checked.refuse(part, f"{role.name} without {role.needs}", alone)
     return checked
 
 
@@ -192,6 +227,8 @@ def _check_part(checked: _Checked, place: int, part: _Part) -> None:
         array = _signed(checked.metric, part, array)
     for reason, fault in _faults(role, transform, array):
         checked.refuse(part, reason, fault)
+    if part.quantity.kind == "ended":
+        checked.refuse(part, "more than one event", array > 1)
     checked.values[place] = _transformed(array, transform, role.whole, checked.fine)
 
 

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 from hbpipe.data.cells import parse_cells
 from hbpipe.data.classes import CLASS_KEYS, Classes, read_classes
 from hbpipe.data.covariates import parse_covariates
+from hbpipe.data.decay import parse_decay
+from hbpipe.data.dynamics import Dynamics, parse_dynamics
+from hbpipe.data.experiment import EFFECTS, parse_experiment
 from hbpipe.data.held import holdable, parse_fixed, parse_number
 from hbpipe.data.priors import parse_prior
 from hbpipe.data.quantities import Metric
@@ -23,6 +26,7 @@ from hbpipe.data.terms import (
     parse_terms,
     parse_transform,
 )
+from hbpipe.data.weights import check_weights, read_weights
 
 if TYPE_CHECKING:
     from hbpipe.model.family import Family, Role
@@ -39,7 +43,11 @@ _METRIC_KEYS = (
     "nest",
     "covariates",
     "reconcile",
+    "decay",
+    "experiment",
+    "dynamics",
     "prior",
+    "weights",
 )
 
 
@@ -53,44 +61,52 @@ def parse_metric(name: str, raw: Any) -> Metric:
     """
     from hbpipe.model.families import FAMILIES  # brings scipy: only when settings are read
 
+    known = [name for name, family in sorted(FAMILIES.items()) if _is_measured(family)]
     if not isinstance(raw, Mapping) or "family" not in raw:
-        raise ValueError(f"needs a family, one of {', '.join(sorted(FAMILIES))}")
-    if raw["family"] not in sorted(FAMILIES):  # a list: the value may be of any type
-        raise ValueError(f"unknown family {raw['family']!r}{nearest(str(raw['family']), FAMILIES)}")
+        raise ValueError(f"needs a family, one of {', '.join(known)}")
+    raw, weights = read_weights(raw)
+    if raw["family"] not in known:  # a list: the value may be of any type
+        raise ValueError(f"unknown family {raw['family']!r}{nearest(str(raw['family']), known)}")
     family = FAMILIES[raw["family"]]
     faults = _Faults()
     written = faults.collect(_written_out, family, raw)
     faults.throw()  # without its classes little can be said of the metric
     raw, classes = written
-    _check_keys(family, raw, faults)
-    given = [role for role in family.roles if role.name in raw]
-    quantities = {role.name: faults.collect(_role, role, raw) for role in given if not role.several}
+    _check_keys(family, raw, faults, weights)
+    quantities = _quantities(family, raw, faults, weights)
     terms = _terms_of(family, raw, faults)
     target = faults.collect(_target, raw.get("target"), terms) or (None, None)
+    dynamics = faults.collect(parse_dynamics, raw, family)
+    fitted = _fitted(family, raw, dynamics)
     metric = Metric(
         name=name,
         family=family.name,
         roles=quantities,
-        where=faults.collect(parse_conditions, raw["where"]) if "where" in raw else (),
+        where=faults.of(raw, "where", parse_conditions) or (),
         per=faults.collect(_per, raw.get("per", 1), quantities.get("exposure")),
         target=target[0],
-        fixed=faults.collect(parse_fixed, raw.get("fixed", {}), holdable(family, raw), terms),
+        fixed=faults.collect(parse_fixed, raw.get("fixed", {}), holdable(fitted, raw), terms),
         hyperprior=raw.get("hyperprior"),
         terms=terms or {},
         target_term=target[1],
         cells=faults.collect(parse_cells, raw.get("overdispersion", {}), family),
-        nest=faults.collect(_nest, raw.get("nest")),
-        covariates=faults.collect(parse_covariates, raw["covariates"], family)
-        if "covariates" in raw
-        else (),
+        nest=faults.of(raw, "nest", _nest),
+        covariates=faults.of(raw, "covariates", parse_covariates, fitted) or (),
         classes=classes,
-        reconcile=faults.collect(parse_reconcile, raw["reconcile"], family)
-        if "reconcile" in raw
-        else None,
-        prior=faults.collect(parse_prior, family.name, raw) or "single",
+        weights=weights,
+        experiment=faults.of(raw, "experiment", parse_experiment, family, raw),
+        reconcile=faults.of(raw, "reconcile", parse_reconcile, family),
+        decay=faults.of(raw, "decay", parse_decay, family),
+        dynamics=dynamics,
+        prior=faults.collect(parse_prior, fitted.name, raw) or "single",
     )
     faults.throw()
     return metric
+
+
+def _is_measured(family: Family) -> bool:
+    """Tell whether events have all that a family needs: days are laid out by the window."""
+    return all(role.below is None for role in family.roles)
 
 
 class _Faults:
@@ -109,15 +125,22 @@ class _Faults:
         except ValueError as error:
             self.found.append(str(error))
 
+    def of(self, raw: Mapping[str, Any], key: str, parse: Any, *arguments: Any) -> Any:
+        """Return what ``parse`` makes of a key that a metric may have; None without it."""
+        return self.collect(parse, raw[key], *arguments) if key in raw else None
+
     def throw(self) -> None:
         if self.found:
             raise ValueError("\n".join(self.found))
 
 
-def _check_keys(family: Family, raw: Mapping[str, Any], faults: _Faults) -> None:
+def _check_keys(
+    family: Family, raw: Mapping[str, Any], faults: _Faults, weights: str | None
+) -> None:
     """Find keys that are unknown, missing, or of no use to the family."""
     roles = [role.name for role in family.roles]
-    known = [*roles, *_METRIC_KEYS, *(CLASS_KEYS if family.roles[0].several else ())]
+    weight = [] if weights is None else ["weight"]
+    known = [*roles, *weight, *_METRIC_KEYS, *(CLASS_KEYS if family.roles[0].several else ())]
     for key in raw:
         if key not in known:
             faults.add(f"unknown key {key!r}{nearest(str(key), known)}")
@@ -127,12 +150,33 @@ def _check_keys(family: Family, raw: Mapping[str, Any], faults: _Faults) -> None
         faults.add("transform goes with a value column")
 
 
+def _fitted(family: Family, raw: Mapping[str, Any], dynamics: Dynamics | None) -> Family:
+    """Return the family of what is fitted, whose hyperparameters may be held."""
+    from hbpipe.model.families import get_family
+
+    if raw.get("experiment") is not None:
+        return get_family(EFFECTS)
+    return family if dynamics is None else dynamics.family
+
+
 def _written_out(
     family: Family, raw: Mapping[str, Any]
 ) -> tuple[Mapping[str, Any], Classes | None]:
     """Write out classes that are given by a column, of a family that counts them."""
     first = family.roles[0]
     return read_classes(first.name, raw) if first.several else (raw, None)
+
+
+def _quantities(
+    family: Family, raw: Mapping[str, Any], faults: _Faults, weights: str | None
+) -> dict[str, Quantity]:
+    """Parse what fills the roles of one quantity each, and the weight of a row."""
+    given = [role for role in family.roles if role.name in raw and not role.several]
+    quantities = {role.name: faults.collect(_role, role, raw) for role in given}
+    if weights is not None:
+        faults.collect(check_weights, raw, family, weights)
+        quantities["weight"] = Quantity("column", column=raw["weight"])
+    return quantities
 
 
 def _role(role: Role, raw: Mapping[str, Any]) -> Quantity:

@@ -23,7 +23,7 @@ def _posterior_columns(quantiles: Sequence[float]) -> dict[str, pa.DataType]:
 #: What ``posteriors`` says beside the posterior itself; README.md defines each.
 _DECISIONS = (
     *("next_exposure", "predictive_mean", "predictive_sd", "predictive_low", "predictive_high"),
-    *("p_below_target", "false_sign_rate", "s_value"),
+    *("p_below_target", "p_above_zero", "false_sign_rate", "s_value"),
     *("expected_percentile", "p_top_10", "p_bottom_10", "r_value"),
     *("last_day_n", "last_day_raw", "last_day_p", "last_day_q", "change", "change_sd"),
     *("reconciled", "reconciled_rmse"),
@@ -46,6 +46,8 @@ def posteriors_table(levels: Mapping[str, pa.DataType], quantiles: Sequence[floa
         "n_events": _INT,
         "n": _INT,
         "n_effective": _FLOAT,
+        "n_control": _INT,
+        "n_treatment": _INT,
         "raw": _FLOAT,
         "raw_sd": _FLOAT,
         "complete_pooling": _FLOAT,

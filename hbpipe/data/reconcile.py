@@ -45,10 +45,15 @@ def parse_reconcile(raw: Any, family: Family) -> Reconcile:
     Raises
     ------
     ValueError
-        For a key that is none or missing, or a family whose stores are more than one number.
+        For a key that is none or missing, or a family whose stores are more than one number
+        or may have no mean.
     """
     if any(role.several for role in family.roles):
         raise ValueError(f"reconcile: a store of {family.name} is several numbers, and no total")
+    if family.heavy_tails:
+        raise ValueError(
+            f"reconcile: a store of {family.name} may have no mean, and so nothing adds up"
+        )
     example = "{totals: totals.parquet, mean: conversion, weight: n}"
     if not isinstance(raw, Mapping):
         raise ValueError(f"reconcile is a mapping such as {example}, found {raw!r}")

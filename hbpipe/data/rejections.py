@@ -33,6 +33,8 @@ REMEDIES = {
     "logarithm of a value not above zero": "leave such rows out: where: [[column, '>', 0]]",
     "variance not above zero": "give the squared standard error, or null where it is unknown",
     "successes exceed trials": "check that both columns count the same events",
+    "more than one event": "a spell ends once: give 1 where it ended with the event, else 0",
+    "value without trials": "give such rows a visit, or leave them out with a where condition",
 }
 
 

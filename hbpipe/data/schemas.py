@@ -92,6 +92,7 @@ DAYS = _table(
         "shared_ids": _INT,
         "shards": _INT,
         "metrics": _records(metric=_TEXT, used=_INT, skipped=_INT, excluded=_INT, rejected=_INT),
+        "arms": _records(metric=_TEXT, arm=_TEXT, rows=_INT),  # used rows, of experiments
         "makings": _records(metric=_TEXT, settings=_TEXT, kernel=_TEXT),
         "statistics_version": _INT,
         "run_id": _TEXT,
@@ -191,10 +192,13 @@ def months_table(
     )
 
 
-def hyperparameters_table(pool_levels: Mapping[str, pa.DataType]) -> Table:
+def hyperparameters_table(
+    pool_levels: Mapping[str, pa.DataType], quantiles: Sequence[float]
+) -> Table:
     """One row per as-of day, metric, pool or nested group, and parameter.
 
-    A pool has null in the levels of the groups nested in it.
+    A pool has null in the levels of the groups nested in it. The posterior of a parameter is that
+    of experiments: their pooled effect and its spread.
     """
     return _table(
         {
@@ -206,6 +210,10 @@ def hyperparameters_table(pool_levels: Mapping[str, pa.DataType]) -> Table:
             "parameter": _TEXT,
             "value": _FLOAT,
             "sd": _FLOAT,
+            "posterior_mean": _FLOAT,
+            "posterior_sd": _FLOAT,
+            **{quantile_name(level): _FLOAT for level in quantiles},
+            "p_above_zero": _FLOAT,
             "run_id": _TEXT,
         },
         key=["as_of", "metric", *pool_levels, "pool", "parameter"],
@@ -213,14 +221,18 @@ def hyperparameters_table(pool_levels: Mapping[str, pa.DataType]) -> Table:
     )
 
 
-#: What the choice of a pool's prior rests on, where there was one.
-_CHOICE = {
+#: Of metrics with a choice of models: what was chosen for a pool, and by which numbers.
+_CHOICES = {
     "prior": _TEXT,  # single, or the mixture that the pool's stores ask for
     "bic_single": _FLOAT,
     "bic_mixture": _FLOAT,
     "score_single": _FLOAT,
     "score_grid": _FLOAT,
     "duality_gap": _FLOAT,  # of a grid's weights: what the likelihood lacks at most
+    "dynamics": _TEXT,  # local_level, or static where levels do not move
+    "log_score_static": _FLOAT,
+    "log_score_drifting": _FLOAT,
+    "scored_days": _INT,
 }
 
 
@@ -256,12 +268,12 @@ def fits_table(pool_levels: Mapping[str, pa.DataType]) -> Table:
             "pareto_k": _FLOAT,
             "r_hat": _FLOAT,
             "drift": _FLOAT,
-            **_CHOICE,
             "definition": _TEXT,  # digest of what the metric means
             "covariates": _TEXT,  # how they are coded, as JSON
             "overdispersion": _FLOAT,
             "overdispersion_by": _TEXT,
             "overdispersion_df": _FLOAT,
+            **_CHOICES,
             "run_id": _TEXT,
         },
         key=["as_of", "metric", *pool_levels, "pool"],

@@ -152,4 +152,5 @@ def _adds_up(family: Family) -> bool:
     Then the sums of some events are as good as the events.
     """
     roles = {role.name for role in family.roles if not role.several}
-    return all(one.merge == "sum" and one.name in roles for one in family.statistics)
+    sums = {one.name for one in family.statistics if one.merge == "sum"}
+    return sums == roles and len(sums) == len(family.statistics)

@@ -23,7 +23,9 @@ INTERCEPT = "intercept"
 #: Hyperparameters are named by terms: ``Sigma[intercept,log_price]``.
 _NAME = re.compile(r"[^\s,\[\]]([^,\[\]]{0,62}[^\s,\[\]])?")
 
-QuantityKind = Literal["column", "rows", "where", "days", "active_days", "class"]
+QuantityKind = Literal[
+    "column", "rows", "where", "days", "active_days", "class", "arm", "time", "ended"
+]
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Condition:
 class Quantity:
     """One number per event: a column, 1 (``rows``), or 1 where all conditions hold.
 
-    A ``class`` is the number of the class that a column names.
+    A ``class`` is the number of the class that a column names, an ``arm`` that of its arm.
     """
 
     kind: QuantityKind
@@ -50,9 +52,28 @@ class Quantity:
     @property
     def columns(self) -> tuple[str, ...]:
         """The event columns that must be read."""
-        if self.kind in ("column", "class") and self.column:
+        if self.kind in ("column", "class", "arm") and self.column:
             return (self.column,)
         return tuple(condition.column for condition in self.where)
+
+
+@dataclass(frozen=True)
+class Spell(Quantity):
+    """What a spell of some length gives to one interval of it, ``lower`` to ``upper``.
+
+    ``time`` is the time that it spends there, min(duration, upper) − lower or 0; ``column`` is the
+    duration. ``ended`` is the event in ``column`` where the spell ends there, else 0. An interval
+    contains its upper end and not its lower one, but for the duration 0, which is in the first.
+    """
+
+    duration: str = ""
+    lower: float = 0.0
+    upper: float = math.inf
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The event columns that must be read."""
+        return tuple(dict.fromkeys((str(self.column), self.duration)))
 
 
 def parse_conditions(raw: Any) -> tuple[Condition, ...]:
@@ -101,10 +122,15 @@ def parse_quantity(role: str, raw: Any) -> Quantity:
         return Quantity("column", column=raw)
     if not isinstance(raw, Mapping):
         raise ValueError(f"{role} must be a column, rows, or a mapping, found {raw!r}")
-    known = ("column", "transform", "where")
+    known = ("column", "transform", "where", "duration", "interval")
     for key in raw:
         if key not in known:
             raise ValueError(f"unknown key {key!r} in {role}{nearest(str(key), known)}")
+    return _spell(role, raw) if "duration" in raw or "interval" in raw else _one(role, raw)
+
+
+def _one(role: str, raw: Mapping[str, Any]) -> Quantity:
+    """Parse the rows that satisfy conditions, or a column with its transform."""
     if "where" in raw:
         if len(raw) > 1:
             raise ValueError(f"{role}: where counts rows and stands alone")
@@ -112,6 +138,36 @@ def parse_quantity(role: str, raw: Any) -> Quantity:
     if not isinstance(raw.get("column"), str):
         raise ValueError(f"{role} needs a column, found {raw!r}")
     return Quantity("column", column=raw["column"], transform=parse_transform(raw.get("transform")))
+
+
+def _spell(role: str, raw: Mapping[str, Any]) -> Spell:
+    """Parse the time of a spell within an interval, an exposure, or its event there, a count."""
+    if role not in ("exposure", "count"):
+        raise ValueError(f"{role}: duration and interval go with a count and its exposure")
+    column, wanted = ("column: event, ", "column duration") if role == "count" else ("", "duration")
+    columns = {key: value for key, value in raw.items() if key != "interval"}
+    texts = all(isinstance(value, str) for value in columns.values())
+    if columns.keys() != set(wanted.split()) or not texts or "interval" not in raw:
+        shown = f"{{{column}duration: days, interval: [0, 7]}}"
+        raise ValueError(f"{role} of a spell is {shown}, found {dict(raw)!r}")
+    lower, upper = _interval(role, raw["interval"])
+    duration = raw["duration"]
+    if role == "count":
+        return Spell("ended", raw["column"], duration=duration, lower=lower, upper=upper)
+    return Spell("time", duration, duration=duration, lower=lower, upper=upper)
+
+
+def _interval(role: str, raw: Any) -> tuple[float, float]:
+    ends = [*raw] if isinstance(raw, list | tuple) else []
+    if len(ends) == 2 and ends[1] is None:
+        ends[1] = math.inf
+    numbers = [one for one in ends if isinstance(one, int | float) and not isinstance(one, bool)]
+    if len(ends) != 2 or len(numbers) != 2 or not 0 <= ends[0] < ends[1] or ends[0] == math.inf:
+        raise ValueError(
+            f"{role}: interval is [from, to] with 0 <= from < to, such as [7, 30], or [90, null] "
+            f"from there on, found {raw!r}"
+        )
+    return float(ends[0]), float(ends[1])
 
 
 def parse_transform(raw: Any) -> str | None:

@@ -18,14 +18,16 @@ from numpy.typing import NDArray
 from hbpipe.data.attributes import look_up
 from hbpipe.data.clock import to_date
 from hbpipe.data.clusters import NO_CLUSTERS, Clusters, merge_clusters, sampled
+from hbpipe.data.decayed import with_decay
 from hbpipe.data.dispersion import Cells, disperse_by_cluster
+from hbpipe.data.listed import find_units
 from hbpipe.data.presence import Presence, count_presence, earliest_day
 from hbpipe.data.quantities import Metric
 from hbpipe.data.recent import NEW_FOR, Apart, Recent
-from hbpipe.data.rollup import read_month, read_seen
+from hbpipe.data.rollup import read_month
+from hbpipe.data.sampled import with_effective_sizes
 from hbpipe.data.snapshot import Snapshot
 from hbpipe.data.span import Span, SpanOrder, Statistics, cut, fold_days
-from hbpipe.data.standing import Sightings, identify, in_order, numbers, read_units
 from hbpipe.data.units import Units
 from hbpipe.errors import StatisticsError
 from hbpipe.model.dispersion import CellSums
@@ -36,8 +38,9 @@ class WindowOrder:
     """What a worker must know to fold one shard.
 
     ``window`` and ``history`` are the files of the window's days and of the days before it, but
-    for the whole months of either that ``months`` holds; ``listed`` the levels and ``attributes``
-    of the dimension table's units of this shard.
+    for the whole months of either that ``months`` holds; ``by_day`` are all files of the window's
+    days, where some metric wants its days one by one; ``listed`` the levels and ``attributes`` of
+    the dimension table's units of this shard.
     """
 
     metrics: tuple[Metric, ...]
@@ -55,6 +58,7 @@ class WindowOrder:
     #: Columns of ``listed`` that each unit brings along.
     attributes: tuple[str, ...] = ()
     months: Snapshot | None = None
+    by_day: Snapshot | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,10 @@ class Folded:
     of each unit's days or clusters, None where the family has none. ``attributes`` are those of
     each unit (U,), null where the dimension table does not know it; None where none are needed.
     ``presence`` tells how many units each day has, ``recent`` what the last days tell of the units.
+
+    ``statistics`` are what units are updated with. Of metrics with a decay, ``for_fit`` has what
+    hyperparameters are fitted to; of these and those of a sample, ``counted`` what all days hold.
+    ``arms`` are filled where effects of experiments were made: by metric and arm its size, (U,).
     """
 
     keys: tuple[pa.Array, ...]
@@ -76,6 +84,17 @@ class Folded:
     attributes: pa.Table | None = None
     presence: Presence | None = None
     recent: Recent | None = None
+    for_fit: dict[str, Statistics] = field(default_factory=dict)
+    counted: dict[str, Statistics] = field(default_factory=dict)
+    arms: dict[str, dict[str, NDArray[np.int64]]] = field(default_factory=dict)
+
+    def fitted(self, metric: str) -> Statistics:
+        """Return what the hyperparameters of a metric are fitted to."""
+        return self.for_fit.get(metric, self.statistics[metric])
+
+    def whole(self, metric: str) -> Statistics:
+        """Return what all days of the window hold of a metric."""
+        return self.counted.get(metric, self.statistics[metric])
 
     @property
     def n(self) -> int:
@@ -107,7 +126,7 @@ def fold_window(order: WindowOrder) -> Folded:
         When a sum overflows; names the metric.
     """
     spans = _spans(order)
-    units, codes, first_seen = _find_units(order, spans)
+    units, codes, first_seen = find_units(order, spans)
     new = [first_seen[at] > span.first_day for span, at in zip(spans, codes, strict=True)]
     placed = _Placed(spans, codes, new, units.n)
     n_events = np.zeros(units.n, np.int64)
@@ -124,10 +143,10 @@ def fold_window(order: WindowOrder) -> Folded:
         except StatisticsError as error:
             raise error.at(metric=metric.name) from None
         statistics[metric.name], unusable[metric.name] = _expose(metric, folded, order, since)
-    known = _attributes(order, units)
-    presence = _presence(order, placed)
+    known, presence = _attributes(order, units), _presence(order, placed)
     recent = Recent(np.maximum(order.as_of - since + 1, 0), _is_new(order, first_seen), apart)
-    return Folded(units.keys, n_events, statistics, unusable, dispersion, known, presence, recent)
+    shard = Folded(units.keys, n_events, statistics, unusable, dispersion, known, presence, recent)
+    return with_effective_sizes(with_decay(shard, order, since), order.metrics)
 
 
 def _spans(order: WindowOrder) -> list[Span]:
@@ -166,55 +185,6 @@ def _between(snapshot: Snapshot | None, column: str, first: int, last: int) -> S
     return snapshot.select(lambda file: least <= file.partition[column] <= greatest)
 
 
-def _find_units(
-    order: WindowOrder, spans: Sequence[Span]
-) -> tuple[Units, list[NDArray[np.int64]], NDArray[np.int64]]:
-    """Find the units of window, history and dimension table, and their first days.
-
-    A unit's parents are the latest: those of the window, else of the dimension table, else of
-    the days before. Units come out in the order of their keys; with them the number of each
-    span's units, and each unit's first day (U,).
-    """
-    past = _past(order)
-    levels = past.names.schema
-    listed = past.names.slice(0, 0) if order.listed is None else order.listed
-    named = [pa.table(list(span.keys), schema=levels) for span in spans]
-    everything = pa.concat_tables([past.names, listed.select(levels.names), *named])
-    before = np.full(listed.num_rows, order.first_day - 1)
-    first = np.concatenate([past.first, before, *(span.first_seen for span in spans)])
-    last = np.concatenate([past.last, before, *(span.last_seen for span in spans)])
-    seen = np.ones(len(last), np.bool_)
-    seen[past.names.num_rows : past.names.num_rows + listed.num_rows] = False
-    standing = 2 * last + ~seen  # the dimension table stands after the days before
-    units, _ = identify(everything, standing, within_parent=order.within_parent)
-    first_seen = np.full(units.n, order.as_of + 1, np.int64)
-    np.minimum.at(first_seen, units.codes[seen], first[seen])
-    shown = np.zeros(units.n, np.bool_)
-    shown[units.codes[(last >= order.silent_since) | ~seen]] = True
-    kept = in_order(units.keys, np.flatnonzero(shown))
-    renumber = np.full(units.n, -1, np.int64)
-    renumber[kept] = np.arange(len(kept))
-    begins = np.cumsum([past.names.num_rows + listed.num_rows, *(span.n for span in spans)])
-    codes = np.split(renumber[units.codes], begins)[1:-1]
-    keys = tuple(key.take(pa.array(kept)) for key in units.keys)
-    return Units(renumber[units.codes], keys), codes, first_seen[kept]
-
-
-def _past(order: WindowOrder) -> Sightings:
-    """Read the units of the days before the window, by day or by month."""
-    levels = list(order.levels)
-    past = order.window.select(lambda _: False) if order.history is None else order.history
-    days = read_units(past, ["day", *levels])
-    seen = numbers(days.column("day"))
-    if order.months is None:
-        return Sightings(days.select(levels), seen, seen)
-    begin = to_date(order.first_day).isoformat()
-    months = read_seen(order.months.select(lambda file: file.partition["month"] < begin), levels)
-    first, last = numbers(months.column("first_day")), numbers(months.column("last_day"))
-    names = pa.concat_tables([days.select(levels), months.select(levels)])
-    return Sightings(names, np.concatenate([seen, first]), np.concatenate([seen, last]))
-
-
 def _attributes(order: WindowOrder, units: Units) -> pa.Table | None:
     """Bring each unit its row of the dimension table; one that has moved keeps its attributes."""
     if not order.attributes or order.listed is None:
@@ -251,7 +221,8 @@ def _disperse(metric: Metric, order: WindowOrder, placed: _Placed, folded: Stati
             assert isinstance(mine, Clusters)
             clusters = merge_clusters([clusters, sampled(mine.of(at), order.one_in)])
         return disperse_by_cluster(metric, clusters, folded, placed.n)
-    if metric.measured.dispersion is None:
+    # Days of a level that moves differ, and are no cells of one level.
+    if metric.measured.dispersion is None or metric.dynamics is not None:
         return None
     total = CellSums(*(np.zeros(placed.n) for _ in range(3)))
     for span, at, new in zip(placed.spans, placed.codes, placed.new, strict=True):

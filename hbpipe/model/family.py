@@ -120,9 +120,10 @@ class Role:
     """One quantity that a metric of this family takes from the events, named as in the config.
 
     ``whole``: values must be whole numbers. ``lowest``: values below are impossible;
-    ``exclusive``: values equal to it are too.
-    ``at_most`` names another role that bounds this one within an event (successes ≤ trials).
-    ``several``: the role is filled by a list of quantities, and its events are (E, P).
+    ``exclusive``: values equal to it are too. ``at_most`` names another role that bounds this one
+    within an event (successes ≤ trials). ``several``: a list of quantities fills the role, and its
+    events are (E, P). ``below``: whole values are less than this. ``zero_if_null``: a null is a 0.
+    ``needs``: without that role, this one is 0.
     """
 
     name: str
@@ -131,6 +132,9 @@ class Role:
     exclusive: bool = False
     at_most: str | None = None
     several: bool = False
+    below: int | None = None
+    zero_if_null: bool = False
+    needs: str | None = None
 
 
 @dataclass(frozen=True)
@@ -223,6 +227,9 @@ class Family:
     raw: Callable[[Statistics], Array] | None = None
     #: (statistics, hyperparameters of each store) -> sampling sd of ``raw``, ∞ where it has none.
     raw_sd: Callable[[Statistics, Hyperparameters], Array] | None = None
+    #: Coordinates without spread (G, D) -> the θ of all stores (G,); None: it is the location.
+    shared: Callable[[Array], Array] | None = None
+    heavy_tails: bool = False  #: Whether mean and sd of a posterior may be ∞, and not published.
     #: What integration over the hyperparameters needs to know; None where there is none.
     geometry: Geometry | None = None
     #: How totals vary over days or clusters of events; None where overdispersion is not measured.

@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from scipy import special
 
+from hbpipe.model.estimation.alike import by_information
 from hbpipe.model.estimation.problem import Problem, diagnose
 from hbpipe.model.family import Array, Codes, Family, Hyperparameters, Statistics
 from hbpipe.model.geometry import LOCATION, NOISE, Geometry, geometry_of
@@ -127,8 +128,6 @@ class Pooling:
 
 #: A logit, or the logarithm of a rate, that is still an ordinary number.
 _FARTHEST = 12.0
-#: Step of a difference, relative to a coordinate.
-_STEP = 1e-6
 #: The fits at no spread, for as long as the fits live: posteriors of several shards ask once.
 _COMPLETE: WeakKeyDictionary[PoolFits, CompletePooling] = WeakKeyDictionary()
 
@@ -197,7 +196,7 @@ def _fit_complete(fits: PoolFits) -> CompletePooling:
     held[:, family.spreads] = 0.0
     best, parameters = _climb(family, fits, held), np.isnan(held).sum(axis=1)
     if (geometry := family.geometry) is None:
-        estimate, sd = _by_information(family, best)
+        estimate, sd = by_information(family, best, held)
         return CompletePooling(estimate, sd, best.value, parameters)
     located = np.asarray(geometry.mean(best.coordinates[:, LOCATION]), np.float64)
     noise = np.ones(len(located))
@@ -237,31 +236,6 @@ def _fit_regression(fits: PoolFits) -> CompletePooling:
         parameters=np.isnan(held).sum(axis=1),
         covariance=np.where(known[:, :, None], covariance, np.inf),
     )
-
-
-def _by_information(family: Family, best: Optimum) -> tuple[Array, Array]:
-    """Location and its sd by the inverse information on it, (G,) or (G, P) each."""
-    name = family.coordinates[0].hyperparameter
-    at = [i for i, axis in enumerate(family.coordinates) if axis.hyperparameter == name]
-    information = -best.hessian[:, at][:, :, at]
-    known = np.linalg.eigvalsh(information)[:, 0] > 0
-    inverse = np.linalg.inv(np.where(known[:, None, None], information, np.eye(len(at))))
-
-    def located(coordinates: Array) -> Array:
-        found = np.asarray(family.from_coordinates(coordinates)[name], np.float64)
-        return found.reshape(len(known), -1)
-
-    estimate, step = located(best.coordinates), np.zeros_like(best.coordinates)
-    slopes = []
-    for axis in at:  # the location itself, or a number on its line
-        step[:] = 0.0
-        step[:, axis] = _STEP * (1.0 + np.abs(best.coordinates[:, axis]))
-        up, down = (located(best.coordinates + sign * step) for sign in (1.0, -1.0))
-        slopes.append((up - down) / (2.0 * step[:, axis, None]))
-    variance = np.einsum("igk,gij,jgk->gk", np.stack(slopes), inverse, np.stack(slopes))
-    shape = np.shape(family.from_coordinates(best.coordinates)[name])
-    sd = np.where(known[:, None], np.sqrt(variance), np.inf)
-    return np.where(known[:, None], estimate, np.nan).reshape(shape), sd.reshape(shape)
 
 
 def _climb(family: Family, fits: PoolFits, held: Array) -> Optimum:
@@ -320,8 +294,9 @@ def _sampling_sd(geometry: Geometry, estimate: Array, size: Array, noise: Array 
     seen = size > 0
     safe = np.where(seen, size, 1.0)
     inside = np.where(seen, estimate, 0.0)
-    if v1 > 0:
+    if v2 < 0:  # of less than an event, one half is all that lies inside
+        half = np.minimum(0.5 / safe, 0.5)
+        inside = np.clip(inside, half, 1.0 - half)
+    elif v1 > 0:
         inside = np.maximum(inside, 0.5 / safe)
-    if v2 < 0:
-        inside = np.minimum(inside, 1.0 - 0.5 / safe)
     return np.where(seen, np.sqrt(_variance(geometry, inside, noise) / safe), np.inf)

@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from hbpipe.data.lake import Lake
-from hbpipe.data.quantities import RESERVED
 from hbpipe.report.tables import markdown_table, text_table
 from hbpipe.run.releases import RELEASED, read_of
 
@@ -159,7 +158,8 @@ def describe_release(lake: Lake, row: dict[str, Any], **run: Any) -> NightReport
 
 def _pools(lake: Lake, row: dict[str, Any]) -> list[dict[str, Any]]:
     hyper = read_of(lake, row, "hyperparameters")
-    levels = [name for name in hyper.column_names if name not in RESERVED]
+    names = hyper.column_names
+    levels = names[names.index("metric") + 1 : names.index("pool")]
     fits = {_pool_key(fit, levels): fit for fit in read_of(lake, row, "fits").to_pylist()}
     records = {key: {"metric": fit["metric"], "pool": fit["pool"]} for key, fit in fits.items()}
     for found in hyper.to_pylist():

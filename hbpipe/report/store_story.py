@@ -35,10 +35,14 @@ def _observed(one: MetricStory) -> str:
 
 
 def _prior(one: MetricStory) -> str:
-    if one.posterior.mean is None:
+    if not one.posterior.is_known:
         return f"It has no posterior: {one.method.replace('_', ' ')}."
     learnt = "" if one.stores is None else f", learnt from {one.stores:,} stores,"
     where = f"Its pool {one.pool}{learnt}"
+    if one.row["prior_mean"] is None:
+        if one.new_store is None or one.new_store.low is None:
+            return ""
+        return f"{where} expects of a store never seen {_range(one.new_store)}; it has no mean."
     if one.new_store is None or one.new_store.low is None:
         return f"{where} expects {cell(one.row['prior_mean'])}."
     return (
@@ -50,15 +54,21 @@ def _prior(one: MetricStory) -> str:
 def _weighed(one: MetricStory) -> Iterator[str]:
     """Tell how both were weighed, and what came of it."""
     row, posterior = one.row, one.posterior
-    if posterior.mean is None:
+    if not posterior.is_known:
         return
     if row["weight"] is not None and row["raw"] is not None:
         own = 100.0 * row["weight"]
         yield f"Weighed: {own:.3g} % its own events, {100.0 - own:.3g} % its pool ({one.method})."
     about = "" if posterior.low is None else f": {_range(posterior)}"
-    yield f"Both together say {cell(posterior.mean)}{about}."
+    if posterior.mean is not None:
+        yield f"Both together say {cell(posterior.mean)}{about}."
+    else:
+        median = "" if posterior.median is None else f"{cell(posterior.median)} in the median"
+        yield f"Both together say {median or 'no mean'}{about}. The mean does not exist."
     if row["p_below_target"] is not None:
         yield f"It lies below its target with probability {_share(row['p_below_target'])}."
+    if row.get("p_above_zero") is not None:
+        yield f"The effect is above 0 with probability {_share(row['p_above_zero'])}."
 
 
 def _standing(one: MetricStory) -> Iterator[str]:

@@ -13,12 +13,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import pyarrow as pa
-
 from hbpipe import __version__
-from hbpipe.data import posterior_schemas, schemas
 from hbpipe.data.aggregate import Account
-from hbpipe.data.audit_tables import ACCEPTANCES, AUDITS, diagnostics_table
+from hbpipe.data.audit_tables import AUDITS
 from hbpipe.data.clock import to_date
 from hbpipe.data.definition import prepare_table
 from hbpipe.data.partitioned import upsert_partition
@@ -30,59 +27,9 @@ from hbpipe.run.fingerprints import release_input
 from hbpipe.run.ledger import DayEntry, FileEntry, read_days, write_days, write_files
 from hbpipe.run.night import Night
 from hbpipe.run.quarantine import examples
-from hbpipe.run.release_table import RELEASES
 from hbpipe.run.releases import BY_AS_OF, RELEASED, publish_release
+from hbpipe.run.tables import tables
 from hbpipe.run.totals import TotalsTables
-
-_TYPES = {"int64": pa.int64(), "string": pa.string()}
-
-
-def level_columns(night: Night) -> dict[str, pa.DataType]:
-    """Return the levels and their Arrow types."""
-    found = zip(night.form.levels, night.stock.level_types, strict=True)
-    return {name: _TYPES[kind] for name, kind in found}
-
-
-def pool_columns(night: Night) -> dict[str, pa.DataType]:
-    """Return the levels that name a pool."""
-    return {name: level_columns(night)[name] for name in night.settings.pool_by}
-
-
-def group_columns(night: Night) -> dict[str, pa.DataType]:
-    """Return the levels that name a pool, or a nested group of one."""
-    names = (*night.settings.pool_by, *night.settings.inference.nest_by)
-    return {name: level_columns(night)[name] for name in names}
-
-
-def tables(night: Night) -> dict[str, schemas.Table]:
-    """Return every table of the lake."""
-    levels, pools, groups = level_columns(night), pool_columns(night), group_columns(night)
-    quantiles = night.settings.inference.quantiles
-    families = [metric.measured.name for metric in night.metrics]
-    clusters = any(metric.cells.clusters for metric in night.metrics)
-    return {
-        "files": schemas.FILES,
-        "days": schemas.DAYS,
-        "quarantine": schemas.QUARANTINE,
-        "audits": AUDITS,
-        "acceptances": ACCEPTANCES,
-        "releases": RELEASES,
-        "statistics": schemas.statistics_table(levels, families, clusters=clusters),
-        "months": schemas.months_table(levels, families, clusters=clusters),
-        "hyperparameters": schemas.hyperparameters_table(groups),
-        "fits": schemas.fits_table(pools),
-        "diagnostics": diagnostics_table(pools),
-        "posteriors": posterior_schemas.posteriors_table(levels, quantiles),
-        "new_stores": posterior_schemas.new_stores_table(groups, quantiles),
-    }
-
-
-def lake_table(night: Night, name: str) -> schemas.Table:
-    """Return a table as it stands in the lake.
-
-    It may have columns of earlier settings, another quantile or family; new rows leave them null.
-    """
-    return replace(tables(night)[name], schema=night.lake.snapshot(name).schema)
 
 
 def prepare_lake(night: Night) -> None:
@@ -227,8 +174,10 @@ def _with_kept(account: Account, before: DayEntry | None, keeps: Iterable[str]) 
     """Add how the rows split for the metrics that were not measured again."""
     if before is None:
         return account
-    kept = {name: before.account.metrics[name] for name in keeps if name in before.account.metrics}
-    return replace(account, metrics={**kept, **account.metrics})
+    old = before.account
+    metrics = {name: old.metrics[name] for name in keeps if name in old.metrics}
+    arms = {name: old.arms[name] for name in keeps if name in old.arms}
+    return replace(account, metrics=metrics | account.metrics, arms=arms | account.arms)
 
 
 def _show_gone(days: Mapping[int, DayEntry], files: Iterable[FileEntry]) -> dict[int, DayEntry]:

@@ -25,10 +25,10 @@ from hbpipe.data.partials import ReadingOrder, collect, merges, summarise_readin
 from hbpipe.data.quantities import Metric
 from hbpipe.data.readings import Reading, Source, plan_readings
 from hbpipe.data.snapshot import Snapshot
-from hbpipe.run import commits
 from hbpipe.run.due import DayPlan
 from hbpipe.run.engine import Task
 from hbpipe.run.night import Night
+from hbpipe.run.tables import tables
 
 #: Of each kind of task: to read, to find copies, to take them out, to merge; and one more a day.
 MOST_TASKS = 2_000
@@ -186,7 +186,7 @@ def _day_order(
         day=day.day,
         label=label,
         rows=day.rows,
-        table=replace(commits.tables(night)["statistics"], schema=statistics.schema),
+        table=replace(tables(night)["statistics"], schema=statistics.schema),
         run_id=night.run_id,
         kept=statistics.in_partitions([{"day": label}]) if day.keeps else None,
         keeps=day.keeps,

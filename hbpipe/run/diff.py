@@ -174,7 +174,7 @@ def _units(table: pa.Table, rows: NDArray[np.int64], levels: Sequence[str]) -> p
 
 
 def _hyperparameters(a: pa.Table, b: pa.Table) -> Records:
-    levels = [name for name in a.column_names if name not in RESERVED]
+    levels = a.column_names[a.column_names.index("metric") + 1 : a.column_names.index("pool")]
     paired = pair(a, b, [*levels, "pool", "family", "parameter"])
     left, right = a.take(paired.left), b.take(paired.right)
     drift = _in_sds(left, right, "value")

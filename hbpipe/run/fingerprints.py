@@ -33,7 +33,8 @@ def makings(form: EventFormat, metrics: Iterable[Metric]) -> dict[str, Making]:
 
 def definition(metric: Metric) -> str:
     """Hash what a number of a metric means: what is measured, and in which unit."""
-    return digest([metric.measured_by(), metric.per, metric.term_names])
+    moves = () if metric.dynamics is None else (metric.dynamics.model,)
+    return digest([metric.measured_by(), metric.per, metric.term_names, *moves])
 
 
 def statistics_digest(form: EventFormat, metrics: Iterable[Metric]) -> str:

@@ -12,6 +12,7 @@ from hbpipe.run import audits, commits
 from hbpipe.run.audits.acceptance import Acceptance, Key, accepted, write_acceptances
 from hbpipe.run.audits.catalogue import INTEGRITY
 from hbpipe.run.fingerprints import makings, release_input
+from hbpipe.run.inference.arms import check_arms
 from hbpipe.run.inference.covariates import check_covariates, check_curves
 from hbpipe.run.inference.earlier import earlier_fits
 from hbpipe.run.inference.overdispersion import check_overdispersion
@@ -119,6 +120,7 @@ def check_release(night: Night) -> list[audits.Check]:
     found += audits.check_keys(night.repeated)
     found += check_covariates(night.tallies, night.metrics, limits)
     found += check_curves({name: fit.design for name, fit in night.fits.items()})
+    found += check_arms(window, night.metrics)
     found += check_totals(night.reconciled, limits)
     found += audits.check_coverage(night.presence, night.plan.as_of, limits)
     found += audits.check_window(window, makings(night.form, night.metrics))

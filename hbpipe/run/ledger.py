@@ -291,6 +291,11 @@ def _day_row(entry: DayEntry) -> dict[str, Any]:
         "metrics": [
             {"metric": name, **split} for name, split in sorted(entry.account.metrics.items())
         ],
+        "arms": [
+            {"metric": name, "arm": arm, "rows": rows}
+            for name, split in sorted(entry.account.arms.items())
+            for arm, rows in sorted(split.items())
+        ],
         "makings": [
             {"metric": name, **made._asdict()} for name, made in sorted(entry.makings.items())
         ],
@@ -303,6 +308,9 @@ def _day_entry(row: Mapping[str, Any]) -> DayEntry:
         split["metric"]: {key: split[key] for key in ("used", "skipped", "excluded", "rejected")}
         for split in row["metrics"]
     }
+    arms: dict[str, dict[str, int]] = {}
+    for split in row.get("arms") or ():  # a ledger of an older version has none
+        arms.setdefault(split["metric"], {})[split["arm"]] = split["rows"]
     return DayEntry(
         day=to_number(row["day"]),
         state=row["state"],
@@ -313,7 +321,7 @@ def _day_entry(row: Mapping[str, Any]) -> DayEntry:
             for made in row["makings"] or ()  # a ledger of an older version has none
         },
         files=row["files"],
-        account=Account(**{name: row[name] for name in _COUNTS}, metrics=metrics),
+        account=Account(**{name: row[name] for name in _COUNTS}, metrics=metrics, arms=arms),
         units=row["units"],
         shared_ids=row["shared_ids"],
         shards=row["shards"],

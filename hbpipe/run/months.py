@@ -26,6 +26,7 @@ from hbpipe.run import commits
 from hbpipe.run.fingerprints import makings
 from hbpipe.run.ledger import DayEntry, Making
 from hbpipe.run.night import Night
+from hbpipe.run.tables import lake_table
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Sources:
 
     ``months`` are the files that stand for daily ones, which ``window`` and ``history`` then lack.
     ``listed`` are the units of the dimension table; ``shards`` is in how many the fold is cut.
+    ``by_day`` are all daily files of the window, where some metric wants its days one by one.
     """
 
     window: Snapshot
@@ -42,6 +44,7 @@ class Sources:
     within_parent: bool
     shards: int
     months: Snapshot | None = None
+    by_day: Snapshot | None = None
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,7 @@ def _over(night: Night, whole: Sequence[Month]) -> list[Month]:
 
 def _roll_up(night: Night, sources: Sources, due: Sequence[Month]) -> None:
     """Fold some months on the workers, and commit them together."""
-    schema = commits.lake_table(night, "months").data_schema
+    schema = lake_table(night, "months").data_schema
     wanted = makings(night.form, night.metrics)
     tasks = []
     for month in due:

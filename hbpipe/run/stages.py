@@ -13,7 +13,6 @@ import numpy as np
 
 from hbpipe.data.clock import to_date
 from hbpipe.data.spill import drop_spilled
-from hbpipe.data.window import fold_window
 from hbpipe.run import audits, commits
 from hbpipe.run.day_tasks import day_tasks
 from hbpipe.run.gates import check_days, check_new_files, check_release, refuse_held
@@ -21,6 +20,7 @@ from hbpipe.run.inference.changes import compare_with_earlier
 from hbpipe.run.inference.comparison import compare_units
 from hbpipe.run.inference.covariates import code_covariates
 from hbpipe.run.inference.diagnostics import diagnose, outliers_of
+from hbpipe.run.inference.effects import fold_effects
 from hbpipe.run.inference.findings import stage_diagnostics
 from hbpipe.run.inference.fit_tables import stage_fits
 from hbpipe.run.inference.fitting import find_trees, fit_on_sketches
@@ -33,7 +33,8 @@ from hbpipe.run.inference.update import update_shard
 from hbpipe.run.inference.updated import UpdateOrder
 from hbpipe.run.months import with_months
 from hbpipe.run.night import Night
-from hbpipe.run.windows import find_sources, presence_of, window_orders
+from hbpipe.run.tables import lake_table
+from hbpipe.run.windows import find_sources, fold_shards, presence_of, window_orders
 
 
 def aggregate(night: Night) -> dict[str, Any]:
@@ -80,13 +81,11 @@ def fit(night: Night) -> dict[str, Any]:
     """Fold the window and fit every pool's hyperparameters from sketches."""
     night.totals = read_totals(night)
     orders = window_orders(night, with_months(night, find_sources(night)))
-    night.folded = [
-        night.engine.submit(fold_window, order, label=f"window fold of shard {shard}")
-        for shard, order in enumerate(orders)
-    ]
+    night.folded = fold_shards(night.engine, orders)
     night.presence = presence_of(night)
     trees = find_trees(night)
     pools = next(iter(trees.values())).pools
+    fold_effects(night, pools)
     coded = code_covariates(night, pools, [order.listed for order in orders])
     dispersed = measure(night, pools)
     divided = divisors(night.metrics, dispersed)
@@ -118,7 +117,7 @@ def update(night: Night) -> dict[str, Any]:
         levels=night.form.levels,
         priors={name: found.priors for name, found in night.fits.items()},
         quantiles=night.settings.inference.quantiles,
-        table=commits.lake_table(night, "posteriors"),
+        table=lake_table(night, "posteriors"),
         label=to_date(night.plan.as_of).isoformat(),
         run_id=night.run_id,
         last_day=night.plan.as_of not in {entry.day for entry in night.left_out},

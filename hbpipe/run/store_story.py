@@ -23,7 +23,8 @@ _BEFORE = ("mean", "sd", "n")
 class Belief:
     """A law in a few numbers: ``low`` and ``high`` hold it with probability ``coverage``.
 
-    All are None where nothing may be said, as of a pool whose data determine no prior.
+    All are None where nothing may be said, as of a pool whose data determine no prior. A law may
+    have a ``median`` and limits, and no mean.
     """
 
     mean: float | None
@@ -31,6 +32,12 @@ class Belief:
     low: float | None
     high: float | None
     coverage: float | None
+    median: float | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything may be said."""
+        return self.mean is not None or self.low is not None
 
     @staticmethod
     def of(row: Record) -> Belief:
@@ -38,10 +45,11 @@ class Belief:
         known = [name for name in row if name.startswith("q0.") and row[name] is not None]
         levels = {float(name[1:]): row[name] for name in known}
         if len(levels) < 2:
-            return Belief(row["mean"], row["sd"], None, None, None)
+            return Belief(row["mean"], row["sd"], None, None, None, levels.get(0.5))
         least, greatest = min(levels), max(levels)
         coverage = round(greatest - least, 12)
-        return Belief(row["mean"], row["sd"], levels[least], levels[greatest], coverage)
+        limits = levels[least], levels[greatest]
+        return Belief(row["mean"], row["sd"], *limits, coverage, levels.get(0.5))
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,15 @@ import pyarrow as pa
 
 from hbpipe.data.clock import to_date
 from hbpipe.data.clusters import one_in
+from hbpipe.data.day_tables import lay_out_days
 from hbpipe.data.forgotten import without_forgotten
 from hbpipe.data.presence import Presence
 from hbpipe.data.reconcile import needed_columns, weight_columns
 from hbpipe.data.snapshot import Snapshot
 from hbpipe.data.units import shard_of, shared_ids
-from hbpipe.data.window import Folded, WindowOrder
+from hbpipe.data.window import Folded, WindowOrder, fold_window
 from hbpipe.errors import EventsError
+from hbpipe.run.engine import Engine, Task
 from hbpipe.run.fingerprints import needs_history
 from hbpipe.run.ledger import DayEntry
 from hbpipe.run.months import Sources, of_shard
@@ -39,12 +41,14 @@ def find_sources(night: Night) -> Sources:
     if listed is not None:
         check_weights(listed, weight_columns(night.metrics))
         listed = without_forgotten(listed, night.form.forgotten, levels)
+    window = _without(_between(snapshot, first, night.plan.as_of), night.left_out)
     return Sources(
-        window=_without(_between(snapshot, first, night.plan.as_of), night.left_out),
+        window=window,
         history=_between(snapshot, None, first - 1) if needs_history(settings) else None,
         listed=listed,
         within_parent=_within_parent(night, listed),
         shards=_fold_shards(night),
+        by_day=window if any(metric.by_day for metric in night.metrics) else None,
     )
 
 
@@ -71,9 +75,21 @@ def window_orders(night: Night, sources: Sources) -> list[WindowOrder]:
             one_in=max((one_in(entry.account.rows) for entry in night.rests_on), default=1),
             attributes=needed_columns(night.metrics),
             months=part(sources.months, shard),
+            by_day=part(sources.by_day, shard),
         )
         for shard in range(shards)
     ]
+
+
+def fold_shards(engine: Engine, orders: Iterable[WindowOrder]) -> list[Task]:
+    """Fold the shards of a window, in the form in which each metric is fitted."""
+    folded = []
+    for shard, order in enumerate(orders):
+        task = engine.submit(fold_window, order, label=f"window fold of shard {shard}")
+        if any(metric.dynamics is not None for metric in order.metrics):
+            task = engine.submit(lay_out_days, task, order, label=f"days of shard {shard}")
+        folded.append(task)
+    return folded
 
 
 def presence_of(night: Night) -> list[Presence]:

@@ -16,6 +16,8 @@ from tests.bench.library import TASKS
 from tests.bench.peers import PEERS
 from tests.bench.sections import of_fits, of_posteriors, of_sizes
 
+pytestmark = pytest.mark.long
+
 SMALL = ("--million-events", "0.02", "--event-stores", "250", "--stores", "0", "--rounds", "1")
 
 

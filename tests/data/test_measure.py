@@ -48,6 +48,26 @@ def test_the_fast_path_still_refuses():
     ]
 
 
+def test_a_visit_without_an_amount_is_one_without_a_purchase():
+    amounts = pa.array([5.0, None, 0.0, -1.0, np.nan, 2.0])
+    table = pa.table({"amount": amounts, "visits": [1, 3, None, 1, 1, 0]})
+    raw = {"family": "hurdle_lognormal", "value": "amount", "trials": "visits"}
+    found = measured(table, raw)
+    assert found.rows.tolist() == [0, 1]
+    assert found.values["value"].tolist() == [5.0, 0.0]
+    assert found.values["trials"].tolist() == [1, 3]
+    assert np.flatnonzero(found.skipped).tolist() == [2]
+    assert {(r.column, r.reason): r.rows.tolist() for r in found.refusals} == {
+        ("amount", "not a number"): [4],
+        ("amount", "negative"): [3],
+        ("amount", "value without trials"): [5],
+    }
+    whole = measured(pa.table({"amount": [3, None, 0]}), {**raw, "trials": "rows"})
+    assert whole.values["value"].tolist() == [3.0, 0.0, 0.0]
+    with pytest.raises(ValueError, match="a logarithm may be negative"):
+        measured(table, {**raw, "transform": "log"})
+
+
 def test_rows_that_are_not_accepted_have_no_say():
     table = pa.table({"a": pa.array([1, 2**64 - 1, None], pa.uint64()), "b": [2, -1, None]})
     found = measured(table, SHARE, [True, False, False])
@@ -136,6 +156,7 @@ def test_every_reason_has_a_remedy():
         for role in family.roles:
             reasons |= {f"{role.name} not above zero"} if role.exclusive else set()
             reasons |= {f"{role.name} exceed {role.at_most}"} if role.at_most else set()
+            reasons |= {f"{role.name} without {role.needs}"} if role.needs else set()
     keys = {
         "missing level",
         "empty level",
@@ -145,7 +166,8 @@ def test_every_reason_has_a_remedy():
         "unreadable time",
     }
     logarithm = {"logarithm of a value not above zero", "day out of range"}
-    assert reasons | keys | logarithm == REMEDIES.keys()
+    spells = {"more than one event"}
+    assert reasons | keys | logarithm | spells == REMEDIES.keys()
 
 
 def example(values, kind=None, rows=None, lengths=(2, 3)):

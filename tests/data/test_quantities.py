@@ -16,7 +16,8 @@ from hbpipe.data.terms import (
     parse_quantity,
     parse_transform,
 )
-from hbpipe.model.families import FAMILIES
+from hbpipe.model.families import BY_ARM, COMPARABLE, FAMILIES
+from hbpipe.model.weights import can_have
 
 
 @pytest.mark.parametrize(
@@ -179,10 +180,12 @@ def test_every_fault_of_a_metric_is_told():
 
 
 def test_the_names_that_no_level_may_have_are_those_of_the_tables():
+    sampled = [f"{name}:sampling" for name, one in FAMILIES.items() if can_have(one, "sampling")]
+    measured = [*FAMILIES, *(name + BY_ARM for name in COMPARABLE), *sampled]
     tables = [
-        schemas.statistics_table({}, FAMILIES, clusters=True),
-        schemas.months_table({}, FAMILIES, clusters=True),
-        schemas.hyperparameters_table({}),
+        schemas.statistics_table({}, measured, clusters=True),
+        schemas.months_table({}, measured, clusters=True),
+        schemas.hyperparameters_table({}, ()),
         schemas.fits_table({}),
         posterior_schemas.posteriors_table({}, ()),
         posterior_schemas.new_stores_table({}, ()),

@@ -60,3 +60,9 @@ def test_a_store_of_several_numbers_has_no_total() -> None:
     metric = {"family": "normal_regression", "response": "amount", "predictors": [1, "price"]}
     with pytest.raises(ValueError, match="normal_regression is several numbers, and no total"):
         parse_metric("effects", {**metric, "reconcile": {"totals": "t", "mean": "a"}})
+
+
+def test_revenue_that_may_have_no_mean_is_not_reconciled() -> None:
+    metric = {"family": "hurdle_lognormal", "value": "amount", "trials": "rows"}
+    with pytest.raises(ValueError, match="may have no mean"):
+        parse_metric("revenue", {**metric, "reconcile": {"totals": "t", "mean": "a"}})

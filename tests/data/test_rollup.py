@@ -28,6 +28,7 @@ METRICS: dict[str, Any] = {
     "weekly": {"family": "gamma_poisson", "count": "hit", "exposure": "days", "per": "7d"},
     "active": {"family": "gamma_poisson", "count": "hit", "exposure": "active_days"},
     "line": {"family": "normal_regression", "response": "x", "predictors": [1, "v"]},
+    "aging": {"family": "normal", "value": "x", "decay": {"half_life": "9d"}},
 }
 FIRST, DAYS = date(2025, 12, 20), 102  # to the end of March
 BEGIN = to_number(FIRST)
@@ -110,10 +111,12 @@ class Kept:
         return self.days.select(lambda file: ends[0] <= file.partition["day"] <= ends[1])
 
     def order(self, first: int, last: int, within_parent: bool, silent: int = 0) -> WindowOrder:
+        window = self.days_between(BEGIN + first, BEGIN + last)
         return WindowOrder(
             metrics=parse(METRICS),
             levels=self.form.levels,
-            window=self.days_between(BEGIN + first, BEGIN + last),
+            window=window,
+            by_day=window,
             history=self.days_between(BEGIN, BEGIN + first - 1),
             listed=pa.table({"chain": ["C9", "C9"], "store": ["S1", "never"]}),
             within_parent=within_parent,
@@ -153,6 +156,8 @@ def bits(folded: Folded) -> dict[str, Any]:
     arrays = {"n_events": folded.n_events}
     for metric, found in folded.statistics.items():
         arrays |= {f"{metric}.{name}": values for name, values in found.items()}
+    for metric, found in folded.for_fit.items():
+        arrays |= {f"{metric}.fit.{name}": values for name, values in found.items()}
     for metric, sums in folded.dispersion.items():
         arrays |= {f"{metric}:{k}": v for k, v in vars(sums).items()} if sums is not None else {}
     arrays |= {f"presence.{name}": values for name, values in vars(folded.presence).items()}
@@ -198,7 +203,7 @@ def test_shards_of_months_nest_as_those_of_days(kept: Kept) -> None:
                 whole,
                 **{
                     name: of_shard(getattr(whole, name), shard, kept.shards)
-                    for name in ("window", "history", "months")
+                    for name in ("window", "history", "months", "by_day")
                 },
                 listed=None,
             )

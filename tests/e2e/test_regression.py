@@ -379,6 +379,7 @@ THREADS = {"kind": "local", "workers": 2, "processes": False}
 PROCESSES = THREADS | {"processes": True}
 
 
+@pytest.mark.long
 def test_processes_give_the_same_bits(integrated: Path, tmp_path: Path) -> None:
     shutil.copytree(integrated / "events", tmp_path / "events")
     night(settings_for(tmp_path, cluster=PROCESSES, **INTEGRATED))

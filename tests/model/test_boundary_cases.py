@@ -182,9 +182,11 @@ def test_stores_more_alike_than_chance_have_no_spread(family: Family) -> None:
             continue
         sketch = sketch_of(family, statistics)
         fits = fit_pools(family, sketch)
-        assert fits.status == ("no_spread",)
+        # Stores that are alike may all drift.
+        drifting = len(family.spreads) > 1 and family.mirror is None
+        assert fits.status[0] in ("no_spread", *(["at_bound"] if drifting else []))
         assert fits.boundary[0]
-        assert fits.starts_agree[0]
+        assert fits.starts_agree[0] or drifting
         if len(family.spreads) > 1:
             continue
         spreads = {family.coordinates[axis].hyperparameter for axis in family.spreads}

@@ -6,8 +6,11 @@ from strategies import ON_A_GRID
 from hbpipe.model.coverage import study as study_module
 from hbpipe.model.coverage.__main__ import main
 from hbpipe.model.coverage.designs import DESIGNS
+from hbpipe.model.coverage.mixtures import MIXTURES
 from hbpipe.model.coverage.study import study
 from hbpipe.model.families import FAMILIES
+
+pytestmark = pytest.mark.long
 
 #: (stores, signal ratio, replicates): no spread to speak of, the hard middle, and plain sight.
 CELLS = [(10, 0.05, 60), (10, 4.0, 90), (50, 0.25, 30), (200, 0.25, 15)]
@@ -15,6 +18,7 @@ CELLS = [(10, 0.05, 60), (10, 4.0, 90), (50, 0.25, 30), (200, 0.25, 15)]
 
 def test_every_design_is_of_a_family():
     assert set(DESIGNS) <= set(FAMILIES)
+    assert {design.family for design in MIXTURES.values()} <= set(FAMILIES)
 
 
 @pytest.mark.parametrize(("groups", "ratio", "replicates"), CELLS)
@@ -27,6 +31,13 @@ def test_auto_covers_with_default_hyperpriors(family, groups, ratio, replicates)
     # The floor of the full study; errors here are larger.
     assert cell.coverage + 2 * cell.error > 0.94
     assert cell.error < 0.02
+    assert cell.length > 0.95
+
+
+@pytest.mark.parametrize("design", MIXTURES)
+def test_mixtures_cover_in_chains_of_two_laws(design):
+    (cell,) = study(design, 200, 1.0, replicates=3, seed=11, methods=["auto"])
+    assert cell.coverage > 0.92
     assert cell.length > 0.95
 
 

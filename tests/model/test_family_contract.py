@@ -14,8 +14,10 @@ from hbpipe.errors import FitError
 from hbpipe.model.families import FAMILIES, get_family
 from hbpipe.model.family import Family
 from hbpipe.model.fit import fit_pools
+from hbpipe.model.kish import WeightedSums, can_weigh
 from hbpipe.model.numerics.optimise import Curvature
 from hbpipe.model.pooling import complete_pooling
+from hbpipe.model.statistics import check_statistics
 
 #: Statistics in the square of a value's unit.
 SQUARED = ("m2", "cross")
@@ -130,6 +132,36 @@ def test_evidence_is_the_ratio_of_normalisers(data: st.DataObject) -> None:
     # Normalisers of a nearly singular covariance are large, and their difference is not.
     rounding = 1e-9 + 1e-12 * np.sum(np.abs(ends[0]) + np.abs(ends[1]))
     np.testing.assert_allclose(value[0], stores.sum(), rtol=1e-9, atol=rounding)
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if can_weigh(FAMILIES[name])])
+def test_effective_statistics_obey_the_same_algebra(name: str) -> None:
+    """Counts with fractions: evidence, gradient, and sketches of disjoint stores."""
+    family, point = FAMILIES[name], inner_point(FAMILIES[name])
+    parts, weights = [simulated(family, seed)[0] for seed in (5, 6)], (0.3, 0.8)
+    sums = WeightedSums(family, 40)
+    for one, weight in zip(parts, weights, strict=True):
+        sums.add(np.arange(40), one, weight)
+    effective, hyperparameters = sums.effective(), family.from_coordinates(point)
+    assert check_statistics(family, effective).keys() == effective.keys()
+    before, after = family.prior(hyperparameters), family.update(effective, hyperparameters)
+    gain = family.log_normaliser(after) - family.log_normaliser(before)
+    stores = gain + family.log_base_measure(effective, hyperparameters)
+    halves = [
+        family.compress(part(effective, slice(k, None, 2)), np.zeros(20, np.int64), 1)
+        for k in (0, 1)
+    ]
+    for sketch in (
+        family.compress(effective, np.zeros(40, np.int64), 1),
+        family.merge_sketches(halves),
+    ):
+        value, gradient, _ = family.log_marginal(sketch, point[None])
+        assert value[0] == pytest.approx(stores.sum(), rel=1e-9)
+        for axis in range(len(point)):
+            step = 1e-6 * np.eye(len(point))[axis]
+            ends = [family.log_marginal(sketch, (point + s * step)[None])[0][0] for s in (1, -1)]
+            slope = (ends[0] - ends[1]) / 2e-6
+            assert gradient[0, axis] == pytest.approx(slope, rel=1e-5, abs=1e-4)
 
 
 @every_family
@@ -415,7 +447,8 @@ def test_prediction_covers_new_data(family: Family) -> None:
     # Seven events are seen, the eighth of each store is predicted.
     last = np.arange(len(codes)) % 8 == 7
     seen = family.summarise(part(columns, ~last), codes[~last], n_stores)
-    given = [columns[role.name][last] for role in family.roles[1:] if role.several]
+    sized = [role for role in family.roles[1:] if role.several or role.name == "precision"]
+    given = [columns[role.name][last] for role in sized]
     exposure = given[0] if given else 1.0
     posterior = family.update(seen, hyperparameters)
     ahead = family.predict(posterior, exposure, hyperparameters, [0.05, 0.95])
@@ -457,7 +490,7 @@ def test_declarations_fit_together(family: Family) -> None:
     spreads = [axis.lower for axis in family.coordinates if axis.spread]
     assert set(spreads) <= {0.0, -np.inf}
     assert 0.0 in spreads
-    assert family.mirror is not None or family.prior_form != "single" or len(spreads) == 1
+    assert family.mirror is not None or set(spreads) == {0.0}
     assert (family.size is None) == (family.sized is None)
     roles = {role.name for role in family.roles}
     names = {item.name for item in family.statistics}

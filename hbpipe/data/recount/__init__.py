@@ -32,6 +32,7 @@ from hbpipe.data.recount.days import business_day
 from hbpipe.data.recount.rules import check_metric, is_known, measure
 from hbpipe.data.recount.spec import RecountMetric, RecountSpec, RefusedError
 from hbpipe.data.recount.sums import Values, reduce_values, size_and_total
+from hbpipe.data.recount.weights import reduce_weighted
 from hbpipe.errors import EventsError, StatisticsError
 
 __all__ = ["DayCount", "FileRecount", "Recount", "RecountMetric", "RecountSpec", "recount"]
@@ -187,6 +188,8 @@ class _Tally:
         else:
             self._values[metric.name][key].append(values)
             identity = tuple(row[name] for name in metric.clusters)
+            if identity and metric.experiment is not None:
+                identity = (*identity, values["arm"])  # what it has in an arm is a cluster
             if identity and all(is_known(value) for value in identity):
                 self._clusters[metric.name][key][identity].append(values)
 
@@ -208,6 +211,8 @@ class _Tally:
 
 def _reduce(metric: RecountMetric, key: Key, rows: list[dict[str, Any]]) -> dict[str, Values]:
     try:
+        if metric.weights is not None:
+            return reduce_weighted(metric.family, metric.weights, rows)
         return reduce_values(metric, rows)
     except OverflowError:
         raise StatisticsError(

@@ -18,13 +18,17 @@ _ROLES: dict[str, tuple[str, ...]] = {
     "gamma_poisson": ("count", "exposure"),
     "normal": ("value",),
     "normal_known_variance": ("estimate", "variance"),
+    "normal_weighted": ("value", "precision"),
     "normal_inverse_gamma": ("value",),
     "normal_regression": ("response", "predictors"),
     "dirichlet_multinomial": ("counts",),
+    "hurdle_lognormal": ("value", "trials"),
 }
 #: Roles of a list of quantities.
 _SEVERAL = ("predictors", "counts")
 _COUNTS = ("successes", "trials", "count", "counts")
+#: Families of which a row without a value is a visit without a purchase.
+_HURDLES = ("hurdle_lognormal",)
 
 Outcome = Literal["counted", "skipped", "excluded"]
 
@@ -46,7 +50,7 @@ def check_metric(metric: RecountMetric) -> None:
     if metric.family not in _ROLES:
         known = ", ".join(_ROLES)
         raise ConfigError(f"No recount for {metric.family!r}", where=where, expected=known)
-    roles = _ROLES[metric.family]
+    roles = _roles(metric)
     if set(metric.roles) != set(roles):
         found = ", ".join(metric.roles)
         raise ConfigError(f"Roles are {found}", where=where, expected=", ".join(roles))
@@ -66,28 +70,114 @@ def measure(metric: RecountMetric, row: Mapping[str, Any]) -> tuple[Outcome, dic
     """
     if not _holds(metric.where, row):
         return "excluded", {}
-    quantities = [
+    quantities = _by_row(metric)
+    if _lacks(metric, quantities, row):
+        return "skipped", {}
+    values: dict[str, Any] = {role: [] for role, _ in quantities if role in _SEVERAL}
+    for role, quantity in quantities:
+        if role != "weight":  # the faults of a row's other measures come first
+            number = _number(role, quantity, _read(metric, role, quantity, row))
+            values[role] = [*values[role], number] if role in _SEVERAL else number
+    columns = {role: _column(role, quantity) for role, quantity in quantities}
+    _check_signs(metric.family, values, columns)
+    if metric.weights is not None:
+        values["weight"] = _weight(columns["weight"], row[columns["weight"]], metric.weights)
+    _check_together(metric.family, values, columns)
+    for role, quantity in quantities:
+        if "duration" in quantity:
+            values[role] = _within(quantity, values[role], row)
+    if metric.experiment is not None:
+        values["arm"] = _arm(metric.experiment, row)
+    return "counted", values
+
+
+def _by_row(metric: RecountMetric) -> list[tuple[str, dict[str, Any]]]:
+    """Give what is read of each row, by role; days are not."""
+    return [
         (role, quantity)
-        for role in _ROLES[metric.family]
+        for role in _roles(metric)
         if metric.roles[role] not in CALENDAR
         for quantity in _quantities(metric, role)
     ]
-    raw = [_raw(quantity, row) for _, quantity in quantities]
-    if any(value is None for value in raw):
-        return "skipped", {}
-    columns = {role: quantity.get("column", role) for role, quantity in quantities}
-    values: dict[str, Any] = {role: [] for role in _SEVERAL if role in columns}
-    for (role, quantity), value in zip(quantities, raw, strict=True):
-        column = quantity.get("column", role)
-        number = _usable(role, column, value, quantity.get("transform"))
-        values[role] = [*values[role], number] if role in _SEVERAL else number
-    if metric.family == "beta_binomial" and values["successes"] > values["trials"]:
-        raise RefusedError(columns["successes"], "successes exceed trials")
-    if metric.family == "gamma_poisson" and values.get("exposure", 0) < 0:
-        raise RefusedError(columns["exposure"], "negative")
-    if metric.family == "normal_known_variance" and values["variance"] <= 0:
+
+
+def _lacks(
+    metric: RecountMetric, quantities: list[tuple[str, dict[str, Any]]], row: Mapping[str, Any]
+) -> bool:
+    """Tell whether a row has no arm, or nothing in a column that is measured."""
+    if metric.experiment is not None and _arm(metric.experiment, row) is None:
+        return True
+    return any(_read(metric, role, quantity, row) is None for role, quantity in quantities)
+
+
+def _read(
+    metric: RecountMetric, role: str, quantity: Mapping[str, Any], row: Mapping[str, Any]
+) -> Any:
+    """Return what a row has; a visit without a purchase is worth 0."""
+    value = _raw(quantity, row)
+    return 0.0 if value is None and role == "value" and metric.family in _HURDLES else value
+
+
+def _number(role: str, quantity: Mapping[str, Any], value: Any) -> int | float:
+    number = _usable(role, _column(role, quantity), value, quantity.get("transform"))
+    if role == "count" and "duration" in quantity and number > 1:
+        raise RefusedError(quantity["column"], "more than one event")
+    return number
+
+
+def _check_signs(family: str, values: Mapping[str, Any], columns: Mapping[str, str]) -> None:
+    for role in ("exposure", "precision"):
+        if values.get(role, 0) < 0:
+            raise RefusedError(columns[role], "negative")
+    if family == "normal_known_variance" and values["variance"] <= 0:
         raise RefusedError(columns["variance"], "variance not above zero")
-    return "counted", values
+    if family in _HURDLES and values["value"] < 0:
+        raise RefusedError(columns["value"], "negative")
+
+
+def _roles(metric: RecountMetric) -> tuple[str, ...]:
+    return (*_ROLES[metric.family], *(() if metric.weights is None else ("weight",)))
+
+
+def _weight(column: str, value: Any, meaning: str) -> int | float:
+    """Refuse a weight below zero or, of rows that stand for several, one that is not whole."""
+    number = _usable("weight", column, value, None)
+    if meaning == "frequency":
+        return _whole(column, number)
+    if number < 0:
+        raise RefusedError(column, "negative")
+    return number
+
+
+def _column(role: str, quantity: Mapping[str, Any]) -> str:
+    """Name the column that a quantity reads, or the role where it reads none."""
+    return str(quantity.get("column", quantity.get("duration", role)))
+
+
+def _within(quantity: Mapping[str, Any], value: int | float, row: Mapping[str, Any]) -> int | float:
+    """Give what of a spell falls into its interval: its event, or without one its time."""
+    duration, (lower, end) = float(row[quantity["duration"]]), quantity["interval"]
+    upper = math.inf if end is None else float(end)
+    if "column" in quantity:
+        begun = duration > lower or duration == lower == 0
+        return value if begun and duration <= upper else 0
+    return max(min(duration, upper) - float(lower), 0.0)
+
+
+def _arm(experiment: Mapping[str, Any], row: Mapping[str, Any]) -> str | None:
+    """Return which arm a row belongs to; None for one without arm, or of another one."""
+    value, treatment = row[experiment["arm"]], experiment.get("treatment")
+    if value is None or value == experiment["control"]:
+        return None if value is None else "control"
+    return "treatment" if treatment is None or value == treatment else None
+
+
+def _check_together(family: str, values: Mapping[str, Any], columns: Mapping[str, str]) -> None:
+    """Refuse values that are possible by themselves."""
+    if family == "beta_binomial" and values["successes"] > values["trials"]:
+        raise RefusedError(columns["successes"], "successes exceed trials")
+    if family in _HURDLES and values["value"] > 0 and values["trials"] == 0:
+        raise RefusedError(columns["value"], "value without trials")
 
 
 def _quantities(metric: RecountMetric, role: str) -> list[dict[str, Any]]:
@@ -100,7 +190,10 @@ def _quantities(metric: RecountMetric, role: str) -> list[dict[str, Any]]:
 def _raw(quantity: Mapping[str, Any], row: Mapping[str, Any]) -> Any:
     if "where" in quantity:
         return _holds(quantity["where"], row)
-    return row[quantity["column"]] if "column" in quantity else 1
+    if "duration" in quantity and row[quantity["duration"]] is None:
+        return None
+    column = quantity.get("column", quantity.get("duration"))
+    return 1 if column is None else row[column]
 
 
 def _holds(conditions: Sequence[Sequence[Any]], row: Mapping[str, Any]) -> bool:

@@ -15,9 +15,12 @@ class RecountMetric:
     """One metric, its quantities and conditions exactly as in the YAML.
 
     ``roles`` maps a role to a column name, ``rows``, ``days``, ``active_days``,
-    ``{"column": ..., "transform": ...}`` or ``{"where": [...]}``, or to a list of them, in which
-    the number 1 is the constant; ``transform`` is the metric's own and applies to the role
-    ``value``; ``clusters`` are the columns that name a cluster.
+    ``{"column": ..., "transform": ...}`` or ``{"where": [...]}``, what of a spell falls into an
+    interval (``{"duration": ..., "interval": [...]}``, a count with ``column``), or to a list of
+    them, in which the number 1 is the constant; ``transform`` is the metric's own and applies to
+    the role ``value``; ``clusters`` are the columns that name a cluster;
+    ``experiment`` has ``arm``, ``control`` and perhaps ``treatment``;
+    ``weights`` says what the role ``weight`` means.
     """
 
     name: str
@@ -26,6 +29,8 @@ class RecountMetric:
     where: Sequence[Sequence[Any]] = ()
     transform: str | None = None
     clusters: Sequence[str] = ()
+    experiment: Mapping[str, Any] | None = None
+    weights: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,9 +54,10 @@ class RecountSpec:
         for metric in self.metrics:
             names += [condition[0] for condition in metric.where]
             names += metric.clusters
+            names += [] if metric.experiment is None else [metric.experiment["arm"]]
             for quantity in [one for raw in metric.roles.values() for one in as_mappings(raw)]:
                 names += [condition[0] for condition in quantity.get("where", ())]
-                names += [quantity["column"]] if "column" in quantity else []
+                names += [quantity[key] for key in ("column", "duration") if key in quantity]
         return tuple(dict.fromkeys(names))
 
 

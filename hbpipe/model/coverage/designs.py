@@ -62,6 +62,23 @@ def _normal(rng: np.random.Generator, replicates: int, groups: int, ratio: float
     return Truth(statistics, {"mu": 0.0 * tau, "tau": tau, "sigma": 0.0 * tau + 1.0})
 
 
+def _normal_weighted(rng: np.random.Generator, replicates: int, groups: int, ratio: float) -> Truth:
+    """Values with σ = 1 unknown, 2 to 100 a store, whose precisions are from 1/4 to 4."""
+    n = np.ceil(draw_sizes(rng, (replicates, groups), 1.0, 100.0)).astype(np.int64) + 1
+    precision = draw_sizes(rng, n.shape, 0.25, 4.0)
+    total = n * precision
+    tau = np.sqrt(ratio / np.median(total, axis=1))
+    theta = rng.normal(size=n.shape) * tau[:, None]
+    statistics = {
+        "n": n.ravel(),
+        "precision": total.ravel(),
+        "log_precision": (n * np.log(precision)).ravel(),
+        "mean": (theta + rng.normal(size=n.shape) / np.sqrt(total)).ravel(),
+        "m2": rng.chisquare(n - 1).ravel(),
+    }
+    return Truth(statistics, {"mu": 0.0 * tau, "tau": tau, "sigma": 0.0 * tau + 1.0})
+
+
 def _known_variance(rng: np.random.Generator, replicates: int, groups: int, ratio: float) -> Truth:
     """Variances log-normal with log-sd 0.3 or 1, or 1/n, in turn."""
     shape = (replicates, groups)
@@ -112,6 +129,28 @@ def _inverse_gamma(rng: np.random.Generator, replicates: int, groups: int, ratio
     )
 
 
+#: Days of a window in which levels drift.
+_DAYS = 14
+
+
+def _local_level(rng: np.random.Generator, replicates: int, groups: int, ratio: float) -> Truth:
+    """Values with σ = 1, 2 to 100 a store; drift over the window of 0.2, 1 or 4 τ² in turn."""
+    family = get_family("local_level", _DAYS)
+    n = np.ceil(draw_sizes(rng, (replicates, groups), 1.0, 100.0)).astype(np.int64) + 1
+    tau = np.sqrt(ratio / np.median(n, axis=1))
+    turn = np.array([0.2, 1.0, 4.0])[np.arange(replicates) % 3]
+    found = {"mu": 0.0 * tau, "tau": tau, "signal_ratio": turn * tau**2 / (_DAYS - 1)}
+    pools = [
+        family.simulate(
+            rng, {**{name: v[g] for name, v in found.items()}, "sigma": 1.0}, groups, n[g]
+        )
+        for g in range(replicates)
+    ]
+    parts = [family.summarise(events, codes, groups) for events, codes, _ in pools]
+    statistics = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return Truth(statistics, {**found, "sigma": 0.0 * tau + 1.0})
+
+
 def _regression(rng: np.random.Generator, replicates: int, groups: int, ratio: float) -> Truth:
     """Rows with σ = 1 unknown, 5 to 100 a store; intercept and slope correlate by 0 or ±½."""
     family = get_family("normal_regression", 2)
@@ -142,11 +181,35 @@ def _one_regression(
     return Truth(statistics, {"mu": np.zeros(2), "Sigma": sigma, "sigma": np.ones(())})
 
 
+def _hurdle(rng: np.random.Generator, replicates: int, groups: int, ratio: float) -> Truth:
+    """Conversion around 0.05, 0.1 and 0.3 in turn, 20 to 2000 visits; log amounts with σ = 0.8."""
+    n = np.ceil(draw_sizes(rng, (replicates, groups), 20.0, 2000.0)).astype(np.int64)
+    mean = np.array([0.05, 0.1, 0.3])[np.arange(replicates) % 3]
+    size = np.median(n, axis=1) / ratio
+    p = rng.beta((mean * size)[:, None], ((1.0 - mean) * size)[:, None], n.shape)
+    y, sigma = rng.binomial(n, p), 0.0 * mean + 0.8
+    tau = sigma * np.sqrt(ratio / (mean * np.median(n, axis=1)))
+    m = rng.normal(size=n.shape) * tau[:, None]
+    paid, noise = np.maximum(y, 1), sigma[:, None] * rng.normal(size=n.shape)
+    squares = np.square(sigma[:, None]) * rng.chisquare(np.maximum(y - 1, 1))
+    statistics = {
+        "successes": y.ravel(),
+        "trials": n.ravel(),
+        "mean": np.where(y > 0, m + noise / np.sqrt(paid), 0.0).ravel(),
+        "m2": np.where(y > 1, squares, 0.0).ravel(),
+    }
+    conversion = {"alpha": mean * size, "beta": (1.0 - mean) * size}
+    return Truth(statistics, conversion | {"mu": 0.0 * tau, "tau": tau, "sigma": sigma})
+
+
 DESIGNS: dict[str, Design] = {
     "normal": Design(_normal),
+    "normal_weighted": Design(_normal_weighted),
     "normal_known_variance": Design(_known_variance),
     "beta_binomial": Design(_beta_binomial),
     "gamma_poisson": Design(_gamma_poisson),
     "normal_inverse_gamma": Design(_inverse_gamma),
     "normal_regression": Design(_regression, terms=(1,), size=2),
+    "local_level": Design(_local_level, size=_DAYS),
+    "hurdle_lognormal": Design(_hurdle),
 }

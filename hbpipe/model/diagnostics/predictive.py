@@ -58,6 +58,8 @@ _LEAST_LEFT = 1e-3
 
 def why_no_predictive(family: Family) -> str:
     """Say why a family's stores have no predictive distribution in closed form; else nothing."""
+    if "signal_ratio" in family.hyperparameters:
+        return "levels that move are judged by their next days, as the fits tell"
     if family.size is not None:
         return "a store has several coefficients, and no one number whose law is known"
     if family.geometry is None and "kappa" not in family.hyperparameters:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from hbpipe.model.family import Array, Family
 
 
@@ -16,7 +18,9 @@ def compile_any(
         return spec
     if family.hyperprior is not None:
         return family.hyperprior(spec, sketch, held[0])
-    names = frozenset(fixed)
+    # What some pools hold and others do not has a density.
+    free = {name for name, value in fixed.items() if np.isnan(np.asarray(value, float)).any()}
+    names = frozenset(fixed) - free
     if family.covariates is not None:
         from hbpipe.model.covariates.prior import compile_prior
 

@@ -185,8 +185,8 @@ def hold(family: Family, fixed: Mapping[str, Any], n_pools: int) -> Array:
         implied = family.from_coordinates(held)
     lower, upper = family.bounds
     for name, value in values.items():
-        # An element of a vector or matrix that is NaN is free.
-        given = ~np.isnan(value) | (implied[name].ndim == 1)
+        # An element of a vector or matrix, or the value of a pool, that is NaN is free.
+        given = ~np.isnan(value) | (value.ndim == 0)
         known = np.broadcast_to(given, implied[name].shape)
         outside = np.any((held < lower) | (held > upper)) or np.any(np.isinf(value))
         # A value that comes back changed lies outside the range of the coordinates, was given

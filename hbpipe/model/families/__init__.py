@@ -23,6 +23,13 @@ def discover() -> dict[str, Family]:
     return found
 
 
+#: What the names of families by arm end with (``model.experiment``).
+BY_ARM = "_by_arm"
+#: The arms of an experiment, in the order of their numbers.
+ARMS = ("control", "treatment")
+#: The families whose effects have a sampling variance (``model.experiment``).
+COMPARABLE = ("beta_binomial", "normal")
+
 #: name -> family, in alphabetical order.
 FAMILIES: dict[str, Family] = discover()
 
@@ -44,7 +51,8 @@ def get_family(
     Parameters
     ----------
     name
-        Its name.
+        Its name; ending with ``_by_arm`` for the statistics of two arms side by side; with
+        weights of events ``NAME:MEANING``, see ``weights.py``.
     size
         The number of coefficients or classes, where it has any.
     covariates
@@ -58,6 +66,10 @@ def get_family(
         If there is none, and the message suggests the nearest name; if it takes no covariates, or
         no such prior.
     """
+    base = name.removesuffix(BY_ARM)
+    if base != name and base in FAMILIES:
+        return _two_arms(base)
+    name, _, meaning = name.partition(":")
     if name not in FAMILIES:
         raise unknown("family", name, FAMILIES)
     if prior != "single":
@@ -65,7 +77,17 @@ def get_family(
     family = FAMILIES[name]
     if size is not None and family.sized is not None and size != family.size:
         family = family.sized(size)
+    if meaning:
+        return _with_weights(family.name, family.size, meaning)
     return family if covariates is None else _with_covariates(family.name, size, covariates)
+
+
+@cache
+def _two_arms(name: str) -> Family:
+    """Build the two-arm form of a family once."""
+    from hbpipe.model.experiment.arms import by_arm  # it needs the contract, as families do
+
+    return by_arm(FAMILIES[name])
 
 
 @cache
@@ -90,3 +112,11 @@ def _with_prior(name: str, covariates: int | None, prior: str) -> Family:
         )
     family: Family = importlib.import_module(_PRIORS[prior]).with_prior(get_family(name))
     return family
+
+
+@cache
+def _with_weights(name: str, size: int | None, meaning: str) -> Family:
+    """Build each meaning of weights once, so that a family is the same object everywhere."""
+    from hbpipe.model.weights import with_weights
+
+    return with_weights(get_family(name, size), meaning)

@@ -207,7 +207,8 @@ def raw_sd(statistics: Statistics, hyperparameters: Hyperparameters) -> Array:
     counts = np.asarray(statistics["counts"], np.float64)
     total = counts.sum(axis=1, keepdims=True)
     safe = np.where(total > 0, total, 1.0)
-    inside = np.clip(counts / safe, 0.5 / safe, 1.0 - 0.5 / safe)
+    half = np.minimum(0.5 / safe, 0.5)
+    inside = np.clip(counts / safe, half, 1.0 - half)
     return np.where(total > 0, np.sqrt(inside * (1.0 - inside) / safe), np.inf)
 
 

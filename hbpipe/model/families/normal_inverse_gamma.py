@@ -145,7 +145,7 @@ def separate_variances(
     """Estimate (x, s₀²) from the logarithms of the sample variances, then (μ, φ)."""
     rows = sketch.rows
     x, log_s0 = spread_of_variances(estimator, rows, held[:, X])
-    varying = rows.sum(rows["m2"] * (rows["n"] > 1)) > 0
+    varying = rows.sum(rows["m2"] * (rows["n"] >= 2)) > 0
     fallback = common_variance(sketch, held)
     x, log_s0 = np.where(varying, x, 0.0), np.where(varying, log_s0, fallback[:, LOG_S0])
     return _from_variances(sketch, held, x, log_s0)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from hbpipe.errors import FitError
 from hbpipe.model.distributions.laws import Law
+from hbpipe.model.distributions.mixture import Mixture
 from hbpipe.model.family import Array, Description, Family, Statistics
 
 #: What a worker must know of each node: name -> (S, ...).
@@ -88,6 +89,13 @@ class Conditional:
         from the node: a squared scale, or a variance.
     share
         (J, S, K) the weight of each law at its node; None where there is one.
+    mixture
+        Weights of the nodes (S,) -> the posteriors over all nodes, of a family that has them
+        otherwise than node by node; its only term is θ.
+    has_mean, has_prior_mean
+        (J,) whether the averages of ``mean`` and ``variance``, and of ``prior_mean``, over the
+        hyperparameters exist; None where all do. Where they do not they are ∞: an average over
+        nodes is a number all the same, and says nothing.
     """
 
     law: Law
@@ -99,6 +107,9 @@ class Conditional:
     covariance: Array | Callable[[], Array] | None = None
     noise: Array | None = None
     share: Array | None = None
+    mixture: Callable[[Array], StoreMixture] | None = None
+    has_mean: NDArray[np.bool_] | None = None
+    has_prior_mean: NDArray[np.bool_] | None = None
 
     def law_weight(self, weight: Array) -> Array:
         """Weight of each law, (S,), or (J, S K) where stores differ, from those of nodes (S,)."""
@@ -106,6 +117,22 @@ class Conditional:
             return weight
         both = weight[:, None] * self.share
         return both.reshape(len(both), -1)
+
+
+class StoreMixture(Protocol):
+    """Posteriors of ``J`` stores over all nodes of their pool."""
+
+    def quantiles(self, levels: Array) -> Array:
+        """Quantiles, (J, Q)."""
+
+    def cdf(self, points: Array) -> Array:
+        """Posterior probability that θ is at most the store's point (J,), (J,)."""
+
+    def below_prior_mean(self) -> Array:
+        """Probability that θ is at most its prior mean at the node, (J,)."""
+
+    def few(self) -> Mixture:
+        """Few laws of a monotone function of θ that stand for each posterior in comparisons."""
 
 
 @dataclass(frozen=True)
@@ -119,11 +146,14 @@ class Predictive:
     mixed
         (weights of the nodes (S,), levels (Q,)) -> Description of the mixture over nodes: mean
         and sd (J,) or (J, T), quantiles (J, Q) or (J, T, Q), cdf.
+    has_mean
+        As of :class:`Conditional`.
     """
 
     mean: Array
     variance: Array
     mixed: Callable[[Array, Array], Description]
+    has_mean: NDArray[np.bool_] | None = None
 
 
 def theta(statistics: Statistics) -> tuple[str, ...]:

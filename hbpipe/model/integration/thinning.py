@@ -36,8 +36,10 @@ _NOTHING = 1e-12
 _SCALE = 2.0
 
 
-def thinned(nodes: Nodes, geometry: Geometry) -> Nodes:
+def thinned(nodes: Nodes, geometry: Geometry, least: int = 1) -> Nodes:
     """Put Gauss rules in place of inner nodes; an outer node of little weight may have a worse one.
+
+    ``least`` is how many inner nodes each has at least, for those to whom σ matters by itself.
 
     Fields of a new node are averages of those of the old ones, and weights of an outer node add to
     what they did. Nodes that are no rule along one variable stay as they are. A pool's nodes do not
@@ -46,10 +48,11 @@ def thinned(nodes: Nodes, geometry: Geometry) -> Nodes:
     inner = nodes.weight.shape[2]
     if inner == 1 or not nodes.along_one:
         return nodes
-    wanted = np.minimum(_wanted(nodes, geometry), inner)
-    width = int(np.max(wanted))
     fields = ("weight", "spread", "location", "location_variance", "noise")
     small = nodes.collapse()
+    carries = small.weight[:, :, 0] > 0  # what only fills up has no moments
+    wanted = np.minimum(np.maximum(_wanted(nodes, geometry), np.where(carries, least, 1)), inner)
+    width = int(np.max(wanted))
     out: dict[str, Any] = {name: np.repeat(getattr(small, name), width, axis=2) for name in fields}
     out["weight"][:, :, 1:] = 0.0
     for count in np.unique(wanted[wanted > 1]).tolist():

@@ -138,7 +138,7 @@ def _powers(prior: LogPrior) -> tuple[dict[str, float], dict[str, float]]:
     ends: tuple[dict[str, float], ...] = tuple(dict.fromkeys(NAMES, 0.0) for _ in range(2))
     for term in prior.terms:
         for end, powers in enumerate(ends):
-            power = _power(term)[end]
+            power = end_powers(term)[end]
             if term.parameter == "s0":
                 powers["s0_squared"] += 0.5 * (power - 1.0)
             else:
@@ -146,7 +146,8 @@ def _powers(prior: LogPrior) -> tuple[dict[str, float], dict[str, float]]:
     return ends[0], ends[1]
 
 
-def _power(term: Term) -> tuple[float, float]:
+def end_powers(term: Term) -> tuple[float, float]:
+    """Powers of a density at 0 and at infinity; −∞ where it falls faster than any."""
     if term.density == "power":
         return float(term.arguments[0]), float(term.arguments[0])
     at_zero = float(term.arguments[0]) - 1.0 if term.density in ("gamma", "beta") else 0.0

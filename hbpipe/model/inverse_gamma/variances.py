@@ -43,7 +43,8 @@ def log_variances(rows: Rows) -> tuple[Rows, Array]:
     Rows ``n`` (stores), ``mean`` (e_j) and ``m2`` = 0 of the stores with two values or more, and
     the sampling variance of each.
     """
-    kept = rows["n"] > 1
+    # Of an effective n between 1 and 2 the logarithm is known to no digit.
+    kept = rows["n"] >= 2
     degrees = rows["n"][kept] - 1.0
     columns = {"n": rows["stores"][kept], "variance": rows["m2"][kept] / degrees}
     seen = Rows(rows.n_pools, rows.pool[kept], columns)

@@ -66,6 +66,11 @@ class NormalSketch(RowSketch):
         """Values of all stores in each pool, (G,)."""
         return self.rows.sum(self.rows["n"] * self.rows["size"])
 
+    @property
+    def log_weights(self) -> Array:
+        """Half the log weights of all values, a constant of the data, (G,)."""
+        return np.zeros(self.n_pools)
+
     def select(self, pools: Codes) -> NormalSketch:
         """Return the sketch of some pools."""
         return NormalSketch(self.rows.select(pools), self.within[pools])
@@ -106,6 +111,7 @@ def log_marginal(sketch: NormalSketch, coordinates: Array) -> Derivatives:
     freedom = sketch.n_values - sketch.n_groups
     scaled = sketch.within * np.exp(-2.0 * log_sigma)
     value += -freedom * log_sigma - 0.5 * scaled - 0.5 * LOG_2PI * sketch.n_values
+    value += sketch.log_weights
     gradient[:, 2] += scaled - freedom
     hessian[:, 2, 2] -= 2.0 * scaled
     return value, gradient, hessian
@@ -127,7 +133,7 @@ def log_no_pooling(sketch: NormalSketch, held: Array) -> Array:
     with np.errstate(divide="ignore", invalid="ignore"):
         log_sigma = np.where(free, 0.5 * np.log(sketch.within / n), held[:, 2])
         scaled = np.where(free, n, sketch.within * np.exp(-2.0 * held[:, 2]))
-        value = -0.5 * (n * LOG_2PI + scaled) - n * log_sigma
+        value = -0.5 * (n * LOG_2PI + scaled) - n * log_sigma + sketch.log_weights
     return np.where(n > 0, value, 0.0)
 
 
@@ -145,9 +151,8 @@ def location_message(sketch: NormalSketch, coordinates: Array, *, derivatives: b
     message = message_of_means(rows, rows["size"], variance, dimension)
     freedom = sketch.n_values - sketch.n_groups
     scaled = sketch.within * np.exp(-2.0 * log_sigma)
-    within = constants(
-        -freedom * log_sigma - 0.5 * scaled - 0.5 * LOG_2PI * sketch.n_values, dimension
-    )
+    total = -freedom * log_sigma - 0.5 * scaled - 0.5 * LOG_2PI * sketch.n_values
+    within = constants(total + sketch.log_weights, dimension)
     if derivatives:
         within.gradient[:, 2] = scaled - freedom
         within.hessian[:, 2, 2] = -2.0 * scaled

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hbpipe.model.family import Array, Codes, Family, Statistics
+from hbpipe.model.family import Array, Codes, Family
 from hbpipe.model.geometry import geometry_of
 from hbpipe.model.integration.nodes import Nodes
 from hbpipe.model.integration.sampled_nodes import PoolNodes, SampledNodes
@@ -112,16 +112,13 @@ def _of_grid(nodes: Nodes) -> PoolNodes:
 
 
 def _representatives(base: Family, sketch: MixtureSketch) -> dict[str, NDArray[Any]]:
-    """Give the smallest and the largest store, those of extreme estimates, and one without data."""
+    """Give the median and the largest store, and those of the least and the greatest estimate.
+
+    Not one without data: its limits are those of the rarer component's tail, of which no number
+    of points tells the last digits.
+    """
     statistics = sketch.statistics
     size, raw = geometry_of(base).sizes(statistics)
-    ends = [np.argmin(size), np.argmax(size), np.argmin(raw), np.argmax(raw)]
-    chosen: Codes = np.array(ends, np.int64)
-    return _with_absent(base, {name: values[chosen] for name, values in statistics.items()})
-
-
-def _with_absent(base: Family, statistics: Statistics) -> dict[str, NDArray[Any]]:
-    return {
-        item.name: np.append(statistics[item.name], np.array(item.absent, item.dtype))
-        for item in base.statistics
-    }
+    middle = np.argsort(size, kind="stable")[len(size) // 2]
+    chosen: Codes = np.array([middle, np.argmax(size), np.argmin(raw), np.argmax(raw)], np.int64)
+    return {name: values[chosen] for name, values in statistics.items()}

@@ -1,9 +1,9 @@
 """The posterior of the five hyperparameters of a mixture of two conjugate laws.
 
-Working variables, each over the whole line: for each component ½ log A, the log sd of θ in units
-of one observation's, and z = (l − l̂)/√((A + 1/n̄)/(V J w)) for its location l on the family's
-line, with l̂, w and V at the estimate, and J stores of median size n̄; and logit 2w of the proportion w of the
-second component, which is the smaller one: so the exchanged labels are not counted twice. In z,
+Working variables, each over the whole line: for each component ½ log A, the log sd of θ in units of
+one observation's, and z = (l − l̂)/√((A + 1/n̄)/(V J w)) for its location l on the family's line,
+with l̂, w and V at the estimate, and J stores of median size n̄; and logit 2w of the proportion w of
+the second component, which is the smaller one: so the exchanged labels are not counted twice. In z,
 the non-centred form of Papaspiliopoulos, Roberts and Sköld (2007), a component of few stores is no
 funnel, which no law of fixed scales covers.
 

@@ -103,7 +103,7 @@ def fold_moments(statistics: Statistics, codes: Codes, n_stores: int) -> dict[st
     mean = Σ nᵢ mᵢ / Σ nᵢ, then M2 = Σ (M2ᵢ + nᵢ (mᵢ − mean)²), with the rounding of the mean
     corrected. A row with n = 0 changes nothing.
     """
-    n = integer_sums(statistics["n"], codes, n_stores)
+    n = fold_sums({"n": statistics["n"]}, codes, n_stores)["n"]
     weights = np.asarray(statistics["n"], np.float64)
     mean, m2 = _centred(
         np.where(weights > 0, statistics["mean"], 0.0),

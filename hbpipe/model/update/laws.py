@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hbpipe.model.distributions.condense import condensed
 from hbpipe.model.distributions.laws import GAMMA, NORMAL, STUDENT_T, Law, Parameters
-from hbpipe.model.distributions.mixture import Mixture
+from hbpipe.model.distributions.mixture import Mixture, few
 from hbpipe.model.family import Codes, Family, Statistics
 from hbpipe.model.geometry import geometry_of
 from hbpipe.model.integration.sampled_nodes import AnyNodes, SampledNodes
@@ -24,9 +24,6 @@ from hbpipe.model.update.shrink import NodeTable, mixture_table, store_mixture, 
 _BLOCK = 2**19
 #: Mixtures of more laws are condensed to thirty-two.
 _MANY = 32
-#: Laws that stand for the mixtures of conjugate families: ranks then move by 1e-3 typically, and
-#: by 5e-3 where hyperparameters are hardly known. Groups range over sds with so much weight.
-_FEW, _OF_NOTE = 4, 1e-2
 #: A Gamma law without any spread is given so much, relative to its mean squared.
 _LEAST = 1e-15
 
@@ -60,7 +57,7 @@ class _ConjugateLaws:
         return self.table.width
 
     def mixtures(self, statistics: Statistics, pools: Codes) -> list[Mixture]:
-        found = [(rows, _few(part)) for rows, part in self._mixtures(statistics, pools)]
+        found = [(rows, few(part)) for rows, part in self._mixtures(statistics, pools)]
         return [_joined(found)]
 
     def matched(self, statistics: Statistics, pools: Codes) -> list[tuple[Law, Parameters]]:
@@ -102,6 +99,9 @@ class _SampledLaws:
         parts: list[list[tuple[NDArray[np.int64], Mixture]]] = [[] for _ in range(self.terms)]
         for rows, posterior in self._posteriors(statistics, pools):
             law, weight = posterior.conditional.law, posterior.law_weight
+            if posterior.conditional.mixture is not None:
+                parts[0].append((rows, posterior.conditional.mixture(posterior.weight).few()))
+                continue
             for term, of_term in enumerate(parts):
                 own = tuple(p[:, :, term].copy() for p in posterior.conditional.parameters)
                 if weight.shape[-1] > _MANY:
@@ -115,6 +115,11 @@ class _SampledLaws:
         mean, variance = np.empty((2, len(pools), self.terms))
         law = NORMAL
         for rows, posterior in self._posteriors(statistics, pools):
+            if posterior.conditional.mixture is not None:
+                own = posterior.conditional.mixture(posterior.weight).few()
+                law, (centre, spread) = own.law, own.moments()
+                mean[rows, 0], variance[rows, 0] = centre, spread
+                continue
             mean[rows], variance[rows] = posterior.mean, posterior.variance
             law = posterior.conditional.law
         law = NORMAL if law is STUDENT_T else law
@@ -126,28 +131,6 @@ class _SampledLaws:
         sampling, width = store_update(self.family), numbers_of_a_row(self.family, self.terms)
         for rows, pool, some in blocks_of_pools(self.nodes, statistics, pools, width):
             yield rows, StorePosterior.of(sampling, self.nodes.pools[pool], some)
-
-
-def _few(mixture: Mixture) -> Mixture:
-    """Put the components of R mixtures into a few groups by sd, each a law of its moments."""
-    law, weight = mixture.law, mixture.weight
-    if weight.shape[1] <= _FEW:
-        return mixture
-    size, carries = np.log(law.mean_sd(*mixture.parameters)[1]), weight > _OF_NOTE
-    low = np.min(np.where(carries, size, np.inf), axis=1, keepdims=True)
-    high = np.max(np.where(carries, size, -np.inf), axis=1, keepdims=True)
-    place = _FEW * (size - low) / np.maximum(high - low, 1e-9)
-    group = np.clip(place, 0, _FEW - 1).astype(np.int64)
-    parts = []
-    for number in range(_FEW):
-        own = np.where(group == number, weight, 0.0)
-        share = np.sum(own, axis=1)
-        # A group without members is a component without weight.
-        own = np.where((share > 0)[:, None], own, weight)
-        own = own / np.sum(own, axis=1)[:, None]
-        parts.append((share, *Mixture(law, own, mixture.parameters).moments()))
-    share, centre, variance = (np.stack(part, axis=1) for part in zip(*parts, strict=True))
-    return Mixture(law, share, law.from_moments(centre, variance))
 
 
 def _joined(parts: Sequence[tuple[NDArray[np.int64], Mixture]]) -> Mixture:

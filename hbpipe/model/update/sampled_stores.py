@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hbpipe.model.declarations import given
 from hbpipe.model.distributions.condense import mixture_quantiles, with_moments
@@ -51,7 +52,7 @@ class StorePosterior:
         """Update stores with the nodes of their pool; ``deviation`` as of ``StoreUpdate``."""
         beside = sampling.deviation if deviation else None
         conditional = (beside or sampling.conditional)(statistics, nodes.values)
-        if nodes.method != "first_order":
+        if nodes.method != "first_order" or len(nodes.weight) == 1:
             return StorePosterior(conditional, nodes.weight, nodes.values)
         centre = {name: values[:1] for name, values in nodes.values.items()}
         moving = conditional.mean - conditional.prior_mean if deviation else conditional.mean
@@ -59,15 +60,22 @@ class StorePosterior:
 
     @property
     def mean(self) -> Array:
-        """(J, T)."""
-        return self.average(self.conditional.mean)
+        """(J, T); ∞ where it does not exist."""
+        return _existing(self.conditional.has_mean, self.average(self.conditional.mean))
 
     @property
     def variance(self) -> Array:
-        """(J, T)."""
+        """(J, T); ∞ where it does not exist."""
         within, mean = self.conditional.variance, self.conditional.mean
-        between = np.square(mean - self.mean[:, None, :])
-        return self.average(within + between)
+        with np.errstate(over="ignore", invalid="ignore"):
+            between = np.square(mean - self.average(mean)[:, None, :])
+            return _existing(self.conditional.has_mean, self.average(within + between))
+
+    @property
+    def prior_mean(self) -> Array:
+        """(J, T); ∞ where it does not exist."""
+        average = self.average(self.conditional.prior_mean)
+        return _existing(self.conditional.has_prior_mean, average)
 
     @property
     def covariance(self) -> Array:
@@ -88,12 +96,16 @@ class StorePosterior:
 
     def quantiles(self, levels: Array) -> Array:
         """Quantiles of the mixtures of each term, (J, T, Q)."""
+        if self.conditional.mixture is not None:
+            return self.conditional.mixture(self.weight).quantiles(levels)[:, None, :]
         parameters = tuple(_by_term(values) for values in self.conditional.parameters)
         found = mixture_quantiles(self.conditional.law, self.law_weight, parameters, levels)
         return found.reshape(*self._shape, len(levels))
 
     def cdf(self, points: Array) -> Array:
         """Posterior probability that each term is at most its point, (J, T) -> (J, T)."""
+        if self.conditional.mixture is not None:
+            return self.conditional.mixture(self.weight).cdf(points[:, 0])[:, None]
         parameters = tuple(_by_term(values) for values in self.conditional.parameters)
         weight = np.broadcast_to(self.law_weight, parameters[0].shape)
         found = Mixture(self.conditional.law, weight, parameters).cdf(points.reshape(-1))
@@ -102,6 +114,8 @@ class StorePosterior:
     def below_prior_mean(self) -> Array:
         """Probability that each term is at most its prior mean, (J, T), of a deviation."""
         at, (stores, nodes, terms) = self.conditional, self.conditional.mean.shape
+        if at.mixture is not None:
+            return at.mixture(self.weight).below_prior_mean()[:, None]
         laws = at.parameters[0].shape[1] // nodes
         point = np.repeat(at.prior_mean, laws, axis=1)
         rows = np.sum(self.law_weight * _by_term(quick_cdf(at.law, at.parameters, point)), axis=1)
@@ -113,7 +127,10 @@ class StorePosterior:
         weight = self.weight if law.mean.ndim == 2 else self.weight[:, None]
         mean = np.sum(weight * law.mean, axis=1)
         spread = law.variance + np.square(law.mean - mean[:, None])
-        return mean, np.sqrt(np.sum(weight * spread, axis=1))
+        sd = np.sqrt(np.sum(weight * spread, axis=1))
+        if law.has_mean is None:
+            return mean, sd
+        return np.where(law.has_mean, mean, np.inf), np.where(law.has_mean, sd, np.inf)
 
     def predict(self, sampling: StoreUpdate, exposure: Array, levels: Array) -> Description:
         """Describe the next observation of the given exposure (J,)."""
@@ -131,6 +148,11 @@ class StorePosterior:
     def _shape(self) -> tuple[int, int]:
         stores, _, terms = self.conditional.mean.shape
         return stores, terms
+
+
+def _existing(exists: NDArray[np.bool_] | None, values: Array) -> Array:
+    """Return values (J, T) of the stores that have them, ∞ of the others."""
+    return values if exists is None else np.where(exists[:, None], values, np.inf)
 
 
 def _by_term(values: Array) -> Array:

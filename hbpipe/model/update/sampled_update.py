@@ -23,7 +23,7 @@ from hbpipe.model.family import (
     Statistics,
 )
 from hbpipe.model.integration.sampled_nodes import SampledNodes
-from hbpipe.model.integration.sampling import store_update
+from hbpipe.model.integration.sampling import store_update, theta
 from hbpipe.model.update.sampled_stores import StorePosterior
 
 #: Methods that take the hyperparameters as known.
@@ -61,7 +61,7 @@ def update_sampled(
     for rows, pool, some in blocks_of_pools(nodes, statistics, pools, width):
         posterior = StorePosterior.of(sampling, nodes.pools[pool], some)
         out["weight"][rows] = posterior.average(posterior.conditional.weight)
-        out["prior_mean"][rows] = posterior.average(posterior.conditional.prior_mean)
+        out["prior_mean"][rows] = posterior.prior_mean
         if nodes.pools[pool].method in PLAIN:
             continue
         out["mean"][rows] = posterior.mean
@@ -79,8 +79,7 @@ def update_sampled(
 
 def term_axis(family: Family, statistics: Statistics) -> int | None:
     """Length of the columns' axis of terms, T; None where θ is one number and they have none."""
-    terms = n_terms(family, statistics)
-    return terms if family.size is not None or terms > 1 else None
+    return None if store_update(family).terms is theta else n_terms(family, statistics)
 
 
 def n_terms(family: Family, statistics: Statistics) -> int:

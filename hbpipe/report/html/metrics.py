@@ -7,7 +7,8 @@ from typing import Any
 
 from hbpipe.config import Settings
 from hbpipe.data.quantities import Metric
-from hbpipe.data.terms import Condition, Quantity
+from hbpipe.data.terms import Condition, Quantity, Spell
+from hbpipe.data.weights import SAMPLING
 from hbpipe.run.history import Release
 
 
@@ -25,8 +26,15 @@ def describe_metrics(
 def _definition(metric: Metric) -> dict[str, Any]:
     roles = [f"{role}: {_quantity(quantity)}" for role, quantity in metric.roles.items()]
     roles += [f"{term}: {_quantity(quantity)}" for term, quantity in metric.terms.items()]
+    if metric.weights is not None:
+        likelihood = ", a pseudo-likelihood" if metric.weights == SAMPLING else ""
+        roles.append(f"weights of meaning {metric.weights}{likelihood}")
     if metric.where:
         roles.append(f"where {_conditions(metric.where)}")
+    if metric.experiment is not None:
+        treatment = metric.experiment.treatment
+        other = "the other arm" if treatment is None else treatment
+        roles.append(f"{other} less {metric.experiment.control} of {metric.experiment.column}")
     value = metric.roles.get("value")
     return {
         "made_of": "; ".join(roles),
@@ -37,6 +45,10 @@ def _definition(metric: Metric) -> dict[str, Any]:
 
 
 def _quantity(quantity: Quantity) -> str:
+    if isinstance(quantity, Spell):
+        what = "time" if quantity.kind == "time" else quantity.column
+        ends = f"{quantity.lower:g} to {quantity.upper:g}".removesuffix(" to inf")
+        return f"{what} within {quantity.duration} from {ends}"
     if quantity.kind == "column":
         name = str(quantity.column)
         return f"{quantity.transform}({name})" if quantity.transform else name

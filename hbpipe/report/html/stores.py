@@ -24,6 +24,7 @@ _DIGITS = {"raw": 4, "mean": 4, "sd": 3, "weight": 2}
 #: The same, of columns that a release may lack.
 _OPTIONAL = {
     "p_below_target": 2,
+    "p_above_zero": 2,
     "s_value": 2,
     "expected_percentile": 2,
     "p_top_10": 2,

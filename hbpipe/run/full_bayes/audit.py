@@ -17,6 +17,7 @@ from hbpipe.data.clock import to_number
 from hbpipe.data.lake import Lake
 from hbpipe.data.partitioned import upsert_partition
 from hbpipe.data.quantities import Metric
+from hbpipe.data.weights import SAMPLING
 from hbpipe.errors import ConfigError, GateError, LeaseError
 from hbpipe.full_bayes.audit import Audited, By, audit_pool
 from hbpipe.full_bayes.comparison import Comparison
@@ -182,7 +183,7 @@ def _check_pool(
     )
     statistics, places = window.of_pool(metric, pool.pool, stores.keys)
     found = audit_pool(
-        metric.family,
+        metric.model.name,
         statistics,
         places,
         stores.published,
@@ -203,6 +204,12 @@ def _beyond(metric: Metric, settings: Settings) -> str:
     """Say what of a metric's model is not in the full Bayes of the audit; nothing if all is."""
     if metric.prior != "single":
         return f"the prior is a {metric.prior}"
+    if metric.dynamics is not None:
+        return "levels move by day"
+    if metric.decay is not None:
+        return "days lose weight with age"
+    if metric.weights == SAMPLING:
+        return "sampling weights make a pseudo-likelihood"
     if metric.covariates or settings.nest_by(metric):
         return f"the prior mean has {'covariates' if metric.covariates else 'nested levels'}"
     return ""

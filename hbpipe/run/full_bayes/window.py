@@ -26,6 +26,7 @@ from hbpipe.run.as_of import window_of
 from hbpipe.run.engine import Engine
 from hbpipe.run.fingerprints import release_input, release_kernel_digest
 from hbpipe.run.history import Release
+from hbpipe.run.inference.effects import fold_effects
 from hbpipe.run.inference.fits import effective
 from hbpipe.run.inference.fitting import find_trees
 from hbpipe.run.inference.overdispersion import divisors, measure
@@ -147,6 +148,7 @@ def fold_release(
         for shard, order in enumerate(orders)
     ]
     pools = next(iter(find_trees(night).values())).pools
+    fold_effects(night, pools)
     return Window(night, pools, divisors(night.metrics, measure(night, pools)))
 
 

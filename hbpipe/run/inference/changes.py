@@ -108,10 +108,10 @@ def changes(
     paired = pair(now, earlier[shard], now.column_names)
     before[paired.left] = earlier[shard].column("mean").to_numpy()[paired.right]
     change = (mean - before).reshape(folded.n, len(terms))
-    # Without an sd, which ``plug_in`` may claim, a change has no size.
-    relative = np.divide(mean - before, sd, out=np.full(len(sd), np.nan), where=sd > 0).reshape(
-        change.shape
-    )
+    # Without an sd, which ``plug_in`` may claim, or with an infinite one a change has no size.
+    has_size = (sd > 0) & np.isfinite(sd)
+    empty = np.full(len(sd), np.nan)
+    relative = np.divide(mean - before, sd, out=empty, where=has_size).reshape(change.shape)
     columns: Columns = {"change": change, "change_sd": relative}
     return {metric: columns}
 

@@ -39,7 +39,7 @@ def store_sizes(metric: Metric, statistics: Statistics) -> Array:
 
 def count_sizes(metric: Metric, folded: Folded, codes: Codes, n_pools: int) -> Rows:
     """Count equal sizes of units with data, by pool: ``value`` and ``count``."""
-    sizes = store_sizes(metric, folded.statistics[metric.name])
+    sizes = store_sizes(metric, folded.whole(metric.name))
     seen = sizes > 0
     return count_values(codes[seen], sizes[seen].astype(np.float64), n_pools)
 
@@ -124,16 +124,18 @@ def cover(
 
     Of its attributes those that are ``kept`` stay.
     """
-    statistics = dict(folded.statistics)
+    statistics, for_fit = dict(folded.statistics), dict(folded.for_fit)
     for metric in metrics:
         if metric.name in designs:
-            own = statistics[metric.name]
-            values = values_of(metric, folded.attributes, store_sizes(metric, own))
-            statistics[metric.name] = {**own, COVARIATES: designs[metric.name].matrix(values)}
+            own = store_sizes(metric, folded.whole(metric.name))
+            x = designs[metric.name].matrix(values_of(metric, folded.attributes, own))
+            for some in (statistics, for_fit):
+                if metric.name in some:
+                    some[metric.name] = {**some[metric.name], COVARIATES: x}
     stay = None
     if folded.attributes is not None and kept:
         stay = folded.attributes.select(list(kept))
-    return replace(folded, statistics=statistics, attributes=stay)
+    return replace(folded, statistics=statistics, for_fit=for_fit, attributes=stay)
 
 
 def known_units(statistics: Statistics) -> NDArray[np.bool_] | None:

@@ -125,7 +125,7 @@ def diagnose_shard(order: DiagnosticOrder, folded: Folded) -> dict[str, ShardSum
     codes, found = pool_codes(folded, order.levels, order.pool_by, order.pools), {}
     for one in order.metrics:
         name, priors = one.metric.name, one.priors
-        statistics = effective(one.metric, folded.statistics[name], codes, one.divisor)
+        statistics = effective(one.metric, folded.fitted(name), codes, one.divisor)
         sizes = sizes_of(priors.family, statistics)
         known = _has_prior(one, statistics, codes)
         rows = np.flatnonzero(known & (sizes > 0))

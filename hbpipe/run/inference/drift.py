@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from hbpipe.model.covariates.ranks import Span
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Array
 from hbpipe.model.fits import PoolFits
@@ -13,6 +14,23 @@ from hbpipe.model.mixtures.conjugate import PROPORTION
 from hbpipe.model.nonparametric.fits import GridFits
 from hbpipe.run.inference import parameters
 from hbpipe.run.inference.tree import Pool, pool_label
+
+
+def without_effect(
+    before: dict[str, dict[str, float]],
+    pools: list[Pool],
+    span: Span | None,
+    terms: Sequence[str],
+) -> dict[str, dict[str, float]]:
+    """Add zeros to earlier hyperparameters for coefficients that a pool does not determine."""
+    if span is None:
+        return before
+    found = dict(before)
+    for pool, determined in zip(map(pool_label, pools), span.determined, strict=True):
+        if pool in before:
+            left_out = [term for term, used in zip(terms, determined, strict=True) if not used]
+            found[pool] = {f"coefficients[{term}]": 0.0 for term in left_out} | before[pool]
+    return found
 
 
 def drifts(

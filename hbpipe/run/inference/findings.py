@@ -10,7 +10,6 @@ import pyarrow as pa
 from hbpipe.config import Audits
 from hbpipe.data.clock import to_date
 from hbpipe.data.parts import write_part
-from hbpipe.run import commits
 from hbpipe.run.audits import EarlierFits, Finding
 from hbpipe.run.audits.fits import TIMES_USUAL, drift_limits
 from hbpipe.run.inference import finding_words as words
@@ -21,6 +20,7 @@ from hbpipe.run.inference.fits import MetricFit
 from hbpipe.run.inference.store_findings import STORE_CHECKS, find_in_stores
 from hbpipe.run.inference.tree import pool_label
 from hbpipe.run.night import Night
+from hbpipe.run.tables import lake_table
 
 
 def stage_diagnostics(night: Night) -> None:
@@ -30,7 +30,7 @@ def stage_diagnostics(night: Night) -> None:
         name: [*find(fit, limits), *find_drift(fit, earlier, limits)]
         for name, fit in night.fits.items()
     }
-    definition = commits.lake_table(night, "diagnostics")
+    definition = lake_table(night, "diagnostics")
     schema = definition.data_schema
     rows = [
         {

@@ -14,27 +14,24 @@ from hbpipe.data.clock import to_date
 from hbpipe.data.identities import count_repeated
 from hbpipe.data.parts import write_part
 from hbpipe.data.quantities import Metric
-from hbpipe.data.schemas import quantile_name
 from hbpipe.model.covariates.design import Design
 from hbpipe.model.estimation.delta import standard_deviations
-from hbpipe.model.family import Array, Family
 from hbpipe.model.fits import PoolFits
 from hbpipe.model.geometry import geometry_of
 from hbpipe.model.integration.drawing import Drawn
-from hbpipe.model.integration.sampled_nodes import AnyNodes, PoolNodes, SampledNodes
+from hbpipe.model.integration.sampled_nodes import PoolNodes, SampledNodes
 from hbpipe.model.mixtures.fits import MixtureFits
 from hbpipe.model.nonparametric.fits import GridFits
-from hbpipe.model.update.pools import update_pools
-from hbpipe.run import commits
 from hbpipe.run.fingerprints import definition
 from hbpipe.run.history import Release, newest
 from hbpipe.run.inference.covariates import told
+from hbpipe.run.inference.effects import pooled_rows
 from hbpipe.run.inference.fits import MetricFit
+from hbpipe.run.inference.new_stores import finite, new_store_rows, pool_columns
 from hbpipe.run.inference.parameters import has_weight, places
-from hbpipe.run.inference.tree import Pool, pool_label
-from hbpipe.run.inference.typical import NewStores
 from hbpipe.run.night import Night
 from hbpipe.run.releases import read_of, releases
+from hbpipe.run.tables import lake_table
 
 
 def last_hyperparameters(
@@ -58,7 +55,7 @@ def last_hyperparameters(
     table = read_of(night.lake, last, "hyperparameters")
     found: dict[str, dict[str, float]] = {}
     for row in table.to_pylist():
-        same = row["metric"] == metric.name and row["family"] == metric.family
+        same = row["metric"] == metric.name and row["family"] == metric.model.name
         # Nested groups have rows of their own, by levels that pools leave null.
         of_pool = all(row.get(name) is None for name in night.settings.inference.nest_by)
         if same and of_pool and row["value"] is not None:
@@ -79,9 +76,9 @@ def stage_fits(night: Night) -> None:
     for found in night.fits.values():
         rows["hyperparameters"] += _hyperparameter_rows(night, found)
         rows["fits"] += _fit_rows(night, found)
-        rows["new_stores"] += _new_store_rows(night, found)
+        rows["new_stores"] += new_store_rows(night, found)
     for name, records in rows.items():
-        definition = commits.lake_table(night, name)
+        definition = lake_table(night, name)
         schema = definition.data_schema
         table = pa.Table.from_pylist(records, schema=schema)
         night.repeated[name] = repeated_rows(night, table, definition.key)
@@ -106,24 +103,17 @@ def repeated_rows(night: Night, table: pa.Table, key: Sequence[str]) -> dict[str
     return {name: count_repeated(rows.columns) for name, rows in of_metric.items()}
 
 
-def _pool_columns(night: Night, found: MetricFit, pool: Pool) -> dict[str, Any]:
-    return {
-        "metric": found.metric.name,
-        **dict(zip(found.tree.levels, pool, strict=False)),
-        "pool": pool_label(pool),
-        "run_id": night.run_id,
-    }
-
-
 def _hyperparameter_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
     sds, terms = standard_deviations(found.fits), found.parameter_terms
+    pooled = pooled_rows(found, night.settings.inference.quantiles)
     return [
         {
-            **_pool_columns(night, found, pool),
-            "family": found.metric.family,
+            **pool_columns(night, found, pool),
+            "family": found.metric.model.name,
             "parameter": label,
             "value": float(values[(g, *place)]) if _is_known(found, g, name, place) else None,
             "sd": _positive(sds[name][(g, *place)]),
+            **pooled[g].get(label, {}),
         }
         for g, pool in enumerate(found.pools)
         for name, values in found.fits.hyperparameters.items()
@@ -143,8 +133,8 @@ def _group_hyperparameters(night: Night, found: MetricFit) -> list[dict[str, Any
     known = found.groups.nodes[-1].method != "unidentified"
     return [
         {
-            **_pool_columns(night, found, group),
-            "family": found.metric.family,
+            **pool_columns(night, found, group),
+            "family": found.metric.model.name,
             "parameter": name,
             "value": float(values[g]) if known[g] else None,
         }
@@ -171,19 +161,19 @@ def _fit_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
     starts = [values[~np.isnan(values)] for values in fits.start_values.T]
     return [
         {
-            **_pool_columns(night, found, pool),
-            "family": found.metric.family,
+            **pool_columns(night, found, pool),
+            "family": found.metric.model.name,
             "estimator": fits.estimator,
             "n_groups": int(fits.n_groups[g]),
-            "log_marginal_likelihood": _finite(fits.log_marginal_likelihood[g]),
-            "start_log_marginal_likelihood": _finite(fits.start_log_marginal_likelihood[g]),
-            "log_likelihood_no_pooling": _finite(found.no_pooling[g]),
-            "log_likelihood_complete_pooling": _finite(found.complete.log_likelihood[g]),
+            "log_marginal_likelihood": finite(fits.log_marginal_likelihood[g]),
+            "start_log_marginal_likelihood": finite(fits.start_log_marginal_likelihood[g]),
+            "log_likelihood_no_pooling": finite(found.no_pooling[g]),
+            "log_likelihood_complete_pooling": finite(found.complete.log_likelihood[g]),
             "starts": len(starts[g]),
             "starts_agree": bool(fits.starts_agree[g]),
-            "start_values": [_finite(value) for value in starts[g]],
+            "start_values": [finite(value) for value in starts[g]],
             "iterations": int(fits.iterations[g]),
-            "gradient_norm": _finite(fits.gradient_norm[g]),
+            "gradient_norm": finite(fits.gradient_norm[g]),
             **_eigenvalues(fits.curvature_of(g)),
             "converged": bool(converged[g]),
             "boundary": bool(fits.boundary[g]),
@@ -197,6 +187,7 @@ def _fit_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
             "definition": definition(found.metric),
             "covariates": told(found.design),
             **_overdispersion(found, g),
+            **_choice(found, g),
         }
         for g, pool in enumerate(found.pools)
     ]
@@ -209,7 +200,7 @@ def _criteria(fits: PoolFits, g: int) -> dict[str, float | None]:
         names = ("bic_single", "bic_mixture")
     elif isinstance(fits, GridFits):
         names = ("score_single", "score_grid", "duality_gap")
-    return {name: _finite(getattr(fits, name)[g]) for name in names}
+    return {name: finite(getattr(fits, name)[g]) for name in names}
 
 
 def _overdispersion(found: MetricFit, g: int) -> dict[str, Any]:
@@ -219,6 +210,17 @@ def _overdispersion(found: MetricFit, g: int) -> dict[str, Any]:
         "overdispersion": float(found.overdispersion.phi[g]),
         "overdispersion_by": found.metric.cells.by,
         "overdispersion_df": float(found.overdispersion.df[g]),
+    }
+
+
+def _choice(found: MetricFit, g: int) -> dict[str, Any]:
+    if found.choice is None:
+        return {}
+    return {
+        "dynamics": found.choice.words[g],
+        "log_score_static": finite(found.choice.static[g]),
+        "log_score_drifting": finite(found.choice.drifting[g]),
+        "scored_days": int(found.choice.scored[g]),
     }
 
 
@@ -242,77 +244,4 @@ def _sampling_columns(found: MetricFit, g: int) -> dict[str, Any]:
 
 
 def _sampled(nodes: Drawn | PoolNodes) -> dict[str, float | None]:
-    return {name: _finite(getattr(nodes, name)) for name in ("ess", "pareto_k", "r_hat")}
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def _new_store_rows(night: Night, found: MetricFit) -> list[dict[str, Any]]:
-    """Describe stores without data in each pool: the prior, averaged over its uncertainty.
-
-    With nested levels, for each known pool and group a store of a new group below it, and a new
-    store of each of the finest groups; ``level`` is that of what is new.
-    """
-    unit, groups, new = night.form.levels[-1], found.groups, found.new_stores
-    if groups is None:
-        point = found.fits.hyperparameters
-        return _new_stores(night, found, found.pools, unit, found.nodes, point, new)
-    found_rows = []
-    for depth, (pools, level) in enumerate(
-        zip(found.tree.keys, (*found.tree.nest_by, unit), strict=True)
-    ):
-        nodes, point = groups.nodes[depth], groups.hyperparameters[depth]
-        new = NewStores(np.arange(len(pools)))
-        found_rows += _new_stores(night, found, pools, level, nodes, point, new)
-    return found_rows
-
-
-def _new_stores(
-    night: Night,
-    found: MetricFit,
-    pools: Sequence[Pool],
-    level: str,
-    nodes: AnyNodes,
-    hyperparameters: dict[str, Array],
-    new: NewStores,
-) -> list[dict[str, Any]]:
-    family = found.priors.family
-    levels, terms = night.settings.inference.quantiles, found.metric.term_names
-    count = len(new.pools)
-    columns = update_pools(
-        family,
-        nodes,
-        hyperparameters,
-        {**_empty(family, count), **new.statistics},
-        new.pools,
-        quantiles=levels,
-    )
-    numbers = {"mean": columns.mean, "sd": columns.sd} | {
-        quantile_name(q): columns.quantiles[..., k] for k, q in enumerate(levels)
-    }
-    by_term = {name: values.reshape(count, len(terms)) for name, values in numbers.items()}
-    return [
-        {
-            **_pool_columns(night, found, pools[int(g)]),
-            "level": level,
-            "covariates": new.words[row] if new.words else None,
-            "term": term,
-            **{
-                name: float(values[row, k]) if columns.method[row] != "unidentified" else None
-                for name, values in by_term.items()
-            },
-            "method": str(columns.method[row]),
-        }
-        for row, g in enumerate(new.pools)
-        for k, term in enumerate(terms)
-    ]
-
-
-def _empty(family: Family, count: int) -> dict[str, NDArray[Any]]:
-    """Return the statistics of stores without data."""
-    return {
-        one.name: np.full((count, *one.shape), one.absent, np.dtype(one.dtype))
-        for one in family.statistics
-    }
+    return {name: finite(getattr(nodes, name)) for name in ("ess", "pareto_k", "r_hat")}

@@ -20,13 +20,14 @@ from hbpipe.model.families import get_family
 from hbpipe.model.family import Array, Codes, Family, Statistics
 from hbpipe.model.fit import PoolFits, fit_pools
 from hbpipe.model.integration.sampled_nodes import AnyNodes, SampledNodes
+from hbpipe.model.local_level.choice import Choice, choose
 from hbpipe.model.overdispersion import Overdispersion
 from hbpipe.model.pooling import CompletePooling, complete_pooling, log_likelihood_no_pooling
 from hbpipe.run.engine import Engine
 from hbpipe.run.inference import parameters
 from hbpipe.run.inference.coding import COVARIATES, known_units
 from hbpipe.run.inference.diagnosed import Diagnosed
-from hbpipe.run.inference.drift import drifts
+from hbpipe.run.inference.drift import drifts, without_effect
 from hbpipe.run.inference.integration import integrate_on
 from hbpipe.run.inference.tree import Pool, Tree, pool_codes, pool_label
 from hbpipe.run.inference.typical import Coded, NewStores
@@ -98,6 +99,8 @@ class MetricFit:
     #: None where the units have no predictive distribution in closed form.
     diagnosed: Diagnosed | None = None
     groups: Groups | None = None
+    #: Which pools' levels move, where the metric asks.
+    choice: Choice | None = None
 
     @property
     def pools(self) -> list[Pool]:
@@ -179,7 +182,7 @@ def compress_shard(
 ) -> Any:
     """Make the sketch of one shard: all that the likelihood of its stores depends on."""
     codes = pool_codes(folded, levels, pool_by, pools)
-    statistics = effective(metric, folded.statistics[metric.name], codes, divisor)
+    statistics = effective(metric, folded.fitted(metric.name), codes, divisor)
     own, statistics = with_covariates_only(codes, statistics)
     family = metric.model
     if COVARIATES in statistics:
@@ -227,10 +230,16 @@ def fit_metric(
     design = None if coded is None else coded.design
     new_stores = NewStores(np.arange(len(tree.pools))) if coded is None else coded.new_stores
     span = _span(metric, sketch, inference)
-    fits, nodes, complete = _estimate(engine, metric, tree.pools, design, sketch, span, inference)
+    options = _options(metric, inference)
+    choice = None if metric.dynamics is None else choose(metric.model, sketch, **options)
+    if choice is not None:
+        options["fixed"] = choice.hold(metric.fixed)
+    fits, nodes, complete = _estimate(
+        engine, family_of(metric, design), tree.pools, sketch, span, options, inference.uncertainty
+    )
     labels = metric.term_names if design is None else design.labels
     terms = parameters.terms_of(fits.hyperparameters, labels)
-    drift = drifts(terms, tree.pools, fits, _without_effect(before, tree.pools, span, terms))
+    drift = drifts(terms, tree.pools, fits, without_effect(before, tree.pools, span, terms))
     return MetricFit(
         metric,
         tree,
@@ -245,24 +254,16 @@ def fit_metric(
         divisor,
         design,
         span,
+        choice=choice,
     )
 
 
-def _without_effect(
-    before: dict[str, dict[str, float]],
-    pools: list[Pool],
-    span: Span | None,
-    terms: Sequence[str],
-) -> dict[str, dict[str, float]]:
-    """Add zeros to earlier hyperparameters for coefficients that a pool does not determine."""
-    if span is None:
-        return before
-    found = dict(before)
-    for pool, determined in zip(map(pool_label, pools), span.determined, strict=True):
-        if pool in before:
-            left_out = [term for term, used in zip(terms, determined, strict=True) if not used]
-            found[pool] = {f"coefficients[{term}]": 0.0 for term in left_out} | before[pool]
-    return found
+def _options(metric: Metric, inference: Inference) -> dict[str, Any]:
+    return {
+        "estimator": inference.estimator,
+        "fixed": metric.fixed or None,
+        "hyperprior": metric.hyperprior,
+    }
 
 
 def _span(metric: Metric, sketch: Any, inference: Inference) -> Span | None:
@@ -281,19 +282,13 @@ def _span(metric: Metric, sketch: Any, inference: Inference) -> Span | None:
 
 def _estimate(
     engine: Engine,
-    metric: Metric,
+    family: Family,
     pools: list[Pool],
-    design: Design | None,
     sketch: Any,
     span: Span | None,
-    inference: Inference,
+    options: dict[str, Any],
+    uncertainty: str,
 ) -> tuple[PoolFits, AnyNodes, CompletePooling]:
-    options: dict[str, Any] = {
-        "estimator": inference.estimator,
-        "fixed": metric.fixed or None,
-        "hyperprior": metric.hyperprior,
-    }
-    family, uncertainty = family_of(metric, design), inference.uncertainty
     if span is not None:
         ranked = fit_by_rank(family, sketch, span, **options, uncertainty=uncertainty)
         return ranked.fits, ranked.nodes, ranked.complete

@@ -24,13 +24,13 @@ from hbpipe.model.geometry import geometry_of
 from hbpipe.model.integration.nodes import Nodes
 from hbpipe.model.nested.levels import GroupMeans
 from hbpipe.model.numerics.grouped import float_sums, integer_sums
-from hbpipe.run import commits
 from hbpipe.run.audits import PosteriorTally
 from hbpipe.run.inference.fits import MetricFit, UnitPriors, effective
 from hbpipe.run.inference.nested import Groups
 from hbpipe.run.inference.tree import pool_codes, pool_label
 from hbpipe.run.inference.update import sizes
 from hbpipe.run.night import Night
+from hbpipe.run.tables import lake_table
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def total_groups(
 def stage_groups(night: Night) -> list[PosteriorTally]:
     """Write the posteriors of nested groups of the as-of day, for the release to commit."""
     tallies, tables = [], []
-    schema = commits.lake_table(night, "posteriors").data_schema
+    schema = lake_table(night, "posteriors").data_schema
     for found in night.fits.values():
         if found.groups is not None:
             totals = _totals(night, found)
@@ -156,7 +156,10 @@ def _means(metric: Metric, nodes: Nodes, levels: Sequence[float]) -> dict[str, A
     A mean that is taken as known, as ``plug_in`` does for counts, has no sd and no quantiles.
     """
     names = ("sd", *(quantile_name(level) for level in levels))
-    out = {name: np.full(nodes.n_pools, np.nan) for name in ("mean", *names, "p_below_target")}
+    out = {
+        name: np.full(nodes.n_pools, np.nan)
+        for name in ("mean", *names, "p_below_target", "p_above_zero")
+    }
     known = nodes.method != "unidentified"
     out["mean"] = np.where(known, _centre(nodes), np.nan)
     spread = np.any(nodes.location_variance > 0, axis=(1, 2)) | np.any(
@@ -169,6 +172,8 @@ def _means(metric: Metric, nodes: Nodes, levels: Sequence[float]) -> dict[str, A
             out[name][some] = means[name]
         if metric.target is not None:
             out["p_below_target"][some] = means.cdf(metric.target)
+        if metric.experiment is not None:
+            out["p_above_zero"][some] = 1.0 - means.cdf(0.0)
     return out
 
 

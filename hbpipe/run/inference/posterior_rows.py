@@ -97,7 +97,9 @@ def tally_posteriors(
     numbers = np.column_stack([np.ravel(getattr(posterior, name))[known] for name in _NUMBERS])
     width, sd = limits[:, -1] - limits[:, 0], numbers[:, _NUMBERS.index("sd")]
     several = limits.shape[1] > 1
-    finite = np.isfinite(numbers).all(axis=1) & np.isfinite(limits).all(axis=1)
+    # A mean that does not exist is ∞ and is not published; what is not a number is a fault.
+    sound = ~np.isnan(numbers) if metric.model.heavy_tails else np.isfinite(numbers)
+    finite = sound.all(axis=1) & np.isfinite(limits).all(axis=1)
     return PosteriorTally(
         metric=metric.name,
         units=folded.n,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hbpipe.data.quantities import Metric
 from hbpipe.data.window import Folded
 from hbpipe.model.family import Array, Codes, Statistics
+from hbpipe.model.local_level.filtering import ahead, without_last_day
 from hbpipe.model.update.predict_pools import Pools, predict_stores, two_sided_p_values
 from hbpipe.run.inference.coding import COVARIATES
 from hbpipe.run.inference.fits import UnitPriors, effective
@@ -61,6 +62,19 @@ class Units:
             found[COVARIATES] = self.statistics[COVARIATES]
         return found
 
+    @property
+    def tomorrow(self) -> Statistics:
+        """What the day after the window is predicted from."""
+        return self.statistics if self.metric.dynamics is None else ahead(self.statistics)
+
+    @property
+    def before_last_day(self) -> Statistics:
+        """The window without its last day."""
+        assert self.folded.recent is not None
+        if self.metric.dynamics is not None:
+            return without_last_day(self.statistics)
+        return self.like(self.folded.recent.apart[self.metric.name].rest)
+
     def shown(self, values: Array, where: NDArray[np.bool_] | None = None) -> Array:
         """Return values of the units that have a posterior, and NaN of the others."""
         return np.where(self.known if where is None else self.known & where, values, np.nan)
@@ -69,10 +83,10 @@ class Units:
 def is_predicted(metric: Metric) -> bool:
     """Tell whether a metric's next observation has a size that can be known.
 
-    A store's next estimate has a sampling variance, and a next response has predictors, that
-    nobody knows yet, so none is predicted.
+    A store's next estimate has a sampling variance, a next response has predictors, and a next
+    effect of an experiment has sizes of both arms, that nobody knows yet: none is predicted.
     """
-    return metric.family in _OBSERVED
+    return metric.experiment is None and metric.family in _OBSERVED
 
 
 def predict_next(units: Units) -> Columns:
@@ -83,7 +97,7 @@ def predict_next(units: Units) -> Columns:
     there = exposure > 0
     levels = np.array([min(units.order.quantiles), max(units.order.quantiles)])
     found = predict_stores(
-        units.pools, units.statistics, units.codes, np.where(there, exposure, 1.0), levels
+        units.pools, units.tomorrow, units.codes, np.where(there, exposure, 1.0), levels
     )
     return {
         "next_exposure": np.where(there, exposure * units.metric.per, np.nan),
@@ -101,8 +115,9 @@ def next_exposure(metric: Metric, folded: Folded) -> Array:
     Trials and values are whole, and at least one; a day is a day.
     """
     assert folded.recent is not None
-    size = folded.statistics[metric.name][_OBSERVED[metric.family][0]]
-    daily = size / np.maximum(folded.recent.days, 1)
+    size = folded.whole(metric.name)[_OBSERVED[metric.family][0]]
+    whole = size if size.ndim == 1 else size.sum(axis=1)
+    daily = whole / np.maximum(folded.recent.days, 1)
     if metric.family != "gamma_poisson":
         return np.asarray(np.maximum(np.rint(daily), 1.0))
     return np.full(folded.n, 1.0 / metric.per) if metric.calendar is not None else daily
@@ -119,7 +134,8 @@ def judge_last_day(units: Units) -> Columns:
     there = size > 0
     thinned = _rounded(units.metric, units.like(apart.day))
     exposure, outcome = observed(units.metric, thinned)
-    rows, rest = np.flatnonzero(units.known & (exposure > 0)), units.like(apart.rest)
+    rows, rest = np.flatnonzero(units.known & (exposure > 0)), units.before_last_day
+    raw = units.metric.base.raw_estimates(apart.day)
     p = np.full(len(exposure), np.nan)
     p[rows] = two_sided_p_values(
         units.pools,
@@ -130,7 +146,7 @@ def judge_last_day(units: Units) -> Columns:
     )
     return {
         "last_day_n": np.where(there, size if whole else size * per, np.nan),
-        "last_day_raw": np.where(there, units.metric.model.raw_estimates(apart.day), np.nan),
+        "last_day_raw": np.where(there, raw, np.nan),
         "last_day_p": p,
     }
 

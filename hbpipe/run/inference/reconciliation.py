@@ -115,7 +115,7 @@ def weights_of(metric: Metric, asked: Reconcile, folded: Folded) -> Array:
     if asked.weight == EQUAL:
         return np.ones(folded.n)
     if asked.weight == SIZE:
-        return np.asarray(store_sizes(metric, folded.statistics[metric.name]), np.float64)
+        return np.asarray(store_sizes(metric, folded.whole(metric.name)), np.float64)
     assert folded.attributes is not None
     return to_values(folded.attributes.column(asked.weight), categorical=False)
 

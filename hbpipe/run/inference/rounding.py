@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
 #: Relative difference of a sum of floats that another order of summation explains.
 FLOAT_TOLERANCE = 1e-9
 _EPSILON = 2.0**-52
+#: Centred squares and products: plain, of weighted values, or of one arm of an experiment.
+_SQUARES = re.compile(r"(weighted_)?(m2|cross)(_control|_treatment)?")
 
 
 def numbers(value: Any) -> list[Any]:
@@ -33,10 +36,15 @@ def roundings(name: str, expected: Mapping[str, Any]) -> list[float]:
     √(M_aa M_bb).
     """
     values = numbers(expected[name])
-    if name not in ("m2", "cross"):
+    squares = _SQUARES.fullmatch(name)
+    if squares is None:
         return [0.0] * len(values)
-    n = expected["n"]
-    means = numbers(expected["mean" if name == "m2" else "means"])
+    weighted, kind, arm = squares.groups("")
+    size = next(
+        name for name in ("precision", f"{weighted}n{arm}", "successes") if name in expected
+    )
+    n = expected[size]  # every purchase has an amount: of a hurdle it is their number
+    means = numbers(expected[weighted + ("mean" if kind == "m2" else "means") + arm])
     errors = [_EPSILON * abs(mean) for mean in means]
     sizes = [math.sqrt(max(values[k * (len(means) + 1)], 0.0)) for k in range(len(means))]
     return [

@@ -19,9 +19,9 @@ from hbpipe.run.night import Night
 
 
 def can_depend(metric: Metric) -> bool:
-    """Tell whether the check is about a metric: θ is one number, and no curve in n is there."""
+    """Tell whether the check is about a metric: θ is one number, without curve in n or drift."""
     spline = any(covariate.is_spline for covariate in metric.covariates)
-    return metric.measured.regression is not None and not spline
+    return metric.measured.regression is not None and metric.dynamics is None and not spline
 
 
 def sum_sizes(
@@ -36,7 +36,7 @@ def sum_sizes(
     codes, found = pool_codes(folded, levels, pool_by, pools), {}
     for metric in metrics:
         at = estimates[metric.name]
-        statistics = effective(metric, folded.statistics[metric.name], codes, at.divisor)
+        statistics = effective(metric, folded.fitted(metric.name), codes, at.divisor)
         own, kept = with_covariates_only(codes, statistics)
         found[metric.name] = size_sums(at.family, kept, at.hyperparameters, own, len(pools))
     return found

@@ -14,7 +14,9 @@ from hbpipe.data.quantities import Metric
 from hbpipe.data.window import Folded
 from hbpipe.model.covariates.ranks import Span
 from hbpipe.model.diagnostics.predictive import sizes_of
+from hbpipe.model.estimation.moments import ratio
 from hbpipe.model.family import Codes, Statistics
+from hbpipe.model.kish import size_of
 from hbpipe.model.pooling import no_pooling
 from hbpipe.model.update.pools import PosteriorColumns, cdf_pools, update_pools
 from hbpipe.model.update.prior_range import prior_range
@@ -64,11 +66,13 @@ def _update_metric(
     columns = _pooled(units, aside != "")
     columns["raw"] = metric.model.raw_estimates(own)
     _, columns["n_effective"] = sizes(metric, folded, statistics, codes, priors.divisor)
-    for further in (_below_target, _false_signs, predict_next, judge_last_day, _flags):
+    for further in (_below_target, _of_arms, _false_signs, predict_next, judge_last_day, _flags):
         columns |= further(units)
     if outliers is not None:
         columns["outlier"] = _flag_outliers(units, outliers)
-    between = None if metric.terms else prior_range(priors.nodes, statistics, codes)
+    # A level that moves, and the mean of a product, need not lie between data and prior.
+    plain = not metric.terms and metric.dynamics is None and not metric.model.heavy_tails
+    between = prior_range(priors.nodes, statistics, codes) if plain else None
     tally = tally_posteriors(metric, folded, posterior, columns["raw"], between)
     return MetricUpdate(codes, statistics, posterior, columns, tally)
 
@@ -135,12 +139,20 @@ def sizes(
     divisor: NDArray[np.float64] | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Give the size of each unit, and its effective size where events hang together, (U,)."""
+    if metric.experiment is not None:
+        both = sum(folded.arms[metric.name].values(), np.zeros(folded.n, np.int64))
+        return both, both / (1.0 if divisor is None else divisor[codes])
     name = metric.model.sample_size
-    n = folded.n_events if name is None else _whole(folded.statistics[metric.name][name])
+    counted = folded.whole(metric.name)
+    n = folded.n_events if name is None else _whole(counted[name])
     independent = (n if name is None else _whole(statistics[name])).astype(np.float64)
-    if name is None and divisor is not None:
+    if name is None and metric.name in folded.counted:
+        # What is left of all trials, exposure or precision, by weight and by overdispersion.
+        left = size_of(metric.base, statistics)
+        independent = independent * ratio(left, size_of(metric.base, counted))
+    elif name is None and divisor is not None:
         independent = independent / divisor[codes]
-    return n.astype(np.int64), independent
+    return (n if n.dtype.kind == "i" else np.rint(n)).astype(np.int64), independent
 
 
 def _whole(counts: NDArray[Any]) -> NDArray[Any]:
@@ -165,6 +177,18 @@ def _pooled(units: Units, aside: NDArray[np.bool_]) -> Columns:
         "complete_pooling": np.where(aside, np.nan, alike.T).T,
         "complete_pooling_sd": np.where(aside, np.nan, alike_sd.T).T,
     }
+
+
+def _of_arms(units: Units) -> Columns:
+    """Return the sizes of the arms of an experiment, and the probability of an effect above 0."""
+    metric, priors = units.metric, units.priors
+    if metric.experiment is None:
+        return {}
+    below = cdf_pools(
+        priors.family, priors.nodes, priors.hyperparameters, units.statistics, units.codes, 0.0
+    )
+    sizes = {f"n_{arm}": n for arm, n in units.folded.arms[metric.name].items()}
+    return {**sizes, "p_above_zero": units.shown(1.0 - below)}
 
 
 def _below_target(units: Units) -> Columns:

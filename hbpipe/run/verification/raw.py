@@ -24,6 +24,7 @@ from hbpipe.data.lake import Lake
 from hbpipe.data.parsing import parse_metric
 from hbpipe.data.quantities import Metric
 from hbpipe.data.recount import Recount, RecountMetric, RecountSpec, recount
+from hbpipe.data.weights import read_weights
 from hbpipe.model.families import get_family
 from hbpipe.model.family import Statistic
 from hbpipe.run.inference.rounding import equal, numbers, roundings
@@ -174,19 +175,30 @@ def recount_spec(settings: Settings) -> RecountSpec:
         event_id=events.event_id,
         earliest=events.earliest,
         latest=events.latest,
-        metrics=tuple(_recount_metric(name, raw) for name, raw in settings.metrics.items()),
+        metrics=tuple(_recount_metric(*one) for one in settings.written_metrics.items()),
     )
 
 
 def _recount_metric(name: str, raw: Mapping[str, Any]) -> RecountMetric:
+    clusters = parse_metric(name, raw).cells.clusters
+    raw, weights = read_weights(raw)
     family = get_family(raw["family"])
     written = read_classes(family.roles[0].name, raw)[0] if family.roles[0].several else raw
-    roles = {role.name: written[role.name] for role in family.roles}
+    weight = () if weights is None else ("weight",)
+    roles = {name: written[name] for name in (*(role.name for role in family.roles), *weight)}
     roles |= {
         role.name: list(roles[role.name].values())
         for role in family.roles
         if role.several and isinstance(roles[role.name], Mapping)
     }
-    clusters = parse_metric(name, raw).cells.clusters
-    where = written.get("where", ())
-    return RecountMetric(name, raw["family"], roles, where, raw.get("transform"), clusters)
+    where, transform = written.get("where", ()), raw.get("transform")
+    return RecountMetric(
+        name,
+        raw["family"],
+        roles,
+        where,
+        transform,
+        clusters,
+        experiment=raw.get("experiment"),
+        weights=weights,
+    )

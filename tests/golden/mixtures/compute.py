@@ -4,7 +4,8 @@
 
 Data are drawn with numpy. At the given hyperparameters a store's marginal likelihood and posterior
 moments are integrals over θ of likelihood × mixture of two densities of scipy, by Gauss-Legendre
-rules of 400 nodes on each of eight parts or more of the range of θ. Maximum likelihood is by scipy's L-BFGS-B from sixteen random starts and Nelder-Mead from the best,
+rules of 400 nodes on each of eight parts or more of the range of θ. Maximum likelihood is by
+scipy's L-BFGS-B from sixteen random starts and Nelder-Mead from the best,
 of the textbook formulas.
 """
 

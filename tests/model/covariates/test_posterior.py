@@ -253,6 +253,7 @@ def test_any_cut_into_shards_or_blocks_gives_the_same_bits(name, monkeypatch):
         np.testing.assert_array_equal(cut[key], values[order])
 
 
+@pytest.mark.long
 @every_family
 def test_a_pool_alone_has_the_posterior_that_it_has_among_others(name):
     family, statistics, pools, fits, together = pooled(name)
@@ -305,6 +306,7 @@ def test_cdf_quantiles_and_predictions_belong_together(name, uncertainty):
     assert found.covariance.shape == (40,)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["beta_binomial", "gamma_poisson"])
 def test_a_separated_category_has_finite_posteriors_near_the_end(name):
     data, _ = DATA[name](8, 80)
@@ -330,6 +332,7 @@ def test_a_separated_category_has_finite_posteriors_near_the_end(name):
     posterior(narrow, data, uncertainty="integrated", covariates=x)
 
 
+@pytest.mark.long
 @every_family
 def test_hyperpriors_of_coefficients_pull(name):
     data, x = DATA[name](9, 24, 2)

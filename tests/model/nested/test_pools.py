@@ -127,6 +127,7 @@ def log_hyperprior(family, points, size):
     return prior + 2 * np.log(1 - np.tanh(z) ** 2)
 
 
+@pytest.mark.long
 @every_family
 def test_the_integrated_posterior_is_that_of_brute_force(family):
     chains = Chains(family, 3, [4, 6, 3, 2], largest=20)
@@ -168,6 +169,7 @@ def lower_median(values):
     return np.sort(values)[(len(values) - 1) // 2]
 
 
+@pytest.mark.long
 @every_family
 def test_small_chains_borrow_and_their_intervals_cover(family):
     rng = np.random.default_rng(5)
@@ -195,6 +197,7 @@ def test_small_chains_borrow_and_their_intervals_cover(family):
     assert 0.93 < np.mean(high - low) < 0.97
 
 
+@pytest.mark.long
 @every_family
 def test_chains_that_are_alike_are_pooled(family):
     chains = Chains(family, 7, [8] * 12, covariance=np.zeros((2, 2)))
@@ -227,6 +230,7 @@ def test_a_chain_without_data_has_the_law_of_a_new_one(family):
     assert width[4] > np.median(width[[0, 2, 3]])
 
 
+@pytest.mark.long
 @every_family
 def test_chains_with_nothing_but_zeros_and_single_stores_are_ordinary(family):
     chains = Chains(family, 9, [5, 6, 1, 4, 7])
@@ -265,6 +269,7 @@ def test_a_fixed_spread_of_chains_is_kept():
     np.testing.assert_allclose(fits.hyperparameters["concentration"], 30.0)
 
 
+@pytest.mark.long
 def test_no_count_at_all_needs_a_hyperprior_of_the_mean():
     stores = {"count": np.zeros(8, int), "exposure": np.full(8, 2.0)}
     nesting = {"chain": np.arange(8) // 2}
@@ -279,6 +284,7 @@ def test_no_count_at_all_needs_a_hyperprior_of_the_mean():
         hbpipe.fit("gamma_poisson", silent, nesting=nesting)
 
 
+@pytest.mark.long
 def test_no_success_at_all_is_ordinary():
     stores = {"successes": np.zeros(8, int), "trials": np.full(8, 10)}
     nesting = {"chain": np.arange(8) // 2}

@@ -7,6 +7,8 @@ from scipy import special, stats
 import hbpipe
 from hbpipe.errors import FitError
 
+pytestmark = pytest.mark.long
+
 FAMILIES = ("beta_binomial", "gamma_poisson")
 every_family = pytest.mark.parametrize("family", FAMILIES)
 SPREADS = {"tau_chain": "half_cauchy(0.5)", "tau_chain_spread": "half_normal(0.7)"}

@@ -17,6 +17,7 @@ def gaussian(points):
     return -0.5 * np.einsum("si,ij,sj->s", offset, np.linalg.inv(COVARIANCE), offset)
 
 
+@pytest.mark.long
 def test_a_correlated_normal_law_from_a_poor_metric():
     sd = np.sqrt(np.diag(COVARIANCE))
     found = draw_chains(gaussian, CENTRE + 3.0 * RNG.normal(size=(4, 4)), np.eye(4))
@@ -34,6 +35,7 @@ def test_a_correlated_normal_law_from_a_poor_metric():
         assert stats.kstest(column, "norm").pvalue > 1e-3
 
 
+@pytest.mark.long
 def test_a_funnel():
     def density(points):
         v, rest = points[:, 0], points[:, 1:]

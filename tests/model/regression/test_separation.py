@@ -230,6 +230,7 @@ def test_improper_posteriors_are_refused(stores, spec, end):
             posterior(fitted, kept)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "spec",
     [

@@ -148,6 +148,7 @@ def test_posteriors_are_those_of_brute_force(size, stores):
     assert np.max(np.abs(matrix.sum(axis=2)) / np.square(sd)) < 0.1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("size", "stores", "concentration", "plug_in"), [(4, 10, 20.0, 0.9), (6, 25, 300.0, 0.9)]
 )

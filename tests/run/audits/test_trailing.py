@@ -192,7 +192,7 @@ def test_units_that_vanish_and_units_that_come() -> None:
 
 def fits(drift: list[float | None], boundary: list[bool] | None = None) -> dict[str, Any]:
     n = len(drift)
-    pools = SimpleNamespace(boundary=boundary or [False] * n, held=np.full((n, 2), np.nan))
+    pools = SimpleNamespace(boundary=boundary or [False] * n, n_estimated=np.full(n, 2))
     labels = [f"chain-{k}" for k in range(n)]
     return {"conversion": SimpleNamespace(labels=labels, drift=drift, fits=pools)}
 

@@ -171,15 +171,29 @@ def test_options_of_one_form_do_not_go_with_the_other(
     assert found == "--seed beside --checks"
 
 
+AGED = {"conversion": {**CONVERSION["conversion"], "decay": {"half_life": "2d"}}}
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (
+            {"inference": {"pool_by": [], "nest_by": ["chain_id"], "window": "7d"}},
+            "the prior mean has nested levels",
+        ),
+        ({"metrics": AGED, "inference": INTEGRATED}, "days lose weight with age"),
+    ],
+)
 def test_what_full_bayes_does_not_cover_is_never_a_silent_pass(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    options: dict[str, Any], why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = {"inference": {"pool_by": [], "nest_by": ["chain_id"], "window": "7d"}}
     first_night(tmp_path, **options)
     config = ("--config", str(write_config(tmp_path, **options)))
-    (check,) = command(capsys, "audit", *config)["checks"]
-    assert (check["status"], check["name"]) == ("warn", "comparable")
-    assert check["message"].startswith("not comparable: the prior mean has nested levels")
+    checks = command(capsys, "audit", *config)["checks"]
+    assert checks
+    for check in checks:
+        assert (check["status"], check["name"]) == ("warn", "comparable")
+        assert check["message"].startswith(f"not comparable: {why}")
 
 
 def test_an_audit_beside_a_run_is_shown_and_not_recorded(

@@ -14,8 +14,10 @@ const FAMILIES = {
   normal: "Normal",
   normal_known_variance: "Normal",
   normal_inverse_gamma: "Normal, with a variance of its own for each store",
+  local_level: "Normal, with levels that may drift",
   normal_regression: "Normal, jointly for all coefficients",
   dirichlet_multinomial: "Dirichlet",
+  hurdle_lognormal: "Beta for who buys, Normal for the logarithm of what they pay",
 };
 const EXTREMES = 8;
 
@@ -94,6 +96,10 @@ function beliefs(view) {
     if (Number.isFinite(low))
       said.push(`, between ${format(low)} and ${format(high)} (${certainty()}). `);
     else said.push(". ");
+  } else if (Number.isFinite(expected?.low)) {
+    said.push(
+      `A store never seen lies between ${format(expected.low)} and ${format(expected.high)} (${certainty()}); it has no mean. `,
+    );
   }
   if (fit.at_bound) said.push(`At a bound: ${fit.at_bound}. `);
   if (view.metric.made_of)

@@ -37,6 +37,7 @@ function columnsOf({ metric, sheet, units, everywhere }) {
     numberColumn("top 10 %", "p_top_10", probability, "probability"),
     numberColumn("bottom 10 %", "p_bottom_10", probability, "probability"),
     numberColumn("below target", "p_below_target", probability, "probability"),
+    numberColumn("above 0", "p_above_zero", probability, "probability"),
     numberColumn("s-value", "s_value", short, "against the chain's mean"),
     numberColumn("last day q", "last_day_q", short, "adjusted p-value of the last day"),
     numberColumn("change", "change_sd", short, "in sds, against the release before"),

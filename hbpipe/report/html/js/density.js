@@ -11,6 +11,8 @@ report.density = (family, term, h) => {
     case "normal":
     case "normal_known_variance":
       return normal(h.mu, h.tau);
+    case "local_level": /* of the window's first day, which is today's where nothing drifts */
+      return h.signal_ratio === 0 ? normal(h.mu, h.tau) : null;
     case "normal_inverse_gamma":
       return student(h.mu, Math.sqrt(h.s0_squared / h.kappa), h.d0);
     case "normal_regression":

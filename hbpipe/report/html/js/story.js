@@ -15,6 +15,7 @@ const SAID = [
     (value, { metric }) =>
       `below the target ${report.valueOf(metric)(metric.target)} with probability ${report.probability(value)}`,
   ],
+  ["p_above_zero", (value) => `an effect above 0 with probability ${report.probability(value)}`],
   [
     "expected_percentile",
     (value) => `expected percentile ${report.number(100 * value, 2)} among the stores of its chain`,
@@ -102,7 +103,7 @@ function amount(metric, mean) {
 }
 
 function weighed(format, at) {
-  if (!Number.isFinite(at("mean")))
+  if (!Number.isFinite(at("mean")) && !Number.isFinite(at("low")))
     return "No estimate: these data determine no prior of its chain.";
   if (at("n") === 0) return "It was not observed, so this is what its chain believes.";
   const observed = Number.isFinite(at("raw"))

@@ -1,0 +1,1 @@
+"""Multi-site experiments: the effect of a treatment in every store, from statistics of two arms."""

@@ -1,0 +1,1 @@
+"""Conversion times basket: what the two parts of ``hurdle_lognormal`` are together."""

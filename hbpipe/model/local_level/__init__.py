@@ -1,0 +1,1 @@
+"""Levels that drift from day to day: filter, hyperpriors, integration, next-day scores."""
