@@ -36,7 +36,7 @@ from hbpipe.model.numerics.jets import (
 #: Numbers of the coordinates (μ, τ², q, log σ).
 MU, TAU_SQUARED, RATIO, LOG_SIGMA = range(4)
 #: Rows that are gathered together: what they need fits a core's cache.
-_BLOCK = 2**12
+_BLOCK = 2**13
 
 
 @dataclass(frozen=True)
