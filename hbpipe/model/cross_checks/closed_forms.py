@@ -149,6 +149,12 @@ def closed_form(fit: Fit, statistics: Statistics, uncertainty: str) -> ClosedFor
             expected="the family normal_known_variance",
             remedy="use uncertainty='integrated'",
         )
+    if fit.pools.prior_form != "single":
+        raise FitError(
+            f"{uncertainty} is for one normal prior, not for the prior {fit.pools.prior_form}",
+            expected="a fit with a single prior",
+            remedy="fit with prior='single', or use uncertainty='integrated'",
+        )
     name, kurtosis = _parse(uncertainty)
     estimate, variance = statistics["estimate"], statistics["variance"]
     model = _model_of(fit, expand=name == "prasad_rao")

@@ -76,6 +76,12 @@ def fit_labelled(
             expected="one of the two",
             remedy="leave one out, or give the levels as columns of the covariates",
         )
+    if family.prior_form != "single":
+        raise FitError(
+            f"there are both nesting and the prior {family.prior_form}",
+            expected="one of the two",
+            remedy="leave one out: each level has a single law",
+        )
     stores = len(next(iter(statistics.values())))
     labels = Labels.of(nesting, stores)
     finest = labels.find(nesting, stores)[-1]

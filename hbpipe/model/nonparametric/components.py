@@ -31,8 +31,9 @@ from hbpipe.model.family import Array, Prior, Statistics
 _RULE, _HALF = 1.06, 1.349
 #: A spread in those of the next smaller one, and locations in spreads apart.
 _FACTOR, _APART = 3.0, 1.5
-#: The largest spread on a logit or logarithm: a wider law has its mode at the edge.
-_LARGEST = 1.0
+#: The largest spread on a logit or logarithm: a Gamma law of shape 1/9, most of which lies next to
+#: nothing, as the prior of rare events does.
+_LARGEST = 3.0
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def components(place, noise, largest):
 def rats():
     y, n = column("rat_tumours", "y"), column("rat_tumours", "n")
     place = np.log((y + 0.5) / (n - y + 0.5))
-    at, spread = components(place, np.sqrt(1 / (y + 0.5) + 1 / (n - y + 0.5)), 1.0)
+    at, spread = components(place, np.sqrt(1 / (y + 0.5) + 1 / (n - y + 0.5)), 3.0)
     p = 1 / (1 + np.exp(-at))
     a, b = 1 / (1 - p) / spread**2, 1 / p / spread**2
     log_likelihood = stats.betabinom.logpmf(y[:, None], n[:, None], a, b)
@@ -53,7 +53,7 @@ def rats():
 
 def pumps():
     y, e = column("pumps", "x"), column("pumps", "t")
-    at, spread = components(np.log((y + 0.5) / e), 1 / np.sqrt(y + 0.5), 1.0)
+    at, spread = components(np.log((y + 0.5) / e), 1 / np.sqrt(y + 0.5), 3.0)
     shape = 1 / spread**2
     rate = shape / np.exp(at)
     log_likelihood = stats.nbinom.logpmf(y[:, None], shape, rate / (rate + e[:, None]))

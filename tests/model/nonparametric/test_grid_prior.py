@@ -219,11 +219,19 @@ def test_folds_are_parts_of_the_pool() -> None:
         {"fixed": {"mu": 0.0}},
         {"hyperprior": {"tau": "half_normal(1)"}},
         {"covariates": np.ones((80, 1))},
+        {"nesting": {"region": np.arange(80) % 4}},
     ],
 )
 def test_what_does_not_go_with_a_grid_is_refused(options) -> None:
     with pytest.raises(FitError):
         hbpipe.fit(NORMAL, one_kind(11), prior="grid", **options)
+
+
+def test_closed_forms_are_for_a_single_prior() -> None:
+    fit = hbpipe.fit(NORMAL, one_kind(12), prior="grid")
+    for uncertainty in ("prasad_rao", "morris", "ebci"):
+        with pytest.raises(FitError, match="not for the prior grid"):
+            hbpipe.posterior(fit, one_kind(12), uncertainty=uncertainty)
 
 
 def test_families_without_such_a_prior_refuse_it() -> None:
