@@ -4,9 +4,11 @@ Hyperparameters come from the days before the last seven. Then each of these day
 those before it, the level updated every day and the hyperparameters left alone (prequential:
 Dawid 1984, *JRSS A* 147), and the score of a day is the log density of the mean of its values
 (Good 1952; Gneiting and Raftery 2007). Both models are scored on the same days of the same stores.
+Levels stay where they are if that predicts better by more than a standard error over stores: to take
+drift for none costs coverage, to allow for what is not there a little width.
 
 Where the days before show no drift at all, q = 0, both models are one and so are their scores. The
-marginal likelihood of the whole window then tells: levels drift if q is a standard error off 0.
+marginal likelihood of the whole window then tells: levels drift if it is largest at some q > 0.
 """
 
 from __future__ import annotations
@@ -27,8 +29,6 @@ from hbpipe.model.marginal.means import LOG_2PI
 
 #: Days that are predicted.
 SCORED_DAYS = 7
-#: Log likelihood that drift gains where q is a standard error off 0.
-_GAIN = 0.5
 
 
 @dataclass(frozen=True)
@@ -84,27 +84,32 @@ def choose(family: Family, sketch: DailySketch, **options: Any) -> Choice:
     held = fit_pools(family, before, fixed={**fixed, "signal_ratio": 0.0}, **options)
     known = free.identified & held.identified
     scored = np.where(known, sketch.rows.sum(np.sum(sketch.rows["n"][:, begin:] > 0, axis=1)), 0)
+    of_stores = [_scores(sketch, fits, begin) for fits in (held, free)]
     static, drifting = (
-        np.divide(_score(sketch, fits, begin), scored, out=np.full(pools, np.nan), where=scored > 0)
-        for fits in (held, free)
+        np.divide(sketch.rows.sum(of), scored, out=np.full(pools, np.nan), where=scored > 0)
+        for of in of_stores
     )
-    drifts = drifting > static
+    drifts = _predicts_no_worse(sketch, *of_stores) & (scored > 0)
     # Days that show no drift give both models one score, but for rounding.
     alike = np.flatnonzero((free.hyperparameters["signal_ratio"] == 0) & (scored > 0))
     if len(alike):
-        drifts[alike] = _gain(family, sketch.select(alike), _of(fixed, alike), options) > _GAIN
+        drifts[alike] = _drift(family, sketch.select(alike), _of(fixed, alike), options)
         drifting[alike] = static[alike]
     return Choice(drifts, static, drifting, scored.astype(np.int64))
 
 
-def _gain(
+def _predicts_no_worse(sketch: DailySketch, static: Array, drifting: Array) -> NDArray[np.bool_]:
+    """Tell where scores of stores with drift are not a standard error below those without, (G,)."""
+    gain = drifting - static
+    return np.asarray(sketch.rows.sum(gain) > -np.sqrt(sketch.rows.sum(np.square(gain))))
+
+
+def _drift(
     family: Family, sketch: DailySketch, fixed: dict[str, Any], options: Mapping[str, Any]
-) -> Array:
-    """Log marginal likelihood of all days that drift gains, (G,); 0 where nothing is determined."""
-    free = fit_pools(family, sketch, fixed=fixed, **options)
-    held = fit_pools(family, sketch, fixed={**fixed, "signal_ratio": 0.0}, **options)
-    gain = free.log_marginal_likelihood - held.log_marginal_likelihood
-    return np.where(free.identified & held.identified, gain, 0.0)
+) -> NDArray[np.bool_]:
+    """Tell where all days together show a drift, (G,)."""
+    fits = fit_pools(family, sketch, fixed=fixed, **options)
+    return np.asarray(fits.identified & (fits.hyperparameters["signal_ratio"] > 0))
 
 
 def _of(fixed: Mapping[str, Any], pools: NDArray[np.int64]) -> dict[str, Any]:
@@ -112,8 +117,8 @@ def _of(fixed: Mapping[str, Any], pools: NDArray[np.int64]) -> dict[str, Any]:
     return {name: np.asarray(v)[pools] if np.ndim(v) else v for name, v in fixed.items()}
 
 
-def _score(sketch: DailySketch, fits: PoolFits, begin: int) -> Array:
-    """Sum of the log densities of the daily means from day ``begin`` on, (G,)."""
+def _scores(sketch: DailySketch, fits: PoolFits, begin: int) -> Array:
+    """Sum of the log densities of each store's daily means from day ``begin`` on."""
     rows = sketch.rows
     mu, tau, ratio, sigma = (
         np.asarray(fits.hyperparameters[name])[rows.pool]
@@ -127,4 +132,4 @@ def _score(sketch: DailySketch, fits: PoolFits, begin: int) -> Array:
             variance = np.square(sigma) * (level.variance + 1.0 / np.where(n > 0, n, 1.0))
             squares = np.square(mean - level.mean) / variance
             score += np.where(n > 0, -0.5 * (LOG_2PI + np.log(variance) + squares), 0.0)
-    return rows.sum(score)
+    return score

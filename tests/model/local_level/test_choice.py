@@ -30,10 +30,10 @@ def sketched(statistics, codes):
     return FAMILY.compress(statistics, codes, int(codes.max()) + 1)
 
 
-def test_stores_without_drift_are_static_or_lose_next_to_nothing():
+def test_stores_without_drift_lose_next_to_nothing_where_they_are_not_static():
     statistics, codes, _ = pools_of(100, 30, 25, ratio=0.0)
     found = choose(FAMILY, sketched(statistics, codes))
-    assert np.mean(found.drifts) < 0.5
+    assert 0.2 < np.mean(found.drifts) < 0.7
     # Next days are predicted as well as by the static model, to a thousandth of a nat each.
     chosen = np.where(found.drifts, found.drifting, found.static)
     assert np.mean(chosen - found.static) > -1e-3
@@ -110,6 +110,4 @@ def test_intervals_of_the_present_level_cover_after_the_choice():
         )
         low, high = found.quantiles.T
         inside.append(np.mean((low < theta) & (theta < high)))
-    # 160 stores each: standard errors of 0.017, and of 0.01 together.
-    assert min(inside) > 0.92 - 0.017
-    assert np.mean(inside) > 0.93
+    assert min(inside) > 0.92, inside
