@@ -27,6 +27,7 @@ GRIDS := normal_known_variance+grid,beta_binomial+grid,gamma_poisson+grid
 GRIDS := $(GRIDS),normal_known_variance+grid_one_law,beta_binomial+grid_one_law
 GRIDS := $(GRIDS),gamma_poisson+grid_one_law
 GRID_STORES ?= 20,50
+MIXTURES := normal_known_variance+mixture,beta_binomial+mixture,gamma_poisson+mixture
 COVERAGE = OMP_NUM_THREADS=1 $(BIN)/python -m hbpipe.model.coverage --ratios 0.05,0.25,1,4 --seed 1 \
   --replicates $(REPLICATES) --error $(ERROR) --methods auto --floor 0.94 --jobs 2
 
@@ -119,6 +120,7 @@ coverage: $(INSTALLED)  ## Measure how often intervals hold the truth (STORES, E
 	$(COVERAGE) --groups $(STORES) --families $(ON_A_GRID)
 	$(COVERAGE) --groups $(SAMPLED_STORES) --families $(SAMPLED)
 	$(COVERAGE) --groups $(GRID_STORES) --families $(GRIDS) --floor 0.92
+	$(COVERAGE) --groups $(GRID_STORES) --families $(MIXTURES) --floor 0.92
 
 bench: $(INSTALLED)  ## Measure hbpipe beside DuckDB, Polars, scipy, NUTS... (BENCH=options)
 	$(BIN)/python -m tests.bench $(BENCH)

@@ -26,8 +26,8 @@ from hbpipe.model.family import Array
 #: A component of p is left out of the range where its density has fallen by exp(−this), and
 #: altogether if it has less weight than this.
 _DROP, _NO_WEIGHT = 24.0, 1e-9
-#: No logit is followed beyond: p is then next to the smallest float, or 1.
-_LOWEST, _HIGHEST = -690.0, 38.0
+#: No logit is followed beyond: p is then beside the smallest floats, or 1.
+_LOWEST, _HIGHEST = -600.0, 38.0
 #: Steps at the centre, in scales of the narrowest component; quick cdfs are good to 1e-4.
 FINE, QUICK = 0.12, 0.3
 #: A variance is resolved from so many steps of its sd on: what is aliased is below 1e-9.

@@ -36,8 +36,9 @@ from hbpipe.model.update.predictive import mix_predictive
 PROPORTION = "proportion"
 #: Their logarithms with the log evidence, among the parameters of prior and posterior.
 LOG_WEIGHT = "log_weight"
-#: The sd of a normal component without spread: no sum with a number is another number.
-_NARROWEST = 1e-100
+#: The sd of a normal component without spread, in units of what components differ by, and where
+#: they do not: no sum with a number is another number.
+_NARROW, _NARROWEST = 1e-8, 1e-100
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,8 @@ def with_width(law: Law, parameters: Sequence[Array]) -> tuple[Array, ...]:
     if law is not NORMAL:
         return tuple(parameters)
     mean, sd = parameters
-    return mean, np.maximum(sd, _NARROWEST)
+    apart = np.max(np.abs(mean - mean[:, :1]) + sd, axis=1, keepdims=True)
+    return mean, np.maximum(sd, np.maximum(_NARROW * apart, _NARROWEST))
 
 
 def _without_weight(prior: Prior) -> Mapping[str, Array]:

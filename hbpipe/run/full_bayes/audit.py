@@ -204,6 +204,8 @@ def _beyond(metric: Metric, settings: Settings) -> str:
     """Say what of a metric's model is not in the full Bayes of the audit; nothing if all is."""
     if metric.prior != "single":
         return f"the prior is a {metric.prior}"
+    if metric.model.heavy_tails:
+        return "conversion and basket are multiplied"
     if metric.dynamics is not None:
         return "levels move by day"
     if metric.decay is not None:

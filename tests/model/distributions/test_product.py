@@ -142,3 +142,14 @@ def test_moments_are_those_of_a_simulation_and_the_laws_agree():
     slope = BETA_LOGNORMAL.cdf(3.0, 20.0, 1.0, 0.4, 0.3 * np.exp([-step, step]))
     density = BETA_LOGNORMAL.density(3.0, 20.0, 1.0, 0.4, np.log(0.3))
     np.testing.assert_allclose(np.diff(slope)[0] / (2 * step), density, rtol=1e-5)
+
+
+def test_shapes_next_to_nothing_have_a_law():
+    """What is below every float is put at its end, and what is above is as it should be."""
+    for a, b in ((1e-4, 50.0), (1e-3, 1e-3), (1e-9, 1e-2), (1e4, 1e-4)):
+        law, beta = one(a, b, 0.0, 0.2), stats.beta(a, b)
+        at = np.array([0.01])
+        narrow = one(a, b, 0.0, 0.0)
+        np.testing.assert_allclose(narrow.cdf(at), beta.cdf(0.01), atol=1e-4)
+        assert np.isfinite(law.quantiles(LEVELS)).all()
+        assert np.all(np.diff(law.quantiles(LEVELS)[0]) >= 0)

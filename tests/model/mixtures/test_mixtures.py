@@ -224,3 +224,14 @@ def test_a_hyperprior_is_refused_when_it_is_needed():
     fit = hbpipe.fit("beta_binomial", statistics, prior="mixture", hyperprior="bda3")
     with pytest.raises(FitError, match="takes no hyperprior"):
         hbpipe.posterior(fit, statistics, uncertainty="integrated")
+
+
+def test_a_component_without_spread_is_a_point():
+    family = get_family("normal_known_variance", prior="mixture")
+    at = {"proportion": [0.7, 0.3], "mu": [1.0, 5.0], "tau": [0.0, 1.0]}
+    statistics = {"estimate": np.array([1.2, 5.5, 0.0]), "variance": np.array([0.5, 0.5, np.inf])}
+    described = family.describe(family.update(statistics, at), [0.025, 0.5, 0.975])
+    assert np.isfinite(described.quantiles).all()
+    np.testing.assert_allclose(described.quantiles[[0, 2], 1], 1.0, atol=1e-6)
+    np.testing.assert_allclose(described.mean[2], 0.7 * 1.0 + 0.3 * 5.0)
+    np.testing.assert_allclose(described.cdf(np.full(3, 0.99))[2], 0.0, atol=1e-4)

@@ -172,6 +172,7 @@ def test_options_of_one_form_do_not_go_with_the_other(
 
 
 AGED = {"conversion": {**CONVERSION["conversion"], "decay": {"half_life": "2d"}}}
+REVENUE = {"family": "hurdle_lognormal", "value": "amount", "trials": "rows"}
 
 
 @pytest.mark.parametrize(
@@ -182,6 +183,10 @@ AGED = {"conversion": {**CONVERSION["conversion"], "decay": {"half_life": "2d"}}
             "the prior mean has nested levels",
         ),
         ({"metrics": AGED, "inference": INTEGRATED}, "days lose weight with age"),
+        (
+            {"metrics": {"revenue": REVENUE}, "inference": INTEGRATED},
+            "conversion and basket are multiplied",
+        ),
     ],
 )
 def test_what_full_bayes_does_not_cover_is_never_a_silent_pass(
