@@ -45,6 +45,12 @@ def _beginning(fit: Fit) -> str:
 def _climb(fit: Fit) -> list[str]:
     if fit.status == "fixed" or fit.estimator.startswith("moments"):
         return []
+    if fit.pools.chosen == ["grid"]:
+        weights = int(fit.pools.n_estimated[0]) + 1
+        return [
+            f"{weights} fixed laws have a weight; their weights took {fit.iterations} rounds and "
+            f"are {fit.gradient_norm:.2g} standard errors from the maximum at most."
+        ]
     starts = len(fit.start_values)
     climb = "One climb"
     if starts > 1:

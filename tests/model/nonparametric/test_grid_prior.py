@@ -41,6 +41,7 @@ def test_two_kinds_take_the_grid_and_its_numbers_rebuild_the_prior() -> None:
     assert 0 <= found.duality_gap[0] <= 1e-6
     assert found.score_grid[0] > found.score_single[0]
     assert fit.log_marginal_likelihood > single.log_marginal_likelihood
+    assert f"{np.count_nonzero(fit.hyperparameters['proportion'])} fixed laws" in fit.story
     at = fit.hyperparameters
     assert at["proportion"].sum() == pytest.approx(1.0)
     np.testing.assert_allclose(at["alpha"] / (at["alpha"] + at["beta"]), at["mean"])
