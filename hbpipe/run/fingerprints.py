@@ -11,7 +11,7 @@ from hbpipe.run.ledger import DayEntry, Making
 from hbpipe.run.totals import TotalsTables
 
 #: Bumped by hand when hyperparameters or posteriors would come out otherwise.
-MODEL_VERSION = 5
+MODEL_VERSION = 6
 
 
 def format_digest(form: EventFormat) -> str:

@@ -4,8 +4,8 @@ Hyperparameters come from the days before the last seven. Then each of these day
 those before it, the level updated every day and the hyperparameters left alone (prequential:
 Dawid 1984, *JRSS A* 147), and the score of a day is the log density of the mean of its values
 (Good 1952; Gneiting and Raftery 2007). Both models are scored on the same days of the same stores.
-Levels stay where they are if that predicts better by more than a standard error over stores: to take
-drift for none costs coverage, to allow for what is not there a little width.
+Levels stay where they are if that predicts better by more than a standard error over stores: to
+take drift for none costs coverage, to allow for what is not there a little width.
 
 Where the days before show no drift at all, q = 0, both models are one and so are their scores. The
 marginal likelihood of the whole window then tells: levels drift if it is largest at some q > 0.

@@ -97,11 +97,12 @@ def test_a_ratio_that_is_held_is_no_question():
     assert held == {"signal_ratio": 0.1}
 
 
+@pytest.mark.long
 def test_intervals_of_the_present_level_cover_after_the_choice():
     """Nominal 95 % intervals over pools of drifting and of static stores, choice included."""
     inside = []
     for seed, ratio in ((600, 0.0), (700, 0.01), (800, 0.1)):
-        statistics, codes, theta = pools_of(seed, 4, 40, ratio=ratio)
+        statistics, codes, theta = pools_of(seed, 15, 40, ratio=ratio)
         sketch = sketched(statistics, codes)
         fits = fit_pools(FAMILY, sketch, fixed=choose(FAMILY, sketch).hold({}))
         nodes = integrate_pools(fits, uncertainty="auto")
