@@ -20,8 +20,8 @@ SPARK := .spark
 # Packages for Linux on ARM lack it; there it is the system's.
 SHELLCHECK = $(or $(wildcard $(BIN)/shellcheck),shellcheck)
 
-ON_A_GRID := normal,normal_known_variance,beta_binomial,gamma_poisson
-SAMPLED := normal_regression,normal_inverse_gamma
+ON_A_GRID := normal,normal_weighted,normal_known_variance,beta_binomial,gamma_poisson
+SAMPLED := normal_regression,normal_inverse_gamma,hurdle_lognormal,local_level
 # Refits of many pools take long, so there are fewer.
 GRIDS := normal_known_variance+grid,beta_binomial+grid,gamma_poisson+grid
 GRIDS := $(GRIDS),normal_known_variance+grid_one_law,beta_binomial+grid_one_law
