@@ -70,7 +70,9 @@ def test_duckdb_reads_the_lists(tmp_path: Path) -> None:
 def test_families_that_share_a_name_share_its_type() -> None:
     """They share a column of the table of statistics."""
     types: dict[str, set[pa.DataType]] = {}
-    for family in FAMILIES.values():
+    # The days of a level that drifts are laid out by the window, and have no column.
+    measured = [f for f in FAMILIES.values() if all(role.below is None for role in f.roles)]
+    for family in measured:
         for statistic in family.statistics:
             types.setdefault(statistic.name, set()).add(arrow_type(statistic))
     assert {name: found for name, found in types.items() if len(found) > 1} == {}

@@ -56,6 +56,11 @@ def at_the_end(family: Family, *, upper: bool) -> dict[str, Any] | None:
             return None
         end = statistics[item.at_most] if upper else np.zeros(6, np.int64)
         statistics[item.name] = end.copy()
+        for other in family.statistics:
+            if other.needs == item.name and other.lowest is not None:
+                statistics[other.name] = np.where(
+                    end > other.needs_above, statistics[other.name], 0
+                )
     return statistics if counts_of(family) else None
 
 

@@ -129,6 +129,9 @@ def simulated(name, stores, seed):
     mean = rng.normal(theta, 1 / np.sqrt(n))
     if name == "normal":
         return {"n": n, "mean": mean, "m2": rng.chisquare(n - 1)}
+    if name == "normal_weighted":  # values of precision 1
+        m2 = rng.chisquare(n - 1)
+        return {"n": n, "precision": 1.0 * n, "log_precision": 0.0 * n, "mean": mean, "m2": m2}
     return {"estimate": mean, "variance": 1.0 / n}
 
 

@@ -46,6 +46,11 @@ def stores_of(name, stores=20, seed=1):
     mean = rng.normal(rng.normal(5, 0.5, stores), 1 / np.sqrt(n))
     if name in ("normal", "normal_inverse_gamma"):
         return {"n": n, "mean": mean, "m2": rng.chisquare(n - 1) * (n > 1)}
+    if name == "normal_weighted":
+        w = rng.uniform(0.5, 2.0, stores)
+        mean = rng.normal(rng.normal(5, 0.5, stores), 1 / np.sqrt(w * n))
+        m2 = rng.chisquare(n - 1) * (n > 1)
+        return {"n": n, "precision": w * n, "log_precision": n * np.log(w), "mean": mean, "m2": m2}
     return {"estimate": mean, "variance": 1.0 / n}
 
 

@@ -59,7 +59,8 @@ class Mixture:
     def cdf(self, x: Array) -> Array:
         """Return the cdf of each mixture at its own ``x`` (J,)."""
         parts = self.law.cdf(*self.parameters, x[:, None])
-        return np.asarray(np.sum(self.weight * parts, axis=1))
+        # Weights add up to 1 within rounding, a probability is never more.
+        return np.asarray(np.minimum(np.sum(self.weight * parts, axis=1), 1.0))
 
     def density(self, u: Array) -> Array:
         """Return the density of each mixture at its own ``u`` (J,), on the law's line."""

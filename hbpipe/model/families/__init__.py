@@ -66,6 +66,8 @@ def get_family(
         If there is none, and the message suggests the nearest name; if it takes no covariates, or
         no such prior.
     """
+    if not isinstance(name, str):
+        raise unknown("family", name, FAMILIES)
     base = name.removesuffix(BY_ARM)
     if base != name and base in FAMILIES:
         return _two_arms(base)
