@@ -22,7 +22,7 @@ SHELLCHECK = $(or $(wildcard $(BIN)/shellcheck),shellcheck)
 
 ON_A_GRID := normal,normal_weighted,normal_known_variance,beta_binomial,gamma_poisson
 SAMPLED := normal_regression,normal_inverse_gamma,hurdle_lognormal,local_level
-# Refits of many pools take long, so there are fewer.
+# Refits take long, and five hyperparameters longer: fewer pools.
 GRIDS := normal_known_variance+grid,beta_binomial+grid,gamma_poisson+grid
 GRIDS := $(GRIDS),normal_known_variance+grid_one_law,beta_binomial+grid_one_law
 GRIDS := $(GRIDS),gamma_poisson+grid_one_law
@@ -120,7 +120,7 @@ coverage: $(INSTALLED)  ## Measure how often intervals hold the truth (STORES, E
 	$(COVERAGE) --groups $(STORES) --families $(ON_A_GRID)
 	$(COVERAGE) --groups $(SAMPLED_STORES) --families $(SAMPLED)
 	$(COVERAGE) --groups $(GRID_STORES) --families $(GRIDS) --floor 0.92
-	$(COVERAGE) --groups $(GRID_STORES) --families $(MIXTURES) --floor 0.92
+	$(COVERAGE) --groups 50 --ratios 1,4 --replicates 12 --families $(MIXTURES) --floor 0.92
 
 bench: $(INSTALLED)  ## Measure hbpipe beside DuckDB, Polars, scipy, NUTS... (BENCH=options)
 	$(BIN)/python -m tests.bench $(BENCH)

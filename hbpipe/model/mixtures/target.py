@@ -40,10 +40,13 @@ WORKING = (
 _LINE_SD, _ESTIMATE_SDS = 2.0, 5.0
 #: Log spreads of a start, beside that of a typical store.
 _LEAST, _MOST = -10.0, 30.0
-#: A location farther out on a logit or logarithmic line is as good as infinite.
-_FARTHEST = 40.0
+#: A location farther out on a logit or logarithmic line is as good as infinite; a mean of 1 less
+#: 1e-13 is still no 1.
+_FARTHEST = 30.0
 #: A proportion of a start is at least this.
 _SMALLEST = 1e-3
+#: Log A of nodes, from that of the hyperprior's width: it holds 1e-11 of its mass beyond.
+_LEAST_SPREAD, _MOST_SPREAD = -45.0, 25.0
 
 
 @dataclass(frozen=True)
@@ -181,11 +184,13 @@ class MixtureTarget:
     def nodes(self, points: Array) -> dict[str, Array]:
         """Prior means ``mu``, ``spread`` and ``proportion`` of the components, (S, 2) each."""
         line, log_spread, proportion = self._components(points)
-        mean = np.asarray(geometry_of(self.base).mean(line))
+        # Beyond these a store of successes alone has a mean that rounds to 1, and no law.
+        within = self._log_shrinkage + np.array([_LEAST_SPREAD, _MOST_SPREAD])
+        spread = np.exp(np.clip(log_spread, *within))
         return {
-            **prior_at(self.base, line, np.exp(log_spread)),
-            "mu": mean,
-            "spread": np.exp(log_spread),
+            **prior_at(self.base, line, spread),
+            "mu": np.asarray(geometry_of(self.base).mean(line)),
+            "spread": spread,
             "proportion": proportion,
         }
 
