@@ -27,22 +27,27 @@ def with_effective_sizes(folded: Folded, metrics: Iterable[Metric]) -> Folded:
     for metric in metrics:
         if metric.weights == SAMPLING:
             name, sums = metric.name, statistics[metric.name]
-            whole[name], _ = _usable(metric, counted(metric.model, sums))
-            statistics[name], aside = _usable(metric, effective(metric.model, sums))
+            whole[name], _ = usable(metric, counted(metric.model, sums))
+            statistics[name], aside = usable(metric, effective(metric.model, sums))
             unusable = {**unusable, name: aside}
             if name in apart:
                 parts = (apart[name].day, apart[name].rest)
-                day, rest = (_usable(metric, effective(metric.model, one))[0] for one in parts)
+                day, rest = (usable(metric, effective(metric.model, one))[0] for one in parts)
                 apart[name] = replace(apart[name], day=day, rest=rest)
     recent = replace(folded.recent, apart=apart)
     return replace(folded, statistics=statistics, counted=whole, unusable=unusable, recent=recent)
 
 
-def _usable(metric: Metric, statistics: Statistics) -> tuple[Statistics, int]:
-    """Scale exposures to the reported unit, and set aside counts that come without one."""
+def usable(metric: Metric, statistics: Statistics) -> tuple[Statistics, int]:
+    """Scale exposures to the reported unit, and set aside counts that come without one.
+
+    Returns
+    -------
+    The statistics, and how many units have such a count.
+    """
     if "exposure" not in statistics:
         return statistics, 0
     exposure, count = statistics["exposure"], statistics["count"]
     impossible = (exposure <= 0) & (count > 0)
-    usable = {"count": np.where(impossible, 0.0, count), "exposure": exposure / metric.per}
-    return usable, int(impossible.sum())
+    scaled = {"count": np.where(impossible, 0, count), "exposure": exposure / metric.per}
+    return {**statistics, **scaled}, int(impossible.sum())

@@ -25,7 +25,7 @@ from hbpipe.data.presence import Presence, count_presence, earliest_day
 from hbpipe.data.quantities import Metric
 from hbpipe.data.recent import NEW_FOR, Apart, Recent
 from hbpipe.data.rollup import read_month
-from hbpipe.data.sampled import with_effective_sizes
+from hbpipe.data.sampled import usable, with_effective_sizes
 from hbpipe.data.snapshot import Snapshot
 from hbpipe.data.span import Span, SpanOrder, Statistics, cut, fold_days
 from hbpipe.data.units import Units
@@ -276,6 +276,4 @@ def _expose(
     exposure = folded["exposure"].astype(np.float64)
     if metric.calendar == "days":
         exposure = np.maximum(order.as_of - since + 1, 0).astype(np.float64)
-    impossible = (exposure <= 0) & (folded["count"] > 0)
-    count = np.where(impossible, 0, folded["count"])
-    return {**folded, "count": count, "exposure": exposure / metric.per}, int(impossible.sum())
+    return usable(metric, {**folded, "exposure": exposure})
