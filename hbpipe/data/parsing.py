@@ -61,7 +61,7 @@ def parse_metric(name: str, raw: Any) -> Metric:
     """
     from hbpipe.model.families import FAMILIES  # brings scipy: only when settings are read
 
-    known = [name for name, family in sorted(FAMILIES.items()) if _is_measured(family)]
+    known = [name for name, family in sorted(FAMILIES.items()) if family.is_measured]
     if not isinstance(raw, Mapping) or "family" not in raw:
         raise ValueError(f"needs a family, one of {', '.join(known)}")
     raw, weights = read_weights(raw)
@@ -102,11 +102,6 @@ def parse_metric(name: str, raw: Any) -> Metric:
     )
     faults.throw()
     return metric
-
-
-def _is_measured(family: Family) -> bool:
-    """Tell whether events have all that a family needs: days are laid out by the window."""
-    return all(role.below is None for role in family.roles)
 
 
 class _Faults:

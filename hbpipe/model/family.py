@@ -279,6 +279,11 @@ class Family:
         return self.size if any(role.several for role in self.roles[1:]) else None
 
     @property
+    def is_measured(self) -> bool:
+        """Whether events have all that it needs: days of a drift are laid out by the window."""
+        return all(role.below is None for role in self.roles)
+
+    @property
     def predicts_terms(self) -> bool:
         """Whether each term of a store has a prediction of its own: the count of each class."""
         return self.roles[0].several

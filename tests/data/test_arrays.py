@@ -71,7 +71,7 @@ def test_families_that_share_a_name_share_its_type() -> None:
     """They share a column of the table of statistics."""
     types: dict[str, set[pa.DataType]] = {}
     # The days of a level that drifts are laid out by the window, and have no column.
-    measured = [f for f in FAMILIES.values() if all(role.below is None for role in f.roles)]
+    measured = [family for family in FAMILIES.values() if family.is_measured]
     for family in measured:
         for statistic in family.statistics:
             types.setdefault(statistic.name, set()).add(arrow_type(statistic))

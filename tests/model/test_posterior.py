@@ -66,8 +66,7 @@ def absent(name, stores):
 def terms_of(name):
     """The axis of terms that columns have beside that of stores."""
     family = get_family(name)
-    by_day = any(role.below is not None for role in family.roles)
-    return () if family.size is None or by_day else (family.size,)
+    return () if family.size is None or not family.is_measured else (family.size,)
 
 
 def next_observation(name, amount):
