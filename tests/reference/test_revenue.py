@@ -8,24 +8,10 @@ import duckdb
 import pytest
 
 import hbpipe
-from hbpipe.cli import main
 
 pytestmark = pytest.mark.reference
 
-
-@pytest.fixture(scope="module")
-def events(reference: Path) -> Path:
-    return reference / "retail_transactions" / "events.parquet"
-
-
-@pytest.fixture(scope="module")
-def lake(events: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A lake with the release of the reference events."""
-    lake = tmp_path_factory.mktemp("revenue") / "lake"
-    config = str(root / "configs" / "revenue.yaml")
-    changes = ["--set", f"events.path={events}", "--set", f"lake.path={lake}"]
-    assert main(["run", "--quiet", "--config", config, *changes]) == 0
-    return lake
+CONFIG = "revenue.yaml"
 
 
 def test_statistics_and_raw_values_equal_duckdb(lake: Path, events: Path) -> None:

@@ -14,37 +14,18 @@ from hbpipe.cli import main
 
 pytestmark = pytest.mark.reference
 
-
-@pytest.fixture(scope="module")
-def events(reference: Path) -> Path:
-    return reference / "retail_transactions" / "events.parquet"
+CONFIG = "robust.yaml"
 
 
-@pytest.fixture(scope="module")
-def command(root: Path, events: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The options of a lake with the release of the reference events."""
-    lake = tmp_path_factory.mktemp("robust") / "lake"
-    config = str(root / "configs" / "robust.yaml")
-    changes = ["--set", f"events.path={events}", "--set", f"lake.path={lake}"]
-    options = ["--config", config, *changes]
-    assert main(["run", "--quiet", *options]) == 0
-    return options
-
-
-@pytest.fixture(scope="module")
-def lake(command: list[str]) -> str:
-    return command[-1].removeprefix("lake.path=")
-
-
-def test_stores_decide_how_many_laws_there_are(lake: str) -> None:
-    fits = {row["metric"]: row for row in hbpipe.read(lake, "fits").to_pylist()}
+def test_stores_decide_how_many_laws_there_are(lake: Path) -> None:
+    fits = {row["metric"]: row for row in hbpipe.read(str(lake), "fits").to_pylist()}
     assert fits["lines_per_week"]["prior"] == "mixture"
     assert fits["private_label"]["prior"] == "single"
     assert all(row["converged"] for row in fits.values())
 
 
-def test_posteriors_are_those_of_the_library(lake: str, events: Path) -> None:
-    posteriors = hbpipe.read(lake, "posteriors")
+def test_posteriors_are_those_of_the_library(lake: Path, events: Path) -> None:
+    posteriors = hbpipe.read(str(lake), "posteriors")
     table = posteriors.filter(pc.equal(posteriors["metric"], "coupon_use")).sort_by("store_id")
     rows = duckdb.sql(
         f"SELECT store_id, count(*) FILTER (coupon_disc > 0), count(*) FROM '{events}' "

@@ -14,6 +14,8 @@ from hbpipe.cli import main
 
 pytestmark = pytest.mark.reference
 
+CONFIG = "transactions.yaml"
+
 #: Metric -> sample size and raw value, as a user would write them in SQL.
 EXPECTED = {
     "private_label": ("count(brand)", "sum((brand = 'Private')::int) / count(brand)"),
@@ -27,24 +29,6 @@ EXPECTED = {
         "7 * count(*) / (date '2017-12-31' - min(ts::date) + 1)",
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def events(reference: Path) -> Path:
-    return reference / "retail_transactions" / "events.parquet"
-
-
-@pytest.fixture(scope="module")
-def lake(events: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A lake with the release of the reference events."""
-    lake = tmp_path_factory.mktemp("transactions") / "lake"
-    assert main(["run", "--quiet", *arguments(root, events, lake)]) == 0
-    return lake
-
-
-def arguments(root: Path, events: Path, lake: Path) -> list[str]:
-    config = str(root / "configs" / "transactions.yaml")
-    return ["--config", config, "--set", f"events.path={events}", "--set", f"lake.path={lake}"]
 
 
 def test_every_line_is_accounted_for(lake: Path) -> None:
@@ -121,10 +105,8 @@ def test_only_what_is_not_divided_is_warned_of(lake: Path) -> None:
     assert min(share) == pytest.approx(1 / 2.85, rel=0.01)
 
 
-def test_the_recount_agrees(
-    lake: Path, events: Path, root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code = main(["verify", "--full", "--json", *arguments(root, events, lake)])
+def test_the_recount_agrees(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["verify", "--full", "--json", *command])
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert code == 0, [one for one in found["findings"] if not one["fine"]]
 

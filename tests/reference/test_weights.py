@@ -8,9 +8,10 @@ import duckdb
 import pytest
 
 import hbpipe
-from hbpipe.cli import main
 
 pytestmark = pytest.mark.reference
+
+CONFIG = "weights.yaml"
 
 #: Metric -> weighted rate or mean, and effective size where nothing else divides it.
 EXPECTED = {
@@ -30,21 +31,6 @@ EXPECTED = {
         "NULL",
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def events(reference: Path) -> Path:
-    return reference / "retail_transactions" / "events.parquet"
-
-
-@pytest.fixture(scope="module")
-def lake(events: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A lake with the release of the reference events."""
-    lake = tmp_path_factory.mktemp("weights") / "lake"
-    config = str(root / "configs" / "weights.yaml")
-    changes = ["--set", f"events.path={events}", "--set", f"lake.path={lake}"]
-    assert main(["run", "--quiet", "--config", config, *changes]) == 0
-    return lake
 
 
 @pytest.mark.parametrize("metric", EXPECTED)
